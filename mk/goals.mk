@@ -1,0 +1,48 @@
+# goals.mk: what a person types.
+SECONDS ?= 60
+FUZZ_BUILD := build/fuzz
+
+.PHONY: all help deps demo test check check-asan bench interop fuzz clean
+all: $(PROGRAM)
+
+help:
+	@echo 'make demo        install what is missing, build, run the demo study to its report'
+	@echo 'make test        install what is missing, build, run every test'
+	@echo 'make             build the program only'
+	@echo 'make bench       measure kernels, decode, prefill, quantizing against this machine'"'"'s limits'
+	@echo 'make check-asan  the tests under AddressSanitizer and UndefinedBehaviorSanitizer'
+	@echo 'make fuzz        every fuzz target for SECONDS=60 each (T=name for one)'
+	@echo 'make interop     compare with the originals in Python (installs them into build/interop)'
+	@echo 'make install     PREFIX=/usr/local DESTDIR='
+
+# Installs what the build, the tests and the demo need (Debian packages), only what is missing.
+deps:
+	$(Q)sh tools/deps.sh build
+deps-test:
+	$(Q)sh tools/deps.sh build test
+
+demo: deps
+	$(Q)$(MAKE) --no-print-directory all
+	$(Q)sh tools/demo.sh $(PROGRAM)
+
+test: deps-test
+	$(Q)$(MAKE) --no-print-directory -j$$(nproc) check
+
+# check assumes the packages are there; `test` is check with its own set-up.
+check: $(PROGRAM) $(TEST_BIN) $(FUZZ_REPLAY)
+	$(Q)BUILD=$(BUILD) ASSAY=$(PROGRAM) sh tests/run.sh
+
+check-asan:
+	$(Q)$(MAKE) --no-print-directory BUILD=build/asan SANITIZE=address,undefined OPT='-O1 -g' check
+
+bench: all
+	$(Q)sh tools/bench.sh $(PROGRAM)
+
+interop: all
+	$(Q)sh tools/interop.sh $(PROGRAM)
+
+fuzz:
+	$(Q)sh tools/fuzz.sh '$(T)' $(SECONDS)
+
+clean:
+	rm -rf build

@@ -1,0 +1,97 @@
+/* backend/backend.h: operations on opaque buffers and weights behind one table. The forward pass (model/) is written once
+ * against this; kernels live below it. cpu.c is the one backend of this build; cuda/ adds another behind the same table.
+ *
+ * INVARIANCE (a must): every operation computes an output element from its inputs in an order fixed by shapes alone, never by
+ * n_rows, the thread count, or where in a batch the row stands. A row's result is bit-identical whatever else is computed with it.
+ *
+ * Shapes: activations are row-major float32 [n_rows][n]; a row is one token. Buffers belong to the backend that made them. */
+#ifndef ASSAY_BACKEND_H
+#define ASSAY_BACKEND_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include "base/status.h"
+#include "precision/precision.h"
+
+typedef struct assay_backend assay_backend;
+typedef struct assay_buf assay_buf;       /* device memory for activations and KV cache */
+typedef struct assay_weight assay_weight; /* a matrix or vector, repacked for the backend's kernels */
+
+/* How a linear layer treats its input (the compute mode; "Faithful arithmetic", DESIGN section 6). */
+typedef enum assay_act_mode {
+    ASSAY_ACT_AUTO, /* what the matrix's home does: act_bits and act_dtype of the assay_matrix */
+    ASSAY_ACT_F32,  /* inputs as they are */
+    ASSAY_ACT_BF16, /* inputs rounded to bf16; products exact, float32 accumulation */
+    ASSAY_ACT_F16,  /* inputs rounded to f16 */
+    ASSAY_ACT_INT8  /* inputs absmax-quantized per token to int8; outliers over the matrix's threshold apart, in 16 bits */
+} assay_act_mode;
+
+typedef enum assay_kv_type { ASSAY_KV_F32, ASSAY_KV_BF16, ASSAY_KV_F16 } assay_kv_type;
+
+typedef enum assay_gate_fn { ASSAY_GATE_SILU, ASSAY_GATE_GELU_TANH, ASSAY_GATE_GELU } assay_gate_fn;
+
+typedef struct assay_cpu_opts {
+    int n_threads;       /* 0 = all cores */
+    const char *isa;     /* "ref" "avx2" "avx512" "neon", or NULL = best (ASSAY_CPU in the environment caps it) */
+} assay_cpu_opts;
+
+assay_status assay_backend_open_cpu(assay_backend **out, const assay_cpu_opts *o, assay_err *err);
+void assay_backend_close(assay_backend *b);
+/* "cpu avx512 (vnni bf16), 2 threads": for manifests. Borrowed until close. */
+const char *assay_backend_describe(const assay_backend *b);
+int assay_backend_n_threads(const assay_backend *b);
+
+/* Buffers: n_bytes, 64-byte aligned, zeroed. read/write copy between host and device, offsets in bytes. */
+assay_status assay_buf_new(assay_buf **out, assay_backend *b, size_t n_bytes, assay_err *err);
+void assay_buf_free(assay_backend *b, assay_buf *buf);
+void assay_buf_write(assay_backend *b, assay_buf *buf, size_t offset, const void *src, size_t n);
+void assay_buf_read(assay_backend *b, void *dst, const assay_buf *buf, size_t offset, size_t n);
+
+/* Repacks m for mode (AUTO resolved from m). The backend may keep borrowing DENSE data (m->data must outlive the weight, a
+ * mapped file does); codes are copied, so m may be deinited after. EUNSUPPORTED when no kernel runs that precision in that mode. */
+assay_status assay_weight_new(assay_weight **out, assay_backend *b, const assay_matrix *m, assay_act_mode mode, assay_err *err);
+void assay_weight_free(assay_backend *b, assay_weight *w);
+/* Bytes read when the whole weight is streamed once (decode), and the mode in effect. */
+size_t assay_weight_n_bytes(const assay_weight *w);
+assay_act_mode assay_weight_mode(const assay_weight *w);
+
+/* --- operations. y and x never alias unless said. offsets are in rows of the respective buffer --- */
+
+/* y[n_rows][w.rows] = x[n_rows][w.cols] * w^T (+ bias, a float32 buffer of w.rows, or NULL) */
+void assay_op_linear(assay_backend *b, assay_buf *y, const assay_weight *w, const assay_buf *bias, const assay_buf *x, size_t n_rows);
+/* Same x against several weights of equal cols and mode (q,k,v or gate,up): the input is rounded or quantized once. */
+void assay_op_linear_multi(assay_backend *b, assay_buf *const *y, assay_weight *const *w, assay_buf *const *bias, int n_w,
+                           const assay_buf *x, size_t n_rows);
+/* y[i] = decoded row ids[i] of w (embedding), float32. ids are host memory, checked by the caller. */
+void assay_op_embed(assay_backend *b, assay_buf *y, const assay_weight *w, const int32_t *ids, size_t n_rows);
+/* y = x / sqrt(mean(x^2) + eps) * weight per row of n; in place allowed (y == x). */
+void assay_op_rmsnorm(assay_backend *b, assay_buf *y, const assay_buf *x, const assay_buf *weight, size_t n_rows, size_t n, float eps);
+/* x += y, elementwise over n floats */
+void assay_op_add(assay_backend *b, assay_buf *x, const assay_buf *y, size_t n);
+/* y = fn(gate) * up, elementwise over n floats; y may be gate */
+void assay_op_gate(assay_backend *b, assay_buf *y, const assay_buf *gate, const assay_buf *up, size_t n, assay_gate_fn fn);
+/* Rotates the first 2*half of each head of x [n_rows][n_heads][head_dim] by position pos[row] (host), Hugging Face's half-split
+ * convention: (x[i], x[i+half]). inv_freq: host float [half]; scale multiplies cos and sin (attention factor, 1 usually).
+ * cos and sin are evaluated in double from pos*inv_freq(float) and rounded to float once. */
+void assay_op_rope(assay_backend *b, assay_buf *x, const int32_t *pos, size_t n_rows, int n_heads, int head_dim, int half,
+                   const float *inv_freq, float scale);
+
+/* Paged KV cache of one layer: pages of ASSAY_KV_PAGE positions that start at multiples of it. Within a page, keys are
+ * [n_kv_heads][PAGE][head_dim] and so are values. Page p of a layer lies at p * page bytes in the layer's buffer. */
+#define ASSAY_KV_PAGE 64
+size_t assay_kv_page_bytes(assay_kv_type type, int n_kv_heads, int head_dim); /* keys or values of one page */
+/* Stores rows of k and v ([n_rows][n_kv_heads*head_dim]) at pos[row] of the sequence whose page table is pages[row] (host;
+ * pages[row][pos/PAGE] is the page number). */
+void assay_op_kv_store(assay_backend *b, assay_buf *k_cache, assay_buf *v_cache, assay_kv_type type, const assay_buf *k,
+                       const assay_buf *v, const int32_t *const *pages, const int32_t *pos, size_t n_rows, int n_kv_heads, int head_dim);
+/* Causal attention: row r attends to positions [max(0, pos[r]+1-window), pos[r]] of its sequence (window 0 = all).
+ * y, q: [n_rows][n_heads*head_dim]; scores scaled by `scale`; soft_cap 0 = none. Keys are walked in pages. Rows of one sequence
+ * that follow each other may be tiled; the result of a row never depends on it. */
+void assay_op_attention(assay_backend *b, assay_buf *y, const assay_buf *q, const assay_buf *k_cache, const assay_buf *v_cache,
+                        assay_kv_type type, const int32_t *const *pages, const int32_t *pos, size_t n_rows, int n_heads,
+                        int n_kv_heads, int head_dim, float scale, int window, float soft_cap);
+/* dst row i = src row rows[i] (host indices), n floats each: picks the rows whose logits are wanted. */
+void assay_op_gather_rows(assay_backend *b, assay_buf *dst, const assay_buf *src, const int32_t *rows, size_t n_rows, size_t n);
+
+#endif

@@ -1,0 +1,102 @@
+/* precision/precision.h: the encoded matrix: what every method produces, every format stores and every kernel consumes.
+ *
+ * The canonical form holds one code per byte, row-major [rows = out][cols = in], whatever the code width: formats pack it
+ * in their own order, kernels repack it at load. Sizes are reported for the packed form (assay_matrix_bits).
+ *
+ *   INT       w[r][c] = (codes[r*cols+c] - zero) * scale, scale and zero of group g = c / group_size of row r:
+ *             scales[r*n_groups + g], zeros[r*n_groups + g]. group_size 0 means the whole row (n_groups 1); the last group
+ *             of a row may be short. Codes are unsigned: a symmetric b-bit matrix has every zero = 2^(b-1) and zeros == NULL.
+ *   CODEBOOK  block k = flat index / group_size over the flattened matrix (a block may cross rows, as bitsandbytes has it);
+ *             w = table[code] * scales[k]. With double quantization scales[k] is the exact value that the nested form
+ *             decodes to, and `nested` holds that form.
+ *   DENSE     data points to rows*cols elements of f32, f16 or bf16.
+ *
+ * Ownership: an assay_matrix owns what owns_* says; assay_matrix_deinit frees it. Views borrow. */
+#ifndef ASSAY_PRECISION_H
+#define ASSAY_PRECISION_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include "base/status.h"
+#include "num/dtype.h"
+
+typedef enum assay_precision {
+#define X(NAME, name, bits, kind) ASSAY_PRECISION_##NAME,
+#include "precision/precisions.def"
+#undef X
+    ASSAY_PRECISION_COUNT
+} assay_precision;
+
+typedef enum assay_precision_kind { ASSAY_KIND_DENSE, ASSAY_KIND_INT, ASSAY_KIND_CODEBOOK } assay_precision_kind;
+
+const char *assay_precision_name(assay_precision p);
+int assay_precision_bits(assay_precision p);               /* of one code */
+assay_precision_kind assay_precision_get_kind(assay_precision p);
+bool assay_precision_parse(assay_precision *out, const char *name);
+/* The 16 values of a codebook precision (bitsandbytes' order of codes), or NULL. */
+const float *assay_precision_table(assay_precision p);
+
+/* Double quantization of block scales (Dettmers et al. 2023, QLoRA; bitsandbytes functional.py):
+ * scale[k] = map[codes[k]] * absmax[k / block] + offset, computed in float32. */
+typedef struct assay_nested {
+    uint8_t *codes;      /* [n_scales] */
+    float *absmax;       /* [ceil(n_scales / block)] */
+    float offset;
+    int block;           /* 256 */
+    float map[256];      /* the dynamic map */
+} assay_nested;
+
+typedef struct assay_matrix {
+    assay_precision precision;
+    int64_t rows;            /* out features */
+    int64_t cols;            /* in features */
+    int64_t group_size;      /* INT: columns per scale, 0 = whole row; CODEBOOK: elements per block */
+    const void *data;        /* DENSE: elements */
+    uint8_t *codes;          /* INT, CODEBOOK: [rows*cols], one per byte */
+    float *scales;           /* [n_scales]; already rounded to scale_dtype */
+    uint8_t *zeros;          /* INT asymmetric: [n_scales], else NULL */
+    int64_t n_scales;
+    assay_dtype scale_dtype; /* how the format stores the scales: F32, F16 or BF16 */
+    assay_nested *nested;    /* CODEBOOK with double quantization, else NULL */
+    double outlier_threshold;/* LLM.int8(): columns of the input with a larger magnitude are computed in 16 bits; 0 = none */
+    int act_bits;            /* activation width that the format's home computes with: 8 (LLM.int8(), W8A8) or 16 */
+    assay_dtype act_dtype;   /* for 16: BF16, F16 (or F32 for an unquantized f32 model) */
+    bool owns_data, owns_codes;
+} assay_matrix;
+
+/* Groups per row (INT) ; total number of scales. */
+int64_t assay_matrix_n_groups(const assay_matrix *m);
+/* Allocates codes, scales (and zeros when asym) for a matrix whose precision, rows, cols and group_size are set. */
+assay_status assay_matrix_alloc(assay_matrix *m, bool asymmetric, assay_err *err);
+void assay_matrix_deinit(assay_matrix *m); /* all-zero and half-built are fine */
+/* Decodes rows [row, row+n) into out [n][cols], float32: the definition of what the codes mean. */
+void assay_matrix_decode_rows(float *out, const assay_matrix *m, int64_t row, int64_t n);
+/* Exact stored size in bits: codes, and everything else (scales, zeros, nested, maps). Either pointer may be NULL. */
+double assay_matrix_bits(const assay_matrix *m, double *code_bits, double *scale_bits);
+/* Checks that codes are in range, scales finite, sizes consistent: EINPUT naming what is wrong. */
+assay_status assay_matrix_check(const assay_matrix *m, const char *name, assay_err *err);
+
+/* --- encoders: nearest code for given scales, the arithmetic of each original --- */
+
+typedef enum assay_scale_rule {
+    ASSAY_SCALE_CT,      /* compressed-tensors: sym absmax/((2^b-1)/2), codes [-2^(b-1), 2^(b-1)-1]; asym (max-min)/(2^b-1) with min<=0<=max */
+    ASSAY_SCALE_ABSMAX   /* row-wise absmax/127 of LLM.int8(): code = round(w*127/absmax), [-127,127] */
+} assay_scale_rule;
+
+typedef struct assay_int_opts {
+    int bits;                 /* 2..8 */
+    int64_t group_size;       /* 0 = whole row */
+    bool asymmetric;
+    assay_scale_rule rule;
+    assay_dtype scale_dtype;  /* scales are rounded to it before the codes are chosen */
+    bool mse;                 /* search the clipping that minimises sum |err|^2.4 (llm-compressor's memoryless MSE observer's grid) */
+} assay_int_opts;
+
+/* w: [rows, cols] float32. Fills *out (caller deinits). NaN or infinity in w is EINPUT naming row and column. */
+assay_status assay_encode_int(assay_matrix *out, const float *w, int64_t rows, int64_t cols, const assay_int_opts *o, assay_err *err);
+/* NF4 / FP4 in blocks of the flattened matrix; bit-identical to bitsandbytes' quantize_4bit. */
+assay_status assay_encode_codebook(assay_matrix *out, const float *w, int64_t rows, int64_t cols, assay_precision p,
+                                   int64_t block, bool double_quant, assay_err *err);
+
+#endif

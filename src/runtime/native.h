@@ -1,0 +1,21 @@
+/* runtime/native.h: opens a checkpoint directory with the project's own engine. */
+#ifndef ASSAY_RUNTIME_NATIVE_H
+#define ASSAY_RUNTIME_NATIVE_H
+
+#include "backend/backend.h"
+#include "runtime/runtime.h"
+
+typedef struct assay_native_opts {   /* all-zero = defaults */
+    int n_threads;             /* 0 = all cores */
+    const char *isa;           /* cap; NULL = best */
+    assay_act_mode activations;/* AUTO = the format's home */
+    int max_batch;             /* sequences computed together; 0 = 32 */
+    int prefill_chunk;         /* tokens per forward call; 0 = 512 */
+    bool no_prefix_cache;      /* recompute shared prefixes (tests of invariance) */
+    size_t context;            /* 0 = the model's max_position_embeddings */
+    size_t kv_bytes;           /* bound on the KV cache; 0 = a quarter of memory */
+} assay_native_opts;
+
+assay_status assay_native_open(assay_runtime **out, const char *dir, const assay_native_opts *o, assay_err *err);
+
+#endif
