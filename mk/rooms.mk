@@ -1,11 +1,7 @@
 # rooms.mk: sources, objects, one archive per room, the library and the program.
-ROOMS := $(shell awk '!/^\#/ && NF {print $$1}' tools/rooms.def)
-room_deps = $(shell awk '!/^\#/ && $$1=="$(1)" {for(i=2;i<=NF;i++){sub(/\(.*/,"",$$i); print $$i}}' tools/rooms.def)
+ROOMS := $(shell sh tools/rooms.sh list)
 # A room and all that its rooms may include, transitively.
-define closure
-$(shell awk -v want=$(1) '!/^\#/ && NF {n=$$1; d[n]=""; for(i=2;i<=NF;i++){sub(/\(.*/,"",$$i); d[n]=d[n]" "$$i}} \
-  END {q[1]=want; m=1; for(i=1;i<=m;i++){ if(seen[q[i]]++) continue; print q[i]; k=split(d[q[i]],a," "); for(j=1;j<=k;j++) q[++m]=a[j]} }' tools/rooms.def)
-endef
+closure = $(shell sh tools/rooms.sh closure $(1))
 
 KERN_ARCH := $(if $(filter x86_64,$(ARCH)),x86,$(if $(filter aarch64,$(ARCH)),arm))
 room_sources = $(wildcard src/$(1)/*.c) $(if $(filter kern,$(1)),$(wildcard src/kern/ref/*.c) $(if $(KERN_ARCH),$(wildcard src/kern/$(KERN_ARCH)/*.c)))
