@@ -30,6 +30,6 @@ typedef struct assay_tensor {
     size_t n_bytes;
 } assay_tensor;
 
-int64_t assay_tensor_n_elements(const assay_tensor *t);
+int64_t assay_tensor_n_elements(const assay_tensor *t); /* -1 when a dimension is negative or the product overflows */
 
 #endif
