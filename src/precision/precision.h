@@ -98,5 +98,8 @@ assay_status assay_encode_int(assay_matrix *out, const float *w, int64_t rows, i
 /* NF4 / FP4 in blocks of the flattened matrix; bit-identical to bitsandbytes' quantize_4bit. */
 assay_status assay_encode_codebook(assay_matrix *out, const float *w, int64_t rows, int64_t cols, assay_precision p,
                                    int64_t block, bool double_quant, assay_err *err);
+/* The second half of double quantization, for callers that encoded a matrix in parts: m is a CODEBOOK matrix with plain scales; fills m->nested
+ * from them and replaces the scales by what it decodes to. encode_codebook(double_quant) is encode_codebook, then this. */
+assay_status assay_matrix_nest(assay_matrix *m, assay_err *err);
 
 #endif
