@@ -1,0 +1,115 @@
+/* blocks.c: a matrix encoded as blocks of rows over threads.
+ *
+ * Memory: float32 exists for one block per thread only; the encoded matrix is allocated once. What a block comes to depends on its rows
+ * alone, so neither the number of threads nor the size of a block shows in the result.
+ *
+ *   INT       rows [r0, r0+n)  ->  codes[r0*cols ..], scales and zeros [r0*n_groups ..]
+ *   CODEBOOK  the same         ->  codes[r0*cols ..], scales [r0*cols/block ..]; r0*cols is a multiple of the block */
+#include <string.h>
+#include "base/mem.h"
+#include "base/thread.h"
+#include "method/methods.h"
+#include "num/convert.h"
+
+/* Large enough that a task's fixed costs vanish, small enough to stay in the second-level cache. */
+#define BLOCK_ELEMENTS 65536
+
+int64_t assay_block_rows(int64_t cols, int64_t row_unit) {
+    int64_t n = BLOCK_ELEMENTS / ASSAY_MAX(cols, 1) / row_unit * row_unit;
+    return ASSAY_MAX(n, row_unit);
+}
+
+void assay_item_read(float *out, const assay_item *item, int64_t first, int64_t n) {
+    const assay_tensor *t = item->weight;
+    assay_to_f32(out, (const uint8_t *)t->data + (size_t)first * assay_dtype_size(t->dtype), t->dtype, (size_t)n);
+}
+
+typedef struct job {
+    assay_item *item;
+    assay_block_fn fn;
+    int64_t block_rows;
+    float **scratch;         /* per thread */
+    assay_status *status;    /* per task */
+    assay_err *errs;         /* per task */
+} job;
+
+static assay_status check_finite(const assay_tensor *t, int64_t row, int64_t n, assay_err *err) {
+    size_t size = assay_dtype_size(t->dtype);
+    int64_t cols = t->dims[1];
+    const uint8_t *p = (const uint8_t *)t->data + (size_t)(row * cols) * size;
+    int64_t at = assay_find_nonfinite(p, t->dtype, (size_t)(n * cols));
+    if (at < 0) return ASSAY_OK;
+    return assay_fail(err, ASSAY_EINPUT, "tensor '%s': NaN or infinity at row %lld, column %lld: the checkpoint is damaged", t->name,
+                      (long long)(row + at / cols), (long long)(at % cols));
+}
+
+/* Copies an encoded block to its place in the whole. */
+static void place(assay_matrix *whole, const assay_matrix *part, int64_t row) {
+    memcpy(whole->codes + row * whole->cols, part->codes, (size_t)(part->rows * part->cols));
+    bool table = assay_precision_get_kind(whole->precision) == ASSAY_KIND_CODEBOOK;
+    int64_t at = table ? row * whole->cols / whole->group_size : row * assay_matrix_n_groups(whole);
+    memcpy(whole->scales + at, part->scales, (size_t)part->n_scales * sizeof *part->scales);
+    if (whole->zeros) memcpy(whole->zeros + at, part->zeros, (size_t)part->n_scales);
+}
+
+static void encode_task(void *ctx, size_t task, int thread) {
+    job *j = ctx;
+    assay_item *item = j->item;
+    int64_t rows = item->weight->dims[0], cols = item->weight->dims[1];
+    int64_t row = (int64_t)task * j->block_rows, n = ASSAY_MIN(j->block_rows, rows - row);
+    float *w = j->scratch[thread];
+    assay_matrix part = {0};
+    assay_err *err = &j->errs[task];
+    assay_status s;
+    ASSAY_GO(check_finite(item->weight, row, n, err));
+    assay_item_read(w, item, row * cols, n * cols);
+    ASSAY_GO(j->fn(&part, item, w, n, cols, err));
+    place(&item->out, &part, row);
+out:
+    assay_matrix_deinit(&part);
+    j->status[task] = s;
+}
+
+/* Allocates item->out for a choice: what every block's encoder will give for its rows. */
+static assay_status alloc_whole(assay_item *item, assay_err *err) {
+    const assay_choice *c = item->choice;
+    assay_matrix *m = &item->out;
+    *m = (assay_matrix){.precision = c->precision,
+                        .rows = item->weight->dims[0],
+                        .cols = item->weight->dims[1],
+                        .group_size = c->group_size};
+    m->scale_dtype = c->method == ASSAY_METHOD_RTN ? item->model_dtype : ASSAY_DTYPE_F32;
+    return assay_matrix_alloc(m, c->asymmetric, err);
+}
+
+assay_status assay_encode_blocks(assay_item *item, int64_t row_unit, assay_block_fn fn, int n_threads, assay_err *err) {
+    int64_t rows = item->weight->dims[0], cols = item->weight->dims[1];
+    job j = {.item = item, .fn = fn, .block_rows = assay_block_rows(cols, row_unit)};
+    size_t n_tasks = (size_t)((rows + j.block_rows - 1) / j.block_rows);
+    assay_status s;
+    j.scratch = assay_calloc((size_t)n_threads, sizeof *j.scratch);
+    j.status = assay_calloc(n_tasks, sizeof *j.status);
+    j.errs = assay_calloc(n_tasks, sizeof *j.errs);
+    if (!j.scratch || !j.status || !j.errs) {
+        s = assay_nomem(err);
+        goto out;
+    }
+    for (int t = 0; t < n_threads; t++) {
+        j.scratch[t] = assay_mallocn((size_t)(ASSAY_MIN(j.block_rows, rows) * cols), sizeof(float));
+        if (!j.scratch[t]) {
+            s = assay_nomem(err);
+            goto out;
+        }
+    }
+    ASSAY_GO(alloc_whole(item, err));
+    assay_parallel(n_threads, n_tasks, encode_task, &j);
+    /* The first failure in order of rows, whichever thread met one first. */
+    for (size_t t = 0; t < n_tasks && s == ASSAY_OK; t++)
+        if ((s = j.status[t]) != ASSAY_OK) assay_fail(err, s, "%s", j.errs[t].message);
+out:
+    for (int t = 0; j.scratch && t < n_threads; t++) assay_free(j.scratch[t]);
+    assay_free(j.scratch);
+    assay_free(j.status);
+    assay_free(j.errs);
+    return s;
+}
