@@ -1,0 +1,147 @@
+/* weights.c: checkpoint tensors -> roles -> backend weights.
+ *
+ * The architecture's table says which tensors there must be; format/ says what bytes of a convention mean the matrix of that name.
+ * Every matrix is scanned for NaN and infinity while it is read anyway for repacking: one pass at memory speed, and the only
+ * place where a broken download or an overflowed merge can still be told apart from a bad model. */
+#include "model/weights.h"
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include "base/mem.h"
+#include "num/convert.h"
+
+typedef struct binder {
+    assay_weights *w;
+    const assay_config *config;
+    const assay_checkpoint *ckpt;
+    assay_act_mode act;
+    char (*modules)[sizeof((assay_tensor_spec *)0)->name]; /* "model.layers.0.self_attn.q_proj", for the unused list */
+    size_t n_modules, cap_modules;
+} binder;
+
+static assay_status check_dense(const assay_matrix *m, const char *name, assay_err *err) {
+    assay_dtype type = m->precision == ASSAY_PRECISION_F32 ? ASSAY_DTYPE_F32
+                       : m->precision == ASSAY_PRECISION_F16 ? ASSAY_DTYPE_F16 : ASSAY_DTYPE_BF16;
+    int64_t at = assay_find_nonfinite(m->data, type, (size_t)(m->rows * m->cols));
+    if (at < 0) return ASSAY_OK;
+    return assay_fail(err, ASSAY_EINPUT, "tensor '%s' holds a NaN or infinity at [%lld, %lld]; the checkpoint is damaged", name,
+                      (long long)(at / m->cols), (long long)(at % m->cols));
+}
+
+static assay_status bind_matrix(binder *b, assay_weight **out, const assay_tensor_spec *spec, assay_err *err) {
+    assay_status s;
+    assay_matrix m = {0};
+    ASSAY_GO(assay_checkpoint_matrix(&m, b->ckpt, b->config->quantization_config, spec->name, spec->rows, spec->cols,
+                                     b->config->dtype, err));
+    bool dense = assay_precision_get_kind(m.precision) == ASSAY_KIND_DENSE;
+    ASSAY_GO(dense ? check_dense(&m, spec->name, err) : assay_matrix_check(&m, spec->name, err));
+    bool keep_home = b->act == ASSAY_ACT_INT8 && assay_precision_get_kind(m.precision) != ASSAY_KIND_INT;
+    s = assay_weight_new(out, b->w->backend, &m, keep_home ? ASSAY_ACT_AUTO : b->act, err);
+    if (s != ASSAY_OK) {
+        assay_err_prefix(err, "tensor '%s'", spec->name);
+        goto out;
+    }
+    b->w->n_elements[m.precision] += m.rows * m.cols;
+    b->w->bits += assay_matrix_bits(&m, NULL, NULL);
+out:
+    assay_matrix_deinit(&m);
+    return s;
+}
+
+static assay_status bind_vector(binder *b, assay_buf **out, const assay_tensor_spec *spec, assay_err *err) {
+    assay_status s;
+    size_t n = (size_t)spec->rows;
+    float *v = assay_mallocn(n, sizeof *v);
+    if (!v) return assay_nomem(err);
+    ASSAY_GO(assay_checkpoint_vector(v, b->ckpt, spec->name, spec->rows, err));
+    int64_t at = assay_find_nonfinite(v, ASSAY_DTYPE_F32, n);
+    if (at >= 0) {
+        s = assay_fail(err, ASSAY_EINPUT, "tensor '%s' holds a NaN or infinity at [%lld]; the checkpoint is damaged", spec->name,
+                       (long long)at);
+        goto out;
+    }
+    ASSAY_GO(assay_buf_new(out, b->w->backend, n * sizeof *v, err));
+    assay_buf_write(b->w->backend, *out, 0, v, n * sizeof *v);
+    const assay_tensor *t = assay_checkpoint_find(b->ckpt, spec->name);
+    b->w->bits += t ? 8.0 * (double)t->n_bytes : 0;
+out:
+    assay_free(v);
+    return s;
+}
+
+/* "X.weight" and "X.bias" belong to module X, as do the tensors that a quantized X is made of. */
+static assay_status note_module(binder *b, const char *name, assay_err *err) {
+    const char *dot = strrchr(name, '.');
+    ASSAY_TRY(assay_grow(&b->modules, &b->cap_modules, b->n_modules + 1, sizeof *b->modules, err));
+    snprintf(b->modules[b->n_modules++], sizeof *b->modules, "%.*s", (int)(dot ? dot - name : (ptrdiff_t)strlen(name)), name);
+    return ASSAY_OK;
+}
+
+static assay_status bind(void *ctx, assay_role role, const assay_tensor_spec *spec, assay_err *err) {
+    binder *b = ctx;
+    assay_block *block = &b->w->blocks[spec->layer < 0 ? b->w->n_layers : spec->layer];
+    ASSAY_TRY(note_module(b, spec->name, err));
+    if (spec->is_vector) return bind_vector(b, &block->vector[role], spec, err);
+    return bind_matrix(b, &block->matrix[role], spec, err);
+}
+
+static int compare_names(const void *a, const void *b) {
+    return strcmp(a, b);
+}
+
+/* Is some dotted prefix of name a module that was bound? */
+static bool is_known(const binder *b, const char *name) {
+    char prefix[sizeof *b->modules];
+    for (const char *dot = strchr(name, '.'); dot; dot = strchr(dot + 1, '.')) {
+        size_t n = (size_t)(dot - name);
+        if (n >= sizeof prefix) return false;
+        memcpy(prefix, name, n);
+        prefix[n] = 0;
+        if (bsearch(prefix, b->modules, b->n_modules, sizeof *b->modules, compare_names)) return true;
+    }
+    return false;
+}
+
+static void list_unused(binder *b) {
+    qsort(b->modules, b->n_modules, sizeof *b->modules, compare_names);
+    for (size_t i = 0; i < assay_checkpoint_n_tensors(b->ckpt); i++) {
+        const char *name = assay_checkpoint_get(b->ckpt, i)->name;
+        if (is_known(b, name)) continue;
+        if (b->w->n_unused++ < 16) assay_str_printf(&b->w->unused, "%s%s", b->w->unused.len ? ", " : "", name);
+    }
+}
+
+assay_status assay_weights_open(assay_weights *out, assay_backend *b, const assay_config *config, const assay_checkpoint *c,
+                                assay_act_mode act, assay_err *err) {
+    assay_status s;
+    binder bind_ctx = {.w = out, .config = config, .ckpt = c, .act = act};
+    memset(out, 0, sizeof *out);
+    out->backend = b;
+    out->n_layers = config->n_layers;
+    out->blocks = assay_calloc((size_t)config->n_layers + 1, sizeof *out->blocks);
+    if (!out->blocks) {
+        s = assay_nomem(err);
+        goto out;
+    }
+    ASSAY_GO(assay_config_each_role(config, bind, &bind_ctx, err));
+    const assay_block *outside = &out->blocks[out->n_layers];
+    out->head = outside->matrix[config->tie_word_embeddings ? ASSAY_ROLE_EMBED : ASSAY_ROLE_HEAD];
+    list_unused(&bind_ctx);
+    s = assay_str_status(&out->unused, err);
+out:
+    assay_free(bind_ctx.modules);
+    if (s != ASSAY_OK) assay_weights_close(out);
+    return s;
+}
+
+void assay_weights_close(assay_weights *w) {
+    if (!w) return;
+    for (int64_t l = 0; w->blocks && l <= w->n_layers; l++)
+        for (int r = 0; r < ASSAY_ROLE_COUNT; r++) {
+            if (w->blocks[l].matrix[r]) assay_weight_free(w->backend, w->blocks[l].matrix[r]);
+            if (w->blocks[l].vector[r]) assay_buf_free(w->backend, w->blocks[l].vector[r]);
+        }
+    assay_free(w->blocks);
+    assay_str_free(&w->unused);
+    memset(w, 0, sizeof *w);
+}

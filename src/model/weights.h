@@ -1,0 +1,34 @@
+/* model/weights.h: a checkpoint's tensors bound to the roles of its architecture and uploaded to a backend. */
+#ifndef ASSAY_MODEL_WEIGHTS_H
+#define ASSAY_MODEL_WEIGHTS_H
+
+#include "backend/backend.h"
+#include "base/str.h"
+#include "format/format.h"
+#include "model/arch.h"
+
+/* The tensors of one decoder layer, or of what stands outside the layers; NULL where the architecture has none. */
+typedef struct assay_block {
+    assay_weight *matrix[ASSAY_ROLE_COUNT];
+    assay_buf *vector[ASSAY_ROLE_COUNT];
+} assay_block;
+
+typedef struct assay_weights {
+    assay_backend *backend;     /* borrowed */
+    assay_block *blocks;        /* [n_layers + 1]; the last one is outside the layers */
+    int64_t n_layers;
+    assay_weight *head;         /* the output matrix; the embedding's own weight when tied: borrowed from blocks */
+    int64_t n_elements[ASSAY_PRECISION_COUNT]; /* matrix elements per stored precision */
+    double bits;                /* stored size of all matrices and vectors */
+    size_t n_unused;            /* tensors of the checkpoint that nothing asked for */
+    assay_str unused;           /* their names, comma-separated, the first 16 */
+} assay_weights;
+
+/* Binds and uploads everything; c must outlive the weights (dense matrices stay in its mapping). Missing tensors (ENOTFOUND),
+ * wrong shapes and NaN or infinite elements (EINPUT) are named with tensor and index. act: AUTO = each matrix's home; INT8 concerns
+ * the matrices stored as integers, others keep their home's mode. */
+assay_status assay_weights_open(assay_weights *out, assay_backend *b, const assay_config *config, const assay_checkpoint *c,
+                                assay_act_mode act, assay_err *err);
+void assay_weights_close(assay_weights *w); /* all-zero and half-built are fine */
+
+#endif
