@@ -35,6 +35,10 @@ check: $(PROGRAM) $(TEST_BIN) $(FUZZ_REPLAY)
 check-asan:
 	$(Q)$(MAKE) --no-print-directory BUILD=build/asan SANITIZE=address,undefined OPT='-O1 -g' check
 
+# A synthetic checkpoint of a real model's shape, for measurements (see the file's head).
+$(BUILD)/mkcheckpoint: $(BUILD)/tools/mkcheckpoint.o $(BUILD)/lib/num.a $(BUILD)/lib/base.a
+	$(call say,LD,$@) $(CC) $(LDFLAGS) -o $@ $^ $(LIBS)
+
 bench: all
 	$(Q)sh tools/bench.sh $(PROGRAM)
 
