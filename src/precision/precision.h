@@ -11,7 +11,8 @@
  *             decodes to, and `nested` holds that form.
  *   DENSE     data points to rows*cols elements of f32, f16 or bf16.
  *
- * Ownership: an assay_matrix owns what owns_* says; assay_matrix_deinit frees it. Views borrow. */
+ * Ownership: owns_data covers data; owns_codes covers codes, scales, zeros and nested. assay_matrix_deinit frees what is
+ * owned. Views borrow. */
 #ifndef ASSAY_PRECISION_H
 #define ASSAY_PRECISION_H
 
@@ -81,7 +82,7 @@ assay_status assay_matrix_check(const assay_matrix *m, const char *name, assay_e
 
 typedef enum assay_scale_rule {
     ASSAY_SCALE_CT,      /* compressed-tensors: sym absmax/((2^b-1)/2), codes [-2^(b-1), 2^(b-1)-1]; asym (max-min)/(2^b-1) with min<=0<=max */
-    ASSAY_SCALE_ABSMAX   /* row-wise absmax/127 of LLM.int8(): code = round(w*127/absmax), [-127,127] */
+    ASSAY_SCALE_ABSMAX   /* row-wise absmax/127 of LLM.int8(): w is cast to f16 as bitsandbytes does, code = round(w * (127/absmax)) */
 } assay_scale_rule;
 
 typedef struct assay_int_opts {
@@ -89,7 +90,7 @@ typedef struct assay_int_opts {
     int64_t group_size;       /* 0 = whole row */
     bool asymmetric;
     assay_scale_rule rule;
-    assay_dtype scale_dtype;  /* scales are rounded to it before the codes are chosen */
+    assay_dtype scale_dtype;  /* F32 (default), F16, BF16: the dtype that the scale's arithmetic is done in (the model's) */
     bool mse;                 /* search the clipping that minimises sum |err|^2.4 (llm-compressor's memoryless MSE observer's grid) */
 } assay_int_opts;
 
