@@ -1,0 +1,59 @@
+/* cmd_quantize.c: one recipe -> one variant. */
+#include "cli.h"
+
+static struct {
+    const char *recipe, *file, *out;
+    bool dry_run, overwrite;
+    int64_t worst;
+    double shard_gb;
+} o;
+
+static const cli_option options[] = {
+    {'r', "recipe", CLI_STRING, &o.recipe, "RECIPE", "method and options in one line: rtn,int4,group_size=128", NULL, 0, 0},
+    {0, "recipe-file", CLI_STRING, &o.file, "FILE", "the recipe as YAML instead", NULL, 0, 0},
+    {'o', "out", CLI_STRING, &o.out, "DIR", "folder to write (or give it as the second argument)", NULL, 0, 0},
+    {'n', "dry-run", CLI_FLAG, &o.dry_run, NULL, "only tell size, memory and time", NULL, 0, 0},
+    {0, "overwrite", CLI_FLAG, &o.overwrite, NULL, "replace what the folder holds", NULL, 0, 0},
+    {0, "worst", CLI_INT, &o.worst, "N", "matrices to list, by their loss (default: 10)", NULL, 1, 10},
+    {0, "shard-gb", CLI_DOUBLE, &o.shard_gb, "GB", "largest output file (default: 5)", NULL, 0.001, 10000},
+    {0},
+};
+
+static int run(int n_args, char **args) {
+    if (n_args == 2 && o.out) return cli_usage("quantize: the output folder is given twice");
+    const char *out = n_args == 2 ? args[1] : o.out;
+    if (!out && !o.dry_run) return cli_usage("quantize: say where to write: assay quantize MODEL OUT --recipe ... (or --dry-run)");
+    assay_quantize_request req = {.recipe = o.recipe,
+                                  .recipe_file = o.file,
+                                  .threads = (int)cli_opts.threads,
+                                  .dry_run = o.dry_run,
+                                  .overwrite = o.overwrite,
+                                  .shard_bytes = (uint64_t)(o.shard_gb * 1e9),
+                                  .worst = (int)o.worst,
+                                  .progress = cli_progress(),
+                                  .view = cli_view(stdout)};
+    assay_err err = {0};
+    assay_doc *doc;
+    if (assay_quantize_model(&doc, args[0], out, &req, &err) != ASSAY_OK) return cli_fail(&err);
+    return cli_finish(doc);
+}
+
+const cli_command cli_quantize = {
+    .name = "quantize",
+    .args = "MODEL OUT",
+    .summary = "one recipe -> one variant, with the loss of each matrix",
+    .description =
+        "Reads the checkpoint in MODEL and writes a quantized one into the folder OUT, in the files that transformers and vLLM load:\n"
+        "bitsandbytes' convention for llm_int8, nf4 and fp4, compressed-tensors' for rtn. One matrix is in memory at a time; a run that\n"
+        "was killed goes on where it was when it is started again. layers.jsonl beside the weights tells what each matrix lost.\n\n"
+        "A recipe is a method with options: rtn (precision=int2..int8, group_size=N or channel, symmetric, mse), llm_int8 (threshold=6),\n"
+        "nf4 and fp4 (block=64, double_quant). After a semicolon come overrides by tensor name: 'rtn,int8;match=mlp\\.,precision=int4'.\n\n"
+        "Three and two bits are for research: look at the loss before you use them.",
+    .examples = "  $ assay quantize models/demo /tmp/nf4 --recipe nf4,double_quant\n"
+                "  $ assay quantize models/demo /tmp/mixed --recipe 'rtn,int8;match=mlp\\.,precision=int4,group_size=128'\n"
+                "  $ assay quantize models/demo --recipe rtn,int4,group_size=128 --dry-run\n",
+    .options = options,
+    .min_args = 1,
+    .max_args = 2,
+    .run = run,
+};
