@@ -20,7 +20,6 @@
 #include "num/dtype.h"
 #include "precision/precision.h"
 
-#define ASSAY_PLAN_SCHEMA 1
 
 /* --- how a tensor is stored --- */
 
@@ -31,7 +30,7 @@ typedef struct assay_storage {
     bool double_quant;        /* CODEBOOK: block scales as 8-bit codes in blocks of 256 (QLoRA) */
     assay_dtype scale_dtype;  /* INT: F16, BF16 or F32; CODEBOOK scales are always F32; 0 (F64) = F16 */
     int act_bits;             /* what it is computed with: 8 (W8A8, LLM.int8()) or 16; 0 = 16 */
-    double meta_bytes;        /* per matrix, what the format adds besides (shape tensors, quant_state); see plan/size.c */
+    double meta_bytes;        /* per matrix, what the format adds besides (shape tensors, quant_state); 16 for INT's shape, the maps for CODEBOOK */
 } assay_storage;
 
 /* "bf16", "int8", "int4g128", "int4g128a" (a: asymmetric), "nf4", "nf4dq", "fp4b128" (block), "llm_int8" (per row, F32 scales,
@@ -66,6 +65,9 @@ typedef struct assay_sizes {
     int n_lines;
     int64_t params;                          /* tied matrices counted once */
     double codes, scales, zeros, meta, total;/* bytes */
+    double nominal_params;                   /* params cut to two digits, as the model's name has it: 70e9 */
+    int raw_bits;                            /* of a code of the decoder matrices: the bits most of them have */
+    double raw_nominal, raw_all;             /* bytes: nominal_params, params at raw_bits and nothing else (what calculators count) */
     double raw_bpw;                          /* codes * 8 / params */
     double effective_bpw;                    /* total * 8 / params */
     double linear_bpw;                       /* decoder matrices alone, with scales and all */
@@ -75,7 +77,7 @@ typedef struct assay_sizes {
     double checkpoint_bytes;                 /* measured size of the files, when the caller gave it; else 0 */
 } assay_sizes;
 
-/* fn NULL: everything in the checkpoint's dtype. Also reads a config's own quantization_config? no: the caller says how. */
+/* fn NULL: everything in the checkpoint's dtype. A config's own quantization_config is the caller's to turn into fn. */
 assay_status assay_sizes_compute(assay_sizes *out, const assay_config *c, assay_storage_fn fn, void *ctx, assay_err *err);
 
 /* --- KV cache --- */
@@ -105,8 +107,8 @@ typedef struct assay_figure {
 typedef struct assay_device {
     const char *id;           /* "h100-sxm" */
     const char *name;         /* "NVIDIA H100 SXM5 80 GB" */
-    const char *kind;         /* "gpu", "apple" (unified memory), "cpu" */
-    assay_figure memory;      /* bytes (GiB for NVIDIA and AMD's HBM as the driver counts is within 1 %: marketed GB are taken as 1e9) */
+    const char *kind;         /* "gpu", "apu", "apple" (unified memory), "cpu"; only "gpu" is used in parallel */
+    assay_figure memory;      /* bytes: marketed gigabytes as 1e9, which errs by up to 7 % on the safe side */
     assay_figure bandwidth;   /* bytes per second */
     assay_figure f16;         /* dense 16-bit tensor operations per second, float32 accumulation where the source tells */
     assay_figure int8;        /* dense, operations per second */
@@ -133,7 +135,8 @@ typedef struct assay_runtime_profile {
     double fixed;             /* bytes: contexts, kernels, graphs */
     int64_t kv_block;         /* tokens per KV block */
     int64_t chunk;            /* tokens per prefill step: rows of the activations */
-    const char *act_rule;     /* "stream", "full_logits": which formula of plan/memory.c */
+    int act_bytes;            /* of one activation: 2 or 4 */
+    bool full_logits;         /* room for logits of every token of a prefill step, not of the last ones alone */
     const char *source;
 } assay_runtime_profile;
 const assay_runtime_profile *assay_runtime_profiles(size_t *n);
@@ -177,20 +180,22 @@ typedef struct assay_plan_opts {
     double eta_memory;                  /* share of the bandwidth that decode reaches; 0 = 0.70 */
     double eta_compute;                 /* share of the tensor peak that prefill reaches; 0 = 0.50 */
     double eta_parallel;                /* efficiency of tensor parallelism per doubling; 0 = 0.85 */
-    double launch_seconds;              /* fixed time per step; negative = 0; 0 = 20 us per layer on GPUs, 0 on CPUs */
+    double launch_seconds;              /* fixed time per layer and step on a GPU; negative = none; 0 = 10 us */
     double utilisation;                 /* share of the paid hours that serve at this rate, for the cost; 0 = 0.5 */
     double memory_utilization;          /* replaces the profile's; 0 = the profile's */
     int max_parallel;                   /* most devices in tensor parallel; 0 = 8 */
 } assay_plan_opts;
 
+/* UNKNOWN: the compute rate of the device is not known, so the time is that of the bandwidth and a lower bound. */
 typedef enum assay_bound { ASSAY_BOUND_UNKNOWN, ASSAY_BOUND_BANDWIDTH, ASSAY_BOUND_COMPUTE } assay_bound;
+const char *assay_bound_name(assay_bound b); /* "unknown" "bandwidth" "compute" */
 
 typedef struct assay_fit {              /* one device of the plan; bytes are per device */
     const assay_device *device;
     const assay_runtime_profile *runtime;
     bool fits;                          /* with n_parallel devices, at the serving block's context and concurrency */
-    int n_parallel;                     /* devices in tensor parallel that it takes; 0 when max_parallel do not suffice */
-    double budget;                      /* memory * utilization */
+    int n_parallel;                     /* devices in tensor parallel that it takes; when it does not fit, the most that were tried */
+    double budget;                      /* memory * utilization; NaN when the device's memory is not known (then fits is false) */
     double weights, kv, activations, overhead;  /* kv: all sequences of the serving block */
     double left;                        /* budget - the four; negative when it does not fit */
     int64_t max_context;                /* at the asked concurrency; bounded by max_position_embeddings; 0 = none */
@@ -211,7 +216,7 @@ typedef struct assay_plan {
     int64_t max_position_embeddings;
     assay_fit *fits;                    /* owned; in the order of opts.devices */
     size_t n_fits;
-    char model[128];                    /* "LlamaForCausalLM", 8.03 B parameters: for headings */
+    char model[128];                    /* "llama, 32 layers, 8.03 B parameters": for headings */
     const assay_config *config;         /* borrowed: must outlive the plan's use by assay_plan_memory_at */
 } assay_plan;
 
