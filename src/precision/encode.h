@@ -21,12 +21,9 @@ void assay_int_grid_init(assay_int_grid *g, float lo, float hi, const assay_int_
 /* Sum of |decode(encode(w)) - w|^2.4 over n values. */
 double assay_int_grid_error(const assay_int_grid *g, const float *w, size_t n);
 
-enum { ASSAY_CLIP_STEPS = 20 };
 /* The extremes of shrink step i of the clipping search: (1 - i/100) of the group's own, rounded to the scale's dtype. */
 void assay_clip_extremes(float *lo, float *hi, int step, assay_dtype dtype);
 /* For one group: bit i of the result is set when step i lowered the error of all before it. */
 uint32_t assay_clip_improvements(const float *w, size_t n, float lo, float hi, const assay_int_opts *o);
-/* Steps that are looked at when `improved` says at which any group of the matrix improved: all up to five in a row without. */
-int assay_clip_stop(uint32_t improved);
 
 #endif

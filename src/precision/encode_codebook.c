@@ -66,7 +66,7 @@ static void encode_block(uint8_t *codes, float *scale, const float *w, size_t n,
     }
 }
 
-static assay_status double_quantize(assay_matrix *m, assay_err *err) {
+assay_status assay_matrix_nest(assay_matrix *m, assay_err *err) {
     m->nested = assay_nested_new(m->n_scales, 256);
     if (!m->nested) return assay_nomem(err);
     assay_nested_encode(m->nested, m->scales, m->n_scales);
@@ -92,7 +92,7 @@ assay_status assay_encode_codebook(assay_matrix *out, const float *w, int64_t ro
         int64_t begin = k * block, len = ASSAY_MIN(block, n - begin);
         encode_block(out->codes + begin, out->scales + k, w + begin, (size_t)len, len == block, &book);
     }
-    s = double_quant ? double_quantize(out, err) : ASSAY_OK;
+    s = double_quant ? assay_matrix_nest(out, err) : ASSAY_OK;
     if (s != ASSAY_OK) assay_matrix_deinit(out);
     return s;
 }

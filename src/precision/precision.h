@@ -92,15 +92,23 @@ typedef struct assay_int_opts {
     assay_scale_rule rule;
     assay_dtype scale_dtype;  /* F32 (default), F16, BF16: the dtype that the scale's arithmetic is done in (the model's) */
     bool mse;                 /* search the clipping that minimises sum |err|^2.4 (llm-compressor's memoryless MSE observer's grid) */
+    /* For mse on a matrix encoded in parts: the search stops for all groups of a matrix together, so a part is encoded with all
+     * ASSAY_CLIP_STEPS and its bits are or-ed into *clip_union; if assay_clip_stop(union) is less, the parts are encoded again with that. */
+    int clip_steps;           /* steps looked at; 0 = as the groups of this call want */
+    uint32_t *clip_union;     /* NULL = not wanted */
 } assay_int_opts;
+
+enum { ASSAY_CLIP_STEPS = 20 };
+/* Steps that are looked at when `improved` says at which any group of the matrix improved: all up to five in a row without. */
+int assay_clip_stop(uint32_t improved);
 
 /* w: [rows, cols] float32. Fills *out (caller deinits). NaN or infinity in w is EINPUT naming row and column. */
 assay_status assay_encode_int(assay_matrix *out, const float *w, int64_t rows, int64_t cols, const assay_int_opts *o, assay_err *err);
 /* NF4 / FP4 in blocks of the flattened matrix; bit-identical to bitsandbytes' quantize_4bit. */
 assay_status assay_encode_codebook(assay_matrix *out, const float *w, int64_t rows, int64_t cols, assay_precision p,
                                    int64_t block, bool double_quant, assay_err *err);
-/* The second half of double quantization, for callers that encoded a matrix in parts: m is a CODEBOOK matrix with plain scales; fills m->nested
- * from them and replaces the scales by what it decodes to. encode_codebook(double_quant) is encode_codebook, then this. */
+/* The second half of double quantization, for callers that encoded a matrix in parts: m is a CODEBOOK matrix
+ * with plain scales; fills m->nested from them and replaces the scales by what it decodes to. */
 assay_status assay_matrix_nest(assay_matrix *m, assay_err *err);
 
 #endif
