@@ -38,11 +38,11 @@ typedef enum assay_metric {       /* gate/metrics.def says which evaluator has w
     ASSAY_METRIC_ACCURACY,        /* every record is right or wrong */
     ASSAY_METRIC_SCORE,           /* a mean of scores, higher is better */
     ASSAY_METRIC_PERPLEXITY,      /* score: mean negative log-likelihood per token in nats, weight: tokens; shown as perplexity */
-    ASSAY_METRIC_KL,              /* score: mean KL(baseline || variant) per token in nats, weight: tokens; lower is better */
-    ASSAY_METRIC_AGREEMENT,       /* score: share of tokens with the baseline's arg max, weight: tokens */
+    ASSAY_METRIC_KL,              /* score: mean KL(baseline || variant) per token in nats, weight: tokens; aux: share of tokens with
+                                     the baseline's arg max */
     ASSAY_METRIC_COUNT
 } assay_metric;
-const char *assay_metric_name(assay_metric m); /* "accuracy" "score" "perplexity" "kl" "agreement" */
+const char *assay_metric_name(assay_metric m); /* "accuracy" "score" "perplexity" "kl" */
 
 typedef struct assay_gate_counts { /* outcomes of one side; they sum to the items of the row */
     size_t ok, truncated, invalid, refused, error;
@@ -78,6 +78,7 @@ typedef struct assay_gate_row {   /* one dimension, or one slice of it */
     double mde;                   /* smallest loss this n finds with `power` in a one-sided test at 1 - confidence, unadjusted */
     double items_needed;          /* when inconclusive: items in this row to settle it; infinite when none would, else NaN */
     assay_gate_limit length, truncated, invalid, errors; /* judged on dimensions, shown on slices */
+    assay_gate_limit agreement;   /* KL only: share of tokens whose top-1 is not the baseline's; likewise */
     assay_gate_counts base, cand;
     double base_tokens, cand_tokens; /* mean output length in tokens; NaN when nothing is generated */
     double aa_flip_rate;          /* baseline against its rerun; NaN without a rerun */
