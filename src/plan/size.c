@@ -189,7 +189,7 @@ static assay_status add_tensor(void *vctx, const assay_tensor_spec *t, assay_err
     if (s.group_size < 0)
         return assay_fail(err, ASSAY_EINPUT, "group size of tensor '%s' is negative", t->name);
     assay_part part = part_of(t);
-    assay_size_line *line;
+    assay_size_line *line = NULL;
     ASSAY_TRY(find_line(&line, x->out, part, &s, err));
     double codes, scales, zeros, n = (double)t->rows * (double)t->cols;
     assay_storage_bytes(&codes, &scales, &zeros, &s, t->rows, t->cols);
