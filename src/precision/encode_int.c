@@ -120,36 +120,43 @@ static void quantize_group(uint8_t *restrict codes, const float *restrict w, siz
     for (size_t k = 0; i + k < n; k++) codes[i + k] = (uint8_t)((int)q[k] + offset);
 }
 
-/* |e|^2.4 as 2^(2.4 log2 |e|), good to about 1e-6: the norm of the search, where powf would cost more than all the rest. */
-static inline float power_2_4(float e) {
-    uint32_t u;
-    float m, r;
-    memcpy(&u, &e, 4);
-    u &= 0x7fffffffu;
-    int32_t exponent = (int32_t)(u - 0x3f3504f3u) >> 23; /* of the number scaled into [sqrt(1/2), sqrt(2)) */
-    u -= (uint32_t)exponent << 23;
-    memcpy(&m, &u, 4);
-    float s = (m - 1.0f) / (m + 1.0f), s2 = s * s;
-    float log2m = s * (2.8853901f + s2 * (0.96179669f + s2 * (0.57707802f + s2 * 0.41219859f)));
-    float y = 2.4f * ((float)exponent + log2m);
-    y = y < -126.0f ? -126.0f : y > 126.0f ? 126.0f : y;
-    float whole = (y + ROUNDER) - ROUNDER, f = y - whole;
-    float p = 1.0f + f * (0.69314718f + f * (0.24022651f + f * (0.055504109f + f * (0.0096181291f + f * 0.0013333558f))));
-    u = (uint32_t)((int32_t)whole + 127) << 23;
-    memcpy(&r, &u, 4);
-    return p * r;
+/* sum[k] += |e[k]|^2.4, as 2^(2.4 log2 |e|), good to about 1e-6: the norm of the clipping search, where powf would cost more than
+ * all the rest. No float comparison stands in it, so that the loop vectorizes. */
+static inline void add_powers(float *restrict sum, const float *restrict e, int n) {
+    for (int k = 0; k < n; k++) {
+        uint32_t u;
+        float m, power_of_two;
+        memcpy(&u, &e[k], 4);
+        u &= 0x7fffffffu;
+        int32_t exponent = (int32_t)(u - 0x3f3504f3u) >> 23; /* of the number scaled into [sqrt(1/2), sqrt(2)) */
+        u -= (uint32_t)exponent << 23;
+        memcpy(&m, &u, 4);
+        float s = (m - 1.0f) / (m + 1.0f), s2 = s * s;
+        float log2m = s * (2.8853901f + s2 * (0.96179669f + s2 * (0.57707802f + s2 * 0.41219859f)));
+        float y = 2.4f * ((float)exponent + log2m), whole = (y + ROUNDER) - ROUNDER, f = y - whole;
+        float p = 1.0f + f * (0.69314718f + f * (0.24022651f + f * (0.055504109f + f * (0.0096181291f + f * 0.0013333558f))));
+        int32_t biased = (int32_t)whole + 127;
+        biased = biased < 0 ? 0 : biased;
+        biased = biased > 254 ? 254 : biased;
+        u = (uint32_t)biased << 23;
+        memcpy(&power_of_two, &u, 4);
+        sum[k] += p * power_of_two;
+    }
+}
+
+static inline void add_errors(float *restrict sum, const float *restrict w, const assay_int_grid *g, int n) {
+    float q[PIECE], e[PIECE], scale = g->scale, zero = g->zero;
+    quantize_piece(q, w, g, n);
+    for (int k = 0; k < n; k++) e[k] = (q[k] - zero) * scale - w[k];
+    add_powers(sum, e, n);
 }
 
 double assay_int_grid_error(const assay_int_grid *g, const float *w, size_t n) {
-    float q[PIECE], sum[PIECE] = {0};
+    float sum[PIECE] = {0};
     double total = 0;
     size_t i = 0;
-    for (; i + PIECE <= n; i += PIECE) {
-        quantize_piece(q, w + i, g, PIECE);
-        for (int k = 0; k < PIECE; k++) sum[k] += power_2_4((q[k] - g->zero) * g->scale - w[i + (size_t)k]);
-    }
-    quantize_piece(q, w + i, g, (int)(n - i));
-    for (size_t k = 0; i + k < n; k++) sum[k] += power_2_4((q[k] - g->zero) * g->scale - w[i + k]);
+    for (; i + PIECE <= n; i += PIECE) add_errors(sum, w + i, g, PIECE);
+    add_errors(sum, w + i, g, (int)(n - i));
     for (int k = 0; k < PIECE; k++) total += sum[k];
     return total;
 }
@@ -203,7 +210,8 @@ static assay_status encode_ct(assay_matrix *m, const float *w, const assay_int_o
         job.improved = assay_calloc((size_t)m->n_scales, sizeof *job.improved);
         if (!job.improved) return assay_nomem(err);
         each_group(m, w, search_group, &job);
-        job.n_steps = assay_clip_stop(job.any);
+        job.n_steps = o->clip_steps ? o->clip_steps : assay_clip_stop(job.any);
+        if (o->clip_union) *o->clip_union |= job.any;
     }
     each_group(m, w, encode_group_ct, &job);
     assay_free(job.improved);
