@@ -41,6 +41,7 @@ static assay_status bind_matrix(binder *b, assay_weight **out, const assay_tenso
         assay_err_prefix(err, "tensor '%s'", spec->name);
         goto out;
     }
+    if (spec->is_linear) b->w->n_mode[assay_weight_mode(*out)]++;
     b->w->n_elements[m.precision] += m.rows * m.cols;
     b->w->bits += assay_matrix_bits(&m, NULL, NULL);
 out:

@@ -19,6 +19,7 @@ typedef struct assay_weights {
     int64_t n_layers;
     assay_weight *head;         /* the output matrix; the embedding's own weight when tied: borrowed from blocks */
     int64_t n_elements[ASSAY_PRECISION_COUNT]; /* matrix elements per stored precision */
+    int64_t n_mode[ASSAY_ACT_INT8 + 1];        /* decoder matrices per compute mode in effect */
     double bits;                /* stored size of all matrices and vectors */
     size_t n_unused;            /* tensors of the checkpoint that nothing asked for */
     assay_str unused;           /* their names, comma-separated, the first 16 */

@@ -13,7 +13,8 @@ typedef struct assay_native_opts {   /* all-zero = defaults */
     int prefill_chunk;         /* tokens per forward call; 0 = 512 */
     bool no_prefix_cache;      /* recompute shared prefixes (tests of invariance) */
     size_t context;            /* 0 = the model's max_position_embeddings */
-    size_t kv_bytes;           /* bound on the KV cache; 0 = a quarter of memory */
+    size_t kv_bytes;           /* bound on the KV cache; 0 = a quarter of memory. Shortens the context when it does not hold it */
+    bool no_tokenizer;         /* token ids only: no text is returned, stop strings never match (benches, synthetic checkpoints) */
 } assay_native_opts;
 
 assay_status assay_native_open(assay_runtime **out, const char *dir, const assay_native_opts *o, assay_err *err);

@@ -41,7 +41,8 @@ typedef struct assay_score_res {
 } assay_score_res;
 void assay_score_res_deinit(assay_score_res *r);
 
-/* Called once for each scored position in order of request, then position; logits borrowed for the call (raw, before softmax). */
+/* Called once for each scored position in order of request, then position (the index in ids of the id that is scored); logits are the
+ * distribution that predicts it, raw, before softmax, borrowed for the call. */
 typedef assay_status (*assay_logits_fn)(void *ctx, size_t req, size_t position, const float *logits, size_t n_vocab, assay_err *err);
 
 typedef struct assay_generate_req {
