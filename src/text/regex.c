@@ -105,7 +105,9 @@ static assay_status match_next(assay_regex_match *m, const assay_regex *re, pcre
         at++;
         while (at < n && ((unsigned char)text[at] & 0xc0) == 0x80) at++;
     }
-    return match_at(m, re, md, text, n, at, 0, err);
+    ASSAY_TRY(match_at(m, re, md, text, n, at, 0, err));
+    if (m->found && m->begin < at) m->found = false; /* never go back, whatever a pattern says */
+    return ASSAY_OK;
 }
 
 assay_status assay_regex_find(assay_regex_match *out, const assay_regex *re, const char *text, size_t n, size_t start, assay_err *err) {

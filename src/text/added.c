@@ -1,0 +1,96 @@
+/* added.c: leftmost-longest search for added tokens, with the original's rules on what surrounds a match:
+ *   single_word  a match that touches a word character is dropped (and the search goes on behind it)
+ *   lstrip       white space before the match belongs to it, but not what an earlier match took
+ *   rstrip       white space after the match belongs to it */
+#include "text/added.h"
+
+#include <string.h>
+#include "text/unicode.h"
+
+static assay_status new_node(uint32_t *out, assay_trie *t, unsigned char byte, assay_err *err) {
+    if (t->n == t->cap) ASSAY_TRY(assay_grow(&t->nodes, &t->cap, t->n + 1, sizeof *t->nodes, err));
+    t->nodes[t->n] = (struct assay_trie_node){.token = -1, .byte = byte};
+    *out = (uint32_t)t->n++;
+    return ASSAY_OK;
+}
+
+static uint32_t child_of(const assay_trie *t, uint32_t node, unsigned char byte) {
+    if (node == 0) return t->first[byte];
+    uint32_t c = t->nodes[node].child;
+    while (c && t->nodes[c].byte != byte) c = t->nodes[c].sibling;
+    return c;
+}
+
+assay_status assay_trie_put(assay_trie *t, const char *s, size_t n, int32_t token, assay_err *err) {
+    uint32_t node = 0, c;
+    if (t->n == 0) ASSAY_TRY(new_node(&c, t, 0, err));
+    for (size_t i = 0; i < n; i++) {
+        unsigned char byte = (unsigned char)s[i];
+        c = child_of(t, node, byte);
+        if (!c) {
+            ASSAY_TRY(new_node(&c, t, byte, err));
+            if (node == 0) {
+                t->first[byte] = c;
+            } else {
+                t->nodes[c].sibling = t->nodes[node].child;
+                t->nodes[node].child = c;
+            }
+        }
+        node = c;
+    }
+    if (node) t->nodes[node].token = token;
+    return ASSAY_OK;
+}
+
+void assay_trie_free(assay_trie *t) {
+    assay_free(t->nodes);
+    memset(t, 0, sizeof *t);
+}
+
+static int32_t longest_at(size_t *len, const assay_trie *t, const char *s, size_t n) {
+    int32_t found = -1;
+    uint32_t node = 0;
+    for (size_t i = 0; i < n; i++) {
+        node = child_of(t, node, (unsigned char)s[i]);
+        if (!node) break;
+        if (t->nodes[node].token >= 0) {
+            found = t->nodes[node].token;
+            *len = i + 1;
+        }
+    }
+    return found;
+}
+
+static bool touches_word(const char *s, size_t n, size_t begin, size_t end) {
+    size_t len;
+    if (begin > 0 && assay_char_is_word(assay_utf8_prev(&len, s, begin))) return true;
+    return end < n && assay_char_is_word(assay_utf8_next(&len, s + end, n - end));
+}
+
+int32_t assay_trie_next(size_t *begin, size_t *end, size_t *at, const assay_trie *t, const assay_added_token *tokens, const char *s,
+                        size_t n, size_t floor, bool parse_special) {
+    if (t->n == 0) return -1;
+    while (*at < n) {
+        size_t len = 0;
+        int32_t k = t->first[(unsigned char)s[*at]] ? longest_at(&len, t, s + *at, n - *at) : -1;
+        if (k < 0) {
+            ++*at;
+            continue;
+        }
+        size_t b = *at, e = *at + len, step;
+        *at = e;
+        const assay_added_token *a = &tokens[k];
+        if (a->special && !parse_special) continue;
+        if (a->single_word && touches_word(s, n, b, e)) continue;
+        if (a->lstrip) {
+            while (b > 0 && assay_char_is_space(assay_utf8_prev(&step, s, b))) b -= step;
+        }
+        if (a->rstrip) {
+            while (e < n && assay_char_is_space(assay_utf8_next(&step, s + e, n - e))) e += step;
+        }
+        *begin = ASSAY_MAX(b, floor);
+        *end = ASSAY_MAX(e, *begin);
+        return k;
+    }
+    return -1;
+}

@@ -1,0 +1,38 @@
+/* text/added.h: the added tokens of tokenizer.json, and finding them in a text. */
+#ifndef ASSAY_TEXT_ADDED_H
+#define ASSAY_TEXT_ADDED_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include "base/mem.h"
+#include "base/status.h"
+
+typedef struct assay_added_token {
+    char *content; /* owned */
+    size_t n;
+    int32_t id;
+    bool single_word, lstrip, rstrip, normalized, special;
+} assay_added_token;
+
+/* A byte trie over the contents: a node's children are a sibling list. Node 0 is the root. */
+typedef struct assay_trie {
+    struct assay_trie_node {
+        uint32_t child, sibling; /* 0: none */
+        int32_t token;           /* index of the added token that ends here, or -1 */
+        unsigned char byte;
+    } *nodes;
+    size_t n, cap;
+    uint32_t first[256]; /* the root's children by byte */
+} assay_trie;
+
+assay_status assay_trie_put(assay_trie *t, const char *s, size_t n, int32_t token, assay_err *err);
+void assay_trie_free(assay_trie *t);
+
+/* The next added token at or after *at in s: its index in tokens, or -1; [*begin, *end) with the white space that lstrip and
+ * rstrip take. `floor` is where the previous match ended. *at moves on for the next call. Specials are passed over unless
+ * parse_special. */
+int32_t assay_trie_next(size_t *begin, size_t *end, size_t *at, const assay_trie *t, const assay_added_token *tokens, const char *s,
+                        size_t n, size_t floor, bool parse_special);
+
+#endif

@@ -1,0 +1,43 @@
+/* text/bpe.h: the BPE model of tokenizer.json: a pre-token's text to ids. */
+#ifndef ASSAY_TEXT_BPE_H
+#define ASSAY_TEXT_BPE_H
+
+#include "base/json.h"
+#include "text/vocab.h"
+
+#define ASSAY_BPE_DIRECT 4096 /* code points whose one-character token is found by index */
+
+typedef struct assay_bpe {
+    assay_vocab vocab;
+    assay_merges merges;
+    int32_t direct[ASSAY_BPE_DIRECT]; /* id of the one-character token, or -1 */
+    int32_t byte_id[256];             /* id of "<0xHH>", or -1 */
+    int32_t unk;                      /* id of unk_token, or -1 */
+    char *prefix, *suffix;            /* continuing_subword_prefix, end_of_word_suffix; NULL when empty */
+    bool byte_fallback, fuse_unk, ignore_merges;
+} assay_bpe;
+
+/* From the "model" object. `where` names the file in errors. */
+assay_status assay_bpe_parse(assay_bpe *b, const json_t *model, const char *where, assay_err *err);
+void assay_bpe_free(assay_bpe *b);
+
+/* A growing list of ids. */
+typedef struct assay_ids {
+    int32_t *v; /* owned */
+    size_t n, cap;
+} assay_ids;
+assay_status assay_ids_put(assay_ids *ids, int32_t id, assay_err *err);
+
+/* Working memory of one encode call; all-zero is empty. */
+typedef struct assay_bpe_scratch {
+    struct assay_symbol *symbols;
+    size_t cap_symbols;
+    uint64_t *heap; /* rank << 32 | position */
+    size_t n_heap, cap_heap;
+} assay_bpe_scratch;
+void assay_bpe_scratch_free(assay_bpe_scratch *w);
+
+/* Appends the ids of one pre-token (valid UTF-8, n >= 1). */
+assay_status assay_bpe_encode(assay_ids *ids, const assay_bpe *b, assay_bpe_scratch *w, const char *s, size_t n, assay_err *err);
+
+#endif

@@ -1,0 +1,202 @@
+/* tokenizer.c: opens a tokenizer.json (and the names of bos and eos in tokenizer_config.json) and answers questions about tokens.
+ *
+ * Follows Hugging Face's tokenizers 0.23. "truncation" and "padding" are settings for batches and are ignored. An added token's
+ * id must be the one that the original would assign, else the file is refused. Reading is strict: an unknown type is EUNSUPPORTED,
+ * never skipped, because a tokenizer that is nearly right gives silently wrong scores. */
+#include "text/tokenizer.h"
+
+#include <string.h>
+#include "base/file.h"
+#include "base/mem.h"
+
+/* ---- added tokens ---- */
+
+static assay_status parse_added_one(assay_tokenizer *t, const json_t *j, size_t i, int64_t *next_id, const char *where, assay_err *err) {
+    assay_added_token *a = &t->added[i];
+    const char *content = NULL;
+    int64_t id = -1;
+    ASSAY_TRY(assay_json_get_str(&content, j, "content", where, err));
+    ASSAY_TRY(assay_json_get_int(&id, j, "id", where, err));
+    if (!content || !*content || id < 0) return assay_fail(err, ASSAY_EINPUT, "%s: added_tokens[%zu] needs an id and a content", where, i);
+    ASSAY_TRY(assay_json_get_bool(&a->single_word, j, "single_word", where, err));
+    ASSAY_TRY(assay_json_get_bool(&a->lstrip, j, "lstrip", where, err));
+    ASSAY_TRY(assay_json_get_bool(&a->rstrip, j, "rstrip", where, err));
+    a->normalized = true;
+    ASSAY_TRY(assay_json_get_bool(&a->special, j, "special", where, err));
+    a->normalized = !a->special;
+    ASSAY_TRY(assay_json_get_bool(&a->normalized, j, "normalized", where, err));
+    a->n = json_string_length(json_object_get(j, "content"));
+    a->content = assay_strndup(content, a->n);
+    if (!a->content) return assay_nomem(err);
+    int64_t expected = assay_vocab_find(&t->bpe.vocab, content, a->n);
+    if (expected < 0) expected = assay_vocab_find(&t->added_ids, content, a->n);
+    if (expected < 0) expected = (*next_id)++;
+    if (id != expected)
+        return assay_fail(err, ASSAY_EUNSUPPORTED, "%s: added token '%.60s' has the id %lld where %lld is expected", where, content,
+                          (long long)id, (long long)expected);
+    a->id = (int32_t)id;
+    return assay_vocab_add(&t->added_ids, content, a->n, id, err);
+}
+
+static assay_status index_added(assay_tokenizer *t, size_t i, assay_err *err) {
+    const assay_added_token *a = &t->added[i];
+    if (!a->normalized) return assay_trie_put(&t->raw, a->content, a->n, (int32_t)i, err);
+    assay_str s = {0};
+    assay_status st = assay_steps_normalize(&s, &t->normalizers, a->content, a->n, err);
+    if (st == ASSAY_OK) st = assay_str_status(&s, err);
+    if (st == ASSAY_OK && s.len) st = assay_trie_put(&t->matched, s.s, s.len, (int32_t)i, err);
+    if (st == ASSAY_OK && (s.len != a->n || memcmp(assay_str_c(&s), a->content, a->n) != 0)) {
+        t->normalized[i] = assay_strndup(assay_str_c(&s), s.len);
+        if (!t->normalized[i]) st = assay_nomem(err);
+    }
+    assay_str_free(&s);
+    return st;
+}
+
+static assay_status parse_added(assay_tokenizer *t, const json_t *list, const char *where, assay_err *err) {
+    if (!list || json_is_null(list)) return ASSAY_OK;
+    if (!json_is_array(list)) return assay_fail(err, ASSAY_EINPUT, "%s: added_tokens must be an array", where);
+    size_t n = json_array_size(list);
+    t->added = assay_calloc(n ? n : 1, sizeof *t->added);
+    t->normalized = assay_calloc(n ? n : 1, sizeof *t->normalized);
+    if (!t->added || !t->normalized) return assay_nomem(err);
+    t->n_added = n;
+    int64_t next_id = (int64_t)t->bpe.vocab.n_keys;
+    for (size_t i = 0; i < n; i++) {
+        const json_t *j = json_array_get(list, i);
+        if (!json_is_object(j)) return assay_fail(err, ASSAY_EINPUT, "%s: added_tokens[%zu] must be an object", where, i);
+        ASSAY_TRY(parse_added_one(t, j, i, &next_id, where, err));
+        ASSAY_TRY(index_added(t, i, err));
+    }
+    return ASSAY_OK;
+}
+
+static assay_status build_tokens(assay_tokenizer *t, assay_err *err) {
+    t->n_tokens = ASSAY_MAX(t->bpe.vocab.n_ids, t->added_ids.n_ids);
+    t->tokens = assay_calloc(t->n_tokens ? t->n_tokens : 1, sizeof *t->tokens);
+    if (!t->tokens) return assay_nomem(err);
+    for (size_t i = 0; i < t->bpe.vocab.n_ids; i++) t->tokens[i].content = t->tokens[i].decode = t->bpe.vocab.by_id[i];
+    for (size_t i = 0; i < t->n_added; i++) {
+        const assay_added_token *a = &t->added[i];
+        assay_token_info *k = &t->tokens[a->id];
+        k->content = k->decode = (assay_token_text){a->content, (uint32_t)a->n};
+        if (t->normalized[i]) k->decode = (assay_token_text){t->normalized[i], (uint32_t)strlen(t->normalized[i])};
+        k->special = a->special;
+    }
+    return ASSAY_OK;
+}
+
+/* ---- tokenizer_config.json ---- */
+
+/* A name, or an object with a content, to an id. */
+static int32_t named_token(const assay_tokenizer *t, const json_t *config, const char *key) {
+    const json_t *v = json_object_get(config, key);
+    if (json_is_object(v)) v = json_object_get(v, "content");
+    return json_is_string(v) ? assay_tokenizer_find(t, json_string_value(v)) : -1;
+}
+
+static assay_status parse_config(assay_tokenizer *t, const char *text, size_t n, const char *name, assay_err *err) {
+    json_t *j = NULL;
+    if (!text) return ASSAY_OK;
+    ASSAY_TRY(assay_json_parse(&j, text, n, name, err));
+    t->bos = named_token(t, j, "bos_token");
+    t->eos = named_token(t, j, "eos_token");
+    json_decref(j);
+    return ASSAY_OK;
+}
+
+/* ---- opening ---- */
+
+static assay_status parse_all(assay_tokenizer *t, const json_t *j, const char *where, assay_err *err) {
+    if (!json_is_object(j)) return assay_fail(err, ASSAY_EINPUT, "%s: a tokenizer must be an object", where);
+    const char *version = "1.0";
+    ASSAY_TRY(assay_json_get_str(&version, j, "version", where, err));
+    if (strcmp(version, "1.0") != 0) return assay_fail(err, ASSAY_EUNSUPPORTED, "%s: version '%.20s' is not supported", where, version);
+    ASSAY_TRY(assay_bpe_parse(&t->bpe, json_object_get(j, "model"), where, err));
+    ASSAY_TRY(assay_steps_parse(&t->normalizers, ASSAY_STEP_NORMALIZER, json_object_get(j, "normalizer"), "normalizer", where, err));
+    ASSAY_TRY(assay_steps_parse(&t->pre_tokenizers, ASSAY_STEP_PRE_TOKENIZER, json_object_get(j, "pre_tokenizer"), "pre_tokenizer", where, err));
+    ASSAY_TRY(assay_steps_parse(&t->decoders, ASSAY_STEP_DECODER, json_object_get(j, "decoder"), "decoder", where, err));
+    ASSAY_TRY(parse_added(t, json_object_get(j, "added_tokens"), where, err));
+    ASSAY_TRY(build_tokens(t, err));
+    return assay_postprocess_parse(t, json_object_get(j, "post_processor"), where, err);
+}
+
+assay_status assay_tokenizer_parse(assay_tokenizer **out, const char *json, size_t n, const char *config, size_t n_config,
+                                   const char *name, assay_err *err) {
+    json_t *j = NULL;
+    assay_tokenizer *t = assay_calloc(1, sizeof *t);
+    if (!t) return assay_nomem(err);
+    assay_status s;
+    t->bos = t->eos = -1;
+    assay_hash_bytes(t->hash, json, n);
+    ASSAY_GO(assay_json_parse(&j, json, n, name, err));
+    ASSAY_GO(parse_all(t, j, name, err));
+    ASSAY_GO(parse_config(t, config, n_config, "tokenizer_config.json", err));
+    *out = t;
+    t = NULL;
+out:
+    json_decref(j);
+    assay_tokenizer_close(t);
+    return s;
+}
+
+assay_status assay_tokenizer_open(assay_tokenizer **out, const char *dir, assay_err *err) {
+    char *path = assay_path_join(dir, "tokenizer.json"), *config_path = assay_path_join(dir, "tokenizer_config.json");
+    assay_map json = {0}, config = {0};
+    assay_status s;
+    if (!path || !config_path) {
+        s = assay_nomem(err);
+        goto out;
+    }
+    ASSAY_GO(assay_map_open(&json, path, err));
+    if (assay_path_exists(config_path)) ASSAY_GO(assay_map_open(&config, config_path, err));
+    ASSAY_GO(assay_tokenizer_parse(out, (const char *)json.data, json.size, (const char *)config.data, config.size, path, err));
+out:
+    assay_map_close(&json);
+    assay_map_close(&config);
+    assay_free(path);
+    assay_free(config_path);
+    return s;
+}
+
+void assay_tokenizer_close(assay_tokenizer *t) {
+    if (!t) return;
+    assay_bpe_free(&t->bpe);
+    assay_steps_free(&t->normalizers);
+    assay_steps_free(&t->pre_tokenizers);
+    assay_steps_free(&t->decoders);
+    for (size_t i = 0; i < t->n_added; i++) {
+        assay_free(t->added[i].content);
+        assay_free(t->normalized[i]);
+    }
+    assay_free(t->added);
+    assay_free(t->normalized);
+    assay_vocab_free(&t->added_ids);
+    assay_trie_free(&t->raw);
+    assay_trie_free(&t->matched);
+    assay_free(t->tokens);
+    assay_free(t->before.v);
+    assay_free(t->after.v);
+    assay_free(t);
+}
+
+/* ---- questions ---- */
+
+int32_t assay_tokenizer_n_vocab(const assay_tokenizer *t) { return (int32_t)t->n_tokens; }
+int32_t assay_tokenizer_bos(const assay_tokenizer *t) { return t->bos; }
+int32_t assay_tokenizer_eos(const assay_tokenizer *t) { return t->eos; }
+const char *assay_tokenizer_hash(const assay_tokenizer *t) { return t->hash; }
+
+int32_t assay_tokenizer_find(const assay_tokenizer *t, const char *token) {
+    size_t n = strlen(token);
+    int32_t id = assay_vocab_find(&t->added_ids, token, n);
+    return id >= 0 ? id : assay_vocab_find(&t->bpe.vocab, token, n);
+}
+
+const char *assay_tokenizer_token(const assay_tokenizer *t, int32_t id) {
+    return id >= 0 && (size_t)id < t->n_tokens ? t->tokens[id].content.s : NULL;
+}
+
+bool assay_tokenizer_is_special(const assay_tokenizer *t, int32_t id) {
+    return id >= 0 && (size_t)id < t->n_tokens && t->tokens[id].special;
+}

@@ -1,0 +1,258 @@
+/* unicode.c: UTF-8 walking and repair, character classes, case and normalization.
+ *
+ * Walking trusts its input: everything that reaches it went through assay_utf8_put_lossy first or came out of the JSON parser.
+ * Repair follows the "maximal subpart" practice (Unicode 15, section 3.9), which is what Rust's from_utf8_lossy and Python's
+ * errors="replace" do. Classes come from utf8proc's tables; where those lack a property (White_Space, Alphabetic) the few
+ * exceptions are listed here. It does no locale-dependent or context-dependent casing (final sigma). */
+#include "text/unicode.h"
+
+#include <string.h>
+#include <utf8proc.h>
+#include "base/mem.h"
+
+int32_t assay_utf8_next(size_t *len, const char *s, size_t n) {
+    const unsigned char *p = (const unsigned char *)s;
+    if (p[0] < 0x80 || n < 2) {
+        *len = 1;
+        return p[0];
+    }
+    if (p[0] < 0xE0 || n < 3) {
+        *len = 2;
+        return (p[0] & 0x1F) << 6 | (p[1] & 0x3F);
+    }
+    if (p[0] < 0xF0 || n < 4) {
+        *len = 3;
+        return (p[0] & 0x0F) << 12 | (p[1] & 0x3F) << 6 | (p[2] & 0x3F);
+    }
+    *len = 4;
+    return (p[0] & 0x07) << 18 | (p[1] & 0x3F) << 12 | (p[2] & 0x3F) << 6 | (p[3] & 0x3F);
+}
+
+int32_t assay_utf8_prev(size_t *len, const char *s, size_t at) {
+    size_t i = at - 1;
+    while (i > 0 && at - i < 4 && ((unsigned char)s[i] & 0xC0) == 0x80) i--;
+    size_t unused;
+    *len = at - i;
+    return assay_utf8_next(&unused, s + i, at - i);
+}
+
+void assay_utf8_put(assay_str *b, int32_t cp) {
+    char c[4];
+    size_t n;
+    if (cp < 0x80) {
+        c[0] = (char)cp;
+        n = 1;
+    } else if (cp < 0x800) {
+        c[0] = (char)(0xC0 | cp >> 6);
+        c[1] = (char)(0x80 | (cp & 0x3F));
+        n = 2;
+    } else if (cp < 0x10000) {
+        c[0] = (char)(0xE0 | cp >> 12);
+        c[1] = (char)(0x80 | (cp >> 6 & 0x3F));
+        c[2] = (char)(0x80 | (cp & 0x3F));
+        n = 3;
+    } else {
+        c[0] = (char)(0xF0 | cp >> 18);
+        c[1] = (char)(0x80 | (cp >> 12 & 0x3F));
+        c[2] = (char)(0x80 | (cp >> 6 & 0x3F));
+        c[3] = (char)(0x80 | (cp & 0x3F));
+        n = 4;
+    }
+    assay_str_putn(b, c, n);
+}
+
+size_t assay_utf8_count(const char *s, size_t n) {
+    size_t count = 0;
+    for (size_t i = 0; i < n; i++) count += ((unsigned char)s[i] & 0xC0) != 0x80;
+    return count;
+}
+
+size_t assay_utf8_offset(const char *s, size_t n, size_t index) {
+    size_t i = 0;
+    while (i < n) {
+        if (((unsigned char)s[i] & 0xC0) != 0x80 && index-- == 0) return i;
+        i++;
+    }
+    return n;
+}
+
+/* One sequence at p: its length when well formed (0 when not); then *bad is the maximal subpart and *cut its hope. */
+static size_t sequence(size_t *bad, bool *cut, const unsigned char *p, size_t n) {
+    unsigned char lo = 0x80, hi = 0xBF;
+    size_t need;
+    *bad = 0;
+    *cut = false;
+    if (p[0] < 0x80) return 1;
+    if (p[0] >= 0xC2 && p[0] <= 0xDF) {
+        need = 2;
+    } else if (p[0] >= 0xE0 && p[0] <= 0xEF) {
+        need = 3;
+        if (p[0] == 0xE0) lo = 0xA0; /* overlong */
+        if (p[0] == 0xED) hi = 0x9F; /* surrogates */
+    } else if (p[0] >= 0xF0 && p[0] <= 0xF4) {
+        need = 4;
+        if (p[0] == 0xF0) lo = 0x90;
+        if (p[0] == 0xF4) hi = 0x8F; /* above U+10FFFF */
+    } else {
+        *bad = 1;
+        return 0;
+    }
+    size_t i = 1;
+    for (; i < need && i < n; i++) {
+        if (p[i] < lo || p[i] > hi) break;
+        lo = 0x80;
+        hi = 0xBF;
+    }
+    if (i == need) return need;
+    *bad = i;
+    *cut = i == n;
+    return 0;
+}
+
+size_t assay_utf8_valid(size_t *bad, bool *cut, const char *s, size_t n) {
+    const unsigned char *p = (const unsigned char *)s;
+    size_t i = 0;
+    *bad = 0;
+    *cut = false;
+    while (i < n) {
+        while (i + 8 <= n) { /* eight ASCII bytes at a time */
+            uint64_t w;
+            memcpy(&w, p + i, 8);
+            if (w & 0x8080808080808080u) break;
+            i += 8;
+        }
+        if (i == n) break;
+        size_t len = sequence(bad, cut, p + i, n - i);
+        if (!len) return i;
+        i += len;
+    }
+    return i;
+}
+
+void assay_utf8_put_lossy(assay_str *b, const char *s, size_t n) {
+    size_t i = 0;
+    while (i < n) {
+        size_t bad;
+        bool cut;
+        size_t good = assay_utf8_valid(&bad, &cut, s + i, n - i);
+        assay_str_putn(b, s + i, good);
+        if (bad) assay_utf8_put(b, 0xFFFD);
+        i += good + bad;
+    }
+}
+
+static utf8proc_category_t category(int32_t cp) { return utf8proc_category(cp); }
+
+bool assay_char_is_space(int32_t cp) {
+    if (cp < 0x80) return cp == ' ' || (cp >= 9 && cp <= 13);
+    if (cp == 0x85) return true;
+    utf8proc_category_t c = category(cp);
+    return c == UTF8PROC_CATEGORY_ZS || c == UTF8PROC_CATEGORY_ZL || c == UTF8PROC_CATEGORY_ZP;
+}
+
+bool assay_char_is_numeric(int32_t cp) {
+    if (cp < 0x80) return cp >= '0' && cp <= '9';
+    utf8proc_category_t c = category(cp);
+    return c >= UTF8PROC_CATEGORY_ND && c <= UTF8PROC_CATEGORY_NO;
+}
+
+bool assay_char_is_punct(int32_t cp) {
+    if (cp < 0x80) return (cp >= '!' && cp <= '/') || (cp >= ':' && cp <= '@') || (cp >= '[' && cp <= '`') || (cp >= '{' && cp <= '~');
+    utf8proc_category_t c = category(cp);
+    return c >= UTF8PROC_CATEGORY_PC && c <= UTF8PROC_CATEGORY_PO;
+}
+
+bool assay_char_is_mark(int32_t cp) {
+    utf8proc_category_t c = category(cp);
+    return c >= UTF8PROC_CATEGORY_MN && c <= UTF8PROC_CATEGORY_ME;
+}
+
+bool assay_char_is_alpha(int32_t cp) {
+    utf8proc_category_t c = category(cp);
+    return c >= UTF8PROC_CATEGORY_LU && c <= UTF8PROC_CATEGORY_LO;
+}
+
+bool assay_char_is_word(int32_t cp) {
+    utf8proc_category_t c = category(cp);
+    if (c >= UTF8PROC_CATEGORY_LU && c <= UTF8PROC_CATEGORY_LO) return true;
+    if (c >= UTF8PROC_CATEGORY_MN && c <= UTF8PROC_CATEGORY_ME) return true;
+    if (c == UTF8PROC_CATEGORY_ND || c == UTF8PROC_CATEGORY_NL || c == UTF8PROC_CATEGORY_PC) return true;
+    if (cp == 0x200C || cp == 0x200D) return true; /* Join_Control */
+    /* Other_Alphabetic outside M: circled, parenthesized, squared and negative letters */
+    return (cp >= 0x24B6 && cp <= 0x24E9) || (cp >= 0x1F130 && cp <= 0x1F149) || (cp >= 0x1F150 && cp <= 0x1F169) ||
+           (cp >= 0x1F170 && cp <= 0x1F189);
+}
+
+bool assay_char_is_upper(int32_t cp) { return category(cp) == UTF8PROC_CATEGORY_LU; }
+bool assay_char_is_lower(int32_t cp) { return category(cp) == UTF8PROC_CATEGORY_LL; }
+
+bool assay_char_is_printable(int32_t cp) {
+    if (cp < 0x80) return cp >= 0x20 && cp < 0x7F;
+    utf8proc_category_t c = category(cp);
+    return !(c == UTF8PROC_CATEGORY_CN || c >= UTF8PROC_CATEGORY_ZS); /* Cn, and Zs Zl Zp Cc Cf Cs Co */
+}
+
+void assay_char_put_lower(assay_str *b, int32_t cp) {
+    if (cp < 0x80) {
+        assay_str_putc(b, (char)(cp >= 'A' && cp <= 'Z' ? cp + 32 : cp));
+    } else if (cp == 0x130) { /* the one unconditional multi-character lower case */
+        assay_str_put(b, "i\xCC\x87");
+    } else {
+        assay_utf8_put(b, utf8proc_tolower(cp));
+    }
+}
+
+void assay_char_put_upper(assay_str *b, int32_t cp) {
+    static const struct {
+        int32_t cp;
+        const char *upper;
+    } special[] = {{0xDF, "SS"},    {0x149, "\xCA\xBCN"}, {0x1F0, "J\xCC\x8C"}, {0x587, "\xD4\xB5\xD5\x92"}, {0xFB00, "FF"},
+                   {0xFB01, "FI"},  {0xFB02, "FL"},       {0xFB03, "FFI"},      {0xFB04, "FFL"},             {0xFB05, "ST"},
+                   {0xFB06, "ST"}};
+    if (cp < 0x80) {
+        assay_str_putc(b, (char)(cp >= 'a' && cp <= 'z' ? cp - 32 : cp));
+        return;
+    }
+    for (size_t i = 0; i < ASSAY_LEN(special); i++) {
+        if (special[i].cp == cp) {
+            assay_str_put(b, special[i].upper);
+            return;
+        }
+    }
+    assay_utf8_put(b, utf8proc_toupper(cp));
+}
+
+void assay_text_put_lower(assay_str *b, const char *s, size_t n) {
+    for (size_t i = 0, len; i < n; i += len) assay_char_put_lower(b, assay_utf8_next(&len, s + i, n - i));
+}
+
+void assay_text_put_upper(assay_str *b, const char *s, size_t n) {
+    for (size_t i = 0, len; i < n; i += len) assay_char_put_upper(b, assay_utf8_next(&len, s + i, n - i));
+}
+
+assay_status assay_text_normalize(assay_str *b, assay_norm_form form, const char *s, size_t n, assay_err *err) {
+    static const int options[] = {
+        [ASSAY_NORM_NFC] = UTF8PROC_STABLE | UTF8PROC_COMPOSE,
+        [ASSAY_NORM_NFD] = UTF8PROC_STABLE | UTF8PROC_DECOMPOSE,
+        [ASSAY_NORM_NFKC] = UTF8PROC_STABLE | UTF8PROC_COMPOSE | UTF8PROC_COMPAT,
+        [ASSAY_NORM_NFKD] = UTF8PROC_STABLE | UTF8PROC_DECOMPOSE | UTF8PROC_COMPAT,
+    };
+    size_t i = 0;
+    while (i < n && (unsigned char)s[i] < 0x80) i++;
+    if (i == n) { /* ASCII is its own normal form in all four */
+        assay_str_putn(b, s, n);
+        return ASSAY_OK;
+    }
+    /* The two-step interface, so that the memory is ours: decompose to code points, then compose and encode in place. */
+    utf8proc_option_t o = (utf8proc_option_t)options[form];
+    utf8proc_ssize_t want = utf8proc_decompose((const utf8proc_uint8_t *)s, (utf8proc_ssize_t)n, NULL, 0, o);
+    if (want < 0) return assay_fail(err, ASSAY_EINPUT, "cannot normalize text: %s", utf8proc_errmsg(want));
+    utf8proc_int32_t *buf = assay_mallocn((size_t)want + 1, sizeof *buf); /* reencode wants one byte more for its NUL */
+    if (!buf) return assay_nomem(err);
+    utf8proc_ssize_t got = utf8proc_decompose((const utf8proc_uint8_t *)s, (utf8proc_ssize_t)n, buf, want, o);
+    if (got >= 0) got = utf8proc_reencode(buf, got, o);
+    if (got >= 0) assay_str_putn(b, buf, (size_t)got);
+    assay_free(buf);
+    if (got < 0) return assay_fail(err, ASSAY_EINPUT, "cannot normalize text: %s", utf8proc_errmsg(got));
+    return ASSAY_OK;
+}
