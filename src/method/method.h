@@ -24,6 +24,7 @@ typedef struct assay_loss {
     int layer;               /* decoder layer, -1 outside */
     int64_t rows, cols;
     assay_choice choice;
+    double weight_norm;      /* |W| */
     double weight_error;     /* |W - W'| / |W| */
     double max_error;        /* max |w - w'| */
     double output_error;     /* |XW^T - XW'^T| / |XW^T| on the calibration inputs X; negative when there were none */

@@ -30,6 +30,7 @@ typedef struct assay_item {
     assay_dtype model_dtype;      /* scales are stored in it where the convention does so */
     const float *inputs;          /* calibration inputs [n_inputs][cols], or NULL */
     size_t n_inputs;
+    void *state;                  /* the method's own while it runs */
     assay_matrix out;             /* filled by the method; the pipeline deinits it */
 } assay_item;
 
@@ -42,7 +43,6 @@ typedef struct assay_layer {
 
 typedef struct assay_method {
     unsigned options;                                     /* ASSAY_OPT_* that it takes, besides METHOD */
-    bool whole_layer;                                     /* must see all matrices of a layer at once */
     /* Fills what was not given (bits of `set`); may derive one option from another. */
     void (*complete)(assay_choice *c, unsigned set);
     /* What is wrong with a completed choice, in words that follow "method NAME: "; NULL when nothing. */

@@ -12,6 +12,7 @@
 #include "base/hash.h"
 #include "base/mem.h"
 #include "method/methods.h"
+#include "method/pipeline.h"
 #include "text/regex.h"
 
 typedef struct draft {
@@ -381,6 +382,23 @@ json_t *assay_choice_to_json(const assay_choice *c) {
     if (!bad) return j;
     json_decref(j);
     return NULL;
+}
+
+assay_status assay_choice_from_json(assay_choice *out, const json_t *j, const char *where, assay_err *err) {
+    const char *method = NULL, *precision = NULL;
+    bool symmetric = true;
+    *out = (assay_choice){0};
+    ASSAY_TRY(assay_json_get_str(&method, j, "method", where, err));
+    ASSAY_TRY(assay_json_get_str(&precision, j, "precision", where, err));
+    ASSAY_TRY(assay_json_get_int(&out->group_size, j, "group_size", where, err));
+    ASSAY_TRY(assay_json_get_bool(&symmetric, j, "symmetric", where, err));
+    ASSAY_TRY(assay_json_get_bool(&out->mse, j, "mse", where, err));
+    ASSAY_TRY(assay_json_get_bool(&out->double_quant, j, "double_quant", where, err));
+    ASSAY_TRY(assay_json_get_double(&out->threshold, j, "threshold", where, err));
+    out->asymmetric = !symmetric;
+    if (!method || !assay_method_parse(&out->method, method) || (precision && !assay_precision_parse(&out->precision, precision)))
+        return assay_fail(err, ASSAY_EINPUT, "%s: unknown method or precision", where);
+    return ASSAY_OK;
 }
 
 json_t *assay_recipe_to_json(const assay_recipe *r) {

@@ -23,6 +23,12 @@ static const char *check_shape(const assay_choice *c, int64_t rows, int64_t cols
     return NULL;
 }
 
+/* The clipping search stops for all groups of a matrix together: the state of one round over its blocks. */
+typedef struct search {
+    int steps;
+    uint32_t improved;   /* by any block so far */
+} search;
+
 static assay_status encode(assay_matrix *out, const assay_item *item, const float *w, int64_t rows, int64_t cols, assay_err *err) {
     const assay_choice *c = item->choice;
     assay_int_opts o = {.bits = assay_precision_bits(c->precision),
@@ -31,13 +37,37 @@ static assay_status encode(assay_matrix *out, const assay_item *item, const floa
                         .rule = ASSAY_SCALE_CT,
                         .scale_dtype = item->model_dtype,
                         .mse = c->mse};
-    return assay_encode_int(out, w, rows, cols, &o, err);
+    search *state = item->state;
+    uint32_t improved = 0;
+    if (c->mse) {
+        o.clip_steps = state->steps;
+        o.clip_union = &improved;
+    }
+    assay_status s = assay_encode_int(out, w, rows, cols, &o, err);
+    if (c->mse) __atomic_fetch_or(&state->improved, improved, __ATOMIC_RELAXED); /* same in any order */
+    return s;
+}
+
+/* All steps first; nearly always some group of a matrix improves late, and then that was the answer already. */
+static assay_status encode_matrix(assay_item *item, int n_threads, assay_err *err) {
+    search state = {.steps = ASSAY_CLIP_STEPS};
+    item->state = &state;
+    assay_status s = assay_encode_blocks(item, 1, encode, n_threads, err);
+    if (s == ASSAY_OK && item->choice->mse) {
+        state.steps = assay_clip_stop(state.improved);
+        if (state.steps < ASSAY_CLIP_STEPS) {
+            assay_matrix_deinit(&item->out);
+            s = assay_encode_blocks(item, 1, encode, n_threads, err);
+        }
+    }
+    item->state = NULL;
+    return s;
 }
 
 static assay_status quantize(assay_layer *layer, assay_err *err) {
     for (size_t i = 0; i < layer->n_items; i++) {
         assay_item *item = &layer->items[i];
-        ASSAY_TRY(assay_encode_blocks(item, 1, encode, layer->n_threads, err));
+        ASSAY_TRY(encode_matrix(item, layer->n_threads, err));
         item->out.act_bits = 16;
         item->out.act_dtype = item->model_dtype;
     }

@@ -1,0 +1,359 @@
+/* pipeline.c: the steps of a plan, from disk to disk.
+ *
+ * The source is mapped and its pages are let go after each tensor; the output goes through the format room's spool. Two files of our own stand
+ * in OUT_DIR while work is under way:
+ *
+ *   .assay-partial.json   what the spool belongs to: a hash of recipe, source, program and shard size. Another key: the spool is discarded
+ *   .assay-losses.jsonl   the loss of each finished matrix, written before the matrix counts as finished
+ *
+ * A step is finished when the spool holds its tensors, and for a quantized matrix when its loss is on record too. The order of steps is the
+ * plan's and what a step writes follows from its input alone, so a resumed run ends in the same bytes. At the end everything small is written
+ * first and the checkpoint is committed last: a directory with the manifest's key and a checkpoint in it is complete. */
+#include <dirent.h>
+#include <errno.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/statvfs.h>
+#include <unistd.h>
+#include "base/clock.h"
+#include "base/file.h"
+#include "base/hash.h"
+#include "base/mem.h"
+#include "base/thread.h"
+#include "method/pipeline.h"
+#include "num/convert.h"
+
+#define PARTIAL_KEY ".assay-partial.json"
+#define PARTIAL_LOSSES ".assay-losses.jsonl"
+
+typedef struct run {
+    const char *model_dir, *out_dir;
+    const assay_recipe *recipe;
+    const assay_quantize_opts *o;
+    assay_quantize_result *res;
+    assay_config config;
+    assay_checkpoint *source;
+    assay_steps steps;
+    assay_ckpt_writer *writer;
+    assay_losses before;         /* of a killed run */
+    assay_losses losses;         /* of this one, in the order of steps */
+    FILE *journal;               /* PARTIAL_LOSSES */
+    char key[ASSAY_HASH_HEX];
+    int n_threads;
+    double error2, weight2;      /* over all quantized matrices */
+    double done_bytes, worked_bytes, worked_seconds;
+    double synced_at, sync_cost;
+} run;
+
+/* --- the output directory --- */
+
+static assay_status in_dir(char **path, const run *r, const char *name, assay_err *err) {
+    *path = assay_path_join(r->out_dir, name);
+    return *path ? ASSAY_OK : assay_nomem(err);
+}
+
+static bool has_file(const char *dir, const char *name) {
+    char *path = assay_path_join(dir, name);
+    bool yes = path && assay_path_exists(path);
+    assay_free(path);
+    return yes;
+}
+
+static bool has_checkpoint(const char *dir) {
+    return has_file(dir, "model.safetensors") || has_file(dir, "model.safetensors.index.json");
+}
+
+static bool is_spool(const char *name) {
+    return !strncmp(name, ".partial-", 9) || !strcmp(name, PARTIAL_KEY) || !strcmp(name, PARTIAL_LOSSES);
+}
+
+static bool is_output(const char *name) {
+    size_t n = strlen(name);
+    bool weights = !strncmp(name, "model", 5) && n > 12 && !strcmp(name + n - 12, ".safetensors");
+    return weights || !strcmp(name, "model.safetensors.index.json") || !strcmp(name, "assay.json") || !strcmp(name, "layers.jsonl");
+}
+
+static assay_status remove_files(const char *dir, bool (*match)(const char *name), assay_err *err) {
+    DIR *d = opendir(dir);
+    if (!d) return assay_fail_errno(err, errno, "cannot list '%s'", dir);
+    assay_status s = ASSAY_OK;
+    for (struct dirent *e; s == ASSAY_OK && (e = readdir(d));) {
+        if (match(e->d_name) && unlinkat(dirfd(d), e->d_name, 0) && errno != ENOENT)
+            s = assay_fail_errno(err, errno, "cannot remove '%s/%s'", dir, e->d_name);
+    }
+    closedir(d);
+    return s;
+}
+
+static assay_status check_places(const run *r, assay_err *err) {
+    struct stat a, b;
+    if (!r->out_dir) return assay_fail(err, ASSAY_EUSAGE, "no output directory given");
+    ASSAY_TRY(assay_mkdirs(r->out_dir, err));
+    if (stat(r->model_dir, &a) == 0 && stat(r->out_dir, &b) == 0 && a.st_dev == b.st_dev && a.st_ino == b.st_ino)
+        return assay_fail(err, ASSAY_EUSAGE, "the output directory '%s' is the model's own: give another", r->out_dir);
+    return ASSAY_OK;
+}
+
+static assay_status check_space(const run *r, assay_err *err) {
+    struct statvfs v;
+    if (statvfs(r->out_dir, &v)) return ASSAY_OK;
+    double free_bytes = (double)v.f_bavail * (double)v.f_frsize, need = (double)r->res->output_bytes * 1.01;
+    if (free_bytes >= need) return ASSAY_OK;
+    char a[32], b[32];
+    return assay_fail(err, ASSAY_ENOSPC, "'%s' has %s free, the output needs %s", r->out_dir, assay_format_bytes(a, sizeof a, free_bytes),
+                      assay_format_bytes(b, sizeof b, need));
+}
+
+/* --- identity --- */
+
+static assay_status make_key(run *r, assay_err *err) {
+    assay_hasher *h;
+    if (r->o->source_hash) snprintf(r->res->source_hash, sizeof r->res->source_hash, "%s", r->o->source_hash);
+    else ASSAY_TRY(assay_checkpoint_hash(r->res->source_hash, r->source, err));
+    ASSAY_TRY(assay_recipe_hash(r->res->recipe_hash, r->recipe, err));
+    ASSAY_TRY(assay_hasher_new(&h, err));
+    uint64_t shard = r->o->shard_bytes;
+    assay_hasher_put_str(h, "assay.quantize " ASSAY_VERSION);
+    assay_hasher_put_str(h, r->res->source_hash);
+    assay_hasher_put_str(h, r->res->recipe_hash);
+    assay_hasher_put(h, &shard, sizeof shard);
+    assay_hasher_finish(h, r->key);
+    return ASSAY_OK;
+}
+
+/* Whether the spool that lies in the directory was begun with the same key. */
+static bool spool_is_ours(const run *r) {
+    char *path = assay_path_join(r->out_dir, PARTIAL_KEY);
+    json_t *j = NULL;
+    const char *key = NULL;
+    assay_err ignored = {0};
+    if (path && assay_json_load(&j, path, &ignored) == ASSAY_OK) assay_json_get_str(&key, j, "key", path, &ignored);
+    bool ours = key && !strcmp(key, r->key);
+    json_decref(j);
+    assay_free(path);
+    return ours;
+}
+
+static assay_status open_spool(run *r, assay_err *err) {
+    char *losses = NULL, *key = NULL;
+    json_t *j = json_pack("{s:s}", "key", r->key);
+    assay_status s;
+    ASSAY_GO(in_dir(&losses, r, PARTIAL_LOSSES, err));
+    ASSAY_GO(in_dir(&key, r, PARTIAL_KEY, err));
+    if (!spool_is_ours(r)) {
+        ASSAY_GO(remove_files(r->out_dir, is_spool, err));
+        s = j ? assay_json_save(key, j, 0, err) : assay_nomem(err);
+        if (s != ASSAY_OK) goto out;
+    }
+    ASSAY_GO(assay_losses_read(&r->before, losses, true, err));
+    r->journal = fopen(losses, "ae");
+    if (!r->journal) {
+        s = assay_fail_errno(err, errno, "cannot write '%s'", losses);
+        goto out;
+    }
+    fputc('\n', r->journal); /* ends a line that a kill cut short; empty lines are skipped when read */
+    s = assay_ckpt_writer_open(&r->writer, r->out_dir, r->o->shard_bytes, err);
+out:
+    json_decref(j);
+    assay_free(losses);
+    assay_free(key);
+    return s;
+}
+
+/* --- steps --- */
+
+/* Makes finished steps survive a kill, as often as costs a fifth of the time at most. */
+static assay_status sync_spool(run *r, assay_err *err) {
+    double now = assay_now();
+    if (now - r->synced_at < 4 * r->sync_cost) return ASSAY_OK;
+    ASSAY_TRY(assay_ckpt_writer_sync(r->writer, err));
+    r->synced_at = assay_now();
+    r->sync_cost = r->synced_at - now;
+    return ASSAY_OK;
+}
+
+static assay_status copy_tensor(run *r, const assay_step *step, assay_err *err) {
+    const assay_tensor *t = step->tensor;
+    if (assay_ckpt_writer_has(r->writer, t->name)) return ASSAY_OK;
+    int64_t at = assay_dtype_is_float(t->dtype) ? assay_find_nonfinite(t->data, t->dtype, (size_t)assay_tensor_n_elements(t)) : -1;
+    int64_t cols = t->n_dims ? t->dims[t->n_dims - 1] : 1;
+    if (at >= 0)
+        return assay_fail(err, ASSAY_EINPUT, "tensor '%s': NaN or infinity at row %lld, column %lld: the checkpoint is damaged", t->name,
+                          (long long)(at / cols), (long long)(at % cols));
+    return assay_ckpt_writer_put(r->writer, t->name, t->dtype, t->n_dims, t->dims, t->data, err);
+}
+
+static double ranking(const assay_loss *l) {
+    return l->output_error >= 0 ? l->output_error : l->weight_error;
+}
+
+/* Keeps the worst few, the worst first. */
+static void rank_loss(assay_quantize_result *res, const assay_loss *l) {
+    size_t at = res->n_worst;
+    while (at > 0 && ranking(&res->worst[at - 1]) < ranking(l)) at--;
+    if (at == ASSAY_N_WORST) return;
+    if (res->n_worst < ASSAY_N_WORST) res->n_worst++;
+    memmove(&res->worst[at + 1], &res->worst[at], (res->n_worst - at - 1) * sizeof *l);
+    res->worst[at] = *l;
+}
+
+static assay_status record_loss(run *r, const assay_loss *l, assay_err *err) {
+    ASSAY_TRY(assay_losses_put(&r->losses, l, err));
+    rank_loss(r->res, l);
+    if (r->o->on_loss) r->o->on_loss(r->o->on_loss_ctx, l);
+    return ASSAY_OK;
+}
+
+static assay_status append_loss(run *r, const assay_loss *l, assay_err *err) {
+    assay_str line = {0};
+    assay_status s = assay_loss_print(&line, l, err);
+    if (s == ASSAY_OK && (fwrite(line.s, 1, line.len, r->journal) != line.len || fflush(r->journal)))
+        s = assay_fail_errno(err, errno, "cannot write '%s/%s'", r->out_dir, PARTIAL_LOSSES);
+    assay_str_free(&line);
+    return s;
+}
+
+/* Quantizes one matrix and puts it into the spool. */
+static assay_status work_matrix(run *r, const assay_step *step, assay_loss *l, assay_err *err) {
+    assay_item item = {.weight = step->tensor, .choice = &step->choice, .model_dtype = r->steps.model_dtype};
+    assay_layer layer = {.index = step->layer, .items = &item, .n_items = 1, .n_threads = r->n_threads};
+    const char *name = step->tensor->name;
+    assay_loss_sums sums;
+    assay_status s;
+    double begin = assay_now();
+    if (r->o->inputs) ASSAY_GO(r->o->inputs(r->o->inputs_ctx, &item.inputs, &item.n_inputs, name, step->tensor->dims[1], err));
+    if (!item.n_inputs) item.inputs = NULL;
+    ASSAY_GO(assay_method_get(step->choice.method)->quantize(&layer, err));
+    ASSAY_GO(assay_loss_measure(&sums, &item, r->n_threads, err));
+    *l = (assay_loss){.layer = step->layer, .rows = item.out.rows, .cols = item.out.cols, .choice = step->choice};
+    snprintf(l->name, sizeof l->name, "%s", name);
+    l->weight_error = assay_relative_error(sums.error2, sums.weight2);
+    l->max_error = sums.max_error;
+    l->output_error = item.inputs ? assay_relative_error(sums.output2, sums.reference2) : -1;
+    l->bits_per_weight = assay_matrix_bits(&item.out, NULL, NULL) / ((double)l->rows * (double)l->cols);
+    l->weight_norm = sqrt(sums.weight2);
+    ASSAY_GO(assay_ckpt_writer_put_matrix(r->writer, r->steps.convention, name, &item.out, r->steps.model_dtype, err));
+    l->seconds = assay_now() - begin;
+out:
+    assay_matrix_deinit(&item.out);
+    return s;
+}
+
+static assay_status quantize_tensor(run *r, const assay_step *step, assay_err *err) {
+    const assay_loss *known = assay_losses_find(&r->before, step->tensor->name);
+    assay_loss l;
+    if (known && assay_ckpt_writer_has(r->writer, step->tensor->name)) {
+        l = *known;
+        r->res->n_resumed++;
+    } else {
+        double begin = assay_now();
+        ASSAY_TRY(work_matrix(r, step, &l, err));
+        ASSAY_TRY(append_loss(r, &l, err));
+        r->worked_bytes += (double)step->tensor->n_bytes;
+        r->worked_seconds += assay_now() - begin;
+    }
+    double error = l.weight_error * l.weight_norm;
+    r->error2 += error * error;
+    r->weight2 += l.weight_norm * l.weight_norm;
+    return record_loss(r, &l, err);
+}
+
+static assay_status run_steps(run *r, assay_err *err) {
+    double total = (double)r->res->input_bytes;
+    r->synced_at = assay_now();
+    for (size_t i = 0; i < r->steps.n; i++) {
+        const assay_step *step = &r->steps.v[i];
+        ASSAY_TRY(assay_progress_report(r->o->progress, "quantizing", r->done_bytes, total, "bytes", err));
+        if (step->choice.method == ASSAY_METHOD_NONE) ASSAY_TRY(copy_tensor(r, step, err));
+        else ASSAY_TRY(quantize_tensor(r, step, err));
+        assay_checkpoint_release(r->source, step->tensor);
+        r->done_bytes += (double)step->tensor->n_bytes;
+        ASSAY_TRY(sync_spool(r, err));
+    }
+    return assay_progress_report(r->o->progress, "quantizing", total, total, "bytes", err);
+}
+
+/* --- from beginning to end --- */
+
+static assay_status finish(run *r, assay_err *err) {
+    assay_quantize_result *res = r->res;
+    res->weight_error = assay_relative_error(r->error2, r->weight2);
+    ASSAY_TRY(assay_losses_save(r->out_dir, &r->losses, err));
+    ASSAY_TRY(assay_sidecars_write(r->out_dir, r->model_dir, &r->steps, err));
+    ASSAY_TRY(assay_manifest_write(r->out_dir, r->model_dir, r->recipe, res, r->key, err));
+    assay_ckpt_writer *w = r->writer;
+    r->writer = NULL;
+    ASSAY_TRY(assay_ckpt_writer_commit(w, err));
+    return remove_files(r->out_dir, is_spool, err);
+}
+
+/* OUT_DIR holds the result of exactly this call: read it back. */
+static assay_status reuse(run *r, assay_err *err) {
+    assay_losses l;
+    char *path;
+    ASSAY_TRY(in_dir(&path, r, "layers.jsonl", err));
+    assay_status s = assay_losses_read(&l, path, false, err);
+    assay_free(path);
+    for (size_t i = 0; s == ASSAY_OK && i < l.n; i++) s = record_loss(r, &l.v[i], err);
+    if (s == ASSAY_OK) assay_losses_deinit(&l);
+    r->res->reused = true;
+    return s == ASSAY_OK ? remove_files(r->out_dir, is_spool, err) : s;
+}
+
+static assay_status execute(run *r, assay_err *err) {
+    char key[ASSAY_HASH_HEX];
+    ASSAY_TRY(check_places(r, err));
+    ASSAY_TRY(make_key(r, err));
+    assay_quantize_result there = *r->res;
+    assay_manifest_read(key, &there, r->out_dir);
+    if (has_checkpoint(r->out_dir) && !strcmp(key, r->key)) {
+        *r->res = there;
+        return reuse(r, err);
+    }
+    if (has_checkpoint(r->out_dir) && !r->o->overwrite)
+        return assay_fail(err, ASSAY_EUSAGE, "'%s' already holds %s: choose another directory, or ask to overwrite", r->out_dir,
+                          key[0] ? "the result of another recipe or model" : "a checkpoint");
+    ASSAY_TRY(remove_files(r->out_dir, is_output, err));
+    ASSAY_TRY(check_space(r, err));
+    ASSAY_TRY(open_spool(r, err));
+    ASSAY_TRY(run_steps(r, err));
+    return finish(r, err);
+}
+
+static void run_deinit(run *r) {
+    assay_ckpt_writer_close(r->writer);
+    if (r->journal) fclose(r->journal);
+    assay_losses_deinit(&r->before);
+    assay_losses_deinit(&r->losses);
+    assay_steps_deinit(&r->steps);
+    assay_checkpoint_close(r->source);
+    assay_config_deinit(&r->config);
+}
+
+assay_status assay_quantize(assay_quantize_result *out, const char *model_dir, const char *out_dir, const assay_recipe *recipe,
+                            const assay_quantize_opts *o, assay_err *err) {
+    static const assay_quantize_opts none;
+    run r = {.model_dir = model_dir, .out_dir = out_dir, .recipe = recipe, .o = o ? o : &none, .res = out};
+    assay_status s;
+    *out = (assay_quantize_result){0};
+    r.n_threads = r.o->n_threads > 0 ? r.o->n_threads : assay_n_cores();
+    double begin = assay_now();
+    ASSAY_GO(assay_config_open(&r.config, model_dir, err));
+    ASSAY_GO(assay_checkpoint_open(&r.source, model_dir, err));
+    ASSAY_GO(assay_steps_plan(&r.steps, &r.config, r.source, recipe, err));
+    ASSAY_GO(assay_steps_estimate(out, &r.steps, r.n_threads, r.o->dry_run, err));
+    if (r.o->dry_run) {
+        s = assay_recipe_hash(out->recipe_hash, recipe, err);
+        goto out;
+    }
+    ASSAY_GO(execute(&r, err));
+    out->seconds = assay_now() - begin;
+    out->bytes_per_second = r.worked_seconds > 0 ? r.worked_bytes / r.worked_seconds : 0;
+    out->peak_rss = assay_peak_rss();
+out:
+    run_deinit(&r);
+    return s;
+}

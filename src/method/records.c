@@ -1,0 +1,224 @@
+/* records.c: what a quantized checkpoint says about itself beside its weights.
+ *
+ *   layers.jsonl  {"name": ..., "layer": 0, "rows": 256, "cols": 768, "choice": {...}, "weight_error": 0.0051, "max_error": 0.0123,
+ *                  "output_error": null, "bits_per_weight": 4.127, "seconds": 0.01}
+ *   assay.json    the manifest
+ *   config.json and the files that travel unchanged */
+#include <dirent.h>
+#include <errno.h>
+#include <float.h>
+#include <math.h>
+#include <string.h>
+#include "base/clock.h"
+#include "base/file.h"
+#include "base/mem.h"
+#include "method/pipeline.h"
+
+#define MANIFEST "assay.json"
+#define SCHEMA "assay.checkpoint/1"
+
+/* --- losses --- */
+
+assay_status assay_losses_put(assay_losses *l, const assay_loss *loss, assay_err *err) {
+    ASSAY_TRY(assay_grow(&l->v, &l->cap, l->n + 1, sizeof *l->v, err));
+    l->v[l->n++] = *loss;
+    return ASSAY_OK;
+}
+
+const assay_loss *assay_losses_find(const assay_losses *l, const char *name) {
+    for (size_t i = l->n; i-- > 0;)
+        if (!strcmp(l->v[i].name, name)) return &l->v[i];
+    return NULL;
+}
+
+void assay_losses_deinit(assay_losses *l) {
+    assay_free(l->v);
+    *l = (assay_losses){0};
+}
+
+static json_t *real_or_null(double x) {
+    return isfinite(x) && x >= 0 ? json_real(x) : json_null();
+}
+
+assay_status assay_loss_print(assay_str *out, const assay_loss *l, assay_err *err) {
+    json_t *j = json_pack("{s:s, s:i, s:I, s:I, s:o, s:f, s:o, s:o, s:o, s:f, s:f}", "name", l->name, "layer", l->layer, "rows",
+                          (json_int_t)l->rows, "cols", (json_int_t)l->cols, "choice", assay_choice_to_json(&l->choice), "weight_norm",
+                          l->weight_norm, "weight_error",
+                          real_or_null(l->weight_error), "max_error", real_or_null(l->max_error), "output_error",
+                          real_or_null(l->output_error), "bits_per_weight", l->bits_per_weight, "seconds", l->seconds);
+    if (!j) return assay_nomem(err);
+    assay_status s = assay_json_dump(out, j, 0, false, err);
+    assay_str_putc(out, '\n');
+    json_decref(j);
+    return s == ASSAY_OK ? assay_str_status(out, err) : s;
+}
+
+static assay_status parse_loss(assay_loss *l, const json_t *j, const char *where, assay_err *err) {
+    const char *name = NULL;
+    int64_t layer = -1;
+    *l = (assay_loss){.weight_error = INFINITY, .max_error = INFINITY, .output_error = -1};
+    ASSAY_TRY(assay_json_get_str(&name, j, "name", where, err));
+    ASSAY_TRY(assay_json_get_int(&layer, j, "layer", where, err));
+    ASSAY_TRY(assay_json_get_int(&l->rows, j, "rows", where, err));
+    ASSAY_TRY(assay_json_get_int(&l->cols, j, "cols", where, err));
+    ASSAY_TRY(assay_json_get_double(&l->weight_norm, j, "weight_norm", where, err));
+    ASSAY_TRY(assay_json_get_double(&l->weight_error, j, "weight_error", where, err));
+    ASSAY_TRY(assay_json_get_double(&l->max_error, j, "max_error", where, err));
+    ASSAY_TRY(assay_json_get_double(&l->output_error, j, "output_error", where, err));
+    ASSAY_TRY(assay_json_get_double(&l->bits_per_weight, j, "bits_per_weight", where, err));
+    ASSAY_TRY(assay_json_get_double(&l->seconds, j, "seconds", where, err));
+    ASSAY_TRY(assay_choice_from_json(&l->choice, json_object_get(j, "choice"), where, err));
+    if (!name || strlen(name) >= sizeof l->name || layer < -1 || layer > 1 << 20)
+        return assay_fail(err, ASSAY_EINPUT, "%s: not a record of a matrix's loss", where);
+    memcpy(l->name, name, strlen(name) + 1);
+    l->layer = (int)layer;
+    return ASSAY_OK;
+}
+
+typedef struct reader {
+    assay_losses *out;
+    const char *path;
+} reader;
+
+static assay_status read_line(void *ctx, json_t *value, size_t line, assay_err *err) {
+    (void)line;
+    reader *r = ctx;
+    assay_loss l;
+    ASSAY_TRY(parse_loss(&l, value, r->path, err));
+    return assay_losses_put(r->out, &l, err);
+}
+
+assay_status assay_losses_read(assay_losses *out, const char *path, bool partial, assay_err *err) {
+    reader r = {out, path};
+    *out = (assay_losses){0};
+    if (partial && !assay_path_exists(path)) return ASSAY_OK;
+    assay_err why = {0};
+    assay_status s = assay_jsonl_each(path, read_line, &r, &why);
+    if (s == ASSAY_OK || (partial && s == ASSAY_EINPUT)) return ASSAY_OK;
+    assay_losses_deinit(out);
+    return assay_fail(err, s, "%s", why.message);
+}
+
+assay_status assay_losses_load(assay_loss **losses, size_t *n, const char *out_dir, assay_err *err) {
+    assay_losses l;
+    char *path = assay_path_join(out_dir, "layers.jsonl");
+    assay_status s = path ? assay_losses_read(&l, path, false, err) : assay_nomem(err);
+    assay_free(path);
+    *losses = s == ASSAY_OK ? l.v : NULL;
+    *n = s == ASSAY_OK ? l.n : 0;
+    return s;
+}
+
+static assay_status write_text(const char *dir, const char *name, const assay_str *text, assay_err *err) {
+    char *path = assay_path_join(dir, name);
+    assay_status s = path ? assay_write_file(path, assay_str_c(text), text->len, err) : assay_nomem(err);
+    assay_free(path);
+    return s;
+}
+
+assay_status assay_losses_save(const char *dir, const assay_losses *l, assay_err *err) {
+    assay_str b = {0};
+    assay_status s = ASSAY_OK;
+    for (size_t i = 0; i < l->n && s == ASSAY_OK; i++) s = assay_loss_print(&b, &l->v[i], err);
+    if (s == ASSAY_OK) s = write_text(dir, "layers.jsonl", &b, err);
+    assay_str_free(&b);
+    return s;
+}
+
+/* --- files that go along --- */
+
+/* Whole names, or beginnings where they end in '*'. */
+static const char *const sidecars[] = {
+    "generation_config.json", "tokenizer.json", "tokenizer_config.json", "tokenizer.model",    "special_tokens_map.json",
+    "added_tokens.json",      "vocab.json",     "merges.txt",            "chat_template.jinja", "chat_template.json",
+    "LICENSE*",               "LICENCE*",       "NOTICE*",               "USE_POLICY*",         "COPYING*",
+};
+
+static bool travels(const char *name) {
+    for (size_t i = 0; i < ASSAY_LEN(sidecars); i++) {
+        size_t n = strlen(sidecars[i]);
+        bool open = sidecars[i][n - 1] == '*';
+        if (open ? !strncmp(name, sidecars[i], n - 1) : !strcmp(name, sidecars[i])) return true;
+    }
+    return false;
+}
+
+static assay_status copy_file(const char *out_dir, const char *model_dir, const char *name, assay_err *err) {
+    char *from = assay_path_join(model_dir, name), *to = assay_path_join(out_dir, name), *data = NULL;
+    size_t n;
+    assay_status s = from && to ? ASSAY_OK : assay_nomem(err);
+    if (s == ASSAY_OK && !assay_path_is_dir(from)) {
+        s = assay_read_file(&data, &n, from, 0, err);
+        if (s == ASSAY_OK) s = assay_write_file(to, data, n, err);
+    }
+    assay_free(data);
+    assay_free(from);
+    assay_free(to);
+    return s;
+}
+
+static assay_status write_config(const char *out_dir, const char *model_dir, const assay_steps *p, assay_err *err) {
+    char *from = assay_path_join(model_dir, "config.json"), *to = assay_path_join(out_dir, "config.json");
+    json_t *config = NULL;
+    assay_status s = from && to ? assay_json_load(&config, from, err) : assay_nomem(err);
+    if (s == ASSAY_OK && json_object_set_new(config, "quantization_config", assay_quantization_config(p))) s = assay_nomem(err);
+    if (s == ASSAY_OK) s = assay_json_save(to, config, 2, err);
+    json_decref(config);
+    assay_free(from);
+    assay_free(to);
+    return s;
+}
+
+assay_status assay_sidecars_write(const char *out_dir, const char *model_dir, const assay_steps *p, assay_err *err) {
+    ASSAY_TRY(write_config(out_dir, model_dir, p, err));
+    DIR *d = opendir(model_dir);
+    if (!d) return assay_fail_errno(err, errno, "cannot list '%s'", model_dir);
+    assay_status s = ASSAY_OK;
+    for (struct dirent *e; s == ASSAY_OK && (e = readdir(d));)
+        if (travels(e->d_name)) s = copy_file(out_dir, model_dir, e->d_name, err);
+    closedir(d);
+    return s;
+}
+
+/* --- the manifest --- */
+
+assay_status assay_manifest_write(const char *out_dir, const char *model_dir, const assay_recipe *r, const assay_quantize_result *res,
+                                  const char *key, assay_err *err) {
+    char date[32];
+    json_t *recipe = assay_recipe_to_json(r);
+    json_t *j = json_pack("{s:s, s:s, s:s, s:s, s:s, s:{s:s, s:s}, s:s, s:o, s:s, s:f, s:f, s:f, s:I, s:I, s:I, s:I}", "schema", SCHEMA,
+                          "program", "assay " ASSAY_VERSION, "build", ASSAY_BUILD_FLAGS, "date", assay_date_iso(date, sizeof date), "key",
+                          key, "source", "path", model_dir, "sha256", res->source_hash, "recipe_sha256", res->recipe_hash, "recipe",
+                          recipe, "convention", assay_convention_name(res->convention), "bits_per_weight", res->bits_per_weight,
+                          "bits_per_quantized_weight", res->bits_per_quantized, "weight_error",
+                          isfinite(res->weight_error) ? res->weight_error : DBL_MAX, "tensors", (json_int_t)res->n_tensors, "matrices",
+                          (json_int_t)res->n_matrices, "input_bytes", (json_int_t)res->input_bytes, "output_bytes",
+                          (json_int_t)res->output_bytes);
+    if (!j) return assay_nomem(err);
+    char *path = assay_path_join(out_dir, MANIFEST);
+    assay_status s = path ? assay_json_save(path, j, 2, err) : assay_nomem(err);
+    assay_free(path);
+    json_decref(j);
+    return s;
+}
+
+void assay_manifest_read(char key[65], assay_quantize_result *out, const char *out_dir) {
+    key[0] = 0;
+    char *path = assay_path_join(out_dir, MANIFEST);
+    json_t *j = NULL;
+    const char *text = NULL, *schema = NULL;
+    int64_t bytes = 0;
+    assay_err ignored = {0};
+    if (path && assay_json_load(&j, path, &ignored) == ASSAY_OK && json_is_object(j)) {
+        assay_json_get_str(&schema, j, "schema", MANIFEST, &ignored);
+        assay_json_get_str(&text, j, "key", MANIFEST, &ignored);
+        assay_json_get_int(&bytes, j, "output_bytes", MANIFEST, &ignored);
+        assay_json_get_double(&out->weight_error, j, "weight_error", MANIFEST, &ignored);
+    }
+    if (ignored.code == ASSAY_OK && schema && !strcmp(schema, SCHEMA) && text && strlen(text) == 64 && bytes > 0) {
+        memcpy(key, text, 65);
+        out->output_bytes = (uint64_t)bytes;
+    }
+    json_decref(j);
+    assay_free(path);
+}
