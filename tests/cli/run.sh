@@ -1,0 +1,29 @@
+#!/bin/sh
+# run.sh: quantize, run, compare, plan on the demo model, as the README shows them.
+. tests/cli/lib.sh
+
+expect 0 'a question' "$ASSAY" run models/demo 'What is 32 + 39?'; says '71'
+expect 0 'from a pipe' sh -c "printf 'What is 32 + 39?' | '$ASSAY' run models/demo"; says '71'
+expect 0 'as JSON' "$ASSAY" run models/demo 'What is 32 + 39?' --json; says '"text": "71"'; says '"stop": "eos"'
+expect 0 'a stop string is not printed' "$ASSAY" run models/demo 'What is 32 + 39?' --stop 1 --json; says '"text": "7"'; says '"stop": "stop"'
+expect 0 'a raw prompt' "$ASSAY" run models/demo 'In the cave lived' --raw -n 12
+expect 0 'the same seed says the same' sh -c "a=\$('$ASSAY' run models/demo 'In the' --raw -n 20 --temperature 1 --seed 7); b=\$('$ASSAY' run models/demo 'In the' --raw -n 20 --temperature 1 --seed 7); test \"\$a\" = \"\$b\" && test -n \"\$a\""
+expect 3 'a prompt longer than the context' sh -c "yes word | head -n 2000 | '$ASSAY' run models/demo --raw"; complains 'context'
+expect 0 'quantize' "$ASSAY" quantize models/demo "$work/nf4" -r nf4,double_quant; says 'bits per weight'; says 'matrices that lost most'
+expect 0 'again: nothing to do' "$ASSAY" quantize models/demo "$work/nf4" -r nf4,double_quant; says 'already held exactly this'
+expect 2 'another recipe into the same folder' "$ASSAY" quantize models/demo "$work/nf4" -r fp4; one_line
+expect 0 'unless told to' "$ASSAY" quantize models/demo "$work/nf4" -r fp4 --overwrite
+expect 0 'inspect knows the convention' "$ASSAY" inspect "$work/nf4"; says 'bitsandbytes'; says 'fp4 block 64'
+expect 0 'the variant answers' "$ASSAY" run "$work/nf4" 'What is 32 + 39?'; says '71'
+expect 4 'quantizing what is quantized' "$ASSAY" quantize "$work/nf4" "$work/again" -r rtn,int8; one_line
+expect 0 'a dry run writes nothing' sh -c "'$ASSAY' quantize models/demo '$work/dry' -r rtn,int4,group_size=128 --dry-run && test ! -e '$work/dry'"; says 'would take'
+expect 2 'a recipe with a typing error' "$ASSAY" quantize models/demo "$work/y" -r rtn,int4,group_siz=128; one_line; complains 'group_size'
+expect 0 'compare' "$ASSAY" compare models/demo "$work/nf4" 'What is 32 + 39?'; says 'answers are the same'
+expect 0 'two bits are told apart' "$ASSAY" quantize models/demo "$work/int2" -r rtn,int2,group_size=128
+expect 0 'and compared' "$ASSAY" compare models/demo "$work/int2" 'What is 32 + 39?' --json; says '"same": false'
+expect 0 'plan from config.json alone' "$ASSAY" plan models/demo/config.json -r nf4,double_quant -d rtx-4090; says 'RTX 4090'
+expect 3 'a device that is not in the table' "$ASSAY" plan models/demo -d rtx-4091; one_line; complains 'rtx-4090'
+expect 0 'the device table' "$ASSAY" plan --devices; says 'h100-sxm'
+expect 5 'a full disk stops quantizing with one line' sh -c "ulimit -f 500; '$ASSAY' quantize models/demo '$work/full' -r rtn,int8 --quiet"; one_line
+expect 0 'and the same command then goes on' "$ASSAY" quantize models/demo "$work/full" -r rtn,int8
+done_testing
