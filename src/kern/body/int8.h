@@ -1,0 +1,146 @@
+/* kern/body/int8.h: products of the int8 class and the quantizing of activations.
+ *
+ * A lane is an output: sixteen rows of w are interleaved, x is broadcast four bytes at a time, and lanes never have to be folded. The
+ * sums within a group are exact, so their order is free; groups are scaled and added in order. w is unsigned (its stored codes), x is
+ * signed, and the zero point enters through x's sum over the group. */
+#ifndef ASSAY_KERN_INT8_H
+#define ASSAY_KERN_INT8_H
+
+#define IGEMV_B 4 /* blocks at once for one row of x: as many chains of sums */
+
+VEC_FN void tile_i8_group(v16i acc[][IGEMV_B], const assay_irows *w, const uint8_t *p, size_t block_bytes, const int8_t *q,
+                          size_t stride, int mr, int nb, int bits) {
+    size_t step = bits == 4 ? 8 : 4;
+    v16i low = v16i_set1(0x0f0f0f0f);
+    for (size_t c = 0; c < w->group_pad; c += step, p += 64) {
+        v16i raw[IGEMV_B];
+        VEC_UNROLL for (int b = 0; b < nb; b++) raw[b] = v16i_load(p + (size_t)b * block_bytes);
+        VEC_UNROLL for (int i = 0; i < mr; i++) {
+            vx x = vx_bcast4(q + (size_t)i * stride + c);
+            VEC_UNROLL for (int b = 0; b < nb; b++) acc[i][b] = v16i_dot4(acc[i][b], bits == 4 ? v16i_and(raw[b], low) : raw[b], x);
+        }
+        if (bits == 4) {
+            VEC_UNROLL for (int i = 0; i < mr; i++) {
+                vx x = vx_bcast4(q + (size_t)i * stride + c + 4);
+                VEC_UNROLL for (int b = 0; b < nb; b++) acc[i][b] = v16i_dot4(acc[i][b], v16i_and(v16i_srl(raw[b], 4), low), x);
+            }
+        }
+    }
+}
+
+/* Rows m0.. of x against nb blocks from `block`. */
+VEC_FN void tile_i8(float *y, size_t ldy, const assay_irows *w, size_t block, const assay_iacts *x, size_t m0, int mr, int nb, int bits) {
+    size_t group_bytes = w->group_pad * 16 / (bits == 4 ? 2 : 1), block_bytes = group_bytes * w->n_groups;
+    const int8_t *q = x->q + m0 * x->stride;
+    v16 sum[ITILE_M][IGEMV_B];
+    VEC_UNROLL for (int i = 0; i < mr; i++) VEC_UNROLL for (int b = 0; b < nb; b++) sum[i][b] = v16_zero();
+    for (size_t g = 0; g < w->n_groups; g++) {
+        v16i acc[ITILE_M][IGEMV_B];
+        VEC_UNROLL for (int i = 0; i < mr; i++) {
+            int s = x->sums[(m0 + (size_t)i) * w->n_groups + g];
+            VEC_UNROLL for (int b = 0; b < nb; b++) {
+                size_t at = ((block + (size_t)b) * w->n_groups + g) * 16;
+                acc[i][b] = w->zeros ? v16i_sub(v16i_set1(0), v16i_mul(v16i_u8(w->zeros + at), v16i_set1(s)))
+                                     : v16i_set1(-w->zero * s);
+            }
+        }
+        tile_i8_group(acc, w, w->data + block * block_bytes + g * group_bytes, block_bytes, q + g * w->group_pad, x->stride, mr, nb,
+                      bits);
+        VEC_UNROLL for (int b = 0; b < nb; b++) {
+            v16 scale = v16_load(w->scales + ((block + (size_t)b) * w->n_groups + g) * 16);
+            VEC_UNROLL for (int i = 0; i < mr; i++) sum[i][b] = v16_fma(v16_of_int(acc[i][b]), scale, sum[i][b]);
+        }
+    }
+    VEC_UNROLL for (int i = 0; i < mr; i++) {
+        v16 s = v16_set1(x->scale[m0 + (size_t)i]);
+        VEC_UNROLL for (int b = 0; b < nb; b++) {
+            size_t o = (block + (size_t)b) * 16, left = w->n_rows - o;
+            float *out = y + (m0 + (size_t)i) * ldy + o, t[16];
+            v16 v = v16_mul(sum[i][b], s);
+            if (left >= 16) {
+                v16_store(out, v);
+            } else {
+                v16_store(t, v);
+                memcpy(out, t, left * sizeof *t);
+            }
+        }
+    }
+}
+
+/* nb blocks for all rows, in tiles of 8, 4, 2, 1 rows (as many as the registers take). */
+VEC_FN void rows_i8(float *y, size_t ldy, const assay_irows *w, size_t block, const assay_iacts *x, size_t m, int nb, int bits) {
+    size_t i = 0;
+    if (ITILE_M >= 8)
+        for (; i + 8 <= m; i += 8) tile_i8(y, ldy, w, block, x, i, ITILE_M >= 8 ? 8 : 1, nb, bits);
+    if (ITILE_M >= 4)
+        for (; i + 4 <= m; i += 4) tile_i8(y, ldy, w, block, x, i, ITILE_M >= 4 ? 4 : 1, nb, bits);
+    for (; i + 2 <= m; i += 2) tile_i8(y, ldy, w, block, x, i, 2, nb, bits);
+    for (; i < m; i++) tile_i8(y, ldy, w, block, x, i, 1, nb, bits);
+}
+VEC_FN void gemm_i8_bits(float *y, size_t ldy, const assay_irows *w, size_t block, size_t n_blocks, const assay_iacts *x, size_t m,
+                         int bits) {
+    size_t end = block + n_blocks;
+    if (m == 1)
+        for (; block + IGEMV_B <= end; block += IGEMV_B) tile_i8(y, ldy, w, block, x, 0, 1, IGEMV_B, bits);
+    for (; block + ITILE_B <= end; block += ITILE_B) rows_i8(y, ldy, w, block, x, m, ITILE_B, bits);
+    for (; block < end; block++) rows_i8(y, ldy, w, block, x, m, 1, bits);
+}
+static void gemm_i8(float *y, size_t ldy, const assay_irows *w, size_t block, size_t n_blocks, const assay_iacts *x, size_t m) {
+    if (w->bits == 4) gemm_i8_bits(y, ldy, w, block, n_blocks, x, m, 4);
+    else gemm_i8_bits(y, ldy, w, block, n_blocks, x, m, 8);
+}
+
+/* Entries that stay in the product; NaN stays, so that it is seen in absmax. */
+VEC_FN v16 kept_i8(v16 v, float threshold) {
+    v16 a = v16_of_bits(v16i_and(v16_bits(v), v16i_set1(0x7fffffff)));
+    v16 r = v16_if_lt(a, v16_set1(threshold), v, v16_zero());
+    return v16_if_nan(v, v, r);
+}
+VEC_FN v16 load_i8(const float *p, size_t n) {
+    if (n >= 16) return v16_load(p);
+    float t[16] = {0};
+    memcpy(t, p, n * sizeof *t);
+    return v16_load(t);
+}
+static void quant_i8(int8_t *q, int32_t *sums, float *scale, const float *x, size_t k, size_t group, size_t group_pad, float threshold) {
+    float limit = threshold > 0 ? threshold : INFINITY, absmax, inv;
+    bool all = !(threshold > 0);
+    size_t n_groups = (k + group - 1) / group;
+    v16i top = v16i_set1(0), magnitude = v16i_set1(0x7fffffff);
+    int32_t lane[16], best = 0;
+    for (size_t c = 0; c < k; c += 16) {
+        v16 v = load_i8(x + c, k - c);
+        top = v16i_max(top, v16i_and(v16_bits(all ? v : kept_i8(v, limit)), magnitude)); /* bits order as magnitudes, NaN on top */
+    }
+    v16i_store(lane, top);
+    for (int i = 0; i < 16; i++) best = ASSAY_MAX(best, lane[i]);
+    memcpy(&absmax, &best, sizeof absmax);
+    *scale = absmax / 127.0f;
+    memset(q, 0, n_groups * group_pad);
+    memset(sums, 0, n_groups * sizeof *sums);
+    if (!isfinite(absmax) || absmax == 0) return;
+    inv = 127.0f / absmax;
+    if (!isfinite(inv)) inv = 0x1.fffffep127f;
+    for (size_t g = 0; g < n_groups; g++) {
+        const float *xg = x + g * group;
+        size_t n = ASSAY_MIN(group, k - g * group);
+        v16i s = v16i_set1(0);
+        for (size_t c = 0; c < n; c += 16) {
+            v16 v = load_i8(xg + c, n - c);
+            v16i r = v16i_round(v16_mul(all ? v : kept_i8(v, limit), v16_set1(inv)));
+            int8_t t[16];
+            s = v16i_add(s, r);
+            v16i_store_i8(t, r);
+            memcpy(q + g * group_pad + c, t, ASSAY_MIN(n - c, 16));
+        }
+        v16i_store(lane, s);
+        for (int i = 0; i < 16; i++) sums[g] += lane[i];
+    }
+}
+
+static inline void set_int8(assay_kern *k) {
+    k->gemm_i8 = gemm_i8;
+    k->quant_i8 = quant_i8;
+}
+
+#endif

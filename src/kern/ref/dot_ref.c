@@ -1,0 +1,105 @@
+/* kern/ref/dot_ref.c: the reference for products of the f32 and bf16 classes and for unpacking. */
+#include "kern/ref/ref.h"
+
+/* --- one dot product in the order of kern.h; w has k elements, x is padded --- */
+
+static float dot_f32(const float *x, const float *w, size_t k) {
+    float lane[16] = {0};
+    size_t padded = (k + ASSAY_KERN_CHUNK - 1) / ASSAY_KERN_CHUNK * ASSAY_KERN_CHUNK;
+    for (size_t c = 0; c < padded; c++) lane[c % 16] = fmaf(x[c], c < k ? w[c] : 0, lane[c % 16]);
+    return ref_fold(lane);
+}
+static float dot_bf16(const uint16_t *x, const uint16_t *w, size_t k) {
+    float lane[16] = {0};
+    size_t padded = (k + ASSAY_KERN_CHUNK - 1) / ASSAY_KERN_CHUNK * ASSAY_KERN_CHUNK;
+    for (size_t c = 0; c < padded; c += 2) {
+        float *l = &lane[c / 2 % 16];
+        float even = c < k ? assay_bf16_to_f32(w[c]) : 0, odd = c + 1 < k ? assay_bf16_to_f32(w[c + 1]) : 0;
+        *l = fmaf(assay_bf16_to_f32(x[c]), even, fmaf(assay_bf16_to_f32(x[c + 1]), odd, *l));
+    }
+    return ref_fold(lane);
+}
+
+static void gemm_f32(float *y, size_t ldy, const float *x, size_t ldx, const float *w, size_t ldw, size_t k, size_t m, size_t n) {
+    for (size_t i = 0; i < m; i++)
+        for (size_t j = 0; j < n; j++) y[i * ldy + j] = dot_f32(x + i * ldx, w + j * ldw, k);
+}
+static void gemm_bf16(float *y, size_t ldy, const uint16_t *x, size_t ldx, const uint16_t *w, size_t ldw, size_t k, size_t m, size_t n) {
+    for (size_t i = 0; i < m; i++)
+        for (size_t j = 0; j < n; j++) y[i * ldy + j] = dot_bf16(x + i * ldx, w + j * ldw, k);
+}
+
+/* --- values --- */
+
+static float value(const assay_rows *w, size_t row, size_t c) {
+    const uint8_t *p = (const uint8_t *)w->data + row * w->stride;
+    float f;
+    uint16_t h;
+    switch (w->form) {
+    case ASSAY_FORM_F32: memcpy(&f, p + 4 * c, 4); return f;
+    case ASSAY_FORM_F16: memcpy(&h, p + 2 * c, 2); return assay_f16_to_f32(h);
+    case ASSAY_FORM_BF16: memcpy(&h, p + 2 * c, 2); return assay_bf16_to_f32(h);
+    default: break;
+    }
+    size_t g = row * w->n_groups + (w->n_groups == 1 ? 0 : c / w->group);
+    if (w->form == ASSAY_FORM_Q4) {
+        size_t in = c % ASSAY_KERN_BLOCK, word = in % 32, nibble = in / 32;
+        unsigned code = p[c / ASSAY_KERN_BLOCK * 64 + 2 * word + nibble / 2] >> (nibble % 2 ? 4 : 0) & 15u;
+        f = w->values[code];
+        if (w->zeros) f -= (float)w->zeros[g];
+    } else {
+        f = (float)p[c] - (w->zeros ? (float)w->zeros[g] : w->zero);
+    }
+    return f * w->scales[g];
+}
+static size_t padded(size_t k) { return (k + ASSAY_KERN_CHUNK - 1) / ASSAY_KERN_CHUNK * ASSAY_KERN_CHUNK; }
+
+static void unpack_f32(float *out, size_t ld, const assay_rows *w, size_t row, size_t n) {
+    for (size_t j = 0; j < n; j++)
+        for (size_t c = 0; c < padded(w->k); c++) {
+            float v = c < w->k ? value(w, row + j, c) : 0;
+            out[j * ld + c] = w->round_f16 && w->form >= ASSAY_FORM_Q4 ? assay_f16_to_f32(assay_f32_to_f16(v)) : v;
+        }
+}
+static void unpack_bf16(uint16_t *out, size_t ld, const assay_rows *w, size_t row, size_t n) {
+    for (size_t j = 0; j < n; j++)
+        for (size_t c = 0; c < padded(w->k); c++) out[j * ld + c] = assay_f32_to_bf16(c < w->k ? value(w, row + j, c) : 0);
+}
+
+/* --- one-row products: unpacking a chunk at a time into the same order --- */
+
+static void gemv_f32(float *y, const assay_rows *w, size_t row, size_t n, const float *x) {
+    for (size_t j = 0; j < n; j++) {
+        float lane[16] = {0};
+        for (size_t c = 0; c < padded(w->k); c++) {
+            float v = c < w->k ? value(w, row + j, c) : 0;
+            if (w->round_f16 && w->form >= ASSAY_FORM_Q4) v = assay_f16_to_f32(assay_f32_to_f16(v));
+            lane[c % 16] = fmaf(x[c], v, lane[c % 16]);
+        }
+        y[j] = ref_fold(lane);
+    }
+}
+static void gemv_bf16(float *y, const assay_rows *w, size_t row, size_t n, const uint16_t *x) {
+    for (size_t j = 0; j < n; j++) {
+        float lane[16] = {0};
+        for (size_t c = 0; c < padded(w->k); c += 2) {
+            float v[2] = {0, 0};
+            for (size_t e = 0; e < 2; e++)
+                if (c + e < w->k) v[e] = assay_bf16_to_f32(assay_f32_to_bf16(value(w, row + j, c + e)));
+            float *l = &lane[c / 2 % 16];
+            *l = fmaf(assay_bf16_to_f32(x[c]), v[0], fmaf(assay_bf16_to_f32(x[c + 1]), v[1], *l));
+        }
+        y[j] = ref_fold(lane);
+    }
+}
+
+void assay_kern_set_dot_ref(assay_kern *k) {
+    k->gemm_f32 = gemm_f32;
+    k->gemm_bf16 = gemm_bf16;
+    for (int f = 0; f < ASSAY_FORM_COUNT; f++) {
+        k->gemv_f32[f] = gemv_f32;
+        k->gemv_bf16[f] = gemv_bf16;
+        k->unpack_f32[f] = unpack_f32;
+        k->unpack_bf16[f] = unpack_bf16;
+    }
+}

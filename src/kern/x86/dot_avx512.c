@@ -1,0 +1,11 @@
+/* kern/x86/dot_avx512.c: products of the f32 and bf16 classes on AVX-512 (bf16 pairs as two fmas). */
+#define VEC_ISA avx512
+#include "kern/body/vec_avx512.h"
+#include "kern/set.h"
+#include "kern/body/dot_f32.h"
+#include "kern/body/dot_bf16.h"
+
+void VEC_NAME(assay_kern_set_dot)(assay_kern *k) {
+    set_dot_f32(k);
+    set_dot_bf16(k);
+}
