@@ -15,36 +15,36 @@
 #include "runtime/runtime.h"
 #include "store/record.h"
 
-typedef struct assay_eval assay_eval;
+typedef struct assay_evaluation assay_evaluation;
 
 /* All-zero is the default. Strings are borrowed until close. */
-typedef struct assay_eval_opts {
+typedef struct assay_evaluation_opts {
     const char *kl_dir;        /* the baseline's distributions (kl.c); NULL: a suite with kl is EUSAGE */
     bool kl_write;             /* the runtime is the baseline: write them */
     int batch;                 /* requests handed to the runtime at once; 0 = 128 */
-} assay_eval_opts;
+} assay_evaluation_opts;
 
 /* Renders and tokenizes everything. The suite and the runtime are borrowed until close. EUNSUPPORTED: an evaluator needs what the
  * runtime cannot do (it is named), or the model has no chat template. An item that does not fit the model becomes a record with
  * outcome error. */
-assay_status assay_eval_new(assay_eval **out, const assay_suite *suite, assay_runtime *rt, const assay_eval_opts *o, assay_err *err);
-void assay_eval_free(assay_eval *e); /* NULL is fine */
+assay_status assay_evaluation_new(assay_evaluation **out, const assay_suite *suite, assay_runtime *rt, const assay_evaluation_opts *o, assay_err *err);
+void assay_evaluation_free(assay_evaluation *e); /* NULL is fine */
 
-int64_t assay_eval_n_items(const assay_eval *e);         /* records of a full run */
-const char *assay_eval_template_hash(const assay_eval *e); /* NULL when no chat template is used */
+int64_t assay_evaluation_n_items(const assay_evaluation *e);         /* records of a full run */
+const char *assay_evaluation_template_hash(const assay_evaluation *e); /* NULL when no chat template is used */
 
-typedef struct assay_eval_calls {
+typedef struct assay_evaluation_calls {
     bool (*done)(void *ctx, const char *item_id);          /* has a record already; NULL: none has */
     /* The record is borrowed for the call. */
     assay_status (*record)(void *ctx, int64_t position, const assay_record *r, assay_err *err);
     void *ctx;
     const assay_progress *progress;
     const char *phase;                                     /* for the progress: "scoring nf4"; NULL: "scoring" */
-} assay_eval_calls;
+} assay_evaluation_calls;
 
 /* Runs what is not done. EINTR when the progress said stop: every finished record was handed over. */
-assay_status assay_eval_run(assay_eval *e, const assay_eval_calls *c, assay_err *err);
+assay_status assay_evaluation_run(assay_evaluation *e, const assay_evaluation_calls *c, assay_err *err);
 /* Whether something besides records is to be made although all records are there (the baseline's distributions were removed, say). */
-bool assay_eval_unfinished(const assay_eval *e);
+bool assay_evaluation_unfinished(const assay_evaluation *e);
 
 #endif

@@ -4,7 +4,7 @@
 
 #include "eval/eval.h"
 
-struct assay_eval {
+struct assay_evaluation {
     const assay_suite *suite;
     assay_runtime *rt;
     assay_eval_env env;

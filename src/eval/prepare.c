@@ -36,7 +36,7 @@ static json_t *chat_messages(const assay_suite *s, const assay_item *it) {
     return NULL;
 }
 
-static assay_status render_chat(assay_str *out, const assay_eval *e, const assay_item *it, assay_err *err) {
+static assay_status render_chat(assay_str *out, const assay_evaluation *e, const assay_item *it, assay_err *err) {
     json_t *messages = chat_messages(e->suite, it);
     if (!messages) return assay_nomem(err);
     assay_status s = assay_template_render(out, assay_runtime_template(e->rt), e->env.tokenizer, messages, NULL, true, NULL, err);
@@ -45,7 +45,7 @@ static assay_status render_chat(assay_str *out, const assay_eval *e, const assay
 }
 
 /* Examples as "prompt" delimiter "answer" separator, then the prompt: lm-eval's layout. */
-static assay_status render_plain(assay_str *out, const assay_eval *e, const assay_item *it, assay_err *err) {
+static assay_status render_plain(assay_str *out, const assay_evaluation *e, const assay_item *it, assay_err *err) {
     const assay_suite *s = e->suite;
     for (int64_t n = 0; n < s->few_shot; n++) {
         size_t i = find_shot(s, it->dimension, n);
@@ -74,7 +74,7 @@ static assay_status hash_ids(assay_unit *u, assay_err *err) {
     return ASSAY_OK;
 }
 
-static assay_status plan_generation(assay_unit *u, const assay_eval *e, const char *prompt, size_t n, assay_err *err) {
+static assay_status plan_generation(assay_unit *u, const assay_evaluation *e, const char *prompt, size_t n, assay_err *err) {
     int32_t *ids = NULL;
     size_t n_ids = 0;
     ASSAY_TRY(assay_prompt_encode(&ids, &n_ids, &e->env, prompt, n, err));
@@ -87,7 +87,7 @@ static assay_status plan_generation(assay_unit *u, const assay_eval *e, const ch
     return s;
 }
 
-static assay_status plan_item(assay_unit *u, const assay_eval *e, const assay_item *it, assay_err *err) {
+static assay_status plan_item(assay_unit *u, const assay_evaluation *e, const assay_item *it, assay_err *err) {
     const assay_evaluator_use *use = &e->suite->evaluators[it->evaluator];
     assay_str prompt = {0};
     assay_status s = ASSAY_OK;
@@ -105,14 +105,14 @@ out:
     return s == ASSAY_OK ? s : assay_err_prefix(err, "item '%s'", it->id);
 }
 
-static assay_status take_unit(assay_eval *e, assay_unit *u, assay_err *err) {
+static assay_status take_unit(assay_evaluation *e, assay_unit *u, assay_err *err) {
     ASSAY_TRY(assay_grow(&e->units, &e->cap_units, e->n_units + 1, sizeof *e->units, err));
     e->units[e->n_units++] = *u;
     memset(u, 0, sizeof *u);
     return ASSAY_OK;
 }
 
-static assay_status prepare_items(assay_eval *e, assay_err *err) {
+static assay_status prepare_items(assay_evaluation *e, assay_err *err) {
     for (size_t i = 0; i < e->suite->n_items; i++) {
         assay_unit u;
         assay_status s = plan_item(&u, e, &e->suite->items[i], err);
@@ -125,7 +125,7 @@ static assay_status prepare_items(assay_eval *e, assay_err *err) {
 
 /* A text's unit: its evaluator, and ids that no item and no other evaluator's unit can have. */
 typedef struct text_context {
-    assay_eval *e;
+    assay_evaluation *e;
     size_t evaluator;
 } text_context;
 
@@ -149,7 +149,7 @@ static assay_status take_text(void *ctx, assay_unit *u, assay_err *err) {
     return take_unit(t->e, u, err);
 }
 
-static assay_status prepare_texts(assay_eval *e, assay_err *err) {
+static assay_status prepare_texts(assay_evaluation *e, assay_err *err) {
     for (size_t i = 0; i < e->suite->n_languages; i++) {
         const assay_language *l = &e->suite->languages[i];
         for (size_t k = 0; k < l->n_evaluators; k++) {
@@ -163,7 +163,7 @@ static assay_status prepare_texts(assay_eval *e, assay_err *err) {
 
 /* --- what the runtime can do --- */
 
-static assay_status check_capabilities(const assay_eval *e, assay_err *err) {
+static assay_status check_capabilities(const assay_evaluation *e, assay_err *err) {
     static const struct { unsigned bit; const char *name; } needs[] = {
         {ASSAY_CAN_GENERATE, "generate text"}, {ASSAY_CAN_SCORE, "give log-probabilities of given tokens"}, {ASSAY_CAN_LOGITS, "give whole distributions"}};
     unsigned caps = assay_runtime_caps(e->rt);
@@ -179,7 +179,7 @@ static assay_status check_capabilities(const assay_eval *e, assay_err *err) {
     return ASSAY_OK;
 }
 
-static assay_status fill_env(assay_eval *e, const assay_eval_opts *o, assay_err *err) {
+static assay_status fill_env(assay_evaluation *e, const assay_evaluation_opts *o, assay_err *err) {
     assay_eval_env *env = &e->env;
     int32_t *ids = NULL;
     size_t n = 0;
@@ -203,9 +203,9 @@ static assay_status fill_env(assay_eval *e, const assay_eval_opts *o, assay_err 
     return ASSAY_OK;
 }
 
-assay_status assay_eval_new(assay_eval **out, const assay_suite *suite, assay_runtime *rt, const assay_eval_opts *o, assay_err *err) {
-    static const assay_eval_opts defaults;
-    assay_eval *e = assay_calloc(1, sizeof *e);
+assay_status assay_evaluation_new(assay_evaluation **out, const assay_suite *suite, assay_runtime *rt, const assay_evaluation_opts *o, assay_err *err) {
+    static const assay_evaluation_opts defaults;
+    assay_evaluation *e = assay_calloc(1, sizeof *e);
     assay_status s;
     *out = NULL;
     if (!e) return assay_nomem(err);
@@ -222,11 +222,11 @@ assay_status assay_eval_new(assay_eval **out, const assay_suite *suite, assay_ru
     *out = e;
     e = NULL;
 out:
-    assay_eval_free(e);
+    assay_evaluation_free(e);
     return s;
 }
 
-void assay_eval_free(assay_eval *e) {
+void assay_evaluation_free(assay_evaluation *e) {
     if (!e) return;
     for (size_t i = 0; i < e->n_units; i++) assay_unit_deinit(&e->units[i]);
     assay_free(e->units);
@@ -234,15 +234,15 @@ void assay_eval_free(assay_eval *e) {
     assay_free(e);
 }
 
-int64_t assay_eval_n_items(const assay_eval *e) {
+int64_t assay_evaluation_n_items(const assay_evaluation *e) {
     return (int64_t)e->n_units;
 }
 
-const char *assay_eval_template_hash(const assay_eval *e) {
+const char *assay_evaluation_template_hash(const assay_evaluation *e) {
     return e->suite->chat ? assay_template_hash(assay_runtime_template(e->rt)) : NULL;
 }
 
-bool assay_eval_unfinished(const assay_eval *e) {
+bool assay_evaluation_unfinished(const assay_evaluation *e) {
     for (size_t i = 0; i < e->n_units; i++) {
         const assay_evaluator *def = e->suite->evaluators[e->units[i].evaluator].def;
         if (def->unfinished && def->unfinished(&e->units[i], &e->env)) return true;

@@ -12,8 +12,8 @@
 #include "eval/eval_impl.h"
 
 typedef struct run {
-    assay_eval *e;
-    const assay_eval_calls *calls;
+    assay_evaluation *e;
+    const assay_evaluation_calls *calls;
     size_t *todo;            /* indices of units */
     bool *known;             /* of todo: the record is there, something else is missing */
     size_t n_todo, n_done;   /* n_done: of all units */
@@ -207,7 +207,7 @@ out:
 
 /* Units to do; those that cannot be run are delivered as errors at once. */
 static assay_status collect(run *r, assay_err *err) {
-    assay_eval *e = r->e;
+    assay_evaluation *e = r->e;
     r->todo = assay_mallocn(e->n_units + 1, sizeof *r->todo);
     r->known = assay_calloc(e->n_units + 1, sizeof *r->known);
     if (!r->todo || !r->known) return assay_nomem(err);
@@ -233,7 +233,7 @@ static size_t batch_size(const run *r, const assay_evaluator *def) {
     return def->see ? ASSAY_MAX(n / 8, (size_t)1) : n;
 }
 
-assay_status assay_eval_run(assay_eval *e, const assay_eval_calls *c, assay_err *err) {
+assay_status assay_evaluation_run(assay_evaluation *e, const assay_evaluation_calls *c, assay_err *err) {
     run r = {.e = e, .calls = c};
     assay_status s = collect(&r, err);
     for (size_t i = 0, n; s == ASSAY_OK && i < r.n_todo; i += n) {

@@ -68,7 +68,7 @@ static assay_status fill_opts(assay_plan_opts *o, const assay_config *c, assay_e
     if (!o->max_parallel) o->max_parallel = 8;
     if (o->max_parallel < 1 || o->max_parallel > 1024)
         return assay_fail(err, ASSAY_EINPUT, "plan: max_parallel is %d and must be 1 to 1024", o->max_parallel);
-    if ((unsigned)o->kv >= ASSAY_KV_COUNT) return assay_fail(err, ASSAY_EINPUT, "plan: no such KV cache storage");
+    if ((unsigned)o->kv >= ASSAY_KV_FORMAT_COUNT) return assay_fail(err, ASSAY_EINPUT, "plan: no such KV cache storage");
     return ASSAY_OK;
 }
 

@@ -82,19 +82,19 @@ assay_status assay_sizes_compute(assay_sizes *out, const assay_config *c, assay_
 
 /* --- KV cache --- */
 
-typedef enum assay_kv {
-#define X(NAME, name, bits, scale_bytes, block, note) ASSAY_KV_##NAME,
+typedef enum assay_kv_format {
+#define X(NAME, name, bits, scale_bytes, block, note) ASSAY_KV_FORMAT_##NAME,
 #include "plan/kv.def"
 #undef X
-    ASSAY_KV_COUNT
-} assay_kv;
-const char *assay_kv_name(assay_kv k);
-bool assay_kv_parse(assay_kv *out, const char *name);
+    ASSAY_KV_FORMAT_COUNT
+} assay_kv_format;
+const char *assay_kv_name(assay_kv_format k);
+bool assay_kv_parse(assay_kv_format *out, const char *name);
 /* Bytes that one token takes in one layer, scales included: K and V of all KV heads. */
-double assay_kv_token_layer_bytes(const assay_config *c, assay_kv k);
+double assay_kv_token_layer_bytes(const assay_config *c, assay_kv_format k);
 /* Bytes of one sequence of `context` tokens: full layers hold all of it, sliding layers min(context, window - 1 + chunk),
  * each rounded up to whole blocks of `block` tokens (block 1 and chunk 1: no rounding, one token at a time). */
-double assay_kv_sequence_bytes(const assay_config *c, assay_kv k, int64_t context, int64_t block, int64_t chunk);
+double assay_kv_sequence_bytes(const assay_config *c, assay_kv_format k, int64_t context, int64_t block, int64_t chunk);
 
 /* --- devices --- */
 
@@ -171,7 +171,7 @@ typedef struct assay_serving {
 
 typedef struct assay_plan_opts {
     assay_serving serving;
-    assay_kv kv;                        /* 0 = f16 */
+    assay_kv_format kv;                        /* 0 = f16 */
     const char *runtime;                /* NULL = "vllm" for GPUs, "native" for CPUs and Apple */
     const assay_device *const *devices; /* NULL = the whole table */
     size_t n_devices;

@@ -36,7 +36,7 @@ typedef struct kv_row {
     int bits, scale_bytes, block;
 } kv_row;
 #define X(NAME, name, bits, scale_bytes, block, note) {name, bits, scale_bytes, block},
-static const kv_row kv_table[ASSAY_KV_COUNT] = {
+static const kv_row kv_table[ASSAY_KV_FORMAT_COUNT] = {
 #include "plan/kv.def"
 };
 #undef X
@@ -98,25 +98,25 @@ assay_status assay_runtime_profile_find(const assay_runtime_profile **out, const
     return s;
 }
 
-const char *assay_kv_name(assay_kv k)
+const char *assay_kv_name(assay_kv_format k)
 {
-    return (unsigned)k < ASSAY_KV_COUNT ? kv_table[k].name : "?";
+    return (unsigned)k < ASSAY_KV_FORMAT_COUNT ? kv_table[k].name : "?";
 }
 
-bool assay_kv_parse(assay_kv *out, const char *name)
+bool assay_kv_parse(assay_kv_format *out, const char *name)
 {
-    for (int i = 0; i < ASSAY_KV_COUNT; i++) {
+    for (int i = 0; i < ASSAY_KV_FORMAT_COUNT; i++) {
         if (strcmp(kv_table[i].name, name) == 0) {
-            *out = (assay_kv)i;
+            *out = (assay_kv_format)i;
             return true;
         }
     }
     return false;
 }
 
-double assay_kv_token_layer_bytes(const assay_config *c, assay_kv k)
+double assay_kv_token_layer_bytes(const assay_config *c, assay_kv_format k)
 {
-    const kv_row *row = &kv_table[(unsigned)k < ASSAY_KV_COUNT ? k : 0];
+    const kv_row *row = &kv_table[(unsigned)k < ASSAY_KV_FORMAT_COUNT ? k : 0];
     double d = (double)c->head_dim;
     double blocks = row->block ? ceil(d / row->block) : 1.0;
     double vector = ceil(d * row->bits / 8.0) + blocks * row->scale_bytes;
@@ -129,7 +129,7 @@ static bool layer_slides(const assay_config *c, int64_t layer)
     return c->sliding_window > 0 && layer >= c->first_sliding_layer;
 }
 
-double assay_kv_sequence_bytes(const assay_config *c, assay_kv k, int64_t context, int64_t block, int64_t chunk)
+double assay_kv_sequence_bytes(const assay_config *c, assay_kv_format k, int64_t context, int64_t block, int64_t chunk)
 {
     if (context <= 0) return 0.0;
     if (block < 1) block = 1;

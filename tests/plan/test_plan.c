@@ -210,21 +210,21 @@ static void kv_of_llama_8b_is_one_gib_at_8192(void **state)
     (void)state;
     assay_config c;
     llama(&c, 8);
-    assert_float_equal(assay_kv_token_layer_bytes(&c, ASSAY_KV_F16) * 32, 131072, 0);
-    assert_float_equal(assay_kv_sequence_bytes(&c, ASSAY_KV_F16, 8192, 1, 1), GIB, 0);
-    assert_float_equal(assay_kv_sequence_bytes(&c, ASSAY_KV_F16, 8192, 16, 8192), GIB, 0);
-    assert_float_equal(assay_kv_sequence_bytes(&c, ASSAY_KV_F16, 8191, 16, 1), GIB, 0); /* rounded up to a block */
+    assert_float_equal(assay_kv_token_layer_bytes(&c, ASSAY_KV_FORMAT_F16) * 32, 131072, 0);
+    assert_float_equal(assay_kv_sequence_bytes(&c, ASSAY_KV_FORMAT_F16, 8192, 1, 1), GIB, 0);
+    assert_float_equal(assay_kv_sequence_bytes(&c, ASSAY_KV_FORMAT_F16, 8192, 16, 8192), GIB, 0);
+    assert_float_equal(assay_kv_sequence_bytes(&c, ASSAY_KV_FORMAT_F16, 8191, 16, 1), GIB, 0); /* rounded up to a block */
     /* 8 bits: half, plus 2 * 8 heads * 4 B of scales per token and layer; q8_0 8.5 bits, q4_0 4.5 bits, nvfp4 4.5 bits */
-    assert_float_equal(assay_kv_token_layer_bytes(&c, ASSAY_KV_FP8), 2 * 8 * 128, 0);
-    assert_float_equal(assay_kv_token_layer_bytes(&c, ASSAY_KV_INT8), 2 * 8 * (128 + 4), 0);
-    assert_float_equal(assay_kv_token_layer_bytes(&c, ASSAY_KV_Q8_0), 2 * 8 * 128 * 8.5 / 8, 0);
-    assert_float_equal(assay_kv_token_layer_bytes(&c, ASSAY_KV_Q4_0), 2 * 8 * 128 * 4.5 / 8, 0);
-    assert_float_equal(assay_kv_token_layer_bytes(&c, ASSAY_KV_INT4), 2 * 8 * (64 + 4), 0);
-    assert_float_equal(assay_kv_token_layer_bytes(&c, ASSAY_KV_NVFP4), 2 * 8 * (64 + 8), 0);
+    assert_float_equal(assay_kv_token_layer_bytes(&c, ASSAY_KV_FORMAT_FP8), 2 * 8 * 128, 0);
+    assert_float_equal(assay_kv_token_layer_bytes(&c, ASSAY_KV_FORMAT_INT8), 2 * 8 * (128 + 4), 0);
+    assert_float_equal(assay_kv_token_layer_bytes(&c, ASSAY_KV_FORMAT_Q8_0), 2 * 8 * 128 * 8.5 / 8, 0);
+    assert_float_equal(assay_kv_token_layer_bytes(&c, ASSAY_KV_FORMAT_Q4_0), 2 * 8 * 128 * 4.5 / 8, 0);
+    assert_float_equal(assay_kv_token_layer_bytes(&c, ASSAY_KV_FORMAT_INT4), 2 * 8 * (64 + 4), 0);
+    assert_float_equal(assay_kv_token_layer_bytes(&c, ASSAY_KV_FORMAT_NVFP4), 2 * 8 * (64 + 8), 0);
     assay_config_deinit(&c);
-    assay_kv k;
-    for (int i = 0; i < ASSAY_KV_COUNT; i++) {
-        assert_true(assay_kv_parse(&k, assay_kv_name((assay_kv)i)));
+    assay_kv_format k;
+    for (int i = 0; i < ASSAY_KV_FORMAT_COUNT; i++) {
+        assert_true(assay_kv_parse(&k, assay_kv_name((assay_kv_format)i)));
         assert_int_equal(k, i);
     }
     assert_false(assay_kv_parse(&k, "f12"));
@@ -244,7 +244,7 @@ static void the_shared_llama_8b_config_gives_the_same(void **state)
     assay_sizes z;
     assay_err err = {0};
     assert_int_equal(assay_config_open(&c, path, &err), ASSAY_OK);
-    assert_float_equal(assay_kv_sequence_bytes(&c, ASSAY_KV_F16, 8192, 1, 1), GIB, 0);
+    assert_float_equal(assay_kv_sequence_bytes(&c, ASSAY_KV_FORMAT_F16, 8192, 1, 1), GIB, 0);
     assert_int_equal(assay_sizes_compute(&z, &c, NULL, NULL, &err), ASSAY_OK);
     assert_int_equal(z.params, 8030261248); /* the model card's 8.03 B */
     assay_config_deinit(&c);
@@ -257,13 +257,13 @@ static void sliding_windows_bound_the_cache_layer_by_layer(void **state)
     assay_config c;
     llama(&c, 8);
     c.sliding_window = 4096;
-    double layer = assay_kv_token_layer_bytes(&c, ASSAY_KV_F16);
-    assert_float_equal(assay_kv_sequence_bytes(&c, ASSAY_KV_F16, 2048, 1, 1), 32 * 2048 * layer, 0);
-    assert_float_equal(assay_kv_sequence_bytes(&c, ASSAY_KV_F16, 100000, 1, 1), 32 * 4096 * layer, 0);
-    assert_float_equal(assay_kv_sequence_bytes(&c, ASSAY_KV_F16, 100000, 1, 512), 32 * (4095 + 512) * layer, 0);
+    double layer = assay_kv_token_layer_bytes(&c, ASSAY_KV_FORMAT_F16);
+    assert_float_equal(assay_kv_sequence_bytes(&c, ASSAY_KV_FORMAT_F16, 2048, 1, 1), 32 * 2048 * layer, 0);
+    assert_float_equal(assay_kv_sequence_bytes(&c, ASSAY_KV_FORMAT_F16, 100000, 1, 1), 32 * 4096 * layer, 0);
+    assert_float_equal(assay_kv_sequence_bytes(&c, ASSAY_KV_FORMAT_F16, 100000, 1, 512), 32 * (4095 + 512) * layer, 0);
     c.first_sliding_layer = 28;
-    assert_float_equal(assay_kv_sequence_bytes(&c, ASSAY_KV_F16, 10000, 1, 1), (28 * 10000 + 4 * 4096) * layer, 0);
-    assert_float_equal(assay_kv_sequence_bytes(&c, ASSAY_KV_F16, 0, 1, 1), 0, 0);
+    assert_float_equal(assay_kv_sequence_bytes(&c, ASSAY_KV_FORMAT_F16, 10000, 1, 1), (28 * 10000 + 4 * 4096) * layer, 0);
+    assert_float_equal(assay_kv_sequence_bytes(&c, ASSAY_KV_FORMAT_F16, 0, 1, 1), 0, 0);
     assay_config_deinit(&c);
 }
 
@@ -468,7 +468,7 @@ static void seventy_billion_need_several_small_devices(void **state)
     /* eight KV heads on sixteen devices: each holds one, none holds a half */
     plan_on(&p, &c, "f32", "rtx-4090", (assay_plan_opts){.serving = {.context = 8192, .concurrency = 8}, .max_parallel = 16});
     assert_int_equal(p.fits[0].n_parallel, 16);
-    assert_float_equal(p.fits[0].kv, 8 * assay_kv_sequence_bytes(&c, ASSAY_KV_F16, 8192, 16, 8192) / 8, 1);
+    assert_float_equal(p.fits[0].kv, 8 * assay_kv_sequence_bytes(&c, ASSAY_KV_FORMAT_F16, 8192, 16, 8192) / 8, 1);
     assay_plan_deinit(&p);
     assay_config_deinit(&c);
 }
