@@ -144,11 +144,14 @@ static assay_status pragma_int(int64_t *out, assay_store *s, const char *sql, as
     return status;
 }
 
-static assay_status is_empty(bool *out, assay_store *s, assay_err *err) {
-    int64_t n = 0;
-    assay_status status = pragma_int(&n, s, "SELECT COUNT(*) FROM sqlite_master", err);
-    *out = n == 0;
-    return status;
+/* An empty file may become a store, a store may be opened; somebody else's database may not be touched. */
+static assay_status check_owner(assay_store *s, assay_err *err) {
+    int64_t tables = 0, app = 0;
+    ASSAY_TRY(pragma_int(&tables, s, "SELECT COUNT(*) FROM sqlite_master", err));
+    ASSAY_TRY(pragma_int(&app, s, "PRAGMA application_id", err));
+    if (tables && app != STORE_APPLICATION_ID)
+        return assay_fail(err, ASSAY_EINPUT, "%s: a SQLite file, but not an assay store", s->path);
+    return ASSAY_OK;
 }
 
 static assay_status migrate_one(assay_store *s, int version, assay_err *err) {
@@ -160,14 +163,9 @@ static assay_status migrate_one(assay_store *s, int version, assay_err *err) {
 
 static assay_status migrate(assay_store *s, assay_err *err) {
     for (;;) {
-        int64_t version = 0, app = 0;
-        bool empty = false;
-        ASSAY_TRY(db_begin(s, err)); /* versions are read inside: two processes may open a new store at once */
+        int64_t version = 0;
+        ASSAY_TRY(db_begin(s, err)); /* the version is read inside: two processes may open a new store at once */
         assay_status status = pragma_int(&version, s, "PRAGMA user_version", err);
-        if (status == ASSAY_OK) status = pragma_int(&app, s, "PRAGMA application_id", err);
-        if (status == ASSAY_OK) status = is_empty(&empty, s, err);
-        if (status == ASSAY_OK && !empty && app != STORE_APPLICATION_ID)
-            status = assay_fail(err, ASSAY_EINPUT, "%s: a SQLite file, but not an assay store", s->path);
         if (status == ASSAY_OK && version < SCHEMA_VERSION) status = migrate_one(s, (int)version, err);
         ASSAY_TRY(db_end(s, status, err));
         if (version >= SCHEMA_VERSION) return ASSAY_OK;
@@ -196,8 +194,7 @@ static assay_status open_file(assay_store *s, const assay_store_opts *o, assay_e
     sqlite3_busy_timeout(s->db, o->busy_ms > 0 ? o->busy_ms : 30000);
     ASSAY_TRY(exec(s, "PRAGMA foreign_keys=ON; PRAGMA trusted_schema=OFF; PRAGMA cell_size_check=ON", "opening", err));
     if (!o->read_only) {
-        int64_t version = 0;
-        ASSAY_TRY(pragma_int(&version, s, "PRAGMA user_version", err)); /* fails with NOTADB before anything is written */
+        ASSAY_TRY(check_owner(s, err));
         ASSAY_TRY(exec(s, "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL", "setting the journal", err));
         ASSAY_TRY(migrate(s, err));
     }
