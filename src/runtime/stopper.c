@@ -2,7 +2,8 @@
  *
  * The search runs on decoded text, because a stop string may begin in the middle of one token and end in another. Of the stop
  * strings found, the one that begins first cuts the text. Text that could still become the beginning of a stop string is held
- * back from on_text, so that nobody sees a part of one. Special tokens leave no text; a stop string that is a special token's own
+ * back from on_text, so that nobody sees a part of one. The detokenizer has seen the prompt's last token, whose text is dropped: a
+ * continuation is not the beginning of a text, where some decoders strip a space. Special tokens leave no text; a stop string that is a special token's own
  * name is matched by its id. */
 #include "runtime/stopper.h"
 #include <string.h>
@@ -10,7 +11,12 @@
 
 assay_status assay_stopper_init(assay_stopper *s, const assay_tokenizer *t, const assay_generate_req *req, assay_err *err) {
     *s = (assay_stopper){.req = req, .tokenizer = t};
-    return t ? assay_detok_new(&s->detok, t, true, err) : ASSAY_OK;
+    if (!t) return ASSAY_OK;
+    ASSAY_TRY(assay_detok_new(&s->detok, t, true, err));
+    int32_t last = req->ids[req->n_ids - 1];
+    if (last < assay_tokenizer_n_vocab(t)) ASSAY_TRY(assay_detok_push(s->detok, &s->text, last, err));
+    assay_str_clear(&s->text);
+    return ASSAY_OK;
 }
 
 void assay_stopper_deinit(assay_stopper *s) {
