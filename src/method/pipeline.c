@@ -3,18 +3,20 @@
  * The source is mapped and its pages are let go after each tensor; the output goes through the format room's spool. Two files of our own stand
  * in OUT_DIR while work is under way:
  *
- *   .assay-partial.json   what the spool belongs to: a hash of recipe, source, program and shard size. Another key: the spool is discarded
+ *   .assay-key            what the spool belongs to: a hash of recipe, source, program and shard size. Another key: the spool is discarded
  *   .assay-losses.jsonl   the loss of each finished matrix, written before the matrix counts as finished
  *
- * A step is finished when the spool holds its tensors, and for a quantized matrix when its loss is on record too. The order of steps is the
+ * A step is finished when the spool holds its tensors (format/writer.c: all of a matrix or nothing). The order of steps is the
  * plan's and what a step writes follows from its input alone, so a resumed run ends in the same bytes. At the end everything small is written
  * first and the checkpoint is committed last: a directory with the manifest's key and a checkpoint in it is complete. */
 #include <dirent.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
 #include <unistd.h>
@@ -26,7 +28,7 @@
 #include "method/pipeline.h"
 #include "num/convert.h"
 
-#define PARTIAL_KEY ".assay-partial.json"
+#define PARTIAL_KEY ".assay-key"
 #define PARTIAL_LOSSES ".assay-losses.jsonl"
 
 typedef struct run {
@@ -45,7 +47,8 @@ typedef struct run {
     int n_threads;
     double error2, weight2;      /* over all quantized matrices */
     double done_bytes, worked_bytes, worked_seconds;
-    double synced_at, sync_cost;
+    double synced_at;
+    int lock;                    /* PARTIAL_KEY, locked; -1 = not open */
 } run;
 
 /* --- the output directory --- */
@@ -67,13 +70,20 @@ static bool has_checkpoint(const char *dir) {
 }
 
 static bool is_spool(const char *name) {
-    return !strncmp(name, ".partial-", 9) || !strcmp(name, PARTIAL_KEY) || !strcmp(name, PARTIAL_LOSSES);
+    return !strncmp(name, ".partial-", 9) || !strcmp(name, PARTIAL_LOSSES);
+}
+
+static bool is_key(const char *name) {
+    return !strcmp(name, PARTIAL_KEY);
+}
+
+static bool is_weights(const char *name) {
+    size_t n = strlen(name);
+    return !strncmp(name, "model", 5) && n > 12 && !strcmp(name + n - 12, ".safetensors");
 }
 
 static bool is_output(const char *name) {
-    size_t n = strlen(name);
-    bool weights = !strncmp(name, "model", 5) && n > 12 && !strcmp(name + n - 12, ".safetensors");
-    return weights || !strcmp(name, "model.safetensors.index.json") || !strcmp(name, "assay.json") || !strcmp(name, "layers.jsonl");
+    return is_weights(name) || !strcmp(name, "model.safetensors.index.json") || !strcmp(name, "assay.json") || !strcmp(name, "layers.jsonl");
 }
 
 static assay_status remove_files(const char *dir, bool (*match)(const char *name), assay_err *err) {
@@ -88,6 +98,16 @@ static assay_status remove_files(const char *dir, bool (*match)(const char *name
     return s;
 }
 
+static uint64_t checkpoint_bytes(const char *dir) {
+    uint64_t sum = 0;
+    DIR *d = opendir(dir);
+    struct stat st;
+    for (struct dirent *e; d && (e = readdir(d));)
+        if (is_weights(e->d_name) && fstatat(dirfd(d), e->d_name, &st, 0) == 0) sum += (uint64_t)st.st_size;
+    if (d) closedir(d);
+    return sum;
+}
+
 static assay_status check_places(const run *r, assay_err *err) {
     struct stat a, b;
     if (!r->out_dir) return assay_fail(err, ASSAY_EUSAGE, "no output directory given");
@@ -100,10 +120,10 @@ static assay_status check_places(const run *r, assay_err *err) {
 static assay_status check_space(const run *r, assay_err *err) {
     struct statvfs v;
     if (statvfs(r->out_dir, &v)) return ASSAY_OK;
-    double free_bytes = (double)v.f_bavail * (double)v.f_frsize, need = (double)r->res->output_bytes * 1.01;
+    double free_bytes = (double)v.f_bavail * (double)v.f_frsize, need = (double)r->res->output_bytes * 2.01; /* spool and result */
     if (free_bytes >= need) return ASSAY_OK;
     char a[32], b[32];
-    return assay_fail(err, ASSAY_ENOSPC, "'%s' has %s free, the output needs %s", r->out_dir, assay_format_bytes(a, sizeof a, free_bytes),
+    return assay_fail(err, ASSAY_ENOSPC, "'%s' has %s free, spool and output need %s", r->out_dir, assay_format_bytes(a, sizeof a, free_bytes),
                       assay_format_bytes(b, sizeof b, need));
 }
 
@@ -124,29 +144,32 @@ static assay_status make_key(run *r, assay_err *err) {
     return ASSAY_OK;
 }
 
-/* Whether the spool that lies in the directory was begun with the same key. */
-static bool spool_is_ours(const run *r) {
-    char *path = assay_path_join(r->out_dir, PARTIAL_KEY);
-    json_t *j = NULL;
-    const char *key = NULL;
-    assay_err ignored = {0};
-    if (path && assay_json_load(&j, path, &ignored) == ASSAY_OK) assay_json_get_str(&key, j, "key", path, &ignored);
-    bool ours = key && !strcmp(key, r->key);
-    json_decref(j);
+/* Takes the directory for this process. *ours: the spool in it was begun with the same key. */
+static assay_status lock_dir(bool *ours, run *r, assay_err *err) {
+    char *path, key[ASSAY_HASH_HEX] = "";
+    ASSAY_TRY(in_dir(&path, r, PARTIAL_KEY, err));
+    assay_status s = ASSAY_OK;
+    r->lock = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0666);
+    if (r->lock < 0) s = assay_fail_errno(err, errno, "cannot write '%s'", path);
+    else if (flock(r->lock, LOCK_EX | LOCK_NB)) s = assay_fail(err, ASSAY_EUSAGE, "another process is writing '%s'", r->out_dir);
+    else if (pread(r->lock, key, 64, 0) < 0) s = assay_fail_errno(err, errno, "cannot read '%s'", path);
+    *ours = !strcmp(key, r->key);
     assay_free(path);
-    return ours;
+    return s;
 }
 
 static assay_status open_spool(run *r, assay_err *err) {
-    char *losses = NULL, *key = NULL;
-    json_t *j = json_pack("{s:s}", "key", r->key);
+    char *losses = NULL;
+    bool ours;
     assay_status s;
+    ASSAY_GO(lock_dir(&ours, r, err));
     ASSAY_GO(in_dir(&losses, r, PARTIAL_LOSSES, err));
-    ASSAY_GO(in_dir(&key, r, PARTIAL_KEY, err));
-    if (!spool_is_ours(r)) {
+    if (!ours) {
         ASSAY_GO(remove_files(r->out_dir, is_spool, err));
-        s = j ? assay_json_save(key, j, 0, err) : assay_nomem(err);
-        if (s != ASSAY_OK) goto out;
+        if (pwrite(r->lock, r->key, 64, 0) != 64) {
+            s = assay_fail_errno(err, errno, "cannot write '%s/%s'", r->out_dir, PARTIAL_KEY);
+            goto out;
+        }
     }
     ASSAY_GO(assay_losses_read(&r->before, losses, true, err));
     r->journal = fopen(losses, "ae");
@@ -157,21 +180,20 @@ static assay_status open_spool(run *r, assay_err *err) {
     fputc('\n', r->journal); /* ends a line that a kill cut short; empty lines are skipped when read */
     s = assay_ckpt_writer_open(&r->writer, r->out_dir, r->o->shard_bytes, err);
 out:
-    json_decref(j);
     assay_free(losses);
-    assay_free(key);
     return s;
 }
 
 /* --- steps --- */
 
-/* Makes finished steps survive a kill, as often as costs a fifth of the time at most. */
+#define SYNC_SECONDS 5
+
+/* A kill loses nothing that was written; this is for a power cut. */
 static assay_status sync_spool(run *r, assay_err *err) {
-    double now = assay_now();
-    if (now - r->synced_at < 4 * r->sync_cost) return ASSAY_OK;
+    if (assay_now() - r->synced_at < SYNC_SECONDS) return ASSAY_OK;
+    if (fsync(fileno(r->journal))) return assay_fail_errno(err, errno, "cannot write '%s/%s'", r->out_dir, PARTIAL_LOSSES);
     ASSAY_TRY(assay_ckpt_writer_sync(r->writer, err));
     r->synced_at = assay_now();
-    r->sync_cost = r->synced_at - now;
     return ASSAY_OK;
 }
 
@@ -235,8 +257,11 @@ static assay_status work_matrix(run *r, const assay_step *step, assay_loss *l, a
     l->output_error = item.inputs ? assay_relative_error(sums.output2, sums.reference2) : -1;
     l->bits_per_weight = assay_matrix_bits(&item.out, NULL, NULL) / ((double)l->rows * (double)l->cols);
     l->weight_norm = sqrt(sums.weight2);
-    ASSAY_GO(assay_ckpt_writer_put_matrix(r->writer, r->steps.convention, name, &item.out, r->steps.model_dtype, err));
     l->seconds = assay_now() - begin;
+    ASSAY_GO(append_loss(r, l, err));
+    /* It can be there without its loss after a power cut, which loses the two files' ends apart. */
+    if (!assay_ckpt_writer_has(r->writer, name))
+        s = assay_ckpt_writer_put_matrix(r->writer, r->steps.convention, name, &item.out, r->steps.model_dtype, err);
 out:
     assay_matrix_deinit(&item.out);
     return s;
@@ -251,7 +276,6 @@ static assay_status quantize_tensor(run *r, const assay_step *step, assay_err *e
     } else {
         double begin = assay_now();
         ASSAY_TRY(work_matrix(r, step, &l, err));
-        ASSAY_TRY(append_loss(r, &l, err));
         r->worked_bytes += (double)step->tensor->n_bytes;
         r->worked_seconds += assay_now() - begin;
     }
@@ -278,6 +302,12 @@ static assay_status run_steps(run *r, assay_err *err) {
 
 /* --- from beginning to end --- */
 
+static assay_status forget_spool(run *r, assay_err *err) {
+    r->res->output_bytes = checkpoint_bytes(r->out_dir);
+    ASSAY_TRY(remove_files(r->out_dir, is_spool, err));
+    return remove_files(r->out_dir, is_key, err);
+}
+
 static assay_status finish(run *r, assay_err *err) {
     assay_quantize_result *res = r->res;
     res->weight_error = assay_relative_error(r->error2, r->weight2);
@@ -287,7 +317,7 @@ static assay_status finish(run *r, assay_err *err) {
     assay_ckpt_writer *w = r->writer;
     r->writer = NULL;
     ASSAY_TRY(assay_ckpt_writer_commit(w, err));
-    return remove_files(r->out_dir, is_spool, err);
+    return forget_spool(r, err);
 }
 
 /* OUT_DIR holds the result of exactly this call: read it back. */
@@ -300,7 +330,7 @@ static assay_status reuse(run *r, assay_err *err) {
     for (size_t i = 0; s == ASSAY_OK && i < l.n; i++) s = record_loss(r, &l.v[i], err);
     if (s == ASSAY_OK) assay_losses_deinit(&l);
     r->res->reused = true;
-    return s == ASSAY_OK ? remove_files(r->out_dir, is_spool, err) : s;
+    return s == ASSAY_OK ? forget_spool(r, err) : s;
 }
 
 static assay_status execute(run *r, assay_err *err) {
@@ -326,6 +356,7 @@ static assay_status execute(run *r, assay_err *err) {
 static void run_deinit(run *r) {
     assay_ckpt_writer_close(r->writer);
     if (r->journal) fclose(r->journal);
+    if (r->lock >= 0) close(r->lock);
     assay_losses_deinit(&r->before);
     assay_losses_deinit(&r->losses);
     assay_steps_deinit(&r->steps);
@@ -336,7 +367,7 @@ static void run_deinit(run *r) {
 assay_status assay_quantize(assay_quantize_result *out, const char *model_dir, const char *out_dir, const assay_recipe *recipe,
                             const assay_quantize_opts *o, assay_err *err) {
     static const assay_quantize_opts none;
-    run r = {.model_dir = model_dir, .out_dir = out_dir, .recipe = recipe, .o = o ? o : &none, .res = out};
+    run r = {.model_dir = model_dir, .out_dir = out_dir, .recipe = recipe, .o = o ? o : &none, .res = out, .lock = -1};
     assay_status s;
     *out = (assay_quantize_result){0};
     r.n_threads = r.o->n_threads > 0 ? r.o->n_threads : assay_n_cores();

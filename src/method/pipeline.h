@@ -68,7 +68,7 @@ assay_status assay_sidecars_write(const char *out_dir, const char *model_dir, co
 /* assay.json. key: what the result follows from (recipe, source, program). */
 assay_status assay_manifest_write(const char *out_dir, const char *model_dir, const assay_recipe *r, const assay_quantize_result *res,
                                   const char *key, assay_err *err);
-/* The key in a directory's assay.json, "" when there is none or it is no manifest; with it, the sizes that it tells into out. */
+/* The key in a directory's assay.json, "" when there is none or it is no manifest; with it, the total loss into out. */
 void assay_manifest_read(char key[65], assay_quantize_result *out, const char *out_dir);
 
 #endif

@@ -186,14 +186,13 @@ assay_status assay_manifest_write(const char *out_dir, const char *model_dir, co
                                   const char *key, assay_err *err) {
     char date[32];
     json_t *recipe = assay_recipe_to_json(r);
-    json_t *j = json_pack("{s:s, s:s, s:s, s:s, s:s, s:{s:s, s:s}, s:s, s:o, s:s, s:f, s:f, s:f, s:I, s:I, s:I, s:I}", "schema", SCHEMA,
+    json_t *j = json_pack("{s:s, s:s, s:s, s:s, s:s, s:{s:s, s:s}, s:s, s:o, s:s, s:f, s:f, s:f, s:I, s:I, s:I}", "schema", SCHEMA,
                           "program", "assay " ASSAY_VERSION, "build", ASSAY_BUILD_FLAGS, "date", assay_date_iso(date, sizeof date), "key",
                           key, "source", "path", model_dir, "sha256", res->source_hash, "recipe_sha256", res->recipe_hash, "recipe",
                           recipe, "convention", assay_convention_name(res->convention), "bits_per_weight", res->bits_per_weight,
                           "bits_per_quantized_weight", res->bits_per_quantized, "weight_error",
                           isfinite(res->weight_error) ? res->weight_error : DBL_MAX, "tensors", (json_int_t)res->n_tensors, "matrices",
-                          (json_int_t)res->n_matrices, "input_bytes", (json_int_t)res->input_bytes, "output_bytes",
-                          (json_int_t)res->output_bytes);
+                          (json_int_t)res->n_matrices, "input_bytes", (json_int_t)res->input_bytes);
     if (!j) return assay_nomem(err);
     char *path = assay_path_join(out_dir, MANIFEST);
     assay_status s = path ? assay_json_save(path, j, 2, err) : assay_nomem(err);
@@ -207,18 +206,13 @@ void assay_manifest_read(char key[65], assay_quantize_result *out, const char *o
     char *path = assay_path_join(out_dir, MANIFEST);
     json_t *j = NULL;
     const char *text = NULL, *schema = NULL;
-    int64_t bytes = 0;
     assay_err ignored = {0};
     if (path && assay_json_load(&j, path, &ignored) == ASSAY_OK && json_is_object(j)) {
         assay_json_get_str(&schema, j, "schema", MANIFEST, &ignored);
         assay_json_get_str(&text, j, "key", MANIFEST, &ignored);
-        assay_json_get_int(&bytes, j, "output_bytes", MANIFEST, &ignored);
         assay_json_get_double(&out->weight_error, j, "weight_error", MANIFEST, &ignored);
     }
-    if (ignored.code == ASSAY_OK && schema && !strcmp(schema, SCHEMA) && text && strlen(text) == 64 && bytes > 0) {
-        memcpy(key, text, 65);
-        out->output_bytes = (uint64_t)bytes;
-    }
+    if (ignored.code == ASSAY_OK && schema && !strcmp(schema, SCHEMA) && text && strlen(text) == 64) memcpy(key, text, 65);
     json_decref(j);
     assay_free(path);
 }
