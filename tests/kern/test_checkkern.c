@@ -414,9 +414,11 @@ static int run_benches(void) {
     printf("%s %s, one thread: read %.1f GB/s, f32 %.0f, bf16 %.0f GFLOP/s, int8 %.0f GOP/s\n", k.name, k.extras, l.read_gbs, l.f32_gflops,
            l.bf16_gflops, l.int8_gops);
     size_t kk = 2048, n = 65536;
-    uint8_t *data = calloc(n * kk, 4);
-    float *scales = calloc(n * 64, 4), *y = calloc(n * 64, 4), *x = calloc(512 * kk, 4);
-    int32_t *sums = calloc(512 * 64, 4);
+    uint8_t *data = aligned_alloc(64, n * kk * 4);
+    float *scales = aligned_alloc(64, n * 64 * 4), *y = aligned_alloc(64, n * 64 * 4), *x = aligned_alloc(64, 512 * kk * 4);
+    int32_t *sums = aligned_alloc(64, 512 * 64 * 4);
+    if (!data || !scales || !y || !x || !sums) return 1;
+    memset(data, 1, n * kk * 4), memset(x, 0, 512 * kk * 4), memset(sums, 0, 512 * 64 * 4); /* touched: pages of their own */
     for (size_t i = 0; i < n * 64; i++) scales[i] = 1;
     assay_rng_init(&rng, 1);
     static const struct { const char *name; int what; assay_form form; size_t group; } gemv[] = {

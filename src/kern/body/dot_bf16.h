@@ -10,7 +10,10 @@ VEC_FN void tile_bf16(float *y, size_t ldy, const uint16_t *x, size_t ldx, const
     size_t c = 0;
     for (; c + ASSAY_KERN_CHUNK <= k; c += ASSAY_KERN_CHUNK) {
         vb wv[GEMV_N];
-        VEC_UNROLL for (int j = 0; j < nr; j++) wv[j] = vb_load(w + (size_t)j * stride + 2 * c);
+        VEC_UNROLL for (int j = 0; j < nr; j++) {
+            wv[j] = vb_load(w + (size_t)j * stride + 2 * c);
+            if (mr == 1) VEC_PREFETCH(w + (size_t)(j + nr) * stride + 2 * c);
+        }
         VEC_UNROLL for (int i = 0; i < mr; i++) {
             vb xv = vb_load(x + (size_t)i * ldx + c);
             VEC_UNROLL for (int j = 0; j < nr; j++) acc[i][j] = vb_dot(acc[i][j], xv, wv[j]);
@@ -60,7 +63,9 @@ VEC_FN void q4_block_bf16(v16 *acc, vb_table *tab, const assay_rows *w, size_t r
                           const uint16_t *x, uint16_t *out, size_t ld) {
     vb_block d[GEMV_N];
     VEC_UNROLL for (int r = 0; r < nr; r++) {
-        d[r] = vb_block_load((const char *)w->data + (row + (size_t)r) * w->stride + 64 * b);
+        const char *p = (const char *)w->data + (row + (size_t)r) * w->stride + 64 * b;
+        d[r] = vb_block_load(p);
+        VEC_PREFETCH(p + (size_t)nr * w->stride);
         if (gpb == 1 && b % blocks == 0) tab[r] = vb_table_of(q4_scaled(w, row + (size_t)r, b / blocks));
     }
     VEC_UNROLL for (int q = 0; q < 4; q++) {

@@ -15,7 +15,10 @@ VEC_FN void tile_f32(float *y, size_t ldy, const float *x, size_t ldx, const cha
     for (; c + ASSAY_KERN_CHUNK <= k; c += ASSAY_KERN_CHUNK) {
         VEC_UNROLL for (size_t h = 0; h < ASSAY_KERN_CHUNK; h += 16) {
             v16 wv[GEMV_N];
-            VEC_UNROLL for (int j = 0; j < nr; j++) wv[j] = dense_f32(w + (size_t)j * stride, form, c + h);
+            VEC_UNROLL for (int j = 0; j < nr; j++) {
+                wv[j] = dense_f32(w + (size_t)j * stride, form, c + h);
+                if (mr == 1) VEC_PREFETCH(w + (size_t)(j + nr) * stride + form_size(form) * (c + h));
+            }
             VEC_UNROLL for (int i = 0; i < mr; i++) {
                 v16 xv = v16_load(x + (size_t)i * ldx + c + h);
                 VEC_UNROLL for (int j = 0; j < nr; j++) acc[i][j] = v16_fma(xv, wv[j], acc[i][j]);
@@ -92,6 +95,7 @@ VEC_FN void q4_block_f32(v16 *acc, v16 *tab, const assay_rows *w, size_t row, si
         const char *p = (const char *)w->data + (row + (size_t)r) * w->stride + 64 * b;
         d[r][0] = v16i_u16(p);
         d[r][1] = v16i_u16(p + 32);
+        VEC_PREFETCH(p + (size_t)nr * w->stride);
         if (gpb == 1 && b % blocks == 0) tab[r] = q4_table_f32(w, row + (size_t)r, b / blocks);
     }
     VEC_UNROLL for (int q = 0; q < 4; q++) {

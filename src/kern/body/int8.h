@@ -8,63 +8,54 @@
 
 #define IGEMV_B 4 /* blocks at once for one row of x: as many chains of sums */
 
-VEC_FN void tile_i8_group(v16i acc[][IGEMV_B], const assay_irows *w, const uint8_t *p, size_t block_bytes, const int8_t *q,
-                          size_t stride, int mr, int nb, int bits) {
-    size_t step = bits == 4 ? 8 : 4;
-    v16i low = v16i_set1(0x0f0f0f0f);
+/* One group for mr rows of x and nb blocks: sum[i][b] += scale * (exact sum). The sums of groups lie in memory, so that the registers are
+ * free for the inner loop. */
+VEC_FN void tile_i8_group(float sum[][IGEMV_B][16], const assay_irows *w, size_t block, size_t g, const assay_iacts *x, size_t m0, int mr,
+                          int nb, int bits) {
+    size_t step = bits == 4 ? 8 : 4, group_bytes = w->group_pad * 16 / (bits == 4 ? 2 : 1), block_bytes = group_bytes * w->n_groups;
+    const uint8_t *p = w->data + block * block_bytes + g * group_bytes;
+    const int8_t *q = x->q + m0 * x->stride + g * w->group_pad;
+    v16i acc[ITILE_M][IGEMV_B], low = v16i_set1(0x0f0f0f0f);
+    VEC_UNROLL for (int i = 0; i < mr; i++) VEC_UNROLL for (int b = 0; b < nb; b++) acc[i][b] = v16i_set1(0);
     for (size_t c = 0; c < w->group_pad; c += step, p += 64) {
-        v16i raw[IGEMV_B];
-        VEC_UNROLL for (int b = 0; b < nb; b++) raw[b] = v16i_load(p + (size_t)b * block_bytes);
-        VEC_UNROLL for (int i = 0; i < mr; i++) {
-            vx x = vx_bcast4(q + (size_t)i * stride + c);
-            VEC_UNROLL for (int b = 0; b < nb; b++) acc[i][b] = v16i_dot4(acc[i][b], bits == 4 ? v16i_and(raw[b], low) : raw[b], x);
+        v16i raw[IGEMV_B], code[IGEMV_B];
+        VEC_UNROLL for (int b = 0; b < nb; b++) {
+            raw[b] = v16i_load(p + (size_t)b * block_bytes);
+            code[b] = bits == 4 ? v16i_and(raw[b], low) : raw[b];
         }
-        if (bits == 4) {
-            VEC_UNROLL for (int i = 0; i < mr; i++) {
-                vx x = vx_bcast4(q + (size_t)i * stride + c + 4);
-                VEC_UNROLL for (int b = 0; b < nb; b++) acc[i][b] = v16i_dot4(acc[i][b], v16i_and(v16i_srl(raw[b], 4), low), x);
-            }
+        VEC_UNROLL for (int i = 0; i < mr; i++) {
+            vx xv = vx_bcast4(q + (size_t)i * x->stride + c);
+            VEC_UNROLL for (int b = 0; b < nb; b++) acc[i][b] = v16i_dot4(acc[i][b], code[b], xv);
+        }
+        if (bits == 8) continue;
+        VEC_UNROLL for (int b = 0; b < nb; b++) code[b] = v16i_and(v16i_srl(raw[b], 4), low);
+        VEC_UNROLL for (int i = 0; i < mr; i++) {
+            vx xv = vx_bcast4(q + (size_t)i * x->stride + c + 4);
+            VEC_UNROLL for (int b = 0; b < nb; b++) acc[i][b] = v16i_dot4(acc[i][b], code[b], xv);
+        }
+    }
+    VEC_UNROLL for (int b = 0; b < nb; b++) {
+        size_t at = ((block + (size_t)b) * w->n_groups + g) * 16;
+        v16 scale = v16_load(w->scales + at);
+        v16i zero = w->zeros ? v16i_u8(w->zeros + at) : v16i_set1(w->zero);
+        VEC_UNROLL for (int i = 0; i < mr; i++) {
+            v16i s = v16i_mul(zero, v16i_set1(x->sums[(m0 + (size_t)i) * w->n_groups + g]));
+            v16_store(sum[i][b], v16_fma(v16_of_int(v16i_sub(acc[i][b], s)), scale, v16_load(sum[i][b])));
         }
     }
 }
 
 /* Rows m0.. of x against nb blocks from `block`. */
 VEC_FN void tile_i8(float *y, size_t ldy, const assay_irows *w, size_t block, const assay_iacts *x, size_t m0, int mr, int nb, int bits) {
-    size_t group_bytes = w->group_pad * 16 / (bits == 4 ? 2 : 1), block_bytes = group_bytes * w->n_groups;
-    const int8_t *q = x->q + m0 * x->stride;
-    v16 sum[ITILE_M][IGEMV_B];
-    VEC_UNROLL for (int i = 0; i < mr; i++) VEC_UNROLL for (int b = 0; b < nb; b++) sum[i][b] = v16_zero();
-    for (size_t g = 0; g < w->n_groups; g++) {
-        v16i acc[ITILE_M][IGEMV_B];
-        VEC_UNROLL for (int i = 0; i < mr; i++) {
-            int s = x->sums[(m0 + (size_t)i) * w->n_groups + g];
-            VEC_UNROLL for (int b = 0; b < nb; b++) {
-                size_t at = ((block + (size_t)b) * w->n_groups + g) * 16;
-                acc[i][b] = w->zeros ? v16i_sub(v16i_set1(0), v16i_mul(v16i_u8(w->zeros + at), v16i_set1(s)))
-                                     : v16i_set1(-w->zero * s);
-            }
+    float sum[ITILE_M][IGEMV_B][16];
+    memset(sum, 0, (size_t)mr * sizeof sum[0]);
+    for (size_t g = 0; g < w->n_groups; g++) tile_i8_group(sum, w, block, g, x, m0, mr, nb, bits);
+    for (int i = 0; i < mr; i++)
+        for (int b = 0; b < nb; b++) {
+            size_t o = (block + (size_t)b) * 16;
+            v16_store(sum[i][b], v16_mul(v16_load(sum[i][b]), v16_set1(x->scale[m0 + (size_t)i])));
+            memcpy(y + (m0 + (size_t)i) * ldy + o, sum[i][b], ASSAY_MIN(w->n_rows - o, (size_t)16) * sizeof(float));
         }
-        tile_i8_group(acc, w, w->data + block * block_bytes + g * group_bytes, block_bytes, q + g * w->group_pad, x->stride, mr, nb,
-                      bits);
-        VEC_UNROLL for (int b = 0; b < nb; b++) {
-            v16 scale = v16_load(w->scales + ((block + (size_t)b) * w->n_groups + g) * 16);
-            VEC_UNROLL for (int i = 0; i < mr; i++) sum[i][b] = v16_fma(v16_of_int(acc[i][b]), scale, sum[i][b]);
-        }
-    }
-    VEC_UNROLL for (int i = 0; i < mr; i++) {
-        v16 s = v16_set1(x->scale[m0 + (size_t)i]);
-        VEC_UNROLL for (int b = 0; b < nb; b++) {
-            size_t o = (block + (size_t)b) * 16, left = w->n_rows - o;
-            float *out = y + (m0 + (size_t)i) * ldy + o, t[16];
-            v16 v = v16_mul(sum[i][b], s);
-            if (left >= 16) {
-                v16_store(out, v);
-            } else {
-                v16_store(t, v);
-                memcpy(out, t, left * sizeof *t);
-            }
-        }
-    }
 }
 
 /* nb blocks for all rows, in tiles of 8, 4, 2, 1 rows (as many as the registers take). */

@@ -23,6 +23,8 @@
 #else
 #define VEC_UNROLL _Pragma("GCC unroll 16")
 #endif
+/* Asks for a line that will be read a few thousand instructions later; any address will do. */
+#define VEC_PREFETCH(p) __builtin_prefetch((const void *)(p), 0, 2)
 #define VEC_PASTE2(a, b) a##_##b
 #define VEC_PASTE(a, b) VEC_PASTE2(a, b)
 #define VEC_NAME(a) VEC_PASTE(a, VEC_ISA) /* assay_kern_set_dot -> assay_kern_set_dot_avx2 */
