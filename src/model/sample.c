@@ -14,7 +14,8 @@ typedef struct assay_candidate {
     double p;
 } candidate;
 
-int32_t assay_argmax(const float *logits, size_t n) {
+/* NaN is never larger; -infinity when n is 0. */
+static float largest(const float *logits, size_t n) {
     enum { LANES = 16 };
     float lane[LANES], best = -INFINITY;
     size_t i = 0;
@@ -23,17 +24,21 @@ int32_t assay_argmax(const float *logits, size_t n) {
         for (size_t j = 0; j < LANES; j++) lane[j] = logits[i + j] > lane[j] ? logits[i + j] : lane[j];
     for (size_t j = 0; j < LANES; j++) best = lane[j] > best ? lane[j] : best;
     for (; i < n; i++) best = logits[i] > best ? logits[i] : best;
+    return best;
+}
+
+int32_t assay_argmax(const float *logits, size_t n) {
+    float best = largest(logits, n);
+    int32_t id = 0;
     if (!isfinite(best)) return -1;
-    for (i = 0; logits[i] != best; i++) {}
-    return (int32_t)i;
+    while (logits[id] != best) id++;
+    return id;
 }
 
 double assay_log_sum_exp(const float *logits, size_t n) {
-    float max = -INFINITY;
-    for (size_t i = 0; i < n; i++) max = logits[i] > max ? logits[i] : max;
-    double sum = 0;
-    for (size_t i = 0; i < n; i++) sum += exp((double)logits[i] - (double)max);
-    return (double)max + log(sum);
+    double max = (double)largest(logits, n), sum = 0;
+    for (size_t i = 0; i < n; i++) sum += exp((double)logits[i] - max);
+    return max + log(sum);
 }
 
 static int by_logit(const void *a, const void *b) {

@@ -354,6 +354,29 @@ static void works_without_a_tokenizer(void **state) {
     assay_runtime_close(r);
 }
 
+/* Every allocation fails once: each time a clear status, nothing leaks (under ASan), and the next try goes through. */
+static void running_out_of_memory_is_a_status(void **state) {
+    (void)state;
+    int32_t ids[70] = {1, 5, 6, 7};
+    assay_generate_req q = {.ids = ids, .n_ids = 70, .max_tokens = 5, .top_p = 0.9, .temperature = 1, .ignore_eos = true};
+    assay_native_opts o = {.no_tokenizer = true, .n_threads = 1};
+    assay_status s = ASSAY_ENOMEM;
+    long n = 0;
+    for (; s != ASSAY_OK; n++) {
+        assay_err err = {0};
+        assay_runtime *r = NULL;
+        assay_generate_res g = {0};
+        assay_mem_fail_after(n);
+        s = assay_native_open(&r, "tests/golden/tiny/llama31", &o, &err);
+        if (s == ASSAY_OK) s = assay_runtime_generate(r, &g, &q, 1, NULL, NULL, &err);
+        assay_mem_fail_after(-1);
+        if (s != ASSAY_OK && s != ASSAY_ENOMEM) fail_msg("allocation %ld: %d \"%s\"", n, (int)s, err.message);
+        assay_generate_res_deinit(&g);
+        assay_runtime_close(r);
+    }
+    assert_true(n > 50);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(stops_for_its_reasons),
@@ -369,6 +392,7 @@ int main(void) {
         cmocka_unit_test(the_context_is_usable_to_its_end),
         cmocka_unit_test(a_small_budget_shortens_the_context),
         cmocka_unit_test(works_without_a_tokenizer),
+        cmocka_unit_test(running_out_of_memory_is_a_status),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);
 }
