@@ -53,7 +53,7 @@ typedef struct assay_quantize_opts {
 typedef struct assay_quantize_result {
     assay_convention convention;      /* that the output is written in */
     uint64_t input_bytes;             /* of all tensors read */
-    uint64_t output_bytes;            /* of all tensors written (predicted by a dry run; exact) */
+    uint64_t output_bytes;            /* of the checkpoint's files (a dry run's is predicted, to about 0.1 %) */
     uint64_t memory_bytes;            /* working memory: predicted, without the mapped input */
     uint64_t peak_rss;                /* measured, of the process so far; 0 from a dry run */
     double seconds;                   /* predicted by a dry run from a timed sample, else measured */

@@ -36,7 +36,7 @@ assay_status assay_steps_plan(assay_steps *out, const assay_config *config, cons
 void assay_steps_deinit(assay_steps *p);
 /* Fills sizes and memory, and when `timed` seconds, from a sample of each kind of choice. */
 assay_status assay_steps_estimate(assay_quantize_result *out, const assay_steps *p, int n_threads, bool timed, assay_err *err);
-/* Bytes that a quantized matrix becomes on disk in its convention, without the file's header. */
+/* Bytes that a step's tensor becomes on disk, to within its share of the file's header. */
 double assay_step_bytes(const assay_step *s, const assay_steps *p);
 
 /* The quantization_config for config.json. New reference; NULL when out of memory. */

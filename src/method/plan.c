@@ -141,15 +141,26 @@ static double elements(const assay_step *s) {
     return (double)assay_tensor_n_elements(s->tensor);
 }
 
+/* Tensors that a quantized matrix becomes (format/bnb.c, format/ct.c). */
+static int n_parts(const assay_choice *c, assay_convention convention) {
+    if (convention == ASSAY_CONVENTION_CT) return c->asymmetric ? 4 : 3;
+    if (c->method == ASSAY_METHOD_LLM_INT8) return 3;
+    return c->double_quant ? 6 : 4;
+}
+
+#define HEADER_BYTES 85   /* of a tensor's entry in a safetensors header, besides its name */
+#define STATE_BYTES 190   /* of the JSON that bitsandbytes keeps for a 4-bit matrix */
+
 double assay_step_bytes(const assay_step *s, const assay_steps *p) {
     const assay_choice *c = &s->choice;
-    if (c->method == ASSAY_METHOD_NONE) return (double)s->tensor->n_bytes;
-    double scales, codes, rows = (double)s->tensor->dims[0], cols = (double)s->tensor->dims[1];
+    double entry = HEADER_BYTES + (double)strlen(s->tensor->name), scales, codes;
+    if (c->method == ASSAY_METHOD_NONE) return (double)s->tensor->n_bytes + entry;
     assay_choice_bits(c, s->tensor->dims[0], s->tensor->dims[1], p->model_dtype, &codes, &scales);
-    if (p->convention == ASSAY_CONVENTION_BNB) return codes / 8 + scales / 8 + 1;
-    int bits = assay_precision_bits(c->precision);
-    double words = (double)(((int64_t)cols * bits + 31) / 32);
-    return rows * words * 4 + scales / 8 + 16;
+    entry *= n_parts(c, p->convention);
+    if (p->convention == ASSAY_CONVENTION_BNB)
+        return codes / 8 + scales / 8 + entry + (c->method == ASSAY_METHOD_LLM_INT8 ? 1 : STATE_BYTES);
+    int64_t words = (s->tensor->dims[1] * assay_precision_bits(c->precision) + 31) / 32; /* a row begins at a word */
+    return (double)(s->tensor->dims[0] * words * 4) + scales / 8 + 16 + entry;
 }
 
 /* Encodes and measures a sample of rows: seconds per element of this kind of choice. */

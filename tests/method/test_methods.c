@@ -150,23 +150,44 @@ static void blocks_over_threads_are_the_whole(void **state) {
     assay_free(w);
 }
 
-/* The clipping search of a matrix stops for all groups together: rows that would stop early alone must not when another block goes on. */
+/* Scales of [rows, cols] by the precision room's encoder, with the clipping search of a whole matrix. */
+static void scales_of(float *scales, const float *w, int64_t rows, int64_t cols) {
+    assay_matrix m;
+    assay_int_opts o = {.bits = 2, .scale_dtype = ASSAY_DTYPE_F32, .mse = true};
+    assert_int_equal(assay_encode_int(&m, w, rows, cols, &o, NULL), ASSAY_OK);
+    memcpy(scales, m.scales, (size_t)rows * sizeof *scales);
+    assay_matrix_deinit(&m);
+}
+
+/* The search stops for all groups of a matrix together. A row is looked for that alone would stop early, and beside another would not; then
+ * both are made so wide that each is a block of its own. */
 static void clipping_looks_at_the_whole_matrix(void **state) {
     (void)state;
-    const int64_t rows = 300, cols = 256;
-    float *w = assay_calloc((size_t)(rows * cols), sizeof *w);
+    enum { SMALL = 24, TIMES = 2000, WIDE = SMALL * TIMES };
+    float small[2 * SMALL], alone, both[2] = {0};
     assay_rng r;
     assay_rng_init(&r, 5);
-    for (int64_t i = 0; i < rows * cols; i++) /* the first block is exactly on a grid (no clipping helps), the rest is not */
-        w[i] = i < 256 * cols ? (float)(i % 16) - 7.5f : (float)assay_rng_normal(&r);
+    for (int i = SMALL; i < 2 * SMALL; i++) small[i] = (float)assay_rng_normal(&r);
+    int tries = 0;
+    for (alone = 0; alone == both[0] && tries < 5000; tries++) {
+        for (int i = 0; i < SMALL; i++) small[i] = (float)assay_rng_normal(&r);
+        scales_of(&alone, small, 1, SMALL);
+        scales_of(both, small, 2, SMALL);
+    }
+    assert_true(alone != both[0]);
+    float *w = assay_mallocn(2 * WIDE, sizeof *w), whole[2];
+    for (int i = 0; i < 2 * WIDE; i++) w[i] = small[i / WIDE * SMALL + i % SMALL];
+    scales_of(&alone, w, 1, WIDE);
+    scales_of(whole, w, 2, WIDE);
+    assert_true(alone != whole[0]);
+    assert_int_equal(assay_block_rows(WIDE, 1), 1);
     fixture f;
-    assay_matrix whole;
-    assert_int_equal(run(&f, "rtn,int4,group_size=channel,mse", w, ASSAY_DTYPE_F32, rows, cols, 2, NULL), ASSAY_OK);
-    assay_int_opts o = {.bits = 4, .scale_dtype = ASSAY_DTYPE_F32, .mse = true};
-    assert_int_equal(assay_encode_int(&whole, w, rows, cols, &o, NULL), ASSAY_OK);
-    assert_memory_equal(f.item.out.scales, whole.scales, (size_t)whole.n_scales * sizeof(float));
-    assert_memory_equal(f.item.out.codes, whole.codes, (size_t)(rows * cols));
-    assay_matrix_deinit(&whole);
+    assert_int_equal(run(&f, "rtn,int2,group_size=channel,mse", w, ASSAY_DTYPE_F32, 2, WIDE, 2, NULL), ASSAY_OK);
+    assert_memory_equal(f.item.out.scales, whole, sizeof whole);
+    assay_matrix_deinit(&f.item.out);
+    /* And the row alone stops early here too. */
+    assert_int_equal(run(&f, "rtn,int2,group_size=channel,mse", w, ASSAY_DTYPE_F32, 1, WIDE, 2, NULL), ASSAY_OK);
+    assert_true(f.item.out.scales[0] == alone);
     assay_matrix_deinit(&f.item.out);
     assay_free(w);
 }
