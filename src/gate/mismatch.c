@@ -121,8 +121,8 @@ static assay_status check_items(const assay_gate_side *a, const assay_gate_side 
         size_t i = first[what];
         assay_str how = {0};
         describe(&how, what, &a->records[i], &b->records[i]);
-        assay_status s = assay_fail(err, ASSAY_EMISMATCH, "%s and %s are not comparable: %s differs on %zu of %zu items, first %s (%s)",
-                                    a->card->d.variant, b->card->d.variant, aspect_names[what], count[what], a->n,
+        assay_status s = assay_fail(err, ASSAY_EMISMATCH, "%s and %s are not comparable: %zu of %zu items differ in %s, first %s (%s)",
+                                    a->card->d.variant, b->card->d.variant, count[what], a->n, aspect_names[what],
                                     a->records[i].item_id, assay_str_c(&how));
         assay_str_free(&how);
         return s;
