@@ -136,16 +136,16 @@ static assay_status put_limits(assay_str *text, json_t *j, const assay_limits *l
     assay_table_init(&t, limit_columns, ASSAY_LEN(limit_columns));
     const struct {
         const char *name, *key, *unit;
-        double value, scale;
-    } rows[] = {{"memory read", "read_bytes_per_second", "GB/s", l->read_bandwidth, 1e9},
-                {"float32 multiply-add", "f32_flops", "GFLOP/s", l->f32_flops, 1e9},
-                {"bf16 dot product", "bf16_flops", "GFLOP/s", l->bf16_flops, 1e9},
-                {"int8 dot product", "int8_ops", "GOP/s", l->int8_ops, 1e9}};
+        double value;
+    } rows[] = {{"memory read", "read_gb_per_second", "GB/s", l->read_gbs},
+                {"float32 multiply-add", "f32_gflops", "GFLOP/s", l->f32_gflops},
+                {"bf16 dot product", "bf16_gflops", "GFLOP/s", l->bf16_gflops},
+                {"int8 dot product", "int8_gops", "GOP/s", l->int8_gops}};
     json_t *limits = json_object();
     assay_status s = limits ? ASSAY_OK : assay_nomem(err);
     for (size_t i = 0; s == ASSAY_OK && i < ASSAY_LEN(rows); i++) {
         assay_table_cell(&t, ASSAY_TONE_NONE, "%s", rows[i].name);
-        assay_table_cell(&t, ASSAY_TONE_NONE, "%.1f %s", rows[i].value / rows[i].scale, rows[i].unit);
+        assay_table_cell(&t, ASSAY_TONE_NONE, "%.1f %s", rows[i].value, rows[i].unit);
         s = assay_doc_set(limits, rows[i].key, json_real(rows[i].value), err);
     }
     assay_str_printf(text, "%s\n", backend);
@@ -163,19 +163,19 @@ static assay_status put_figures(assay_str *text, json_t *j, const bench *b, cons
     static const char *const mode_names[] = {"auto", "f32", "bf16", "f16", "int8"};
     const assay_config *c = assay_model_config(b->model);
     double n = b->prompt, ops = 2 * (b->macs * n + b->head_macs + attention_macs(c, n));
-    double peak = b->mode == ASSAY_ACT_INT8 ? l->int8_ops : b->mode == ASSAY_ACT_BF16 ? l->bf16_flops : l->f32_flops;
-    double bytes = b->weight_bytes + kv_bytes_read(b), rate = bytes / b->decode_seconds, arithmetic = ops / b->prefill_seconds;
+    double peak = b->mode == ASSAY_ACT_INT8 ? l->int8_gops : b->mode == ASSAY_ACT_BF16 ? l->bf16_gflops : l->f32_gflops;
+    double bytes = b->weight_bytes + kv_bytes_read(b), rate = bytes / b->decode_seconds / 1e9, arithmetic = ops / b->prefill_seconds / 1e9;
     char size[32], rss[32];
     assay_str_printf(text, "decode   %7.2f tokens/s   %.1f GB/s of weights and KV cache = %.0f %% of the memory's\n", 1 / b->decode_seconds,
-                     rate / 1e9, 100 * rate / l->read_bandwidth);
+                     rate, 100 * rate / l->read_gbs);
     assay_str_printf(text, "prefill  %7.1f tokens/s   %.0f GOP/s = %.0f %% of the %s peak (%d tokens)\n", n / b->prefill_seconds,
-                     arithmetic / 1e9, 100 * arithmetic / peak, mode_names[b->mode], b->prompt);
+                     arithmetic, 100 * arithmetic / peak, mode_names[b->mode], b->prompt);
     assay_str_printf(text, "memory   %s read per token, peak resident %s\n", assay_format_bytes(size, sizeof size, bytes),
                      assay_format_bytes(rss, sizeof rss, (double)assay_peak_rss()));
     json_t *f = json_pack("{s:s, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:i, s:i, s:i}", "activations", mode_names[b->mode],
-                          "decode_tokens_per_second", 1 / b->decode_seconds, "decode_bytes_per_token", bytes, "decode_bytes_per_second",
-                          rate, "decode_share_of_read", rate / l->read_bandwidth, "prefill_tokens_per_second", n / b->prefill_seconds,
-                          "prefill_ops_per_second", arithmetic, "prefill_share_of_peak", arithmetic / peak, "peak_rss_bytes",
+                          "decode_tokens_per_second", 1 / b->decode_seconds, "decode_bytes_per_token", bytes, "decode_gb_per_second",
+                          rate, "decode_share_of_read", rate / l->read_gbs, "prefill_tokens_per_second", n / b->prefill_seconds,
+                          "prefill_gops", arithmetic, "prefill_share_of_peak", arithmetic / peak, "peak_rss_bytes",
                           (double)assay_peak_rss(), "prompt", b->prompt, "output", b->output, "repeat", b->repeat);
     return assay_doc_set(j, "figures", f, err);
 }

@@ -8,7 +8,7 @@
 #include "model/config.h"
 
 /* What a tensor is to the forward pass. */
-typedef enum assay_role {
+typedef enum assay_tensor_role {
     ASSAY_ROLE_EMBED,
     ASSAY_ROLE_ATTN_NORM,
     ASSAY_ROLE_Q,
@@ -31,28 +31,33 @@ typedef enum assay_role {
     ASSAY_ROLE_FINAL_NORM,
     ASSAY_ROLE_HEAD,
     ASSAY_ROLE_COUNT
-} assay_role;
+} assay_tensor_role;
 
 typedef enum assay_arch_bias { ASSAY_BIAS_NONE, ASSAY_BIAS_ALWAYS, ASSAY_BIAS_CONFIG } assay_arch_bias;
-typedef enum assay_arch_window { ASSAY_WINDOW_NONE, ASSAY_WINDOW_ALL, ASSAY_WINDOW_FROM_LAYER } assay_arch_window;
+typedef enum assay_arch_window {
+    ASSAY_WINDOW_NONE,
+    ASSAY_WINDOW_ALL,
+    ASSAY_WINDOW_FROM_LAYER
+} assay_arch_window;
 typedef enum assay_arch_layout { ASSAY_LAYOUT_LLAMA } assay_arch_layout;
 
 struct assay_arch {
-    const char *class_name;         /* config.json: architectures[0] */
-    const char *model_type;         /* config.json: model_type */
-    assay_arch_layout layout;       /* which TENSOR rows */
+    const char *class_name;   /* config.json: architectures[0] */
+    const char *model_type;   /* config.json: model_type */
+    assay_arch_layout layout; /* which TENSOR rows */
     assay_arch_bias qkv_bias, out_bias, mlp_bias;
     bool qk_norm;
     assay_arch_window window;
-    int64_t default_window;         /* sliding_window when the key is absent */
-    int64_t default_window_layers;  /* max_window_layers when the key is absent */
-    int64_t default_head_dim;       /* 0 = hidden_size / num_attention_heads */
-    const char *act_name;           /* hidden_act */
+    int64_t default_window;        /* sliding_window when the key is absent */
+    int64_t default_window_layers; /* max_window_layers when the key is absent */
+    int64_t default_head_dim;      /* 0 = hidden_size / num_attention_heads */
+    const char *act_name;          /* hidden_act */
     assay_gate_fn gate;
 };
 
 /* As assay_config_each_tensor, with the role of each tensor. */
-typedef assay_status (*assay_role_fn)(void *ctx, assay_role role, const assay_tensor_spec *spec, assay_err *err);
+typedef assay_status (*assay_role_fn)(void *ctx, assay_tensor_role role, const assay_tensor_spec *spec,
+                                      assay_err *err);
 assay_status assay_config_each_role(const assay_config *c, assay_role_fn fn, void *ctx, assay_err *err);
 
 /* Window of a layer in positions, 0 = all. */

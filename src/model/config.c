@@ -20,23 +20,26 @@ static const assay_arch architectures[] = {
 /* --- helpers --- */
 
 /* A required integer of [lo, hi]. */
-static assay_status need_int(int64_t *out, const json_t *j, const char *key, int64_t lo, int64_t hi, const char *where, assay_err *err) {
+static assay_status need_int(int64_t *out, const json_t *j, const char *key, int64_t lo, int64_t hi,
+                             const char *where, assay_err *err) {
     const json_t *v = json_object_get(j, key);
     if (!v || json_is_null(v)) return assay_fail(err, ASSAY_EINPUT, "%s: missing key '%s'", where, key);
     ASSAY_TRY(assay_json_get_int(out, j, key, where, err));
     if (*out < lo || *out > hi)
-        return assay_fail(err, ASSAY_EINPUT, "%s: '%s' is %lld, outside [%lld, %lld]", where, key, (long long)*out, (long long)lo,
-                          (long long)hi);
+        return assay_fail(err, ASSAY_EINPUT, "%s: '%s' is %lld, outside [%lld, %lld]", where, key,
+                          (long long)*out, (long long)lo, (long long)hi);
     return ASSAY_OK;
 }
 
 /* An optional one; *out holds the default. */
-static assay_status want_int(int64_t *out, const json_t *j, const char *key, int64_t lo, int64_t hi, const char *where, assay_err *err) {
+static assay_status want_int(int64_t *out, const json_t *j, const char *key, int64_t lo, int64_t hi,
+                             const char *where, assay_err *err) {
     const json_t *v = json_object_get(j, key);
     return v && !json_is_null(v) ? need_int(out, j, key, lo, hi, where, err) : ASSAY_OK;
 }
 
-static assay_status want_double(double *out, const json_t *j, const char *key, double lo, double hi, const char *where, assay_err *err) {
+static assay_status want_double(double *out, const json_t *j, const char *key, double lo, double hi,
+                                const char *where, assay_err *err) {
     ASSAY_TRY(assay_json_get_double(out, j, key, where, err));
     if (!(*out >= lo && *out <= hi))
         return assay_fail(err, ASSAY_EINPUT, "%s: '%s' is %g, outside [%g, %g]", where, key, *out, lo, hi);
@@ -68,15 +71,17 @@ static assay_status parse_arch(assay_config *c, const json_t *j, const char *whe
             return assay_fail(err, ASSAY_EINPUT, "%s: 'architectures' is not a list of strings", where);
         class_name = json_string_value(json_array_get(list, 0));
     }
-    if (!class_name && !type) return assay_fail(err, ASSAY_EINPUT, "%s: missing key 'architectures' (and 'model_type')", where);
+    if (!class_name && !type)
+        return assay_fail(err, ASSAY_EINPUT, "%s: missing key 'architectures' (and 'model_type')", where);
     for (size_t i = 0; i < ASSAY_LEN(architectures) && !c->arch; i++) {
         const assay_arch *a = &architectures[i];
-        if (class_name ? strcmp(a->class_name, class_name) == 0 : strcmp(a->model_type, type) == 0) c->arch = a;
+        if (class_name ? strcmp(a->class_name, class_name) == 0 : strcmp(a->model_type, type) == 0)
+            c->arch = a;
     }
     if (!c->arch) {
         assay_str b = {0};
-        assay_status s = assay_fail(err, ASSAY_EUNSUPPORTED, "%s: unknown architecture '%.64s'; known: %s", where,
-                                    class_name ? class_name : type, known_architectures(&b));
+        assay_status s = assay_fail(err, ASSAY_EUNSUPPORTED, "%s: unknown architecture '%.64s'; known: %s",
+                                    where, class_name ? class_name : type, known_architectures(&b));
         assay_str_free(&b);
         return s;
     }
@@ -95,15 +100,19 @@ static assay_status parse_sizes(assay_config *c, const json_t *j, const char *wh
     c->n_kv_heads = c->n_heads;
     ASSAY_TRY(want_int(&c->n_kv_heads, j, "num_key_value_heads", 1, 1024, where, err));
     if (c->n_heads % c->n_kv_heads != 0)
-        return assay_fail(err, ASSAY_EINPUT, "%s: 'num_attention_heads' %lld is not a multiple of 'num_key_value_heads' %lld", where,
-                          (long long)c->n_heads, (long long)c->n_kv_heads);
+        return assay_fail(err, ASSAY_EINPUT,
+                          "%s: 'num_attention_heads' %lld is not a multiple of 'num_key_value_heads' %lld",
+                          where, (long long)c->n_heads, (long long)c->n_kv_heads);
     bool has_head_dim = present(j, "head_dim") != NULL;
     if (!has_head_dim && c->arch->default_head_dim == 0 && c->hidden_size % c->n_heads != 0)
-        return assay_fail(err, ASSAY_EINPUT, "%s: 'hidden_size' %lld is not a multiple of 'num_attention_heads' %lld and there is no 'head_dim'",
-                          where, (long long)c->hidden_size, (long long)c->n_heads);
+        return assay_fail(
+            err, ASSAY_EINPUT,
+            "%s: 'hidden_size' %lld is not a multiple of 'num_attention_heads' %lld and there is no 'head_dim'",
+            where, (long long)c->hidden_size, (long long)c->n_heads);
     c->head_dim = c->arch->default_head_dim ? c->arch->default_head_dim : c->hidden_size / c->n_heads;
     ASSAY_TRY(want_int(&c->head_dim, j, "head_dim", 2, 1024, where, err));
-    if (c->head_dim % 2 != 0) return assay_fail(err, ASSAY_EINPUT, "%s: head size %lld is odd", where, (long long)c->head_dim);
+    if (c->head_dim % 2 != 0)
+        return assay_fail(err, ASSAY_EINPUT, "%s: head size %lld is odd", where, (long long)c->head_dim);
     return ASSAY_OK;
 }
 
@@ -124,27 +133,31 @@ static assay_status parse_flags(assay_config *c, const json_t *j, const char *wh
     const char *act = c->arch->act_name;
     ASSAY_TRY(assay_json_get_str(&act, j, "hidden_act", where, err));
     if (strcmp(act, c->arch->act_name) != 0)
-        return assay_fail(err, ASSAY_EUNSUPPORTED, "%s: 'hidden_act' is '%.40s'; %s is run with '%s' only", where, act, c->architecture,
-                          c->arch->act_name);
+        return assay_fail(err, ASSAY_EUNSUPPORTED, "%s: 'hidden_act' is '%.40s'; %s is run with '%s' only",
+                          where, act, c->architecture, c->arch->act_name);
     double partial = 1;
     ASSAY_TRY(assay_json_get_double(&partial, j, "partial_rotary_factor", where, err));
     if (partial != 1)
-        return assay_fail(err, ASSAY_EUNSUPPORTED, "%s: 'partial_rotary_factor' %g is not supported for %s", where, partial, c->architecture);
+        return assay_fail(err, ASSAY_EUNSUPPORTED, "%s: 'partial_rotary_factor' %g is not supported for %s",
+                          where, partial, c->architecture);
     return ASSAY_OK;
 }
 
 /* Newer configs also list each layer's kind; it must say what the older keys say, for the list is not kept. */
-static assay_status check_layer_types(const assay_config *c, const json_t *j, const char *where, assay_err *err) {
+static assay_status check_layer_types(const assay_config *c, const json_t *j, const char *where,
+                                      assay_err *err) {
     const json_t *types = present(j, "layer_types");
     if (!types) return ASSAY_OK;
     if (!json_is_array(types) || json_array_size(types) != (size_t)c->n_layers)
-        return assay_fail(err, ASSAY_EINPUT, "%s: 'layer_types' is not a list of %lld names", where, (long long)c->n_layers);
+        return assay_fail(err, ASSAY_EINPUT, "%s: 'layer_types' is not a list of %lld names", where,
+                          (long long)c->n_layers);
     for (int64_t i = 0; i < c->n_layers; i++) {
         const char *t = json_string_value(json_array_get(types, (size_t)i));
         const char *expected = assay_config_window(c, i) ? "sliding_attention" : "full_attention";
         if (!t || strcmp(t, expected) != 0)
-            return assay_fail(err, ASSAY_EUNSUPPORTED, "%s: 'layer_types' has '%.40s' for layer %lld where the other keys mean '%s'", where,
-                              t ? t : "(not a string)", (long long)i, expected);
+            return assay_fail(err, ASSAY_EUNSUPPORTED,
+                              "%s: 'layer_types' has '%.40s' for layer %lld where the other keys mean '%s'",
+                              where, t ? t : "(not a string)", (long long)i, expected);
     }
     return ASSAY_OK;
 }
@@ -152,7 +165,8 @@ static assay_status check_layer_types(const assay_config *c, const json_t *j, co
 static assay_status parse_window(assay_config *c, const json_t *j, const char *where, assay_err *err) {
     const assay_arch *a = c->arch;
     bool use = a->window == ASSAY_WINDOW_ALL;
-    if (a->window == ASSAY_WINDOW_FROM_LAYER) ASSAY_TRY(assay_json_get_bool(&use, j, "use_sliding_window", where, err));
+    if (a->window == ASSAY_WINDOW_FROM_LAYER)
+        ASSAY_TRY(assay_json_get_bool(&use, j, "use_sliding_window", where, err));
     if (use) {
         const json_t *v = json_object_get(j, "sliding_window");
         c->sliding_window = v ? 0 : a->default_window; /* an explicit null means none */
@@ -165,15 +179,18 @@ static assay_status parse_window(assay_config *c, const json_t *j, const char *w
 }
 
 static assay_status parse_llama3(assay_config *c, const json_t *r, const char *where, assay_err *err) {
-    static const char *const keys[] = {"low_freq_factor", "high_freq_factor", "original_max_position_embeddings"};
+    static const char *const keys[] = {"low_freq_factor", "high_freq_factor",
+                                       "original_max_position_embeddings"};
     for (size_t i = 0; i < ASSAY_LEN(keys); i++)
-        if (!present(r, keys[i])) return assay_fail(err, ASSAY_EINPUT, "%s: rope type 'llama3' without '%s'", where, keys[i]);
+        if (!present(r, keys[i]))
+            return assay_fail(err, ASSAY_EINPUT, "%s: rope type 'llama3' without '%s'", where, keys[i]);
     ASSAY_TRY(want_double(&c->rope_low_freq_factor, r, "low_freq_factor", 1e-3, 1e6, where, err));
     ASSAY_TRY(want_double(&c->rope_high_freq_factor, r, "high_freq_factor", 1e-3, 1e6, where, err));
-    ASSAY_TRY(need_int(&c->rope_original_max_position, r, "original_max_position_embeddings", 1, 1 << 26, where, err));
+    ASSAY_TRY(need_int(&c->rope_original_max_position, r, "original_max_position_embeddings", 1, 1 << 26,
+                       where, err));
     if (c->rope_high_freq_factor <= c->rope_low_freq_factor)
-        return assay_fail(err, ASSAY_EINPUT, "%s: 'high_freq_factor' %g is not above 'low_freq_factor' %g", where,
-                          c->rope_high_freq_factor, c->rope_low_freq_factor);
+        return assay_fail(err, ASSAY_EINPUT, "%s: 'high_freq_factor' %g is not above 'low_freq_factor' %g",
+                          where, c->rope_high_freq_factor, c->rope_low_freq_factor);
     return ASSAY_OK;
 }
 
@@ -181,7 +198,8 @@ static assay_status parse_llama3(assay_config *c, const json_t *r, const char *w
 static assay_status parse_rope(assay_config *c, const json_t *j, const char *where, assay_err *err) {
     const char *place = present(j, "rope_parameters") ? "rope_parameters" : "rope_scaling";
     const json_t *r = present(j, place);
-    if (r && !json_is_object(r)) return assay_fail(err, ASSAY_EINPUT, "%s: '%s' is not an object", where, place);
+    if (r && !json_is_object(r))
+        return assay_fail(err, ASSAY_EINPUT, "%s: '%s' is not an object", where, place);
     c->rope_theta = 10000;
     ASSAY_TRY(want_double(&c->rope_theta, j, "rope_theta", 1, 1e12, where, err));
     c->rope_kind = ASSAY_ROPE_DEFAULT;
@@ -192,20 +210,28 @@ static assay_status parse_rope(assay_config *c, const json_t *j, const char *whe
     const char *type = NULL;
     ASSAY_TRY(assay_json_get_str(&type, r, "rope_type", inner, err));
     if (!type) ASSAY_TRY(assay_json_get_str(&type, r, "type", inner, err));
-    if (!type) return assay_fail(err, ASSAY_EUNSUPPORTED, "%s: no 'rope_type' (one per kind of layer is not supported)", inner);
+    if (!type)
+        return assay_fail(err, ASSAY_EUNSUPPORTED,
+                          "%s: no 'rope_type' (one per kind of layer is not supported)", inner);
     if (strcmp(type, "default") == 0) return ASSAY_OK;
     if (strcmp(type, "linear") != 0 && strcmp(type, "llama3") != 0)
-        return assay_fail(err, ASSAY_EUNSUPPORTED, "%s: rope type '%.40s' is not supported; known: default, linear, llama3", inner, type);
-    if (!present(r, "factor")) return assay_fail(err, ASSAY_EINPUT, "%s: rope type '%s' without 'factor'", inner, type);
+        return assay_fail(err, ASSAY_EUNSUPPORTED,
+                          "%s: rope type '%.40s' is not supported; known: default, linear, llama3", inner,
+                          type);
+    if (!present(r, "factor"))
+        return assay_fail(err, ASSAY_EINPUT, "%s: rope type '%s' without 'factor'", inner, type);
     ASSAY_TRY(want_double(&c->rope_factor, r, "factor", 1e-3, 1e6, inner, err));
     c->rope_kind = type[1] == 'i' ? ASSAY_ROPE_LINEAR : ASSAY_ROPE_LLAMA3;
     return c->rope_kind == ASSAY_ROPE_LLAMA3 ? parse_llama3(c, r, inner, err) : ASSAY_OK;
 }
 
 static assay_status parse_dtype(assay_config *c, const json_t *j, const char *where, assay_err *err) {
-    static const struct { const char *name; assay_dtype type; } known[] = {
-        {"bfloat16", ASSAY_DTYPE_BF16}, {"float16", ASSAY_DTYPE_F16}, {"float32", ASSAY_DTYPE_F32}};
-    const char *key = present(j, "dtype") ? "dtype" : "torch_dtype", *name = "float32"; /* PyTorch's default */
+    static const struct {
+        const char *name;
+        assay_dtype type;
+    } known[] = {{"bfloat16", ASSAY_DTYPE_BF16}, {"float16", ASSAY_DTYPE_F16}, {"float32", ASSAY_DTYPE_F32}};
+    const char *key = present(j, "dtype") ? "dtype" : "torch_dtype",
+               *name = "float32"; /* PyTorch's default */
     ASSAY_TRY(assay_json_get_str(&name, j, key, where, err));
     if (strncmp(name, "torch.", 6) == 0) name += 6;
     for (size_t i = 0; i < ASSAY_LEN(known); i++) {
@@ -213,19 +239,23 @@ static assay_status parse_dtype(assay_config *c, const json_t *j, const char *wh
         c->dtype = known[i].type;
         return ASSAY_OK;
     }
-    return assay_fail(err, ASSAY_EUNSUPPORTED, "%s: '%s' is '%.40s'; known: bfloat16, float16, float32", where, key, name);
+    return assay_fail(err, ASSAY_EUNSUPPORTED, "%s: '%s' is '%.40s'; known: bfloat16, float16, float32",
+                      where, key, name);
 }
 
 static assay_status add_eos(assay_config *c, const json_t *v, const char *where, assay_err *err) {
-    if (!json_is_integer(v)) return assay_fail(err, ASSAY_EINPUT, "%s: 'eos_token_id' is neither an integer nor a list of them", where);
+    if (!json_is_integer(v))
+        return assay_fail(err, ASSAY_EINPUT, "%s: 'eos_token_id' is neither an integer nor a list of them",
+                          where);
     json_int_t id = json_integer_value(v);
     if (id < 0 || id >= c->vocab_size)
-        return assay_fail(err, ASSAY_EINPUT, "%s: 'eos_token_id' %lld is outside the vocabulary of %lld", where, (long long)id,
-                          (long long)c->vocab_size);
+        return assay_fail(err, ASSAY_EINPUT, "%s: 'eos_token_id' %lld is outside the vocabulary of %lld",
+                          where, (long long)id, (long long)c->vocab_size);
     for (int i = 0; i < c->n_eos; i++)
         if (c->eos_token_ids[i] == id) return ASSAY_OK;
     if (c->n_eos == (int)ASSAY_LEN(c->eos_token_ids))
-        return assay_fail(err, ASSAY_EUNSUPPORTED, "%s: more than %zu end-of-sequence ids", where, ASSAY_LEN(c->eos_token_ids));
+        return assay_fail(err, ASSAY_EUNSUPPORTED, "%s: more than %zu end-of-sequence ids", where,
+                          ASSAY_LEN(c->eos_token_ids));
     c->eos_token_ids[c->n_eos++] = (int32_t)id;
     return ASSAY_OK;
 }
@@ -237,21 +267,24 @@ static assay_status parse_special(assay_config *c, const json_t *j, const char *
     const json_t *eos = present(j, "eos_token_id");
     if (!eos) return ASSAY_OK;
     if (!json_is_array(eos)) return add_eos(c, eos, where, err);
-    for (size_t i = 0; i < json_array_size(eos); i++) ASSAY_TRY(add_eos(c, json_array_get(eos, i), where, err));
+    for (size_t i = 0; i < json_array_size(eos); i++)
+        ASSAY_TRY(add_eos(c, json_array_get(eos, i), where, err));
     return ASSAY_OK;
 }
 
 static assay_status parse_quantization(assay_config *c, const json_t *j, const char *where, assay_err *err) {
     const json_t *q = present(j, "quantization_config");
     if (!q) return ASSAY_OK;
-    if (!json_is_object(q)) return assay_fail(err, ASSAY_EINPUT, "%s: 'quantization_config' is not an object", where);
+    if (!json_is_object(q))
+        return assay_fail(err, ASSAY_EINPUT, "%s: 'quantization_config' is not an object", where);
     c->quantization_config = json_deep_copy(q);
     return c->quantization_config ? ASSAY_OK : assay_nomem(err);
 }
 
 /* --- public --- */
 
-assay_status assay_config_parse(assay_config *out, const json_t *config, const json_t *generation, const char *where, assay_err *err) {
+assay_status assay_config_parse(assay_config *out, const json_t *config, const json_t *generation,
+                                const char *where, assay_err *err) {
     assay_status s;
     memset(out, 0, sizeof *out);
     out->bos_token_id = -1;

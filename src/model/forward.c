@@ -19,18 +19,31 @@
 #define LOGIT_BYTES ((size_t)16 << 20) /* bound on the logits held at once, but 8 to 128 rows */
 
 /* Activations, one row per token. */
-typedef enum scratch_id { BUF_X, BUF_X_OUT, BUF_H, BUF_H_OUT, BUF_Q, BUF_K, BUF_V, BUF_A, BUF_GATE, BUF_UP, BUF_LOGITS, BUF_COUNT } scratch_id;
+typedef enum scratch_id {
+    BUF_X,
+    BUF_X_OUT,
+    BUF_H,
+    BUF_H_OUT,
+    BUF_Q,
+    BUF_K,
+    BUF_V,
+    BUF_A,
+    BUF_GATE,
+    BUF_UP,
+    BUF_LOGITS,
+    BUF_COUNT
+} scratch_id;
 
 struct assay_model {
-    assay_backend *backend;         /* borrowed */
+    assay_backend *backend; /* borrowed */
     assay_checkpoint *checkpoint;
     assay_config config;
     assay_weights weights;
     assay_act_mode act;
     size_t max_rows, logit_rows;
-    float *inv_freq;                /* [head_dim / 2] */
-    float *logits;                  /* [logit_rows][vocab] */
-    int32_t *out_pos;               /* [max_rows] positions and page tables of the wanted rows */
+    float *inv_freq;  /* [head_dim / 2] */
+    float *logits;    /* [logit_rows][vocab] */
+    int32_t *out_pos; /* [max_rows] positions and page tables of the wanted rows */
     const int32_t **out_pages;
     assay_buf *buf[BUF_COUNT];
 };
@@ -64,8 +77,9 @@ static assay_status allocate(assay_model *m, assay_err *err) {
     size_t hidden = (size_t)c->hidden_size, ffn = (size_t)c->intermediate_size, vocab = (size_t)c->vocab_size;
     size_t q = (size_t)(c->n_heads * c->head_dim), kv = (size_t)(c->n_kv_heads * c->head_dim);
     const size_t width[BUF_COUNT] = {
-        [BUF_X] = hidden, [BUF_X_OUT] = hidden, [BUF_H] = hidden, [BUF_H_OUT] = hidden, [BUF_Q] = q, [BUF_K] = kv,
-        [BUF_V] = kv, [BUF_A] = q, [BUF_GATE] = ffn, [BUF_UP] = ffn, [BUF_LOGITS] = vocab};
+        [BUF_X] = hidden, [BUF_X_OUT] = hidden, [BUF_H] = hidden,    [BUF_H_OUT] = hidden,
+        [BUF_Q] = q,      [BUF_K] = kv,         [BUF_V] = kv,        [BUF_A] = q,
+        [BUF_GATE] = ffn, [BUF_UP] = ffn,       [BUF_LOGITS] = vocab};
     m->logit_rows = LOGIT_BYTES / (vocab * sizeof(float));
     m->logit_rows = ASSAY_MIN(ASSAY_MIN(ASSAY_MAX(m->logit_rows, (size_t)8), (size_t)128), m->max_rows);
     for (int i = 0; i < BUF_COUNT; i++) {
@@ -82,7 +96,8 @@ static assay_status allocate(assay_model *m, assay_err *err) {
     return ASSAY_OK;
 }
 
-assay_status assay_model_open(assay_model **out, assay_backend *b, const char *dir, const assay_model_opts *o, assay_err *err) {
+assay_status assay_model_open(assay_model **out, assay_backend *b, const char *dir, const assay_model_opts *o,
+                              assay_err *err) {
     assay_status s;
     *out = NULL;
     assay_model *m = assay_calloc(1, sizeof *m);
@@ -99,8 +114,10 @@ assay_status assay_model_open(assay_model **out, assay_backend *b, const char *d
     }
     s = allocate(m, err);
 out:
-    if (s == ASSAY_OK) *out = m;
-    else assay_model_close(m);
+    if (s == ASSAY_OK)
+        *out = m;
+    else
+        assay_model_close(m);
     return s;
 }
 
@@ -127,16 +144,18 @@ typedef struct row_set {
 } row_set;
 
 static void norm(assay_model *m, assay_buf *y, const assay_buf *x, const assay_buf *weight, size_t n) {
-    assay_op_rmsnorm(m->backend, y, x, weight, n, (size_t)m->config.hidden_size, (float)m->config.rms_norm_eps);
+    assay_op_rmsnorm(m->backend, y, x, weight, n, (size_t)m->config.hidden_size,
+                     (float)m->config.rms_norm_eps);
 }
 
 typedef struct projection {
-    assay_role matrix, bias;
+    assay_tensor_role matrix, bias;
     scratch_id y;
 } projection;
 
 /* Several matrices times one input. Neighbours of equal mode share the rounding of the input; a mixed recipe may break the row. */
-static void project(assay_model *m, const assay_block *block, const projection *p, int n_p, const assay_buf *x, size_t n_rows) {
+static void project(assay_model *m, const assay_block *block, const projection *p, int n_p,
+                    const assay_buf *x, size_t n_rows) {
     assay_buf *y[3], *bias[3];
     assay_weight *w[3];
     for (int i = 0, n = 0; i < n_p; i++) {
@@ -144,18 +163,22 @@ static void project(assay_model *m, const assay_block *block, const projection *
         y[n] = m->buf[p[i].y];
         bias[n] = block->vector[p[i].bias];
         n++;
-        if (i + 1 < n_p && assay_weight_mode(block->matrix[p[i + 1].matrix]) == assay_weight_mode(w[n - 1])) continue;
+        if (i + 1 < n_p && assay_weight_mode(block->matrix[p[i + 1].matrix]) == assay_weight_mode(w[n - 1]))
+            continue;
         assay_op_linear_multi(m->backend, y, w, bias, n, x, n_rows);
         n = 0;
     }
 }
 
 /* Norm per head where there is one, then rotation by position. */
-static void place(assay_model *m, assay_buf *x, const assay_buf *head_norm, const row_set *r, int64_t n_heads) {
+static void place(assay_model *m, assay_buf *x, const assay_buf *head_norm, const row_set *r,
+                  int64_t n_heads) {
     const assay_config *c = &m->config;
     if (head_norm)
-        assay_op_rmsnorm(m->backend, x, x, head_norm, r->n * (size_t)n_heads, (size_t)c->head_dim, (float)c->rms_norm_eps);
-    assay_op_rope(m->backend, x, r->pos, r->n, (int)n_heads, (int)c->head_dim, (int)c->head_dim / 2, m->inv_freq, 1.0f);
+        assay_op_rmsnorm(m->backend, x, x, head_norm, r->n * (size_t)n_heads, (size_t)c->head_dim,
+                         (float)c->rms_norm_eps);
+    assay_op_rope(m->backend, x, r->pos, r->n, (int)n_heads, (int)c->head_dim, (int)c->head_dim / 2,
+                  m->inv_freq, 1.0f);
 }
 
 /* Copies the wanted rows of x and h beside; from here on r is those. */
@@ -172,39 +195,47 @@ static void keep_wanted(assay_model *m, row_set *r, const assay_batch *b) {
 
 /* x += attention(...) Wo. In the last layer r shrinks to the wanted rows. */
 static void attend(assay_model *m, assay_kv *kv, int64_t layer, row_set *r, const assay_batch *b) {
-    static const projection qkv[] = {{ASSAY_ROLE_Q, ASSAY_ROLE_Q_BIAS, BUF_Q}, {ASSAY_ROLE_K, ASSAY_ROLE_K_BIAS, BUF_K},
+    static const projection qkv[] = {{ASSAY_ROLE_Q, ASSAY_ROLE_Q_BIAS, BUF_Q},
+                                     {ASSAY_ROLE_K, ASSAY_ROLE_K_BIAS, BUF_K},
                                      {ASSAY_ROLE_V, ASSAY_ROLE_V_BIAS, BUF_V}};
     const assay_config *c = &m->config;
     const assay_block *block = &m->weights.blocks[layer];
-    assay_buf *q = m->buf[BUF_Q], *k = m->buf[BUF_K], *v = m->buf[BUF_V], *keys = assay_kv_keys(kv, layer), *values = assay_kv_values(kv, layer);
+    assay_buf *q = m->buf[BUF_Q], *k = m->buf[BUF_K], *v = m->buf[BUF_V], *keys = assay_kv_keys(kv, layer),
+              *values = assay_kv_values(kv, layer);
     int n_heads = (int)c->n_heads, n_kv = (int)c->n_kv_heads, head = (int)c->head_dim;
     bool narrow = layer + 1 == c->n_layers && b->n_out < b->n;
 
     norm(m, r->h, r->x, block->vector[ASSAY_ROLE_ATTN_NORM], r->n);
     project(m, block, narrow ? qkv + 1 : qkv, narrow ? 2 : 3, r->h, r->n);
     place(m, k, block->vector[ASSAY_ROLE_K_NORM], r, n_kv);
-    assay_op_kv_store(m->backend, keys, values, assay_kv_get_type(kv), k, v, r->pages, r->pos, r->n, n_kv, head);
+    assay_op_kv_store(m->backend, keys, values, assay_kv_get_type(kv), k, v, r->pages, r->pos, r->n, n_kv,
+                      head);
     if (narrow) {
         keep_wanted(m, r, b);
         if (r->n == 0) return;
         project(m, block, qkv, 1, r->h, r->n);
     }
     place(m, q, block->vector[ASSAY_ROLE_Q_NORM], r, n_heads);
-    assay_op_attention(m->backend, m->buf[BUF_A], q, keys, values, assay_kv_get_type(kv), r->pages, r->pos, r->n, n_heads, n_kv, head,
-                       (float)(1.0 / sqrt((double)head)), assay_config_window(c, layer), 0);
-    assay_op_linear(m->backend, r->h, block->matrix[ASSAY_ROLE_O], block->vector[ASSAY_ROLE_O_BIAS], m->buf[BUF_A], r->n);
+    assay_op_attention(m->backend, m->buf[BUF_A], q, keys, values, assay_kv_get_type(kv), r->pages, r->pos,
+                       r->n, n_heads, n_kv, head, (float)(1.0 / sqrt((double)head)),
+                       assay_config_window(c, layer), 0);
+    assay_op_linear(m->backend, r->h, block->matrix[ASSAY_ROLE_O], block->vector[ASSAY_ROLE_O_BIAS],
+                    m->buf[BUF_A], r->n);
     assay_op_add(m->backend, r->x, r->h, r->n * (size_t)c->hidden_size);
 }
 
 /* x += (fn(h Wg) * h Wu) Wd */
 static void feed_forward(assay_model *m, int64_t layer, const row_set *r) {
-    static const projection gate_up[] = {{ASSAY_ROLE_GATE, ASSAY_ROLE_GATE_BIAS, BUF_GATE}, {ASSAY_ROLE_UP, ASSAY_ROLE_UP_BIAS, BUF_UP}};
+    static const projection gate_up[] = {{ASSAY_ROLE_GATE, ASSAY_ROLE_GATE_BIAS, BUF_GATE},
+                                         {ASSAY_ROLE_UP, ASSAY_ROLE_UP_BIAS, BUF_UP}};
     const assay_config *c = &m->config;
     const assay_block *block = &m->weights.blocks[layer];
     norm(m, r->h, r->x, block->vector[ASSAY_ROLE_MLP_NORM], r->n);
     project(m, block, gate_up, 2, r->h, r->n);
-    assay_op_gate(m->backend, m->buf[BUF_GATE], m->buf[BUF_GATE], m->buf[BUF_UP], r->n * (size_t)c->intermediate_size, c->arch->gate);
-    assay_op_linear(m->backend, r->h, block->matrix[ASSAY_ROLE_DOWN], block->vector[ASSAY_ROLE_DOWN_BIAS], m->buf[BUF_GATE], r->n);
+    assay_op_gate(m->backend, m->buf[BUF_GATE], m->buf[BUF_GATE], m->buf[BUF_UP],
+                  r->n * (size_t)c->intermediate_size, c->arch->gate);
+    assay_op_linear(m->backend, r->h, block->matrix[ASSAY_ROLE_DOWN], block->vector[ASSAY_ROLE_DOWN_BIAS],
+                    m->buf[BUF_GATE], r->n);
     assay_op_add(m->backend, r->x, r->h, r->n * (size_t)c->hidden_size);
 }
 

@@ -7,16 +7,16 @@
 #define FIRST_PAGES 32
 
 struct assay_kv {
-    assay_backend *backend;    /* borrowed */
+    assay_backend *backend; /* borrowed */
     assay_kv_type type;
     int64_t n_layers;
-    size_t page;               /* bytes of keys (or values) of one page in one layer */
+    size_t page; /* bytes of keys (or values) of one page in one layer */
     size_t n_pages, max_pages;
-    assay_buf **buffers;       /* [2 * n_layers]: keys, values of layer 0, of layer 1, ... */
-    int32_t *counts;           /* [n_pages] sequences that hold the page */
-    int32_t *free_list;        /* [n_free] page numbers, used from the end */
+    assay_buf **buffers; /* [2 * n_layers]: keys, values of layer 0, of layer 1, ... */
+    int32_t *counts;     /* [n_pages] sequences that hold the page */
+    int32_t *free_list;  /* [n_free] page numbers, used from the end */
     size_t n_free, cap_counts, cap_free;
-    uint8_t *bounce;           /* one page, for copies through the host */
+    uint8_t *bounce; /* one page, for copies through the host */
 };
 
 assay_kv_type assay_kv_get_type(const assay_kv *kv) {
@@ -48,7 +48,8 @@ static assay_status grow(assay_kv *kv, assay_err *err) {
     if (kv->n_pages == kv->max_pages) {
         char held[32];
         return assay_fail(err, ASSAY_ENOMEM, "the kv cache's budget of %s (%zu positions) is used up",
-                          assay_format_bytes(held, sizeof held, (double)(kv->max_pages * assay_kv_page_size(kv))),
+                          assay_format_bytes(held, sizeof held,
+                                             (double)(kv->max_pages * assay_kv_page_size(kv))),
                           kv->max_pages * ASSAY_KV_PAGE);
     }
     size_t n = ASSAY_MIN(kv->max_pages, kv->n_pages ? 2 * kv->n_pages : FIRST_PAGES);
@@ -69,7 +70,8 @@ static assay_status grow(assay_kv *kv, assay_err *err) {
     return ASSAY_OK;
 }
 
-assay_status assay_kv_open(assay_kv **out, assay_backend *b, const assay_config *c, assay_kv_type type, size_t max_bytes, assay_err *err) {
+assay_status assay_kv_open(assay_kv **out, assay_backend *b, const assay_config *c, assay_kv_type type,
+                           size_t max_bytes, assay_err *err) {
     assay_status s = ASSAY_OK;
     *out = NULL;
     assay_kv *kv = assay_calloc(1, sizeof *kv);
@@ -81,7 +83,8 @@ assay_status assay_kv_open(assay_kv **out, assay_backend *b, const assay_config 
     kv->max_pages = ASSAY_MIN(max_bytes / assay_kv_page_size(kv), (size_t)INT32_MAX);
     if (kv->max_pages == 0) {
         char given[32], need[32];
-        s = assay_fail(err, ASSAY_EINPUT, "a kv cache of %s holds nothing; %d positions of this model take %s",
+        s = assay_fail(err, ASSAY_EINPUT,
+                       "a kv cache of %s holds nothing; %d positions of this model take %s",
                        assay_format_bytes(given, sizeof given, (double)max_bytes), ASSAY_KV_PAGE,
                        assay_format_bytes(need, sizeof need, (double)assay_kv_page_size(kv)));
         goto out;
@@ -90,8 +93,10 @@ assay_status assay_kv_open(assay_kv **out, assay_backend *b, const assay_config 
     kv->bounce = assay_malloc(kv->page);
     s = kv->buffers && kv->bounce ? grow(kv, err) : assay_nomem(err);
 out:
-    if (s == ASSAY_OK) *out = kv;
-    else assay_kv_close(kv);
+    if (s == ASSAY_OK)
+        *out = kv;
+    else
+        assay_kv_close(kv);
     return s;
 }
 

@@ -14,21 +14,22 @@ typedef struct assay_kv assay_kv;
 
 /* All-zero is the empty sequence. */
 typedef struct assay_seq {
-    int32_t *pages;   /* page numbers, position / ASSAY_KV_PAGE indexes them; owned */
+    int32_t *pages; /* page numbers, position / ASSAY_KV_PAGE indexes them; owned */
     size_t n_pages;
     size_t cap;
-    size_t n;         /* positions whose keys and values are stored; set by whoever runs the forward pass */
+    size_t n; /* positions whose keys and values are stored; set by whoever runs the forward pass */
 } assay_seq;
 
 /* max_bytes bounds keys and values of all layers together; EINPUT when not even one page fits. */
-assay_status assay_kv_open(assay_kv **out, assay_backend *b, const assay_config *c, assay_kv_type type, size_t max_bytes, assay_err *err);
+assay_status assay_kv_open(assay_kv **out, assay_backend *b, const assay_config *c, assay_kv_type type,
+                           size_t max_bytes, assay_err *err);
 void assay_kv_close(assay_kv *kv); /* NULL is fine; sequences must be released before */
 
 assay_kv_type assay_kv_get_type(const assay_kv *kv);
-size_t assay_kv_page_size(const assay_kv *kv);    /* bytes of one page in all layers */
-size_t assay_kv_max_pages(const assay_kv *kv);    /* what the budget holds */
+size_t assay_kv_page_size(const assay_kv *kv); /* bytes of one page in all layers */
+size_t assay_kv_max_pages(const assay_kv *kv); /* what the budget holds */
 size_t assay_kv_used_pages(const assay_kv *kv);
-assay_buf *assay_kv_keys(const assay_kv *kv, int64_t layer);   /* borrowed until the next extend or fork */
+assay_buf *assay_kv_keys(const assay_kv *kv, int64_t layer); /* borrowed until the next extend or fork */
 assay_buf *assay_kv_values(const assay_kv *kv, int64_t layer);
 
 /* Makes room for positions [0, n). ENOMEM, with seq as it was, when the budget is used up. */

@@ -7,13 +7,14 @@
 
 typedef struct assay_model assay_model;
 
-typedef struct assay_model_opts {   /* all-zero = defaults */
-    assay_act_mode activations;     /* AUTO = the format's home */
-    size_t max_rows;                /* tokens in one forward call; 0 = 544 */
+typedef struct assay_model_opts { /* all-zero = defaults */
+    assay_act_mode activations;   /* AUTO = the format's home */
+    size_t max_rows;              /* tokens in one forward call; 0 = 544 */
 } assay_model_opts;
 
 /* Opens DIR (config.json and safetensors) on b, which is borrowed and must outlive the model. */
-assay_status assay_model_open(assay_model **out, assay_backend *b, const char *dir, const assay_model_opts *o, assay_err *err);
+assay_status assay_model_open(assay_model **out, assay_backend *b, const char *dir, const assay_model_opts *o,
+                              assay_err *err);
 void assay_model_close(assay_model *m); /* NULL is fine */
 
 /* All borrowed until close. */
@@ -28,12 +29,12 @@ assay_kv_type assay_model_kv_type(const assay_model *m);
 /* The rows of one forward call: token ids[i] at position pos[i] of the sequence with page table pages[i]. Rows of one sequence stand
  * together in order of position; its earlier positions are in the cache, and its pages reach past the last one (assay_seq_extend). */
 typedef struct assay_batch {
-    size_t n;                       /* <= max_rows */
+    size_t n; /* <= max_rows */
     const int32_t *ids;
     const int32_t *pos;
     const int32_t *const *pages;
-    size_t n_out;                   /* rows whose logits are wanted: */
-    const int32_t *out;             /* their indices, ascending */
+    size_t n_out;       /* rows whose logits are wanted: */
+    const int32_t *out; /* their indices, ascending */
 } assay_batch;
 
 /* Stores keys and values of all rows in kv, and leaves the hidden states of the wanted rows for assay_model_logits. A row's result

@@ -95,8 +95,8 @@ static double weigh(candidate *list, size_t n, float max, double temperature) {
     return total;
 }
 
-assay_status assay_sample(int32_t *id, assay_sampler *s, const float *logits, size_t n, const assay_sample_opts *o, assay_rng *rng,
-                          assay_err *err) {
+assay_status assay_sample(int32_t *id, assay_sampler *s, const float *logits, size_t n,
+                          const assay_sample_opts *o, assay_rng *rng, assay_err *err) {
     *id = assay_argmax(logits, n);
     if (*id < 0) return assay_fail(err, ASSAY_EINPUT, "the model's logits are not finite");
     if (o->temperature <= 0) return ASSAY_OK;

@@ -14,9 +14,9 @@ int32_t assay_argmax(const float *logits, size_t n);
 double assay_log_sum_exp(const float *logits, size_t n);
 
 typedef struct assay_sample_opts {
-    double temperature;  /* 0 = greedy */
-    int top_k;           /* 0 = off */
-    double top_p;        /* 1 (or 0) = off */
+    double temperature; /* 0 = greedy */
+    int top_k;          /* 0 = off */
+    double top_p;       /* 1 (or 0) = off */
 } assay_sample_opts;
 
 /* Memory for candidates, reused from token to token; all-zero is empty. */
@@ -28,8 +28,8 @@ typedef struct assay_sampler {
 /* Draws one id: temperature, then top-k, then top-p (the smallest set of most likely ids whose probabilities reach it), as
  * transformers orders them. Takes exactly one number from rng per token, none when greedy, so that a request's draws depend on its
  * seed and logits alone. EINPUT when the logits are not finite. */
-assay_status assay_sample(int32_t *id, assay_sampler *s, const float *logits, size_t n, const assay_sample_opts *o, assay_rng *rng,
-                          assay_err *err);
+assay_status assay_sample(int32_t *id, assay_sampler *s, const float *logits, size_t n,
+                          const assay_sample_opts *o, assay_rng *rng, assay_err *err);
 void assay_sampler_deinit(assay_sampler *s);
 
 #endif

@@ -4,18 +4,25 @@
 #include "model/arch.h"
 
 typedef enum tensor_dim { DIM_ONE, DIM_HIDDEN, DIM_FFN, DIM_VOCAB, DIM_Q, DIM_KV, DIM_HEAD } tensor_dim;
-typedef enum tensor_when { WHEN_ALWAYS, WHEN_QKV_BIAS, WHEN_OUT_BIAS, WHEN_MLP_BIAS, WHEN_QK_NORM, WHEN_UNTIED } tensor_when;
+typedef enum tensor_when {
+    WHEN_ALWAYS,
+    WHEN_QKV_BIAS,
+    WHEN_OUT_BIAS,
+    WHEN_MLP_BIAS,
+    WHEN_QK_NORM,
+    WHEN_UNTIED
+} tensor_when;
 
 typedef struct tensor_row {
     assay_arch_layout layout;
-    assay_role role;
+    assay_tensor_role role;
     const char *pattern;
     tensor_dim rows, cols;
     tensor_when when;
 } tensor_row;
 
 static const tensor_row table[] = {
-#define TENSOR(LAYOUT, ROLE, pattern, ROWS, COLS, WHEN) \
+#define TENSOR(LAYOUT, ROLE, pattern, ROWS, COLS, WHEN)                                                      \
     {ASSAY_LAYOUT_##LAYOUT, ASSAY_ROLE_##ROLE, pattern, DIM_##ROWS, DIM_##COLS, WHEN_##WHEN},
 #include "model/architectures.def"
 #undef TENSOR
@@ -50,7 +57,8 @@ static void fill(assay_tensor_spec *spec, const assay_config *c, const tensor_ro
     const char *hash = strchr(row->pattern, '#');
     memset(spec, 0, sizeof *spec);
     if (hash)
-        snprintf(spec->name, sizeof spec->name, "%.*s%d%s", (int)(hash - row->pattern), row->pattern, layer, hash + 1);
+        snprintf(spec->name, sizeof spec->name, "%.*s%d%s", (int)(hash - row->pattern), row->pattern, layer,
+                 hash + 1);
     else
         snprintf(spec->name, sizeof spec->name, "%s", row->pattern);
     spec->layer = layer;
@@ -85,13 +93,14 @@ typedef struct plain_ctx {
     void *ctx;
 } plain_ctx;
 
-static assay_status without_role(void *ctx, assay_role role, const assay_tensor_spec *spec, assay_err *err) {
+static assay_status without_role(void *ctx, assay_tensor_role role, const assay_tensor_spec *spec, assay_err *err) {
     plain_ctx *p = ctx;
     (void)role;
     return p->fn(p->ctx, spec, err);
 }
 
-assay_status assay_config_each_tensor(const assay_config *c, assay_tensor_spec_fn fn, void *ctx, assay_err *err) {
+assay_status assay_config_each_tensor(const assay_config *c, assay_tensor_spec_fn fn, void *ctx,
+                                      assay_err *err) {
     plain_ctx p = {fn, ctx};
     return assay_config_each_role(c, without_role, &p, err);
 }

@@ -15,24 +15,28 @@ typedef struct binder {
     const assay_config *config;
     const assay_checkpoint *ckpt;
     assay_act_mode act;
-    char (*modules)[sizeof((assay_tensor_spec *)0)->name]; /* "model.layers.0.self_attn.q_proj", for the unused list */
+    char (*modules)[sizeof((assay_tensor_spec *)0)
+                        ->name]; /* "model.layers.0.self_attn.q_proj", for the unused list */
     size_t n_modules, cap_modules;
 } binder;
 
 static assay_status check_dense(const assay_matrix *m, const char *name, assay_err *err) {
-    assay_dtype type = m->precision == ASSAY_PRECISION_F32 ? ASSAY_DTYPE_F32
-                       : m->precision == ASSAY_PRECISION_F16 ? ASSAY_DTYPE_F16 : ASSAY_DTYPE_BF16;
+    assay_dtype type = m->precision == ASSAY_PRECISION_F32   ? ASSAY_DTYPE_F32
+                       : m->precision == ASSAY_PRECISION_F16 ? ASSAY_DTYPE_F16
+                                                             : ASSAY_DTYPE_BF16;
     int64_t at = assay_find_nonfinite(m->data, type, (size_t)(m->rows * m->cols));
     if (at < 0) return ASSAY_OK;
-    return assay_fail(err, ASSAY_EINPUT, "tensor '%s' holds a NaN or infinity at [%lld, %lld]; the checkpoint is damaged", name,
+    return assay_fail(err, ASSAY_EINPUT,
+                      "tensor '%s' holds a NaN or infinity at [%lld, %lld]; the checkpoint is damaged", name,
                       (long long)(at / m->cols), (long long)(at % m->cols));
 }
 
-static assay_status bind_matrix(binder *b, assay_weight **out, const assay_tensor_spec *spec, assay_err *err) {
+static assay_status bind_matrix(binder *b, assay_weight **out, const assay_tensor_spec *spec,
+                                assay_err *err) {
     assay_status s;
     assay_matrix m = {0};
-    ASSAY_GO(assay_checkpoint_matrix(&m, b->ckpt, b->config->quantization_config, spec->name, spec->rows, spec->cols,
-                                     b->config->dtype, err));
+    ASSAY_GO(assay_checkpoint_matrix(&m, b->ckpt, b->config->quantization_config, spec->name, spec->rows,
+                                     spec->cols, b->config->dtype, err));
     bool dense = assay_precision_get_kind(m.precision) == ASSAY_KIND_DENSE;
     ASSAY_GO(dense ? check_dense(&m, spec->name, err) : assay_matrix_check(&m, spec->name, err));
     bool keep_home = b->act == ASSAY_ACT_INT8 && assay_precision_get_kind(m.precision) != ASSAY_KIND_INT;
@@ -68,11 +72,12 @@ out:
 static assay_status note_module(binder *b, const char *name, assay_err *err) {
     const char *dot = strrchr(name, '.');
     ASSAY_TRY(assay_grow(&b->modules, &b->cap_modules, b->n_modules + 1, sizeof *b->modules, err));
-    snprintf(b->modules[b->n_modules++], sizeof *b->modules, "%.*s", (int)(dot ? dot - name : (ptrdiff_t)strlen(name)), name);
+    snprintf(b->modules[b->n_modules++], sizeof *b->modules, "%.*s",
+             (int)(dot ? dot - name : (ptrdiff_t)strlen(name)), name);
     return ASSAY_OK;
 }
 
-static assay_status bind(void *ctx, assay_role role, const assay_tensor_spec *spec, assay_err *err) {
+static assay_status bind(void *ctx, assay_tensor_role role, const assay_tensor_spec *spec, assay_err *err) {
     binder *b = ctx;
     assay_block *block = &b->w->blocks[spec->layer < 0 ? b->w->n_layers : spec->layer];
     ASSAY_TRY(note_module(b, spec->name, err));
@@ -102,12 +107,13 @@ static void list_unused(binder *b) {
     for (size_t i = 0; i < assay_checkpoint_n_tensors(b->ckpt); i++) {
         const char *name = assay_checkpoint_get(b->ckpt, i)->name;
         if (is_known(b, name)) continue;
-        if (b->w->n_unused++ < 16) assay_str_printf(&b->w->unused, "%s%s", b->w->unused.len ? ", " : "", name);
+        if (b->w->n_unused++ < 16)
+            assay_str_printf(&b->w->unused, "%s%s", b->w->unused.len ? ", " : "", name);
     }
 }
 
-assay_status assay_weights_open(assay_weights *out, assay_backend *b, const assay_config *config, const assay_checkpoint *c,
-                                assay_act_mode act, assay_err *err) {
+assay_status assay_weights_open(assay_weights *out, assay_backend *b, const assay_config *config,
+                                const assay_checkpoint *c, assay_act_mode act, assay_err *err) {
     assay_status s;
     binder bind_ctx = {.w = out, .config = config, .ckpt = c, .act = act};
     memset(out, 0, sizeof *out);

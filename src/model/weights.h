@@ -14,22 +14,22 @@ typedef struct assay_block {
 } assay_block;
 
 typedef struct assay_weights {
-    assay_backend *backend;     /* borrowed */
-    assay_block *blocks;        /* [n_layers + 1]; the last one is outside the layers */
+    assay_backend *backend; /* borrowed */
+    assay_block *blocks;    /* [n_layers + 1]; the last one is outside the layers */
     int64_t n_layers;
-    assay_weight *head;         /* the output matrix; the embedding's own weight when tied: borrowed from blocks */
+    assay_weight *head; /* the output matrix; the embedding's own weight when tied: borrowed from blocks */
     int64_t n_elements[ASSAY_PRECISION_COUNT]; /* matrix elements per stored precision */
     int64_t n_mode[ASSAY_ACT_INT8 + 1];        /* decoder matrices per compute mode in effect */
-    double bits;                /* stored size of all matrices and vectors */
-    size_t n_unused;            /* tensors of the checkpoint that nothing asked for */
-    assay_str unused;           /* their names, comma-separated, the first 16 */
+    double bits;                               /* stored size of all matrices and vectors */
+    size_t n_unused;                           /* tensors of the checkpoint that nothing asked for */
+    assay_str unused;                          /* their names, comma-separated, the first 16 */
 } assay_weights;
 
 /* Binds and uploads everything; c must outlive the weights (dense matrices stay in its mapping). Missing tensors (ENOTFOUND),
  * wrong shapes and NaN or infinite elements (EINPUT) are named with tensor and index. act: AUTO = each matrix's home; INT8 concerns
  * the matrices stored as integers, others keep their home's mode. */
-assay_status assay_weights_open(assay_weights *out, assay_backend *b, const assay_config *config, const assay_checkpoint *c,
-                                assay_act_mode act, assay_err *err);
+assay_status assay_weights_open(assay_weights *out, assay_backend *b, const assay_config *config,
+                                const assay_checkpoint *c, assay_act_mode act, assay_err *err);
 void assay_weights_close(assay_weights *w); /* all-zero and half-built are fine */
 
 #endif
