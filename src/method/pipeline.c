@@ -69,8 +69,14 @@ static bool has_checkpoint(const char *dir) {
     return has_file(dir, "model.safetensors") || has_file(dir, "model.safetensors.index.json");
 }
 
+/* Of a write that a kill cut off (base/file.c): NAME.tmp.PID. */
+static bool is_leftover(const char *name) {
+    const char *tail = strstr(name, ".tmp.");
+    return tail && tail[5] && strspn(tail + 5, "0123456789") == strlen(tail + 5);
+}
+
 static bool is_spool(const char *name) {
-    return !strncmp(name, ".partial-", 9) || !strcmp(name, PARTIAL_LOSSES);
+    return !strncmp(name, ".partial-", 9) || !strcmp(name, PARTIAL_LOSSES) || is_leftover(name);
 }
 
 static bool is_key(const char *name) {
