@@ -1,8 +1,10 @@
-/* config.c: config.json and generation_config.json of the Hugging Face layout, held against the architecture table.
+/* config.c: config.json and generation_config.json of the Hugging Face layout, held against the architecture
+ * table.
  *
- * Keys that change the arithmetic and that no row of the table knows how to honour are refused by name rather than ignored:
- * a wrong activation, rope type or partial rotation would still produce plausible text. Keys of training (dropout, initializer)
- * and of caching are ignored. Sizes are bounded here, so that later products cannot overflow 64 bits. */
+ * Keys that change the arithmetic and that no row of the table knows how to honour are refused by name rather
+ * than ignored: a wrong activation, rope type or partial rotation would still produce plausible text. Keys of
+ * training (dropout, initializer) and of caching are ignored. Sizes are bounded here, so that later products
+ * cannot overflow 64 bits. */
 #include "model/config.h"
 #include <stdio.h>
 #include <string.h>
@@ -107,7 +109,7 @@ static assay_status parse_sizes(assay_config *c, const json_t *j, const char *wh
     if (!has_head_dim && c->arch->default_head_dim == 0 && c->hidden_size % c->n_heads != 0)
         return assay_fail(
             err, ASSAY_EINPUT,
-            "%s: 'hidden_size' %lld is not a multiple of 'num_attention_heads' %lld and there is no 'head_dim'",
+            "%s: 'hidden_size' %lld is not a multiple of 'num_attention_heads' %lld and 'head_dim' is absent",
             where, (long long)c->hidden_size, (long long)c->n_heads);
     c->head_dim = c->arch->default_head_dim ? c->arch->default_head_dim : c->hidden_size / c->n_heads;
     ASSAY_TRY(want_int(&c->head_dim, j, "head_dim", 2, 1024, where, err));
@@ -143,7 +145,7 @@ static assay_status parse_flags(assay_config *c, const json_t *j, const char *wh
     return ASSAY_OK;
 }
 
-/* Newer configs also list each layer's kind; it must say what the older keys say, for the list is not kept. */
+/* Newer configs also list each layer's kind; it must say what the older keys say: the list is not kept. */
 static assay_status check_layer_types(const assay_config *c, const json_t *j, const char *where,
                                       assay_err *err) {
     const json_t *types = present(j, "layer_types");
@@ -194,7 +196,7 @@ static assay_status parse_llama3(assay_config *c, const json_t *r, const char *w
     return ASSAY_OK;
 }
 
-/* rope_theta and rope_scaling {type | rope_type, factor, ...}; since transformers 5 both in rope_parameters. */
+/* rope_theta and rope_scaling {type | rope_type, factor, ...}; in transformers 5 both in rope_parameters. */
 static assay_status parse_rope(assay_config *c, const json_t *j, const char *where, assay_err *err) {
     const char *place = present(j, "rope_parameters") ? "rope_parameters" : "rope_scaling";
     const json_t *r = present(j, place);

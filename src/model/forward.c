@@ -1,4 +1,4 @@
-/* forward.c: the forward pass of a pre-norm decoder (Touvron et al. 2023, LLaMA), written once against backend.h.
+/* forward.c: the forward pass of a pre-norm decoder (Touvron et al. 2023), written once against backend.h.
  *
  *   x = embed(id)                                        residual stream, float32 throughout
  *   per layer:  h = norm(x)                              [rows][hidden]
@@ -8,9 +8,10 @@
  *               h = norm(x);  x += (fn(h Wg) * h Wu) Wd
  *   logits = norm(x) Whead
  *
- * In the last layer only the wanted rows go on after keys and values are stored: nobody looks at the others again.
- * Which rows share a call never shows in a row's result: every operation is row-wise (backend.h, INVARIANCE), and what is done here
- * besides calling them is copying rows. Memory is allocated at open; a call allocates nothing. */
+ * In the last layer only the wanted rows go on after keys and values are stored: nobody looks at the others
+ * again. Which rows share a call never shows in a row's result: every operation is row-wise (backend.h,
+ * INVARIANCE), and what is done here besides calling them is copying rows. Memory is allocated at open; a
+ * call allocates nothing. */
 #include <math.h>
 #include "base/mem.h"
 #include "model/model.h"
@@ -153,7 +154,8 @@ typedef struct projection {
     scratch_id y;
 } projection;
 
-/* Several matrices times one input. Neighbours of equal mode share the rounding of the input; a mixed recipe may break the row. */
+/* Several matrices times one input. Neighbours of equal mode share the rounding of the input; a mixed recipe
+ * may break the row. */
 static void project(assay_model *m, const assay_block *block, const projection *p, int n_p,
                     const assay_buf *x, size_t n_rows) {
     assay_buf *y[3], *bias[3];

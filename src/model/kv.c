@@ -1,4 +1,5 @@
-/* kv.c: the page pool behind kv.h: one buffer of keys and one of values per layer, a free list, a count per page. */
+/* kv.c: the page pool behind kv.h: one buffer of keys and one of values per layer, a free list, a count per
+ * page. */
 #include "model/kv.h"
 #include <string.h>
 #include "base/mem.h"

@@ -1,9 +1,10 @@
 /* model/kv.h: a paged key/value cache (Kwon et al. 2023, PagedAttention, section 4.1).
  *
- * Positions of a sequence live in pages of ASSAY_KV_PAGE; a page number names the same place in every layer's buffers. Pages are
- * reference-counted, so that sequences with a common prefix share its full pages. Invariant: a page that two sequences hold is
- * never written again, because a fork shares only full pages and copies the last, partial one.
- * The pool starts small and doubles up to its budget; growing copies pages, numbers stay. Not thread-safe. */
+ * Positions of a sequence live in pages of ASSAY_KV_PAGE; a page number names the same place in every layer's
+ * buffers. Pages are reference-counted, so that sequences with a common prefix share its full pages.
+ * Invariant: a page that two sequences hold is never written again, because a fork shares only full pages and
+ * copies the last, partial one. The pool starts small and doubles up to its budget; growing copies pages,
+ * numbers stay. Not thread-safe. */
 #ifndef ASSAY_MODEL_KV_H
 #define ASSAY_MODEL_KV_H
 

@@ -1,4 +1,5 @@
-/* model/model.h: a checkpoint opened on a backend, and its forward pass. Not thread-safe: one caller at a time. */
+/* model/model.h: a checkpoint opened on a backend, and its forward pass. Not thread-safe: one caller at a
+ * time. */
 #ifndef ASSAY_MODEL_H
 #define ASSAY_MODEL_H
 
@@ -26,8 +27,9 @@ size_t assay_model_max_rows(const assay_model *m);
 /* float32 when everything is computed in float32, else the checkpoint's own 16-bit type. */
 assay_kv_type assay_model_kv_type(const assay_model *m);
 
-/* The rows of one forward call: token ids[i] at position pos[i] of the sequence with page table pages[i]. Rows of one sequence stand
- * together in order of position; its earlier positions are in the cache, and its pages reach past the last one (assay_seq_extend). */
+/* The rows of one forward call: token ids[i] at position pos[i] of the sequence with page table pages[i].
+ * Rows of one sequence stand together in order of position; its earlier positions are in the cache, and its
+ * pages reach past the last one (assay_seq_extend). */
 typedef struct assay_batch {
     size_t n; /* <= max_rows */
     const int32_t *ids;
@@ -37,12 +39,13 @@ typedef struct assay_batch {
     const int32_t *out; /* their indices, ascending */
 } assay_batch;
 
-/* Stores keys and values of all rows in kv, and leaves the hidden states of the wanted rows for assay_model_logits. A row's result
- * does not depend on what else is in the batch. The caller has checked ids (< vocab_size) and positions. */
+/* Stores keys and values of all rows in kv, and leaves the hidden states of the wanted rows for
+ * assay_model_logits. A row's result does not depend on what else is in the batch. The caller has checked ids
+ * (< vocab_size) and positions. */
 void assay_model_forward(assay_model *m, assay_kv *kv, const assay_batch *batch);
 
-/* Logits of wanted rows [first, first + n) of the last forward call, n <= assay_model_logit_rows: [n][vocab_size] on the host,
- * valid until the next call. */
+/* Logits of wanted rows [first, first + n) of the last forward call, n <= assay_model_logit_rows:
+ * [n][vocab_size] on the host, valid until the next call. */
 const float *assay_model_logits(assay_model *m, size_t first, size_t n);
 size_t assay_model_logit_rows(const assay_model *m);
 

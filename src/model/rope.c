@@ -1,12 +1,13 @@
-/* rope.c: the inverse frequencies of rotary position embeddings (Su et al. 2021, RoFormer), with the scalings that checkpoints use.
+/* rope.c: the inverse frequencies of rotary position embeddings (Su et al. 2021, RoFormer), with the scalings
+ * that checkpoints use.
  *
- * Every step is a float32 operation in the order of transformers' modeling_rope_utils.py, because trained models have seen those
- * roundings: inv_freq[i] = 1 / theta^(2i / head_dim), then
+ * Every step is a float32 operation in the order of transformers' modeling_rope_utils.py, because trained
+ * models have seen those roundings: inv_freq[i] = 1 / theta^(2i / head_dim), then
  *   linear   inv_freq / factor (Chen et al. 2023, position interpolation)
- *   llama3   by wavelength 2 pi / inv_freq: above original / low_freq_factor divided by factor, below original / high_freq_factor kept,
- *            between the two blended linearly (Llama 3.1)
- * The power is evaluated in double and rounded once; the original's vectorised powf may differ from it in the last bit.
- * It does not rotate: that is the backend's rope operation. */
+ *   llama3   by wavelength 2 pi / inv_freq: above original / low_freq_factor divided by factor, below
+ *            original / high_freq_factor kept, between the two blended linearly (Llama 3.1)
+ * The power is evaluated in double and rounded once; the original's vectorised powf may differ from it in the
+ * last bit. It does not rotate: that is the backend's rope operation. */
 #include <math.h>
 #include "model/arch.h"
 

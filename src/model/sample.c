@@ -1,8 +1,8 @@
 /* sample.c: greedy choice and temperature / top-k / nucleus sampling (Holtzman et al. 2020).
  *
- * Candidates are ordered by (logit descending, id ascending), a total order, so equal logits cannot make a result depend on how
- * a sort is implemented. Only ids that can be in the nucleus are sorted: one whose probability is below (1 - top_p) / n cannot
- * be, since all such together weigh less than 1 - top_p. */
+ * Candidates are ordered by (logit descending, id ascending), a total order, so equal logits cannot make a
+ * result depend on how a sort is implemented. Only ids that can be in the nucleus are sorted: one whose
+ * probability is below (1 - top_p) / n cannot be, since all such together weigh less than 1 - top_p. */
 #include "model/sample.h"
 #include <math.h>
 #include <stdlib.h>

@@ -25,9 +25,9 @@ typedef struct assay_sampler {
     size_t cap;
 } assay_sampler;
 
-/* Draws one id: temperature, then top-k, then top-p (the smallest set of most likely ids whose probabilities reach it), as
- * transformers orders them. Takes exactly one number from rng per token, none when greedy, so that a request's draws depend on its
- * seed and logits alone. EINPUT when the logits are not finite. */
+/* Draws one id: temperature, then top-k, then top-p (the smallest set of most likely ids whose probabilities
+ * reach it), as transformers orders them. Takes exactly one number from rng per token, none when greedy, so
+ * that a request's draws depend on its seed and logits alone. EINPUT when the logits are not finite. */
 assay_status assay_sample(int32_t *id, assay_sampler *s, const float *logits, size_t n,
                           const assay_sample_opts *o, assay_rng *rng, assay_err *err);
 void assay_sampler_deinit(assay_sampler *s);

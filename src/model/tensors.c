@@ -1,4 +1,5 @@
-/* tensors.c: the tensors that a config calls for, expanded from the TENSOR rows of architectures.def in checkpoint order. */
+/* tensors.c: the tensors that a config calls for, expanded from the TENSOR rows of architectures.def in
+ * checkpoint order. */
 #include <stdio.h>
 #include <string.h>
 #include "model/arch.h"

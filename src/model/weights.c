@@ -1,8 +1,9 @@
 /* weights.c: checkpoint tensors -> roles -> backend weights.
  *
- * The architecture's table says which tensors there must be; format/ says what bytes of a convention mean the matrix of that name.
- * Every matrix is scanned for NaN and infinity while it is read anyway for repacking: one pass at memory speed, and the only
- * place where a broken download or an overflowed merge can still be told apart from a bad model. */
+ * The architecture's table says which tensors there must be; format/ says what bytes of a convention mean the
+ * matrix of that name. Every matrix is scanned for NaN and infinity while it is read anyway for repacking:
+ * one pass at memory speed, and the only place where a broken download or an overflowed merge can still be
+ * told apart from a bad model. */
 #include "model/weights.h"
 #include <stdio.h>
 #include <stdlib.h>

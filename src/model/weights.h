@@ -7,7 +7,8 @@
 #include "format/format.h"
 #include "model/arch.h"
 
-/* The tensors of one decoder layer, or of what stands outside the layers; NULL where the architecture has none. */
+/* The tensors of one decoder layer, or of what stands outside the layers; NULL where the architecture has
+ * none. */
 typedef struct assay_block {
     assay_weight *matrix[ASSAY_ROLE_COUNT];
     assay_buf *vector[ASSAY_ROLE_COUNT];
@@ -25,9 +26,10 @@ typedef struct assay_weights {
     assay_str unused;                          /* their names, comma-separated, the first 16 */
 } assay_weights;
 
-/* Binds and uploads everything; c must outlive the weights (dense matrices stay in its mapping). Missing tensors (ENOTFOUND),
- * wrong shapes and NaN or infinite elements (EINPUT) are named with tensor and index. act: AUTO = each matrix's home; INT8 concerns
- * the matrices stored as integers, others keep their home's mode. */
+/* Binds and uploads everything; c must outlive the weights (dense matrices stay in its mapping). Missing
+ * tensors (ENOTFOUND), wrong shapes and NaN or infinite elements (EINPUT) are named with tensor and index.
+ * act: AUTO = each matrix's home; INT8 concerns the matrices stored as integers, others keep their home's
+ * mode. */
 assay_status assay_weights_open(assay_weights *out, assay_backend *b, const assay_config *config,
                                 const assay_checkpoint *c, assay_act_mode act, assay_err *err);
 void assay_weights_close(assay_weights *w); /* all-zero and half-built are fine */

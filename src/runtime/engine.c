@@ -1,31 +1,35 @@
-/* engine.c: continuous batching (Yu et al. 2022, Orca) with chunked prompts (Agrawal et al. 2023, SARATHI) over a paged cache.
+/* engine.c: continuous batching (Yu et al. 2022, Orca) with chunked prompts (Agrawal et al. 2023, SARATHI)
+ * over a paged cache.
  *
- * A slot holds one job in work: the tokens known so far, of which the first seq.n are in the cache. One step is one forward call of
- *   - for each slot in order of admission: its next token if it is being continued, else as much of its prompt as the step's
- *     `chunk` of prompt tokens still allows (so the oldest prompt is finished first).
- * Then the wanted logits go to the client, finished slots are retired at once, and waiting jobs take their places.
+ * A slot holds one job in work: the tokens known so far, of which the first seq.n are in the cache. One step
+ * is one forward call of
+ *   - for each slot in order of admission: its next token if it is being continued, else as much of its
+ *     prompt as the step's `chunk` of prompt tokens still allows (so the oldest prompt is finished first).
+ * Then the wanted logits go to the client, finished slots are retired at once, and waiting jobs take their
+ * places.
  *
- * Shared prefixes: a job is admitted as a fork of the longest computed beginning among slots and kept sequences. When a slot is
- * about to compute a longer one (the choices of one question arrive together), the job waits for it.
+ * Shared prefixes: a job is admitted as a fork of the longest computed beginning among slots and kept
+ * sequences. When a slot is about to compute a longer one (the choices of one question arrive together), the
+ * job waits for it.
  *
- * Memory: a job is admitted only if the pages that all slots may ever need fit the budget, shared ones counted for each; so no
- * slot can run dry, and kept sequences are evicted when their pages are needed. */
+ * Memory: a job is admitted only if the pages that all slots may ever need fit the budget, shared ones
+ * counted for each; so no slot can run dry, and kept sequences are evicted when their pages are needed. */
 #include "runtime/engine.h"
 #include <string.h>
 #include "base/clock.h"
 #include "base/mem.h"
 
 enum {
-    WORTH_WAITING = 16, /* tokens: a job waits a step rather than compute this many that another slot is computing */
-    LOOK_AHEAD = 64     /* waiting jobs looked at per step, so that a long queue with one prefix is not compared in full each time */
+    WORTH_WAITING = 16, /* tokens: a job waits rather than compute this many that another slot is computing */
+    LOOK_AHEAD = 64     /* waiting jobs looked at per step, so that a long queue is not compared in full each time */
 };
 
 typedef struct slot {
     size_t job;
     assay_seq seq;
-    int32_t *ids;              /* [n_ids] known tokens */
+    int32_t *ids; /* [n_ids] known tokens */
     size_t n_ids, cap, n_prompt, pages;
-    size_t n_rows;             /* in this step */
+    size_t n_rows; /* in this step */
     bool finished;
     double seconds_prompt, seconds_output;
 } slot;
@@ -36,8 +40,8 @@ struct assay_engine {
     assay_prefix prefix;
     bool prefix_cache;
     size_t max_batch, chunk;
-    slot *slots;               /* [n_slots] in order of admission */
-    size_t n_slots, pages;     /* pages: the sum of what slots may need */
+    slot *slots;           /* [n_slots] in order of admission */
+    size_t n_slots, pages; /* pages: the sum of what slots may need */
     size_t n_computed, n_shared;
     /* one step's batch, [max_rows] each */
     int32_t *ids, *pos, *out;
@@ -51,20 +55,21 @@ struct assay_engine {
 typedef struct run {
     const assay_job *jobs;
     size_t n;
-    size_t next;               /* jobs before it were admitted */
-    bool *taken;               /* [n] */
+    size_t next; /* jobs before it were admitted */
+    bool *taken; /* [n] */
     const assay_engine_client *client;
 } run;
 
 /* --- open and close --- */
 
-assay_status assay_engine_open(assay_engine **out, assay_model *model, assay_kv *kv, size_t max_batch, size_t chunk, bool prefix_cache,
-                               assay_err *err) {
+assay_status assay_engine_open(assay_engine **out, assay_model *model, assay_kv *kv, size_t max_batch,
+                               size_t chunk, bool prefix_cache, assay_err *err) {
     assay_status s = ASSAY_OK;
     *out = NULL;
     assay_engine *e = assay_calloc(1, sizeof *e);
     if (!e) return assay_nomem(err);
-    *e = (assay_engine){.model = model, .kv = kv, .prefix_cache = prefix_cache, .max_batch = max_batch, .chunk = chunk};
+    *e = (assay_engine){
+        .model = model, .kv = kv, .prefix_cache = prefix_cache, .max_batch = max_batch, .chunk = chunk};
     size_t n = assay_model_max_rows(model);
     e->slots = assay_calloc(max_batch, sizeof *e->slots);
     e->ids = assay_mallocn(n, sizeof *e->ids);
@@ -79,8 +84,10 @@ assay_status assay_engine_open(assay_engine **out, assay_model *model, assay_kv 
     }
     s = assay_prefix_init(&e->prefix, kv, 2 * max_batch + 32, err);
 out:
-    if (s == ASSAY_OK) *out = e;
-    else assay_engine_close(e);
+    if (s == ASSAY_OK)
+        *out = e;
+    else
+        assay_engine_close(e);
     return s;
 }
 
@@ -120,13 +127,15 @@ static size_t pages_for(size_t positions) {
     return (positions + ASSAY_KV_PAGE - 1) / ASSAY_KV_PAGE;
 }
 
-/* The longest computed beginning of a job: its sequence (or NULL) and length. *waits: a slot will soon have a longer one. */
+/* The longest computed beginning of a job: its sequence (or NULL) and length. *waits: a slot will soon have a
+ * longer one. */
 static const assay_seq *find_beginning(assay_engine *e, const assay_job *j, size_t *length, bool *waits) {
     size_t coming = 0;
     const assay_seq *best = assay_prefix_find(length, &e->prefix, j->ids, j->first_row);
     for (size_t i = 0; i < e->n_slots; i++) {
         const slot *t = &e->slots[i];
-        size_t common = assay_common_prefix(t->ids, t->n_ids, j->ids, j->first_row), there = ASSAY_MIN(common, t->seq.n);
+        size_t common = assay_common_prefix(t->ids, t->n_ids, j->ids, j->first_row),
+               there = ASSAY_MIN(common, t->seq.n);
         coming = ASSAY_MAX(coming, common);
         if (there <= *length) continue;
         *length = there;
@@ -136,7 +145,8 @@ static const assay_seq *find_beginning(assay_engine *e, const assay_job *j, size
     return best;
 }
 
-static assay_status fill_slot(assay_engine *e, const run *r, size_t job, const assay_seq *beginning, size_t length, assay_err *err) {
+static assay_status fill_slot(assay_engine *e, const run *r, size_t job, const assay_seq *beginning,
+                              size_t length, assay_err *err) {
     const assay_job *j = &r->jobs[job];
     slot *t = &e->slots[e->n_slots++];
     *t = (slot){.job = job, .n_prompt = j->n_ids, .pages = pages_for(j->max_len)};
@@ -149,7 +159,8 @@ static assay_status fill_slot(assay_engine *e, const run *r, size_t job, const a
     return assay_seq_fork(e->kv, &t->seq, beginning, length, err);
 }
 
-/* Fills free slots from the queue. A job that waits for a prefix lets later ones pass, unless rows must come in order. */
+/* Fills free slots from the queue. A job that waits for a prefix lets later ones pass, unless rows must come
+ * in order. */
 static assay_status admit(assay_engine *e, run *r, assay_err *err) {
     size_t end = ASSAY_MIN(r->n, r->next + LOOK_AHEAD);
     for (size_t i = r->next; i < end && e->n_slots < e->max_batch; i++) {
@@ -210,7 +221,8 @@ static assay_status deliver(assay_engine *e, const run *r, assay_err *err) {
         const float *logits = assay_model_logits(e->model, first, n);
         for (size_t i = 0; i < n; i++) {
             size_t row = (size_t)e->out[first + i];
-            e->rows[i] = (assay_row){r->jobs[e->slots[e->out_slot[first + i]].job].tag, (size_t)e->pos[row], logits + i * vocab, -1};
+            e->rows[i] = (assay_row){r->jobs[e->slots[e->out_slot[first + i]].job].tag, (size_t)e->pos[row],
+                                     logits + i * vocab, -1};
         }
         ASSAY_TRY(r->client->rows(r->client->ctx, e->rows, n, err));
         for (size_t i = 0; i < n; i++) {
@@ -246,7 +258,8 @@ static assay_status retire(assay_engine *e, const run *r, assay_err *err) {
 static assay_status step(assay_engine *e, const run *r, assay_err *err) {
     double start = assay_now();
     ASSAY_TRY(build_batch(e, r, err));
-    assay_batch batch = {.n = e->n, .ids = e->ids, .pos = e->pos, .pages = e->page_tables, .n_out = e->n_out, .out = e->out};
+    assay_batch batch = {
+        .n = e->n, .ids = e->ids, .pos = e->pos, .pages = e->page_tables, .n_out = e->n_out, .out = e->out};
     assay_model_forward(e->model, e->kv, &batch);
     e->n_computed += e->n;
     ASSAY_TRY(deliver(e, r, err));
@@ -260,7 +273,8 @@ static assay_status step(assay_engine *e, const run *r, assay_err *err) {
     return retire(e, r, err);
 }
 
-assay_status assay_engine_run(assay_engine *e, const assay_job *jobs, size_t n, const assay_engine_client *client, assay_err *err) {
+assay_status assay_engine_run(assay_engine *e, const assay_job *jobs, size_t n,
+                              const assay_engine_client *client, assay_err *err) {
     assay_status s = ASSAY_OK;
     run r = {.jobs = jobs, .n = n, .client = client};
     r.taken = assay_calloc(n, sizeof *r.taken);

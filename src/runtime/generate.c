@@ -1,7 +1,7 @@
 /* generate.c: continuing prompts on the native engine: choosing tokens, and knowing when to stop.
  *
- * Each request has its own generator and detokenizer, so that its output is a function of its prompt, options and seed, whatever
- * runs beside it. Tokens of a step are chosen in parallel and then accepted in order. */
+ * Each request has its own generator and detokenizer, so that its output is a function of its prompt, options
+ * and seed, whatever runs beside it. Tokens of a step are chosen in parallel and then accepted in order. */
 #include <string.h>
 #include "base/mem.h"
 #include "base/thread.h"
@@ -13,7 +13,7 @@
 typedef struct generation {
     assay_rng rng;
     assay_stopper stopper;
-    size_t cap_ids;             /* of the result's ids */
+    size_t cap_ids; /* of the result's ids */
     bool started;
 } generation;
 
@@ -21,11 +21,11 @@ typedef struct generating {
     const assay_native *native;
     const assay_generate_req *req;
     assay_generate_res *res;
-    generation *work;           /* [n] */
+    generation *work; /* [n] */
     assay_done_fn on_done;
     void *done_ctx;
-    assay_sampler *samplers;    /* [n_threads] */
-    assay_row *rows;            /* of the call in work */
+    assay_sampler *samplers; /* [n_threads] */
+    assay_row *rows;         /* of the call in work */
 } generating;
 
 static void choose_range(void *ctx, size_t begin, size_t end, int thread) {
@@ -34,7 +34,8 @@ static void choose_range(void *ctx, size_t begin, size_t end, int thread) {
         assay_row *row = &g->rows[i];
         const assay_generate_req *q = &g->req[row->tag];
         assay_sample_opts o = {q->temperature, q->top_k, q->top_p};
-        if (assay_sample(&row->next, &g->samplers[thread], row->logits, g->native->base.n_vocab, &o, &g->work[row->tag].rng, NULL) != ASSAY_OK)
+        if (assay_sample(&row->next, &g->samplers[thread], row->logits, g->native->base.n_vocab, &o,
+                         &g->work[row->tag].rng, NULL) != ASSAY_OK)
             row->next = -1;
     }
 }
@@ -68,10 +69,14 @@ static assay_status accept(generating *g, size_t job, int32_t *next, assay_err *
     ASSAY_TRY(assay_grow(&res->ids, &w->cap_ids, res->n_ids + 1, sizeof *res->ids, err));
     res->ids[res->n_ids++] = id;
     ASSAY_TRY(assay_stopper_push(&w->stopper, id, err));
-    if (w->stopper.stopped) res->stop = ASSAY_STOP_STRING;
-    else if (res->n_ids >= (size_t)q->max_tokens) res->stop = ASSAY_STOP_LENGTH;
-    else if (q->n_ids + res->n_ids >= g->native->base.context) res->stop = ASSAY_STOP_CONTEXT;
-    else *next = id;
+    if (w->stopper.stopped)
+        res->stop = ASSAY_STOP_STRING;
+    else if (res->n_ids >= (size_t)q->max_tokens)
+        res->stop = ASSAY_STOP_LENGTH;
+    else if (q->n_ids + res->n_ids >= g->native->base.context)
+        res->stop = ASSAY_STOP_CONTEXT;
+    else
+        *next = id;
     return ASSAY_OK;
 }
 
@@ -82,8 +87,10 @@ static assay_status on_rows(void *ctx, assay_row *rows, size_t n, assay_err *err
     assay_parallel_range(g->native->n_threads, n, 1, choose_range, g);
     for (size_t i = 0; i < n; i++) {
         if (rows[i].next < 0)
-            return assay_fail(err, ASSAY_EINPUT, "request %zu: cannot choose a token: the model's logits at position %zu are not finite",
-                              rows[i].tag, rows[i].position);
+            return assay_fail(
+                err, ASSAY_EINPUT,
+                "request %zu: cannot choose a token: the model's logits at position %zu are not finite",
+                rows[i].tag, rows[i].position);
         ASSAY_TRY(accept(g, rows[i].tag, &rows[i].next, err));
     }
     return ASSAY_OK;
@@ -102,7 +109,8 @@ static assay_status complete(generating *g, size_t job, assay_err *err) {
     return g->on_done ? g->on_done(g->done_ctx, job, err) : ASSAY_OK;
 }
 
-static assay_status on_job_done(void *ctx, size_t job, double seconds_prompt, double seconds_output, assay_err *err) {
+static assay_status on_job_done(void *ctx, size_t job, double seconds_prompt, double seconds_output,
+                                assay_err *err) {
     generating *g = ctx;
     g->res[job].seconds_prompt = seconds_prompt;
     g->res[job].seconds_output = seconds_output;
@@ -121,13 +129,17 @@ static assay_status plan_jobs(generating *g, assay_job *jobs, size_t *n_jobs, si
             ASSAY_TRY(complete(g, i, err));
             continue;
         }
-        jobs[(*n_jobs)++] = (assay_job){.ids = q->ids, .n_ids = q->n_ids, .first_row = q->n_ids - 1, .max_len = q->n_ids + wanted - 1, .tag = i};
+        jobs[(*n_jobs)++] = (assay_job){.ids = q->ids,
+                                        .n_ids = q->n_ids,
+                                        .first_row = q->n_ids - 1,
+                                        .max_len = q->n_ids + wanted - 1,
+                                        .tag = i};
     }
     return ASSAY_OK;
 }
 
-assay_status assay_native_generate(assay_runtime *r, assay_generate_res *res, const assay_generate_req *req, size_t n,
-                                   assay_done_fn on_done, void *done_ctx, assay_err *err) {
+assay_status assay_native_generate(assay_runtime *r, assay_generate_res *res, const assay_generate_req *req,
+                                   size_t n, assay_done_fn on_done, void *done_ctx, assay_err *err) {
     assay_status s;
     size_t n_jobs = 0;
     assay_native *native = (assay_native *)r;

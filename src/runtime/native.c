@@ -1,8 +1,8 @@
 /* native.c: the project's own engine behind runtime.h: opening a checkpoint directory, and saying what it is.
  *
- * Scheduling is engine.c's, the arithmetic model/'s and the backend's. Results are a function of the request alone: batch, threads,
- * chunking and prefix cache change only the time. The exception is made explicit: a KV budget below the model's context shortens
- * the context, which the manifest states. */
+ * Scheduling is engine.c's, the arithmetic model/'s and the backend's. Results are a function of the request
+ * alone: batch, threads, chunking and prefix cache change only the time. The exception is made explicit: a KV
+ * budget below the model's context shortens the context, which the manifest states. */
 #include "runtime/native.h"
 #include <string.h>
 #include <unistd.h>
@@ -12,8 +12,10 @@
 static json_t *native_manifest(const assay_runtime *r);
 static void native_close(assay_runtime *r);
 
-static const assay_runtime_ops native_ops = {
-    .score = assay_native_score, .generate = assay_native_generate, .manifest = native_manifest, .close = native_close};
+static const assay_runtime_ops native_ops = {.score = assay_native_score,
+                                             .generate = assay_native_generate,
+                                             .manifest = native_manifest,
+                                             .close = native_close};
 
 static size_t quarter_of_memory(void) {
     long pages = sysconf(_SC_PHYS_PAGES), size = sysconf(_SC_PAGESIZE);
@@ -22,9 +24,11 @@ static size_t quarter_of_memory(void) {
 
 static assay_status complete_opts(assay_native_opts *o, const assay_native_opts *given, assay_err *err) {
     *o = given ? *given : (assay_native_opts){0};
-    if (o->max_batch < 0 || o->max_batch > 4096 || o->prefill_chunk < 0 || o->prefill_chunk > 1 << 20 || o->n_threads < 0)
-        return assay_fail(err, ASSAY_EUSAGE, "threads, batch (at most 4096) and prefill chunk (at most %d) cannot be %d, %d, %d", 1 << 20,
-                          o->n_threads, o->max_batch, o->prefill_chunk);
+    if (o->max_batch < 0 || o->max_batch > 4096 || o->prefill_chunk < 0 || o->prefill_chunk > 1 << 20 ||
+        o->n_threads < 0)
+        return assay_fail(err, ASSAY_EUSAGE,
+                          "threads, batch (at most 4096) and prefill chunk (at most %d) cannot be %d, %d, %d",
+                          1 << 20, o->n_threads, o->max_batch, o->prefill_chunk);
     if (o->max_batch == 0) o->max_batch = 32;
     if (o->prefill_chunk == 0) o->prefill_chunk = 512;
     if (o->kv_bytes == 0) o->kv_bytes = quarter_of_memory();
@@ -33,9 +37,12 @@ static assay_status complete_opts(assay_native_opts *o, const assay_native_opts 
 
 /* The longest sequence: the model's, the caller's wish, or what the KV budget holds. */
 static assay_status find_context(assay_native *n, assay_err *err) {
-    size_t model = (size_t)assay_model_config(n->model)->max_position_embeddings, held = assay_kv_max_pages(n->kv) * ASSAY_KV_PAGE;
+    size_t model = (size_t)assay_model_config(n->model)->max_position_embeddings,
+           held = assay_kv_max_pages(n->kv) * ASSAY_KV_PAGE;
     if (n->opts.context > model)
-        return assay_fail(err, ASSAY_EUSAGE, "a context of %zu is longer than the model's max_position_embeddings of %zu", n->opts.context, model);
+        return assay_fail(err, ASSAY_EUSAGE,
+                          "a context of %zu is longer than the model's max_position_embeddings of %zu",
+                          n->opts.context, model);
     if (n->opts.context == 0) n->opts.context = model;
     n->base.context = ASSAY_MIN(n->opts.context, held);
     return ASSAY_OK;
@@ -50,7 +57,8 @@ static assay_status open_text(assay_native *n, const char *dir, assay_err *err) 
     return assay_fail(err, s, "%s", none.message);
 }
 
-assay_status assay_native_open(assay_runtime **out, const char *dir, const assay_native_opts *o, assay_err *err) {
+assay_status assay_native_open(assay_runtime **out, const char *dir, const assay_native_opts *o,
+                               assay_err *err) {
     assay_status s;
     *out = NULL;
     assay_native *n = assay_calloc(1, sizeof *n);
@@ -70,15 +78,18 @@ assay_status assay_native_open(assay_runtime **out, const char *dir, const assay
     n->n_threads = assay_backend_n_threads(n->backend);
     assay_model_opts mo = {.activations = n->opts.activations, .max_rows = max_batch + chunk};
     ASSAY_GO(assay_model_open(&n->model, n->backend, dir, &mo, err));
-    ASSAY_GO(assay_kv_open(&n->kv, n->backend, assay_model_config(n->model), assay_model_kv_type(n->model), n->opts.kv_bytes, err));
+    ASSAY_GO(assay_kv_open(&n->kv, n->backend, assay_model_config(n->model), assay_model_kv_type(n->model),
+                           n->opts.kv_bytes, err));
     ASSAY_GO(find_context(n, err));
     ASSAY_GO(assay_engine_open(&n->engine, n->model, n->kv, max_batch, chunk, !n->opts.no_prefix_cache, err));
     n->base.n_vocab = (size_t)assay_model_config(n->model)->vocab_size;
     n->base.tokenizer = n->tokenizer;
     n->base.tmpl = n->tmpl;
 out:
-    if (s == ASSAY_OK) *out = &n->base;
-    else native_close(&n->base);
+    if (s == ASSAY_OK)
+        *out = &n->base;
+    else
+        native_close(&n->base);
     return s;
 }
 
@@ -103,7 +114,8 @@ static json_t *precision_shares(const assay_weights *w) {
     for (int p = 0; p < ASSAY_PRECISION_COUNT; p++) total += w->n_elements[p];
     for (int p = 0; p < ASSAY_PRECISION_COUNT; p++)
         if (w->n_elements[p])
-            json_object_set_new(j, assay_precision_name((assay_precision)p), json_real((double)w->n_elements[p] / (double)total));
+            json_object_set_new(j, assay_precision_name((assay_precision)p),
+                                json_real((double)w->n_elements[p] / (double)total));
     return j;
 }
 
@@ -117,19 +129,23 @@ static json_t *compute_modes(const assay_weights *w) {
 
 static json_t *native_manifest(const assay_runtime *r) {
     static const char *const kv_names[] = {"f32", "bf16", "f16"};
-    assay_native *n = (assay_native *)(uintptr_t)r; /* the hash is kept once computed; the object itself is never const */
+    assay_native *n =
+        (assay_native *)(uintptr_t)r; /* the hash is kept once computed; the object itself is never const */
     const assay_config *c = assay_model_config(n->model);
     const assay_weights *w = assay_model_weights(n->model);
     json_t *j = json_object();
     if (!j) return NULL;
-    if (!n->hash[0] && assay_checkpoint_hash(n->hash, assay_model_checkpoint(n->model), NULL) != ASSAY_OK) n->hash[0] = 0;
+    if (!n->hash[0] && assay_checkpoint_hash(n->hash, assay_model_checkpoint(n->model), NULL) != ASSAY_OK)
+        n->hash[0] = 0;
     json_object_set_new(j, "runtime", json_string("native"));
     json_object_set_new(j, "version", json_string(ASSAY_VERSION));
     json_object_set_new(j, "build", json_string(ASSAY_BUILD_FLAGS));
     json_object_set_new(j, "model", json_string(n->dir));
     json_object_set_new(j, "checkpoint", n->hash[0] ? json_string(n->hash) : json_null());
-    json_object_set_new(j, "tokenizer", n->tokenizer ? json_string(assay_tokenizer_hash(n->tokenizer)) : json_null());
-    json_object_set_new(j, "chat_template", n->tmpl ? json_string(assay_template_hash(n->tmpl)) : json_null());
+    json_object_set_new(j, "tokenizer",
+                        n->tokenizer ? json_string(assay_tokenizer_hash(n->tokenizer)) : json_null());
+    json_object_set_new(j, "chat_template",
+                        n->tmpl ? json_string(assay_template_hash(n->tmpl)) : json_null());
     json_object_set_new(j, "architecture", json_string(c->architecture));
     json_object_set_new(j, "dtype", json_string(assay_dtype_name(c->dtype)));
     json_object_set_new(j, "precisions", precision_shares(w));

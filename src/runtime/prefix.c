@@ -1,4 +1,5 @@
-/* prefix.c: a small list searched linearly: comparing a prompt with a hundred kept ones costs microseconds, a prompt milliseconds. */
+/* prefix.c: a small list searched linearly: comparing a prompt with a hundred kept ones costs microseconds, a
+ * prompt milliseconds. */
 #include "runtime/prefix.h"
 #include <string.h>
 #include "base/mem.h"

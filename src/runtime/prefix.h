@@ -1,5 +1,6 @@
-/* runtime/prefix.h: sequences kept after their request was done, so that a later prompt with the same beginning need not compute it
- * again. Private to the room. Entries hold pages of the KV pool until they are evicted, the least recently used first. */
+/* runtime/prefix.h: sequences kept after their request was done, so that a later prompt with the same
+ * beginning need not compute it again. Private to the room. Entries hold pages of the KV pool until they are
+ * evicted, the least recently used first. */
 #ifndef ASSAY_RUNTIME_PREFIX_H
 #define ASSAY_RUNTIME_PREFIX_H
 
@@ -7,13 +8,13 @@
 #include "model/kv.h"
 
 typedef struct assay_prefix_entry {
-    int32_t *ids;        /* owned; the first seq.n of them are in the cache */
+    int32_t *ids; /* owned; the first seq.n of them are in the cache */
     assay_seq seq;
-    uint64_t used;       /* larger = later */
+    uint64_t used; /* larger = later */
 } assay_prefix_entry;
 
 typedef struct assay_prefix {
-    assay_kv *kv;        /* borrowed */
+    assay_kv *kv; /* borrowed */
     assay_prefix_entry *list;
     size_t n, max;
     uint64_t clock;
@@ -24,9 +25,11 @@ void assay_prefix_deinit(assay_prefix *p);
 
 /* Length of the common beginning of a and b. */
 size_t assay_common_prefix(const int32_t *a, size_t n_a, const int32_t *b, size_t n_b);
-/* The entry that shares the longest beginning with ids, and its length; NULL when none shares anything. Marks it used. */
+/* The entry that shares the longest beginning with ids, and its length; NULL when none shares anything. Marks
+ * it used. */
 const assay_seq *assay_prefix_find(size_t *length, assay_prefix *p, const int32_t *ids, size_t n);
-/* Takes ids and seq over (both are empty afterwards). An entry that is a beginning of it makes way; one that contains it stays instead. */
+/* Takes ids and seq over (both are empty afterwards). An entry that is a beginning of it makes way; one that
+ * contains it stays instead. */
 void assay_prefix_put(assay_prefix *p, int32_t **ids, assay_seq *seq);
 /* Evicts until `pages` can be taken from the pool, or nothing is left. */
 void assay_prefix_make_room(assay_prefix *p, size_t pages);

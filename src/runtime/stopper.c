@@ -1,15 +1,17 @@
 /* stopper.c: stop strings across token boundaries.
  *
- * The search runs on decoded text, because a stop string may begin in the middle of one token and end in another. Of the stop
- * strings found, the one that begins first cuts the text. Text that could still become the beginning of a stop string is held
- * back from on_text, so that nobody sees a part of one. The detokenizer has seen the prompt's last token, whose text is dropped: a
- * continuation is not the beginning of a text, where some decoders strip a space. Special tokens leave no text; a stop string that is a special token's own
- * name is matched by its id. */
+ * The search runs on decoded text, because a stop string may begin in the middle of one token and end in
+ * another. Of the stop strings found, the one that begins first cuts the text. Text that could still become
+ * the beginning of a stop string is held back from on_text, so that nobody sees a part of one. The
+ * detokenizer has seen the prompt's last token, whose text is dropped: a continuation is not the beginning of
+ * a text, where some decoders strip a space. Special tokens leave no text; a stop string that is a special
+ * token's own name is matched by its id. */
 #include "runtime/stopper.h"
 #include <string.h>
 #include "base/mem.h"
 
-assay_status assay_stopper_init(assay_stopper *s, const assay_tokenizer *t, const assay_generate_req *req, assay_err *err) {
+assay_status assay_stopper_init(assay_stopper *s, const assay_tokenizer *t, const assay_generate_req *req,
+                                assay_err *err) {
     *s = (assay_stopper){.req = req, .tokenizer = t};
     if (!t) return ASSAY_OK;
     ASSAY_TRY(assay_detok_new(&s->detok, t, true, err));
@@ -62,10 +64,12 @@ static void send(assay_stopper *s, size_t end) {
 
 assay_status assay_stopper_push(assay_stopper *s, int32_t id, assay_err *err) {
     size_t old = s->text.len;
-    if (!s->tokenizer || id >= assay_tokenizer_n_vocab(s->tokenizer)) return ASSAY_OK; /* a padding row of the output matrix */
+    if (!s->tokenizer || id >= assay_tokenizer_n_vocab(s->tokenizer))
+        return ASSAY_OK; /* a padding row of the output matrix */
     if (s->req->n_stop > 0 && assay_tokenizer_is_special(s->tokenizer, id)) {
         const char *name = assay_tokenizer_token(s->tokenizer, id);
-        for (int k = 0; k < s->req->n_stop; k++) s->stopped = s->stopped || (name && strcmp(name, s->req->stop[k]) == 0);
+        for (int k = 0; k < s->req->n_stop; k++)
+            s->stopped = s->stopped || (name && strcmp(name, s->req->stop[k]) == 0);
         if (s->stopped) return ASSAY_OK;
     }
     ASSAY_TRY(assay_detok_push(s->detok, &s->text, id, err));

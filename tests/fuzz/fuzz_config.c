@@ -1,5 +1,5 @@
-/* config.json (and, after a NUL, generation_config.json): whatever the bytes, a config or an error; and every tensor of a config that
- * was accepted has a name and sizes that fit. */
+/* config.json (and, after a NUL, generation_config.json): whatever the bytes, a config or an error; and every
+ * tensor of a config that was accepted has a name and sizes that fit. */
 #include <stddef.h>
 #include <stdint.h>
 #include <stdlib.h>
@@ -11,7 +11,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 static assay_status check_tensor(void *ctx, const assay_tensor_spec *t, assay_err *err) {
     size_t *n = ctx;
     (void)err;
-    if (!t->name[0] || strlen(t->name) + 1 >= sizeof t->name || t->rows < 1 || t->cols < 1 || t->rows > INT64_MAX / t->cols) abort();
+    if (!t->name[0] || strlen(t->name) + 1 >= sizeof t->name || t->rows < 1 || t->cols < 1 ||
+        t->rows > INT64_MAX / t->cols)
+        abort();
     return ++*n < 5000 ? ASSAY_OK : ASSAY_EINTR;
 }
 
@@ -22,7 +24,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     assay_config c;
     float *inv_freq;
     if (assay_json_parse(&config, (const char *)data, n_config, "fuzz", NULL) != ASSAY_OK) return 0;
-    if (nul && assay_json_parse(&generation, (const char *)nul + 1, size - n_config - 1, "fuzz", NULL) != ASSAY_OK) generation = NULL;
+    if (nul &&
+        assay_json_parse(&generation, (const char *)nul + 1, size - n_config - 1, "fuzz", NULL) != ASSAY_OK)
+        generation = NULL;
     if (assay_config_parse(&c, config, generation, "fuzz", NULL) == ASSAY_OK) {
         assay_config_each_tensor(&c, check_tensor, &n_tensors, NULL);
         inv_freq = malloc((size_t)c.head_dim / 2 * sizeof *inv_freq);

@@ -1,5 +1,6 @@
-/* The forward pass against the original implementations on tiny random checkpoints (tests/golden/tiny/make.py: transformers 5.23.0),
- * one per peculiarity of an architecture; and damaged checkpoints, each refused with the tensor's name. */
+/* The forward pass against the original implementations on tiny random checkpoints
+ * (tests/golden/tiny/make.py: transformers 5.23.0), one per peculiarity of an architecture; and damaged
+ * checkpoints, each refused with the tensor's name. */
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -47,7 +48,9 @@ static void open_session(session *s, const char *name, assay_act_mode act) {
     memset(s, 0, sizeof *s);
     must(assay_backend_open_cpu(&s->backend, &cpu, &err), &err);
     must(assay_model_open(&s->model, s->backend, golden_path(dir, sizeof dir, name, NULL), &mo, &err), &err);
-    must(assay_kv_open(&s->kv, s->backend, assay_model_config(s->model), assay_model_kv_type(s->model), 1 << 22, &err), &err);
+    must(assay_kv_open(&s->kv, s->backend, assay_model_config(s->model), assay_model_kv_type(s->model),
+                       1 << 22, &err),
+         &err);
     s->vocab = (size_t)assay_model_config(s->model)->vocab_size;
     s->logits = assay_mallocn(MAX * s->vocab, sizeof *s->logits);
 }
@@ -75,7 +78,8 @@ static void feed(session *s, const int32_t *ids, size_t n) {
     size_t most = assay_model_logit_rows(s->model);
     for (size_t i = 0; i < n; i += most) {
         size_t m = ASSAY_MIN(most, n - i);
-        memcpy(s->logits + (s->seq.n + i) * s->vocab, assay_model_logits(s->model, i, m), m * s->vocab * sizeof(float));
+        memcpy(s->logits + (s->seq.n + i) * s->vocab, assay_model_logits(s->model, i, m),
+               m * s->vocab * sizeof(float));
     }
     s->seq.n += n;
 }
@@ -105,22 +109,25 @@ static void check_golden(const char *name) {
     int32_t ids[MAX], greedy[MAX];
     session s;
     must(assay_json_load(&g, golden_path(path, sizeof path, name, "golden.json"), &err), &err);
-    size_t n = get_ids(ids, json_object_get(g, "ids")), n_greedy = get_ids(greedy, json_object_get(g, "greedy_ids"));
+    size_t n = get_ids(ids, json_object_get(g, "ids")),
+           n_greedy = get_ids(greedy, json_object_get(g, "greedy_ids"));
     open_session(&s, name, ASSAY_ACT_F32);
     feed(&s, ids, n);
     const char *key;
     json_t *row;
     double worst = 0, worst_logprob = 0;
-    json_object_foreach(json_object_get(g, "logits"), key, row)
-        worst = fmax(worst, compare_row(s.logits + (size_t)strtol(key, NULL, 10) * s.vocab, row));
+    json_object_foreach(json_object_get(g, "logits"), key, row) worst =
+        fmax(worst, compare_row(s.logits + (size_t)strtol(key, NULL, 10) * s.vocab, row));
     if (!(worst < 1e-4)) fail_msg("%s: logits differ by %g of the largest", name, worst);
     for (size_t i = 0; i + 1 < n; i++) {
         const float *l = s.logits + i * s.vocab;
         double lp = (double)l[ids[i + 1]] - assay_log_sum_exp(l, s.vocab);
-        worst_logprob = fmax(worst_logprob, fabs(lp - json_number_value(json_array_get(json_object_get(g, "logprobs"), i))));
+        worst_logprob = fmax(worst_logprob,
+                             fabs(lp - json_number_value(json_array_get(json_object_get(g, "logprobs"), i))));
     }
     if (!(worst_logprob < 2e-4)) fail_msg("%s: log-probabilities differ by %g", name, worst_logprob);
-    print_message("# %s: logits within %.1e of the largest, log-probabilities within %.1e\n", name, worst, worst_logprob);
+    print_message("# %s: logits within %.1e of the largest, log-probabilities within %.1e\n", name, worst,
+                  worst_logprob);
     for (size_t i = 0; i < n_greedy; i++) {
         int32_t id = assay_argmax(s.logits + (s.seq.n - 1) * s.vocab, s.vocab);
         if (id != greedy[i]) fail_msg("%s: greedy token %zu is %d, not %d", name, i, (int)id, (int)greedy[i]);
@@ -135,7 +142,8 @@ static void agrees_with_transformers(void **state) {
     for (size_t i = 0; i < ASSAY_LEN(goldens); i++) check_golden(goldens[i]);
 }
 
-/* A row is the same whether the prompt is fed at once, in pieces, or token by token; in the home's arithmetic too. */
+/* A row is the same whether the prompt is fed at once, in pieces, or token by token; in the home's arithmetic
+ * too. */
 static void pieces_do_not_matter(void **state) {
     (void)state;
     static const size_t sizes[] = {1, 7, 64};
@@ -148,7 +156,8 @@ static void pieces_do_not_matter(void **state) {
             feed(&whole, ids, MAX);
             for (size_t z = 0; z < ASSAY_LEN(sizes); z++) {
                 open_session(&parts, goldens[k], (assay_act_mode)act);
-                for (size_t i = 0; i < MAX; i += sizes[z]) feed(&parts, ids + i, ASSAY_MIN(sizes[z], MAX - i));
+                for (size_t i = 0; i < MAX; i += sizes[z])
+                    feed(&parts, ids + i, ASSAY_MIN(sizes[z], MAX - i));
                 assert_memory_equal(whole.logits, parts.logits, MAX * whole.vocab * sizeof(float));
                 close_session(&parts);
             }
@@ -167,7 +176,8 @@ static void write_damaged(const char *dir, damage what) {
     assay_ckpt_writer *w = NULL;
     char *text = NULL;
     size_t size;
-    must(assay_read_file(&text, &size, golden_path(path, sizeof path, "qwen2", "config.json"), 0, &err), &err);
+    must(assay_read_file(&text, &size, golden_path(path, sizeof path, "qwen2", "config.json"), 0, &err),
+         &err);
     snprintf(target, sizeof target, "%s/config.json", dir);
     must(assay_write_file(target, text, size, &err), &err);
     must(assay_checkpoint_open(&c, golden_path(path, sizeof path, "qwen2", NULL), &err), &err);
@@ -191,7 +201,9 @@ static void write_damaged(const char *dir, damage what) {
     if (what == EXTRA) {
         const int64_t dims[1] = {4};
         const float data[4] = {0};
-        must(assay_ckpt_writer_put(w, "model.layers.0.self_attn.rotary_emb.inv_freq", ASSAY_DTYPE_F32, 1, dims, data, &err), &err);
+        must(assay_ckpt_writer_put(w, "model.layers.0.self_attn.rotary_emb.inv_freq", ASSAY_DTYPE_F32, 1,
+                                   dims, data, &err),
+             &err);
     }
     must(assay_ckpt_writer_commit(w, &err), &err);
     assay_checkpoint_close(c);
@@ -207,7 +219,9 @@ static assay_status open_damaged(damage what, assay_err *err, char *unused, size
     assert_int_equal(assay_backend_open_cpu(&b, &(assay_cpu_opts){.n_threads = 1}, NULL), ASSAY_OK);
     memset(err, 0, sizeof *err);
     assay_status s = assay_model_open(&m, b, dir, NULL, err);
-    if (m) snprintf(unused, n, "%zu: %s", assay_model_weights(m)->n_unused, assay_str_c(&assay_model_weights(m)->unused));
+    if (m)
+        snprintf(unused, n, "%zu: %s", assay_model_weights(m)->n_unused,
+                 assay_str_c(&assay_model_weights(m)->unused));
     assay_model_close(m);
     assay_backend_close(b);
     for (int i = 0; i < 2; i++) {
@@ -220,7 +234,11 @@ static assay_status open_damaged(damage what, assay_err *err, char *unused, size
 
 static void damage_is_named(void **state) {
     (void)state;
-    static const struct { damage what; assay_status status; const char *says[2]; } cases[] = {
+    static const struct {
+        damage what;
+        assay_status status;
+        const char *says[2];
+    } cases[] = {
         {MISSING, ASSAY_ENOTFOUND, {"model.layers.1.mlp.up_proj.weight", ""}},
         {WRONG_SHAPE, ASSAY_EINPUT, {"model.layers.1.mlp.up_proj.weight", "28"}},
         {NOT_A_NUMBER, ASSAY_EINPUT, {"model.layers.1.mlp.up_proj.weight", "[3, 5]"}},
@@ -230,7 +248,8 @@ static void damage_is_named(void **state) {
         assay_err err;
         char unused[300] = "";
         assay_status s = open_damaged(cases[i].what, &err, unused, sizeof unused);
-        if (s != cases[i].status || !strstr(err.message, cases[i].says[0]) || !strstr(err.message, cases[i].says[1]))
+        if (s != cases[i].status || !strstr(err.message, cases[i].says[0]) ||
+            !strstr(err.message, cases[i].says[1]))
             fail_msg("case %zu gave %d \"%s\"", i, (int)s, err.message);
     }
 }

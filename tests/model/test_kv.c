@@ -23,7 +23,8 @@ static int set_up(void **state) {
     f.c = (assay_config){.n_layers = LAYERS, .n_kv_heads = HEADS, .head_dim = HEAD};
     f.page = assay_kv_page_bytes(ASSAY_KV_F32, HEADS, HEAD);
     if (assay_backend_open_cpu(&f.b, &o, NULL) != ASSAY_OK) return -1;
-    if (assay_kv_open(&f.kv, f.b, &f.c, ASSAY_KV_F32, PAGES * 2 * LAYERS * f.page, NULL) != ASSAY_OK) return -1;
+    if (assay_kv_open(&f.kv, f.b, &f.c, ASSAY_KV_F32, PAGES * 2 * LAYERS * f.page, NULL) != ASSAY_OK)
+        return -1;
     *state = &f;
     return 0;
 }

@@ -1,4 +1,5 @@
-/* Choosing tokens: greedy ties, log-sum-exp, and that sampling has the distribution it claims (chi-square with fixed seeds). */
+/* Choosing tokens: greedy ties, log-sum-exp, and that sampling has the distribution it claims (chi-square
+ * with fixed seeds). */
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -32,7 +33,8 @@ static void log_sum_exp_is_exact_enough(void **state) {
 enum { N = 6, DRAWS = 20000 };
 static const float logits6[N] = {1.0f, 3.0f, 2.0f, -1.0f, 2.0f, 0.5f};
 
-/* Draws many tokens and compares their frequencies with p; 20.5 is the 0.1 % point of chi-square with 5 degrees of freedom. */
+/* Draws many tokens and compares their frequencies with p; 20.5 is the 0.1 % point of chi-square with 5
+ * degrees of freedom. */
 static void check_distribution(const assay_sample_opts *o, const double *p) {
     size_t count[N] = {0};
     assay_sampler s = {0};
@@ -46,8 +48,10 @@ static void check_distribution(const assay_sample_opts *o, const double *p) {
     }
     double chi2 = 0;
     for (int i = 0; i < N; i++) {
-        if (p[i] == 0) assert_int_equal(count[i], 0);
-        else chi2 += pow((double)count[i] - DRAWS * p[i], 2) / (DRAWS * p[i]);
+        if (p[i] == 0)
+            assert_int_equal(count[i], 0);
+        else
+            chi2 += pow((double)count[i] - DRAWS * p[i], 2) / (DRAWS * p[i]);
     }
     assert_true(chi2 < 20.5);
     assay_sampler_deinit(&s);
@@ -89,7 +93,9 @@ static void greedy_draws_no_number(void **state) {
     assert_int_equal(id, 1);
     assert_true(assay_rng_next(&a) == assay_rng_next(&b));
     assay_rng_next(&b); /* a drawn token takes one number, whatever the options */
-    assert_int_equal(assay_sample(&id, &s, logits6, N, &(assay_sample_opts){.temperature = 1, .top_k = 4, .top_p = 0.5}, &a, NULL), ASSAY_OK);
+    assert_int_equal(assay_sample(&id, &s, logits6, N,
+                                  &(assay_sample_opts){.temperature = 1, .top_k = 4, .top_p = 0.5}, &a, NULL),
+                     ASSAY_OK);
     assert_true(assay_rng_next(&a) == assay_rng_next(&b));
     assay_sampler_deinit(&s);
 }
@@ -102,7 +108,8 @@ static void damaged_logits_are_an_error(void **state) {
     assay_err err = {0};
     int32_t id;
     assay_rng_init(&rng, 1);
-    assert_int_equal(assay_sample(&id, &s, bad, 2, &(assay_sample_opts){.temperature = 1}, &rng, &err), ASSAY_EINPUT);
+    assert_int_equal(assay_sample(&id, &s, bad, 2, &(assay_sample_opts){.temperature = 1}, &rng, &err),
+                     ASSAY_EINPUT);
     assert_non_null(strstr(err.message, "not finite"));
     assert_int_equal(assay_sample(&id, &s, infinite, 2, &(assay_sample_opts){0}, &rng, NULL), ASSAY_EINPUT);
     assay_sampler_deinit(&s);
@@ -110,10 +117,8 @@ static void damaged_logits_are_an_error(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(greedy_takes_the_lowest_id_on_ties),
-        cmocka_unit_test(log_sum_exp_is_exact_enough),
-        cmocka_unit_test(draws_have_their_distribution),
-        cmocka_unit_test(greedy_draws_no_number),
+        cmocka_unit_test(greedy_takes_the_lowest_id_on_ties), cmocka_unit_test(log_sum_exp_is_exact_enough),
+        cmocka_unit_test(draws_have_their_distribution),      cmocka_unit_test(greedy_draws_no_number),
         cmocka_unit_test(damaged_logits_are_an_error),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,7 +1,9 @@
 /* The native runtime against other programs' figures.
  *   models/demo              tests/golden/demo.json: PyTorch 1.13, float32 arithmetic on the bf16 weights
- *   ../shared/.../stories260K   golden.json beside it: numpy, float64 arithmetic on the float32 weights (skipped when absent)
- * Token ids, last logits (1e-4 of the largest), sums of log-probabilities, greedy continuations, and a prose loss. */
+ *   ../shared/.../stories260K   golden.json beside it: numpy, float64 arithmetic on the float32 weights
+ *                               (skipped when absent)
+ * Token ids, last logits (1e-4 of the largest), sums of log-probabilities, greedy continuations, and a prose
+ * loss. */
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -42,11 +44,12 @@ typedef struct cases {
     size_t n;
     assay_score_req *score;
     assay_generate_req *generate;
-    double worst;        /* logit error relative to the largest logit */
+    double worst; /* logit error relative to the largest logit */
 } cases;
 
 /* Logits after the prompt's last token: the last id is appended once more so that its distribution is scored. */
-static assay_status take_last(void *ctx, size_t req, size_t position, const float *logits, size_t n_vocab, assay_err *err) {
+static assay_status take_last(void *ctx, size_t req, size_t position, const float *logits, size_t n_vocab,
+                              assay_err *err) {
     cases *c = ctx;
     (void)err;
     if (position + 1 != c->score[req].n_ids) return ASSAY_OK;
@@ -95,7 +98,9 @@ static void check_token_ids(const assay_runtime *r, const cases *c) {
         assay_err err = {0};
         /* the demo's texts spell <|begin|> out; the stories' rely on the post-processor */
         bool spelled = strncmp(text, "<|", 2) == 0;
-        must(assay_tokenizer_encode(&ids, &n, assay_runtime_tokenizer(r), text, strlen(text), !spelled, true, &err), &err);
+        must(assay_tokenizer_encode(&ids, &n, assay_runtime_tokenizer(r), text, strlen(text), !spelled, true,
+                                    &err),
+             &err);
         assert_int_equal(n, c->generate[i].n_ids);
         assert_memory_equal(ids, c->generate[i].ids, n * sizeof *ids);
         assay_free(ids);
@@ -111,7 +116,8 @@ static void check_scores(assay_runtime *r, cases *c) {
     for (size_t i = 0; i < c->n; i++) {
         double golden = json_number_value(json_object_get(json_array_get(c->list, i), "sum_logprob"));
         double got = res[i].sum - res[i].logprobs[c->score[i].n_ids - 2]; /* without the repeated last id */
-        if (!(fabs(got - golden) < 2e-3)) fail_msg("case %zu: sum of log-probabilities %.6f, golden %.6f", i, got, golden);
+        if (!(fabs(got - golden) < 2e-3))
+            fail_msg("case %zu: sum of log-probabilities %.6f, golden %.6f", i, got, golden);
         assay_score_res_deinit(&res[i]);
     }
     assay_free(res);
@@ -132,7 +138,8 @@ static void check_greedy(assay_runtime *r, cases *c, size_t limit) {
         assert_int_equal(res[i].stop, n < limit ? ASSAY_STOP_EOS : ASSAY_STOP_LENGTH);
         const char *text = json_string_value(json_object_get(g, "greedy_text"));
         /* the stories' golden text spells byte tokens out, "<0x0A>" */
-        if (text && !strstr(text, "<0x") && strcmp(res[i].text, text) != 0) fail_msg("case %zu: text \"%s\", golden \"%s\"", i, res[i].text, text);
+        if (text && !strstr(text, "<0x") && strcmp(res[i].text, text) != 0)
+            fail_msg("case %zu: text \"%s\", golden \"%s\"", i, res[i].text, text);
         assay_free(ids);
         assay_generate_res_deinit(&res[i]);
     }

@@ -1,6 +1,7 @@
-/* The must of DESIGN section 6: a sequence's log-probabilities are bit-identical whatever the batch it ran in, the thread count, the
- * prompt's chunking, and whether a prefix came from the cache; and so are generated tokens. On the demo model, as it is and in
- * every stored precision that the runtime executes (made here with precision's encoders, written and read back by format). */
+/* The must of DESIGN section 6: a sequence's log-probabilities are bit-identical whatever the batch it ran
+ * in, the thread count, the prompt's chunking, and whether a prefix came from the cache; and so are generated
+ * tokens. On the demo model, as it is and in every stored precision that the runtime executes (made here with
+ * precision's encoders, written and read back by format). */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -26,12 +27,16 @@ static void must(assay_status s, const assay_err *err) {
 static assay_runtime *open_with(const char *dir, int batch, int threads, int chunk, bool no_cache) {
     assay_err err = {0};
     assay_runtime *r = NULL;
-    assay_native_opts o = {.n_threads = threads, .max_batch = batch, .prefill_chunk = chunk, .no_prefix_cache = no_cache};
+    assay_native_opts o = {.n_threads = threads,
+                           .max_batch = batch,
+                           .prefill_chunk = chunk,
+                           .no_prefix_cache = no_cache};
     must(assay_native_open(&r, dir, &o, &err), &err);
     return r;
 }
 
-/* --- what is asked: contexts that share beginnings of many lengths, each with several continuations, and some long ones --- */
+/* --- what is asked: contexts that share beginnings of many lengths, each with several continuations, and
+ * some long ones --- */
 
 enum { REQUESTS = 44, LONGEST = 300 };
 static int32_t ids[REQUESTS][LONGEST];
@@ -44,13 +49,19 @@ static void make_requests(void) {
     assay_rng_init(&rng, 11);
     for (size_t i = 0; i < REQUESTS; i++) {
         if (i % 4 == 0) /* four in a row share a context; every third context begins as the one before did */
-            for (size_t k = i % 12 == 0 ? 0 : 30; k < LONGEST; k++) text[k] = k == 0 ? 0 : 4 + (int32_t)assay_rng_below(&rng, 2044);
+            for (size_t k = i % 12 == 0 ? 0 : 30; k < LONGEST; k++)
+                text[k] = k == 0 ? 0 : 4 + (int32_t)assay_rng_below(&rng, 2044);
         size_t n = i % 11 == 5 ? LONGEST : 40 + i / 4 * 7, shared = n - 3 - i % 3;
         memcpy(ids[i], text, n * sizeof *text);
         for (size_t k = shared; k < n; k++) ids[i][k] = 4 + (int32_t)assay_rng_below(&rng, 2044);
         score[i] = (assay_score_req){ids[i], n, i % 5 == 0 ? 1 : shared};
-        generate[i] = (assay_generate_req){.ids = ids[i], .n_ids = shared, .max_tokens = 3 + (int)(i % 9), .top_p = 0.9, .seed = i,
-                                           .temperature = i % 2 ? 0.8 : 0, .ignore_eos = true};
+        generate[i] = (assay_generate_req){.ids = ids[i],
+                                           .n_ids = shared,
+                                           .max_tokens = 3 + (int)(i % 9),
+                                           .top_p = 0.9,
+                                           .seed = i,
+                                           .temperature = i % 2 ? 0.8 : 0,
+                                           .ignore_eos = true};
     }
 }
 
@@ -63,7 +74,8 @@ static void ask(answers *a, assay_runtime *r, bool also_generate) {
     assay_err err = {0};
     memset(a, 0, sizeof *a);
     must(assay_runtime_score(r, a->score, score, REQUESTS, NULL, NULL, NULL, NULL, &err), &err);
-    if (also_generate) must(assay_runtime_generate(r, a->generate, generate, REQUESTS, NULL, NULL, &err), &err);
+    if (also_generate)
+        must(assay_runtime_generate(r, a->generate, generate, REQUESTS, NULL, NULL, &err), &err);
 }
 
 static void forget(answers *a) {
@@ -76,11 +88,14 @@ static void forget(answers *a) {
 static void check_same(const answers *a, const answers *b, const char *what) {
     for (size_t i = 0; i < REQUESTS; i++) {
         size_t n = (score[i].n_ids - score[i].from) * sizeof(double);
-        if (memcmp(a->score[i].logprobs, b->score[i].logprobs, n) != 0) fail_msg("%s: log-probabilities of request %zu differ", what, i);
-        if (memcmp(&a->score[i].sum, &b->score[i].sum, sizeof(double)) != 0 || a->score[i].is_greedy != b->score[i].is_greedy)
+        if (memcmp(a->score[i].logprobs, b->score[i].logprobs, n) != 0)
+            fail_msg("%s: log-probabilities of request %zu differ", what, i);
+        if (memcmp(&a->score[i].sum, &b->score[i].sum, sizeof(double)) != 0 ||
+            a->score[i].is_greedy != b->score[i].is_greedy)
             fail_msg("%s: sum of request %zu differs", what, i);
         const assay_generate_res *x = &a->generate[i], *y = &b->generate[i];
-        if (x->n_ids != y->n_ids || (x->n_ids && memcmp(x->ids, y->ids, x->n_ids * sizeof *x->ids) != 0) || x->stop != y->stop)
+        if (x->n_ids != y->n_ids || (x->n_ids && memcmp(x->ids, y->ids, x->n_ids * sizeof *x->ids) != 0) ||
+            x->stop != y->stop)
             fail_msg("%s: generation of request %zu differs", what, i);
     }
 }
@@ -95,8 +110,8 @@ static void the_whole_grid(void **state) {
             for (size_t c = 0; c < 2; c++)
                 for (int cache = 0; cache < 2; cache++) {
                     char what[100];
-                    snprintf(what, sizeof what, "batch %d, threads %d, chunk %d, prefix cache %s", batches[b], threads, chunks[c],
-                             cache ? "on" : "off");
+                    snprintf(what, sizeof what, "batch %d, threads %d, chunk %d, prefix cache %s", batches[b],
+                             threads, chunks[c], cache ? "on" : "off");
                     assay_runtime *r = open_with(demo_dir, batches[b], threads, chunks[c], !cache);
                     ask(have_first ? &other : &first, r, true);
                     if (have_first) {
@@ -149,25 +164,34 @@ typedef struct variant {
     int64_t group;
     bool asymmetric, row_wise, double_quant;
     assay_convention convention;
-    const char *quantization;  /* quantization_config */
+    const char *quantization; /* quantization_config */
 } variant;
 
-#define CT(bits, strategy, group, symmetric)                                                                                   \
-    "{\"quant_method\": \"compressed-tensors\", \"format\": \"pack-quantized\", \"quantization_status\": \"compressed\", "      \
+#define CT(bits, strategy, group, symmetric)                                                                                     \
+    "{\"quant_method\": \"compressed-tensors\", \"format\": \"pack-quantized\", \"quantization_status\": \"compressed\", "       \
     "\"ignore\": [\"lm_head\"], \"config_groups\": {\"group_0\": {\"targets\": [\"Linear\"], \"weights\": {\"num_bits\": " #bits \
-    ", \"type\": \"int\", \"symmetric\": " #symmetric ", \"strategy\": \"" strategy "\", \"group_size\": " #group "}}}}"
-#define BNB4(type, nested)                                                                                                     \
-    "{\"quant_method\": \"bitsandbytes\", \"load_in_4bit\": true, \"load_in_8bit\": false, \"bnb_4bit_quant_type\": \"" type   \
-    "\", \"bnb_4bit_use_double_quant\": " #nested ", \"bnb_4bit_compute_dtype\": \"bfloat16\", \"bnb_4bit_quant_storage\": \"uint8\"}"
+    ", \"type\": \"int\", \"symmetric\": " #symmetric ", \"strategy\": \"" strategy                                              \
+    "\", \"group_size\": " #group "}}}}"
+#define BNB4(type, nested)                                                                                                   \
+    "{\"quant_method\": \"bitsandbytes\", \"load_in_4bit\": true, \"load_in_8bit\": false, \"bnb_4bit_quant_type\": \"" type \
+    "\", \"bnb_4bit_use_double_quant\": " #nested                                                                            \
+    ", \"bnb_4bit_compute_dtype\": \"bfloat16\", \"bnb_4bit_quant_storage\": \"uint8\"}"
 
 static const variant variants[] = {
-    {"int8 per channel", ASSAY_PRECISION_INT8, 8, 0, false, false, false, ASSAY_CONVENTION_CT, CT(8, "channel", null, true)},
-    {"int8 group 128", ASSAY_PRECISION_INT8, 8, 128, false, false, false, ASSAY_CONVENTION_CT, CT(8, "group", 128, true)},
-    {"int4 group 128", ASSAY_PRECISION_INT4, 4, 128, false, false, false, ASSAY_CONVENTION_CT, CT(4, "group", 128, true)},
-    {"int4 group 32 asymmetric", ASSAY_PRECISION_INT4, 4, 32, true, false, false, ASSAY_CONVENTION_CT, CT(4, "group", 32, false)},
-    {"int3 group 128", ASSAY_PRECISION_INT3, 3, 128, false, false, false, ASSAY_CONVENTION_CT, CT(3, "group", 128, true)},
-    {"int2 group 64", ASSAY_PRECISION_INT2, 2, 64, false, false, false, ASSAY_CONVENTION_CT, CT(2, "group", 64, true)},
-    {"nf4, double quantization", ASSAY_PRECISION_NF4, 4, 64, false, false, true, ASSAY_CONVENTION_BNB, BNB4("nf4", true)},
+    {"int8 per channel", ASSAY_PRECISION_INT8, 8, 0, false, false, false, ASSAY_CONVENTION_CT,
+     CT(8, "channel", null, true)},
+    {"int8 group 128", ASSAY_PRECISION_INT8, 8, 128, false, false, false, ASSAY_CONVENTION_CT,
+     CT(8, "group", 128, true)},
+    {"int4 group 128", ASSAY_PRECISION_INT4, 4, 128, false, false, false, ASSAY_CONVENTION_CT,
+     CT(4, "group", 128, true)},
+    {"int4 group 32 asymmetric", ASSAY_PRECISION_INT4, 4, 32, true, false, false, ASSAY_CONVENTION_CT,
+     CT(4, "group", 32, false)},
+    {"int3 group 128", ASSAY_PRECISION_INT3, 3, 128, false, false, false, ASSAY_CONVENTION_CT,
+     CT(3, "group", 128, true)},
+    {"int2 group 64", ASSAY_PRECISION_INT2, 2, 64, false, false, false, ASSAY_CONVENTION_CT,
+     CT(2, "group", 64, true)},
+    {"nf4, double quantization", ASSAY_PRECISION_NF4, 4, 64, false, false, true, ASSAY_CONVENTION_BNB,
+     BNB4("nf4", true)},
     {"fp4", ASSAY_PRECISION_FP4, 4, 64, false, false, false, ASSAY_CONVENTION_BNB, BNB4("fp4", false)},
     {"llm_int8", ASSAY_PRECISION_INT8, 8, 0, false, true, false, ASSAY_CONVENTION_BNB,
      "{\"quant_method\": \"bitsandbytes\", \"load_in_8bit\": true, \"load_in_4bit\": false, \"llm_int8_threshold\": 6.0}"},
@@ -177,11 +201,15 @@ static void encode(assay_matrix *m, const variant *v, const assay_tensor *t) {
     assay_err err = {0};
     float *w = assay_mallocn((size_t)assay_tensor_n_elements(t), sizeof *w);
     assert_true(assay_to_f32(w, t->data, t->dtype, (size_t)assay_tensor_n_elements(t)));
-    assay_int_opts o = {.bits = v->bits, .group_size = v->group, .asymmetric = v->asymmetric,
+    assay_int_opts o = {.bits = v->bits,
+                        .group_size = v->group,
+                        .asymmetric = v->asymmetric,
                         .rule = v->row_wise ? ASSAY_SCALE_ABSMAX : ASSAY_SCALE_CT,
                         .scale_dtype = v->row_wise ? ASSAY_DTYPE_F32 : ASSAY_DTYPE_BF16};
     if (assay_precision_get_kind(v->precision) == ASSAY_KIND_CODEBOOK)
-        must(assay_encode_codebook(m, w, t->dims[0], t->dims[1], v->precision, v->group, v->double_quant, &err), &err);
+        must(assay_encode_codebook(m, w, t->dims[0], t->dims[1], v->precision, v->group, v->double_quant,
+                                   &err),
+             &err);
     else
         must(assay_encode_int(m, w, t->dims[0], t->dims[1], &o, &err), &err);
     if (v->row_wise) m->outlier_threshold = 6.0;
@@ -230,7 +258,8 @@ static void copy_file(const char *to_dir, const char *name) {
 }
 
 static void check_variant(const variant *v) {
-    static const char *const files[] = {"tokenizer.json", "tokenizer_config.json", "config.json", "model.safetensors"};
+    static const char *const files[] = {"tokenizer.json", "tokenizer_config.json", "config.json",
+                                        "model.safetensors"};
     char dir[] = "/tmp/assay-test-XXXXXX", path[300];
     answers a, b;
     assert_non_null(mkdtemp(dir));
@@ -242,7 +271,8 @@ static void check_variant(const variant *v) {
     ask(&b, together, false);
     check_same(&a, &b, v->name);
     json_t *manifest = assay_runtime_manifest(alone);
-    assert_non_null(json_object_get(json_object_get(manifest, "precisions"), assay_precision_name(v->precision)));
+    assert_non_null(
+        json_object_get(json_object_get(manifest, "precisions"), assay_precision_name(v->precision)));
     json_decref(manifest);
     forget(&a);
     forget(&b);

@@ -1,4 +1,5 @@
-/* The native runtime's manners, on the demo model: stop strings, streaming, limits, order of results, sharing of prefixes, refusals. */
+/* The native runtime's manners, on the demo model: stop strings, streaming, limits, order of results, sharing
+ * of prefixes, refusals. */
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -36,12 +37,14 @@ static int tear_down(void **state) {
 }
 
 /* "7 words and so on" through the chat template's tokens; the program's answer is known: 2, 4, 6. Prints 6 */
-static const char loop_prompt[] = "<|begin|><|user|>Run this program.\nc = 0\nfor i in range(3):\n    c = c + 2\nprint(c)<|end|><|assistant|>";
+static const char loop_prompt[] =
+    "<|begin|><|user|>Run this program.\nc = 0\nfor i in range(3):\n    c = c + 2\nprint(c)<|end|><|assistant|>";
 
 static size_t encode(int32_t **ids, const assay_runtime *r, const char *text) {
     size_t n;
     assay_err err = {0};
-    must(assay_tokenizer_encode(ids, &n, assay_runtime_tokenizer(r), text, strlen(text), false, true, &err), &err);
+    must(assay_tokenizer_encode(ids, &n, assay_runtime_tokenizer(r), text, strlen(text), false, true, &err),
+         &err);
     return n;
 }
 
@@ -84,7 +87,10 @@ static void stops_for_its_reasons(void **state) {
 
 /* Stop strings end inside tokens and reach over them; what stands before stays, the string itself goes. */
 static void stop_strings_cut_the_text(void **state) {
-    static const struct { const char *stop[2]; const char *text; } cases[] = {
+    static const struct {
+        const char *stop[2];
+        const char *text;
+    } cases[] = {
         {{"6. Pri", NULL}, "2, 4, "},
         {{"ints", "zzz"}, "2, 4, 6. Pr"},
         {{"Prints 6", "4,"}, "2, "},
@@ -92,7 +98,10 @@ static void stop_strings_cut_the_text(void **state) {
         {{"<|end|>", NULL}, "2, 4, 6. Prints 6"}, /* a special token has no text: matched by id */
     };
     for (size_t i = 0; i < ASSAY_LEN(cases); i++) {
-        assay_generate_req q = {.max_tokens = 64, .stop = cases[i].stop, .n_stop = cases[i].stop[1] ? 2 : 1, .ignore_eos = true};
+        assay_generate_req q = {.max_tokens = 64,
+                                .stop = cases[i].stop,
+                                .n_stop = cases[i].stop[1] ? 2 : 1,
+                                .ignore_eos = true};
         assay_generate_res res = run(*state, q, loop_prompt);
         assert_string_equal(res.text, cases[i].text);
         assert_int_equal(res.stop, ASSAY_STOP_STRING);
@@ -116,7 +125,8 @@ static void streaming_shows_no_part_of_a_stop_string(void **state) {
     const char *stop[] = {". Prints 7", ". Prints 6"};
     for (int n_stop = 0; n_stop <= 2; n_stop++) {
         stream s = {0};
-        assay_generate_req q = {.max_tokens = 64, .stop = stop, .n_stop = n_stop, .on_text = take_text, .on_text_ctx = &s};
+        assay_generate_req q = {
+            .max_tokens = 64, .stop = stop, .n_stop = n_stop, .on_text = take_text, .on_text_ctx = &s};
         assay_generate_res res = run(*state, q, loop_prompt);
         assert_string_equal(res.text, n_stop == 2 ? "2, 4, 6" : "2, 4, 6. Prints 6");
         assert_string_equal(assay_str_c(&s.text), res.text); /* what was shown is what is returned */
@@ -125,7 +135,9 @@ static void streaming_shows_no_part_of_a_stop_string(void **state) {
         assay_generate_res_deinit(&res);
     }
     stream s = {.stop_after = 2};
-    assay_generate_res res = run(*state, (assay_generate_req){.max_tokens = 64, .on_text = take_text, .on_text_ctx = &s}, loop_prompt);
+    assay_generate_res res =
+        run(*state, (assay_generate_req){.max_tokens = 64, .on_text = take_text, .on_text_ctx = &s},
+            loop_prompt);
     assert_int_equal(s.calls, 2);
     assert_int_equal(res.stop, ASSAY_STOP_STRING);
     assert_string_equal(assay_str_c(&s.text), res.text);
@@ -135,7 +147,9 @@ static void streaming_shows_no_part_of_a_stop_string(void **state) {
 
 /* A model that ends its output in the middle of a character leaves a replacement character, not half a one. */
 static void text_is_always_utf8(void **state) {
-    assay_generate_res res = run(*state, (assay_generate_req){.max_tokens = 60, .temperature = 50, .seed = 5, .ignore_eos = true}, loop_prompt);
+    assay_generate_res res =
+        run(*state, (assay_generate_req){.max_tokens = 60, .temperature = 50, .seed = 5, .ignore_eos = true},
+            loop_prompt);
     for (const unsigned char *p = (const unsigned char *)res.text; *p;) {
         int n = *p < 0x80 ? 1 : *p >= 0xf0 ? 4 : *p >= 0xe0 ? 3 : *p >= 0xc2 ? 2 : 0;
         assert_true(n > 0);
@@ -167,7 +181,8 @@ typedef struct seen {
     size_t stop_at;
 } seen;
 
-static assay_status see_logits(void *ctx, size_t req, size_t position, const float *logits, size_t n_vocab, assay_err *err) {
+static assay_status see_logits(void *ctx, size_t req, size_t position, const float *logits, size_t n_vocab,
+                               assay_err *err) {
     seen *s = ctx;
     double sum = 0;
     for (size_t i = 0; i < n_vocab; i++) sum += exp((double)logits[i]);
@@ -218,7 +233,8 @@ static void a_callers_stop_is_forwarded(void **state) {
     seen s = {.reqs = req, .stop_at = 9};
     assay_err err = {0};
     make_choices(ids, req);
-    assert_int_equal(assay_runtime_score(*state, res, req, N_REQS, see_logits, &s, NULL, NULL, &err), ASSAY_EINTR);
+    assert_int_equal(assay_runtime_score(*state, res, req, N_REQS, see_logits, &s, NULL, NULL, &err),
+                     ASSAY_EINTR);
     assert_int_equal(s.n, 9);
     for (int i = 0; i < N_REQS; i++) assay_score_res_deinit(&res[i]);
     s = (seen){.reqs = req}; /* and the runtime goes on as if nothing had been */
@@ -282,14 +298,23 @@ static void refusals_are_clear(void **state) {
     assert_int_equal(assay_runtime_generate(r, &g, &q, 1, NULL, NULL, &err), ASSAY_EINPUT);
     assert_non_null(strstr(err.message, "513 tokens does not fit the model's context of 512"));
     memset(&err, 0, sizeof err);
-    assert_int_equal(assay_runtime_score(r, &s, &(assay_score_req){ids, 514, 1}, 1, NULL, NULL, NULL, NULL, &err), ASSAY_EINPUT);
+    assert_int_equal(assay_runtime_score(r, &s, &(assay_score_req){ids, 514, 1}, 1, NULL, NULL, NULL, NULL,
+                                         &err),
+                     ASSAY_EINPUT);
     assert_non_null(strstr(err.message, "context of 512"));
     memset(&err, 0, sizeof err);
     ids[1] = 2048;
-    assert_int_equal(assay_runtime_score(r, &s, &(assay_score_req){ids, 5, 1}, 1, NULL, NULL, NULL, NULL, &err), ASSAY_EINPUT);
+    assert_int_equal(assay_runtime_score(r, &s, &(assay_score_req){ids, 5, 1}, 1, NULL, NULL, NULL, NULL,
+                                         &err),
+                     ASSAY_EINPUT);
     assert_non_null(strstr(err.message, "2048"));
     ids[1] = 0;
-    static const struct { assay_native_opts o; const char *dir; assay_status status; const char *says; } bad[] = {
+    static const struct {
+        assay_native_opts o;
+        const char *dir;
+        assay_status status;
+        const char *says;
+    } bad[] = {
         {{.context = 4096}, demo_dir, ASSAY_EUSAGE, "max_position_embeddings of 512"},
         {{.max_batch = -1}, demo_dir, ASSAY_EUSAGE, "-1"},
         {{.kv_bytes = 1000}, demo_dir, ASSAY_EINPUT, "kv cache"},
@@ -301,7 +326,8 @@ static void refusals_are_clear(void **state) {
         memset(&err, 0, sizeof err);
         assay_status got = assay_native_open(&none, bad[i].dir, &bad[i].o, &err);
         assert_null(none);
-        if (got != bad[i].status || !strstr(err.message, bad[i].says)) fail_msg("case %zu gave %d \"%s\"", i, (int)got, err.message);
+        if (got != bad[i].status || !strstr(err.message, bad[i].says))
+            fail_msg("case %zu gave %d \"%s\"", i, (int)got, err.message);
     }
 }
 
@@ -311,7 +337,8 @@ static void the_context_is_usable_to_its_end(void **state) {
     assay_err err = {0};
     assay_score_res s;
     for (int i = 0; i < 513; i++) ids[i] = 4 + i;
-    must(assay_runtime_score(*state, &s, &(assay_score_req){ids, 513, 512}, 1, NULL, NULL, NULL, NULL, &err), &err);
+    must(assay_runtime_score(*state, &s, &(assay_score_req){ids, 513, 512}, 1, NULL, NULL, NULL, NULL, &err),
+         &err);
     assert_true(s.sum < 0);
     assay_score_res_deinit(&s);
     assay_generate_res g;
@@ -354,11 +381,13 @@ static void works_without_a_tokenizer(void **state) {
     assay_runtime_close(r);
 }
 
-/* Every allocation fails once: each time a clear status, nothing leaks (under ASan), and the next try goes through. */
+/* Every allocation fails once: each time a clear status, nothing leaks (under ASan), and the next try goes
+ * through. */
 static void running_out_of_memory_is_a_status(void **state) {
     (void)state;
     int32_t ids[70] = {1, 5, 6, 7};
-    assay_generate_req q = {.ids = ids, .n_ids = 70, .max_tokens = 5, .top_p = 0.9, .temperature = 1, .ignore_eos = true};
+    assay_generate_req q = {
+        .ids = ids, .n_ids = 70, .max_tokens = 5, .top_p = 0.9, .temperature = 1, .ignore_eos = true};
     assay_native_opts o = {.no_tokenizer = true, .n_threads = 1};
     assay_status s = ASSAY_ENOMEM;
     long n = 0;
