@@ -78,7 +78,8 @@ void assay_op_rope(assay_backend *b, assay_buf *x, const int32_t *pos, size_t n_
                    const float *inv_freq, float scale);
 
 /* Paged KV cache of one layer: pages of ASSAY_KV_PAGE positions that start at multiples of it. Within a page, keys are
- * [n_kv_heads][PAGE][head_dim] and so are values. Page p of a layer lies at p * page bytes in the layer's buffer. */
+ * [n_kv_heads][head_dim][PAGE] (transposed: scores have a lane per key) and values [n_kv_heads][PAGE][head_dim], head_dim rounded up
+ * to 16; pages are copied whole and read by no one else. Page p of a layer lies at p * page bytes in the layer's buffer. */
 #define ASSAY_KV_PAGE 64
 size_t assay_kv_page_bytes(assay_kv_type type, int n_kv_heads, int head_dim); /* keys or values of one page */
 /* Stores rows of k and v ([n_rows][n_kv_heads*head_dim]) at pos[row] of the sequence whose page table is pages[row] (host;

@@ -64,6 +64,7 @@ typedef struct assay_irows {
     int bits;              /* 8 or 4 */
     const uint8_t *data;   /* 64-byte aligned */
     size_t n_rows;         /* outputs; the last block may be short, its codes there are anything */
+    size_t group;          /* columns per group */
     size_t group_pad;
     size_t n_groups;
     const float *scales;   /* [blocks][n_groups][16] */
@@ -112,6 +113,9 @@ typedef struct assay_kern {
      * and n_blocks blocks of 16 outputs from `block`; outputs past n_rows are not written. group sums must fit int32:
      * a group of at most 65536 columns. y: [m][ldy], indexed by output from 0 (not from block). */
     void (*gemm_i8)(float *y, size_t ldy, const assay_irows *w, size_t block, size_t n_blocks, const assay_iacts *x, size_t m);
+    /* y[16*block + j] += sum_i x[i] * f16((code[j][cols[i]] - zero) * scale) for one row: the columns that quant_i8 left out, i ascending
+     * in one chain of fmas from 0; x rounded to f16 by the caller. */
+    void (*outliers_i8)(float *y, const assay_irows *w, size_t block, size_t n_blocks, const float *x, const uint32_t *cols, size_t n);
     /* One row of x [k] to int8: absmax over entries with |x| < threshold (all when threshold is 0), q = round(x * (127/absmax)) to
      * nearest even, 0 for entries left out. Fills q [n_groups*group_pad], sums, *scale = absmax/127. Not finite absmax: q = 0 and
      * scale not finite. `group` columns per group. */

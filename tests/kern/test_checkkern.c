@@ -180,12 +180,16 @@ static void check_int8(const assay_kern *kern) {
             assert_memory_equal(gq.p, gp.p, m * stride);
             assert_memory_equal(gm.p, gn.p, m * groups * 4);
             assert_memory_equal(ga.p, gb.p, m * 4);
-            assay_irows w = {.bits = cases[c].bits, .data = gw.p, .n_rows = n, .group_pad = pad, .n_groups = groups, .scales = gs.p,
+            assay_irows w = {.bits = cases[c].bits, .data = gw.p, .n_rows = n, .group = group, .group_pad = pad, .n_groups = groups, .scales = gs.p,
                              .zeros = cases[c].zeros ? gz.p : NULL, .zero = cases[c].bits == 4 ? 8 : 128};
             assay_iacts acts = {.q = gq.p, .stride = stride, .sums = gm.p, .scale = ga.p};
             kern->gemm_i8(gy.p, n, &w, 0, blocks, &acts, m);
             ref_kern.gemm_i8(gr.p, n, &w, 0, blocks, &acts, m);
             assert_same_floats(gy.p, gr.p, m * n, "gemm_i8", k, m);
+            uint32_t cols[3] = {0, (uint32_t)(k / 2), (uint32_t)(k - 1)};
+            kern->outliers_i8(gy.p, &w, 0, blocks, x, cols, 3);
+            ref_kern.outliers_i8(gr.p, &w, 0, blocks, x, cols, 3);
+            assert_same_floats(gy.p, gr.p, n, "outliers_i8", k, m);
             unguard(&gw), unguard(&gs), unguard(&gz), unguard(&gx), unguard(&gq), unguard(&gp), unguard(&gm), unguard(&gn);
             unguard(&ga), unguard(&gb), unguard(&gy), unguard(&gr);
         }

@@ -81,6 +81,26 @@ static void gemm_i8(float *y, size_t ldy, const assay_irows *w, size_t block, si
     else gemm_i8_bits(y, ldy, w, block, n_blocks, x, m, 8);
 }
 
+static void outliers_i8(float *y, const assay_irows *w, size_t block, size_t n_blocks, const float *x, const uint32_t *cols, size_t n) {
+    size_t block_bytes = w->group_pad * w->n_groups * 16 / (w->bits == 4 ? 2 : 1);
+    for (size_t b = block; b < block + n_blocks; b++) {
+        v16 sum = v16_zero();
+        for (size_t i = 0; i < n; i++) {
+            size_t g = cols[i] / w->group, c = g * w->group_pad + cols[i] % w->group, at = (b * w->n_groups + g) * 16;
+            size_t line = w->bits == 4 ? c / 8 : c / 4, shift = w->bits == 4 ? c % 4 * 8 + (c % 8 >= 4 ? 4 : 0) : c % 4 * 8;
+            v16i code = v16i_srl(v16i_load(w->data + b * block_bytes + 64 * line), (int)shift);
+            code = v16i_and(code, v16i_set1(w->bits == 4 ? 15 : 255));
+            code = v16i_sub(code, w->zeros ? v16i_u8(w->zeros + at) : v16i_set1(w->zero));
+            v16 v = v16_round_f16(v16_mul(v16_of_int(code), v16_load(w->scales + at)));
+            sum = v16_fma(v16_set1(x[i]), v, sum);
+        }
+        float t[16];
+        size_t left = ASSAY_MIN(w->n_rows - 16 * b, (size_t)16);
+        v16_store(t, sum);
+        for (size_t j = 0; j < left; j++) y[16 * b + j] += t[j];
+    }
+}
+
 /* Entries that stay in the product; NaN stays, so that it is seen in absmax. */
 VEC_FN v16 kept_i8(v16 v, float threshold) {
     v16 a = v16_of_bits(v16i_and(v16_bits(v), v16i_set1(0x7fffffff)));
@@ -131,6 +151,7 @@ static void quant_i8(int8_t *q, int32_t *sums, float *scale, const float *x, siz
 
 static inline void set_int8(assay_kern *k) {
     k->gemm_i8 = gemm_i8;
+    k->outliers_i8 = outliers_i8;
     k->quant_i8 = quant_i8;
 }
 

@@ -24,6 +24,18 @@ static void gemm_i8(float *y, size_t ldy, const assay_irows *w, size_t block, si
         }
 }
 
+static void outliers_i8(float *y, const assay_irows *w, size_t block, size_t n_blocks, const float *x, const uint32_t *cols, size_t n) {
+    for (size_t j = block * 16; j < (block + n_blocks) * 16 && j < w->n_rows; j++) {
+        float sum = 0;
+        for (size_t i = 0; i < n; i++) {
+            size_t g = cols[i] / w->group, at = (j / 16 * w->n_groups + g) * 16 + j % 16;
+            float v = (float)(code(w, j, g, cols[i] % w->group) - (w->zeros ? w->zeros[at] : w->zero)) * w->scales[at];
+            sum = fmaf(x[i], assay_f16_to_f32(assay_f32_to_f16(v)), sum);
+        }
+        y[j] += sum;
+    }
+}
+
 static void quant_i8(int8_t *q, int32_t *sums, float *scale, const float *x, size_t k, size_t group, size_t group_pad, float threshold) {
     size_t n_groups = (k + group - 1) / group;
     float absmax = 0, inv;
@@ -48,5 +60,6 @@ static void quant_i8(int8_t *q, int32_t *sums, float *scale, const float *x, siz
 
 void assay_kern_set_int8_ref(assay_kern *k) {
     k->gemm_i8 = gemm_i8;
+    k->outliers_i8 = outliers_i8;
     k->quant_i8 = quant_i8;
 }

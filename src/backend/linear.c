@@ -1,0 +1,230 @@
+/* backend/linear.c: linear layers and embedding lookups.
+ *
+ * A batch of inputs is rounded or quantized once into scratch, at most ACTS_ROWS rows at a time; then tasks take ranges of outputs.
+ * One row multiplies the packed weight as it streams from memory; more rows multiply tiles of it, decoded first where needed. Both
+ * sum in the order that kern.h fixes, so neither the number of rows nor the tiling can be seen in a result. */
+#include <math.h>
+#include <string.h>
+#include "backend/internal.h"
+#include "base/thread.h"
+#include "num/convert.h"
+
+#define PARTS 8 /* weights in one parallel region */
+
+typedef struct part {
+    const assay_weight *w;
+    float *y;
+    const float *bias;
+    size_t first_task;
+    size_t per_task;   /* outputs */
+} part;
+
+typedef struct job {
+    assay_backend *b;
+    const assay_weight *w;  /* the first: its mode and layout are all parts' */
+    part parts[PARTS];
+    int n_parts;
+    size_t n_tasks;
+    const float *x;         /* [m][k], this chunk */
+    const uint8_t *acts;    /* prepared rows */
+    size_t stride;          /* bytes */
+    size_t m;
+} job;
+
+/* --- inputs --- */
+
+static void find_outliers(job *j, size_t i) {
+    const assay_weight *w = j->w;
+    const float *x = j->x + i * w->k;
+    acts *a = &j->b->acts;
+    size_t n = 0;
+    for (size_t c = 0; c < w->k; c++) {
+        if (!(fabsf(x[c]) >= w->threshold)) continue;
+        float v = assay_f16_to_f32(assay_f32_to_f16(x[c]));
+        if (isinf(v) && isfinite(x[c])) v = copysignf(65504, v); /* saturate: an outlier may exceed f16 */
+        a->cols[i * w->k + n] = (uint32_t)c;
+        a->values[i * w->k + n++] = v;
+    }
+    a->n_outliers[i] = n;
+}
+
+static void prepare_rows(void *ctx, size_t begin, size_t end, int thread) {
+    job *j = ctx;
+    const assay_weight *w = j->w;
+    const assay_kern *k = &j->b->k;
+    acts *a = &j->b->acts;
+    size_t pad = backend_up(w->k, ASSAY_KERN_CHUNK) - w->k;
+    (void)thread;
+    for (size_t i = begin; i < end; i++) {
+        const float *x = j->x + i * w->k;
+        uint8_t *out = a->data + i * j->stride;
+        switch (w->mode) {
+        case ASSAY_ACT_INT8:
+            k->quant_i8((int8_t *)out, a->sums + i * w->irows.n_groups, &a->scale[i], x, w->k, w->irows.group, w->irows.group_pad, w->threshold);
+            if (w->threshold > 0) find_outliers(j, i);
+            break;
+        case ASSAY_ACT_BF16:
+            k->to_bf16((uint16_t *)out, x, w->k);
+            memset((uint16_t *)out + w->k, 0, pad * 2);
+            break;
+        case ASSAY_ACT_F16:
+            k->round_f16((float *)out, x, w->k);
+            memset((float *)out + w->k, 0, pad * 4);
+            break;
+        default:
+            memcpy(out, x, w->k * 4);
+            memset((float *)out + w->k, 0, pad * 4);
+            break;
+        }
+    }
+}
+
+static void prepare(job *j) {
+    if (j->w->mode == ASSAY_ACT_F32 && j->w->k % ASSAY_KERN_CHUNK == 0) {
+        j->acts = (const uint8_t *)j->x; /* good as they are */
+        j->stride = j->w->k * 4;
+        return;
+    }
+    j->acts = j->b->acts.data;
+    j->stride = backend_acts_stride(j->w);
+    assay_parallel_range(j->m * j->w->k < SERIAL_MACS ? 1 : j->b->n_threads, j->m, 1, prepare_rows, j);
+}
+
+/* --- outputs --- */
+
+static void int8_task(const job *j, const part *p, size_t from, size_t to) {
+    const assay_kern *k = &j->b->k;
+    const acts *a = &j->b->acts;
+    const assay_irows *w = &p->w->irows;
+    size_t block = from / 16, n_blocks = (to - from + 15) / 16;
+    assay_iacts x = {.q = (const int8_t *)j->acts, .stride = j->stride, .sums = a->sums, .scale = a->scale};
+    k->gemm_i8(p->y, p->w->n_out, w, block, n_blocks, &x, j->m);
+    if (p->w->threshold > 0)
+        for (size_t i = 0; i < j->m; i++)
+            if (a->n_outliers[i])
+                k->outliers_i8(p->y + i * p->w->n_out, w, block, n_blocks, a->values + i * p->w->k, a->cols + i * p->w->k, a->n_outliers[i]);
+}
+
+static bool aligned(const assay_rows *w) { return ((uintptr_t)w->data | w->stride) % 64 == 0; }
+
+static void bf16_task(const job *j, const part *p, size_t from, size_t to, int thread) {
+    const assay_kern *k = &j->b->k;
+    const assay_rows *w = &p->w->rows;
+    const uint16_t *x = (const uint16_t *)j->acts, *rows = (const uint16_t *)((const uint8_t *)w->data + from * w->stride);
+    size_t n = to - from, n_out = p->w->n_out, ld = w->stride / 2;
+    if (j->m == 1) {
+        k->gemv_bf16[w->form](p->y + from, w, from, n, x);
+        return;
+    }
+    if (w->form != ASSAY_FORM_BF16 || (!aligned(w) && j->m >= 8)) {
+        uint16_t *tile = (uint16_t *)(j->b->tiles + (size_t)thread * j->b->tile_size);
+        ld = backend_up(w->k, ASSAY_KERN_CHUNK);
+        k->unpack_bf16[w->form](tile, ld, w, from, n);
+        rows = tile;
+    }
+    k->gemm_bf16(p->y + from, n_out, x, j->stride / 2, rows, ld, w->k, j->m, n);
+}
+
+static void f32_task(const job *j, const part *p, size_t from, size_t to, int thread) {
+    const assay_kern *k = &j->b->k;
+    const assay_rows *w = &p->w->rows;
+    const float *x = (const float *)j->acts, *rows = (const float *)((const uint8_t *)w->data + from * w->stride);
+    size_t n = to - from, n_out = p->w->n_out, ld = w->stride / 4;
+    if (j->m == 1) {
+        k->gemv_f32[w->form](p->y + from, w, from, n, x);
+        return;
+    }
+    if (w->form != ASSAY_FORM_F32 || (!aligned(w) && j->m >= 8)) {
+        float *tile = (float *)(j->b->tiles + (size_t)thread * j->b->tile_size);
+        ld = backend_up(w->k, ASSAY_KERN_CHUNK);
+        k->unpack_f32[w->form](tile, ld, w, from, n);
+        rows = tile;
+    }
+    k->gemm_f32(p->y + from, n_out, x, j->stride / 4, rows, ld, w->k, j->m, n);
+}
+
+static void run_task(void *ctx, size_t task, int thread) {
+    const job *j = ctx;
+    int i = j->n_parts - 1;
+    while (task < j->parts[i].first_task) i--;
+    const part *p = &j->parts[i];
+    size_t from = (task - p->first_task) * p->per_task, to = ASSAY_MIN(from + p->per_task, p->w->n_out);
+    if (p->w->mode == ASSAY_ACT_INT8) int8_task(j, p, from, to);
+    else if (p->w->mode == ASSAY_ACT_BF16) bf16_task(j, p, from, to, thread);
+    else f32_task(j, p, from, to, thread);
+    if (!p->bias) return;
+    for (size_t r = 0; r < j->m; r++)
+        for (size_t o = from; o < to; o++) p->y[r * p->w->n_out + o] += p->bias[o];
+}
+
+/* Outputs per task: few long ranges for one row, whose weight streams from memory; tiles that stay in the second-level cache for many. */
+static size_t outputs_per_task(const job *j, const assay_weight *w) {
+    if (j->m == 1) return backend_up(ASSAY_MAX(w->n_out / (size_t)(4 * j->b->n_threads), (size_t)1), 64);
+    if (w->mode == ASSAY_ACT_INT8) return TILE_ROWS;
+    size_t row = backend_up(w->k, ASSAY_KERN_CHUNK) * (w->mode == ASSAY_ACT_BF16 ? 2 : 4), fit = row ? TILE_BYTES / row / 12 * 12 : TILE_ROWS;
+    return ASSAY_MAX((size_t)12, ASSAY_MIN((size_t)TILE_ROWS, fit));
+}
+
+static void run(job *j) {
+    size_t macs = 0;
+    j->n_tasks = 0;
+    for (int i = 0; i < j->n_parts; i++) {
+        part *p = &j->parts[i];
+        p->first_task = j->n_tasks;
+        p->per_task = outputs_per_task(j, p->w);
+        j->n_tasks += (p->w->n_out + p->per_task - 1) / p->per_task;
+        macs += j->m * p->w->n_out * p->w->k;
+    }
+    assay_parallel(macs < SERIAL_MACS ? 1 : j->b->n_threads, j->n_tasks, run_task, j);
+}
+
+/* Whether inputs prepared for a serve b. */
+static bool same_inputs(const assay_weight *a, const assay_weight *b) {
+    if (a->mode != b->mode || a->k != b->k) return false;
+    return a->mode != ASSAY_ACT_INT8 || (a->irows.group == b->irows.group && a->irows.n_groups == b->irows.n_groups && a->threshold == b->threshold);
+}
+
+void assay_op_linear_multi(assay_backend *b, assay_buf *const *y, assay_weight *const *w, assay_buf *const *bias, int n_w,
+                           const assay_buf *x, size_t n_rows) {
+    for (int first = 0, end; first < n_w; first = end) {
+        for (end = first + 1; end < n_w && end - first < PARTS && same_inputs(w[first], w[end]);) end++;
+        size_t rows = backend_acts_rows(backend_acts_stride(w[first])), k = w[first]->k;
+        for (size_t row = 0; row < n_rows; row += rows) {
+            job j = {.b = b, .w = w[first], .n_parts = end - first, .x = (const float *)x->p + row * k, .m = ASSAY_MIN(rows, n_rows - row)};
+            for (int i = first; i < end; i++)
+                j.parts[i - first] = (part){.w = w[i], .y = (float *)y[i]->p + row * w[i]->n_out,
+                                            .bias = bias && bias[i] ? (const float *)bias[i]->p : NULL};
+            prepare(&j);
+            run(&j);
+        }
+    }
+}
+
+void assay_op_linear(assay_backend *b, assay_buf *y, const assay_weight *w, const assay_buf *bias, const assay_buf *x, size_t n_rows) {
+    assay_weight *one = (assay_weight *)w; /* the array's type wants it; nothing is written */
+    assay_buf *no = (assay_buf *)bias;
+    assay_op_linear_multi(b, &y, &one, &no, 1, x, n_rows);
+}
+
+/* --- embedding --- */
+
+static void decode_int8_row(float *out, const assay_weight *w, size_t row) {
+    const assay_irows *r = &w->irows;
+    const uint8_t *p = r->data + row / 16 * (r->group_pad * r->n_groups * 16 / (r->bits == 4 ? 2 : 1)) + row % 16 * 4;
+    for (size_t c = 0; c < w->k; c++) {
+        size_t g = c / r->group, at = g * r->group_pad + c % r->group, s = (row / 16 * r->n_groups + g) * 16 + row % 16;
+        int code = r->bits == 8 ? p[at / 4 * 64 + at % 4] : p[at / 8 * 64 + at % 4] >> (at % 8 >= 4 ? 4 : 0) & 15;
+        out[c] = (float)(code - (r->zeros ? r->zeros[s] : r->zero)) * r->scales[s];
+    }
+}
+
+void assay_op_embed(assay_backend *b, assay_buf *y, const assay_weight *w, const int32_t *ids, size_t n_rows) {
+    assay_rows exact = w->rows;
+    float *row = (float *)b->tiles; /* rows are padded to whole chunks: decoded aside */
+    exact.round_f16 = false;
+    for (size_t i = 0; i < n_rows; i++) {
+        if (w->mode == ASSAY_ACT_INT8) decode_int8_row(row, w, (size_t)ids[i]);
+        else b->k.unpack_f32[exact.form](row, backend_up(w->k, ASSAY_KERN_CHUNK), &exact, (size_t)ids[i], 1);
+        memcpy((float *)y->p + i * w->k, row, w->k * sizeof *row);
+    }
+}
