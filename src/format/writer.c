@@ -1,0 +1,422 @@
+/* writer.c: writing a checkpoint one tensor at a time, so that a kill, a full disk or a power cut loses nothing that was finished
+ * and never leaves half a file under its name.
+ *
+ * Tensor bytes go to a spool in the output folder; a journal says what is in it. Commit lays the tensors out in an order that does not
+ * depend on the order of putting, writes the final files beside their places, and renames them when all are on the disk.
+ *
+ *   DIR/.partial-data      bytes of tensors, in the order of putting
+ *   DIR/.partial-journal   one JSON object a line:
+ *        {"boot": "..."}                      a session began (the machine's boot id)
+ *        {"name": N, "tensors": [{"name", "dtype", "dims", "at", "bytes"}, ...]}     a record: these tensors are in the spool, whole
+ *        {"sync": bytes}                      the spool up to there, and the journal up to here, had reached the disk
+ *
+ * A record's line is appended by one write after its data was written. A killed process leaves what it wrote in the page cache, so every
+ * whole line counts. After a reboot in between (another boot id) only the lines before the last sync do. A torn last line, and
+ * data beyond the last record, are cut off when the spool is opened again. A lock on the journal keeps a second writer out.
+ *
+ * While commit runs the folder holds spool and result, twice the size of the checkpoint. */
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/file.h"
+#include "base/mem.h"
+#include "base/str.h"
+#include "format/layout.h"
+#include "format/names.h"
+#include "format/safetensors.h"
+#include "format/writer.h"
+
+static const char JOURNAL[] = ".partial-journal", DATA[] = ".partial-data";
+
+struct assay_ckpt_writer {
+    char *dir, *data_path, *journal_path;
+    int data, journal;          /* file descriptors, -1 when closed */
+    uint64_t shard_bytes;
+    assay_spooled *tensors;
+    size_t n_tensors, cap_tensors;
+    size_t n_recorded;          /* tensors that records cover; the rest is being added */
+    uint64_t end;               /* of the spool: recorded bytes */
+    uint64_t added_end;         /* with those of the record being made */
+    uint64_t journal_end;
+    assay_names names;          /* of tensors and of records */
+    assay_arena arena;          /* their text */
+};
+
+static void free_writer(assay_ckpt_writer *w) {
+    if (w->data >= 0) close(w->data);
+    if (w->journal >= 0) close(w->journal);
+    assay_free(w->dir);
+    assay_free(w->data_path);
+    assay_free(w->journal_path);
+    assay_free(w->tensors);
+    assay_names_free(&w->names);
+    assay_arena_free(&w->arena);
+    assay_free(w);
+}
+
+void assay_ckpt_writer_close(assay_ckpt_writer *w) {
+    if (!w) return;
+    assay_ckpt_writer_drop(w);
+    free_writer(w);
+}
+
+static assay_status write_all(int fd, const void *data, size_t n, uint64_t at, const char *path, assay_err *err) {
+    const char *p = data;
+    while (n > 0) {
+        ssize_t done = pwrite(fd, p, ASSAY_MIN(n, (size_t)1 << 30), (off_t)at);
+        if (done < 0 && errno == EINTR) continue;
+        if (done < 0) return assay_fail_errno(err, errno, "cannot write %s", path);
+        p += done;
+        at += (uint64_t)done;
+        n -= (size_t)done;
+    }
+    return ASSAY_OK;
+}
+
+/* Gives back what a failed write took. If that fails too, the next open does it. */
+static void cut_off(int fd, uint64_t end) {
+    if (ftruncate(fd, (off_t)end) != 0) return;
+}
+
+static assay_status append_journal(assay_ckpt_writer *w, const json_t *line, assay_err *err) {
+    assay_str text = {0};
+    assay_status s;
+    ASSAY_GO(assay_json_dump(&text, line, 0, false, err));
+    assay_str_putc(&text, '\n');
+    ASSAY_GO(assay_str_status(&text, err));
+    s = write_all(w->journal, text.s, text.len, w->journal_end, w->journal_path, err);
+    if (s == ASSAY_OK) w->journal_end += text.len;
+    else cut_off(w->journal, w->journal_end);
+out:
+    assay_str_free(&text);
+    return s;
+}
+
+static assay_status append_and_free(assay_ckpt_writer *w, json_t *line, assay_err *err) {
+    if (!line) return assay_nomem(err);
+    assay_status s = append_journal(w, line, err);
+    json_decref(line);
+    return s;
+}
+
+/* --- reading a spool that was left --- */
+
+static void boot_id(char out[64]) {
+    out[0] = 0;
+    FILE *f = fopen("/proc/sys/kernel/random/boot_id", "r");
+    if (!f) return;
+    if (!fgets(out, 64, f)) out[0] = 0;
+    out[strcspn(out, "\n")] = 0;
+    fclose(f);
+}
+
+static assay_status add_spooled(assay_ckpt_writer *w, const char *name, const assay_tensor *shape, uint64_t at, assay_err *err) {
+    bool fresh;
+    ASSAY_TRY(assay_grow(&w->tensors, &w->cap_tensors, w->n_tensors + 1, sizeof *w->tensors, err));
+    char *copy = assay_arena_strndup(&w->arena, name, strlen(name));
+    if (!copy) return assay_nomem(err);
+    ASSAY_TRY(assay_names_add(&w->names, copy, w->n_tensors, &fresh, err));
+    if (!fresh) return assay_fail(err, ASSAY_EINPUT, "tensor %s is written twice", name);
+    w->tensors[w->n_tensors] = (assay_spooled){.tensor = *shape, .at = at};
+    w->tensors[w->n_tensors].tensor.name = copy;
+    w->n_tensors++;
+    return ASSAY_OK;
+}
+
+static bool parse_spooled(assay_tensor *t, uint64_t *at, const json_t *j) {
+    const json_t *dims = json_object_get(j, "dims");
+    const char *name = json_string_value(json_object_get(j, "name")), *dtype = json_string_value(json_object_get(j, "dtype"));
+    size_t need;
+    *t = (assay_tensor){.name = name, .n_dims = (int)json_array_size(dims)};
+    if (!name || !dtype || !json_is_array(dims) || json_array_size(dims) > ASSAY_MAX_DIMS) return false;
+    if (!assay_dtype_parse(&t->dtype, dtype, strlen(dtype))) return false;
+    for (int i = 0; i < t->n_dims; i++) t->dims[i] = json_integer_value(json_array_get(dims, (size_t)i));
+    int64_t n = assay_tensor_n_elements(t), bytes = json_integer_value(json_object_get(j, "bytes"));
+    *at = (uint64_t)json_integer_value(json_object_get(j, "at"));
+    t->n_bytes = (size_t)bytes;
+    return n >= 0 && assay_mul_size(&need, (size_t)n, assay_dtype_size(t->dtype)) && need == t->n_bytes;
+}
+
+/* Takes over one record; *whole is false when it is not one, or its data is not all there. */
+static assay_status take_record(assay_ckpt_writer *w, bool *whole, const json_t *line, uint64_t data_size, assay_err *err) {
+    const json_t *list = json_object_get(line, "tensors"), *item;
+    const char *name = json_string_value(json_object_get(line, "name"));
+    uint64_t at, end = w->end;
+    assay_tensor t;
+    size_t i;
+    bool fresh;
+    *whole = false;
+    if (!name || !json_is_array(list)) return ASSAY_OK;
+    json_array_foreach(list, i, item) {
+        if (!parse_spooled(&t, &at, item) || at != end || t.n_bytes > data_size || at > data_size - t.n_bytes) return ASSAY_OK;
+        if (assay_names_find(&w->names, t.name) != SIZE_MAX) return ASSAY_OK;
+        end += t.n_bytes;
+    }
+    json_array_foreach(list, i, item) {
+        if (parse_spooled(&t, &at, item)) ASSAY_TRY(add_spooled(w, t.name, &t, at, err));
+    }
+    w->end = w->added_end = end;
+    w->n_recorded = w->n_tensors;
+    *whole = true;
+    char *copy = assay_arena_strndup(&w->arena, name, strlen(name));
+    if (!copy) return assay_nomem(err);
+    return assay_names_add(&w->names, copy, SIZE_MAX - 1, &fresh, err);
+}
+
+/* Length of the journal that can be trusted: up to the last sync when the machine was restarted since, else all whole lines. */
+static size_t trusted_length(const char *text, size_t n, const char *boot) {
+    size_t synced = 0, at = 0;
+    bool same_boot = false;
+    while (at < n) {
+        const char *eol = memchr(text + at, '\n', n - at);
+        if (!eol) break;
+        size_t len = (size_t)(eol - (text + at));
+        json_t *line = json_loadb(text + at, len, JSON_REJECT_DUPLICATES, NULL);
+        const char *id = json_string_value(json_object_get(line, "boot"));
+        if (id) same_boot = *boot && strcmp(id, boot) == 0;
+        bool is_sync = json_is_integer(json_object_get(line, "sync"));
+        json_decref(line);
+        at += len + 1;
+        if (is_sync || same_boot) synced = at;
+    }
+    return synced;
+}
+
+static assay_status read_journal(assay_ckpt_writer *w, const char *boot, assay_err *err) {
+    char *text = NULL;
+    size_t n = 0, at = 0;
+    struct stat st;
+    assay_status s = ASSAY_OK;
+    if (fstat(w->data, &st) != 0) return assay_fail_errno(err, errno, "cannot read %s", w->data_path);
+    ASSAY_GO(assay_read_file(&text, &n, w->journal_path, 0, err));
+    n = trusted_length(text, n, boot);
+    while (at < n) {
+        size_t len = (size_t)((char *)memchr(text + at, '\n', n - at) - (text + at));
+        json_t *line = json_loadb(text + at, len, JSON_REJECT_DUPLICATES, NULL);
+        bool whole = line && !json_object_get(line, "tensors");
+        s = line && !whole ? take_record(w, &whole, line, (uint64_t)st.st_size, err) : ASSAY_OK;
+        json_decref(line);
+        if (s != ASSAY_OK || !whole) break;
+        at += len + 1;
+    }
+    w->journal_end = at;
+out:
+    assay_free(text);
+    return s;
+}
+
+/* Temporary files of a commit that was killed: NAME.tmp.PID. */
+static void remove_leftovers(const char *dir) {
+    DIR *d = opendir(dir);
+    if (!d) return;
+    for (struct dirent *e; (e = readdir(d)) != NULL;) {
+        if (strncmp(e->d_name, "model", 5) != 0 || !strstr(e->d_name, ".tmp.")) continue;
+        if (!strstr(e->d_name, ".safetensors")) continue;
+        unlinkat(dirfd(d), e->d_name, 0);
+    }
+    closedir(d);
+}
+
+static assay_status open_spool(assay_ckpt_writer *w, assay_err *err) {
+    char boot[64];
+    w->journal = open(w->journal_path, O_RDWR | O_CREAT | O_CLOEXEC, 0666);
+    if (w->journal < 0) return assay_fail_errno(err, errno, "cannot create %s", w->journal_path);
+    if (flock(w->journal, LOCK_EX | LOCK_NB) != 0)
+        return assay_fail(err, ASSAY_EINPUT, "%s is being written by another process", w->dir);
+    w->data = open(w->data_path, O_RDWR | O_CREAT | O_CLOEXEC, 0666);
+    if (w->data < 0) return assay_fail_errno(err, errno, "cannot create %s", w->data_path);
+    remove_leftovers(w->dir);
+    boot_id(boot);
+    ASSAY_TRY(read_journal(w, boot, err));
+    if (ftruncate(w->journal, (off_t)w->journal_end) != 0 || ftruncate(w->data, (off_t)w->end) != 0)
+        return assay_fail_errno(err, errno, "cannot cut %s to what is whole", w->data_path);
+    return append_and_free(w, json_pack("{s:s}", "boot", boot), err);
+}
+
+assay_status assay_ckpt_writer_open(assay_ckpt_writer **out, const char *dir, uint64_t shard_bytes, assay_err *err) {
+    *out = NULL;
+    ASSAY_TRY(assay_mkdirs(dir, err));
+    assay_ckpt_writer *w = assay_calloc(1, sizeof *w);
+    if (!w) return assay_nomem(err);
+    w->data = w->journal = -1;
+    w->shard_bytes = shard_bytes ? shard_bytes : 5000000000u;
+    w->dir = assay_strdup(dir);
+    w->data_path = assay_path_join(dir, DATA);
+    w->journal_path = assay_path_join(dir, JOURNAL);
+    assay_status s = w->dir && w->data_path && w->journal_path ? open_spool(w, err) : assay_nomem(err);
+    if (s == ASSAY_OK) *out = w;
+    else free_writer(w);
+    return s;
+}
+
+/* --- putting --- */
+
+void assay_ckpt_writer_drop(assay_ckpt_writer *w) {
+    if (w->n_tensors == w->n_recorded) return;
+    for (size_t i = w->n_recorded; i < w->n_tensors; i++) assay_names_remove(&w->names, w->tensors[i].tensor.name);
+    w->n_tensors = w->n_recorded;
+    w->added_end = w->end;
+    cut_off(w->data, w->end);
+}
+
+assay_status assay_ckpt_writer_add(assay_ckpt_writer *w, const char *name, assay_dtype dtype, int n_dims, const int64_t *dims,
+                                   const void *data, assay_err *err) {
+    assay_tensor t = {.dtype = dtype, .n_dims = n_dims};
+    size_t bytes;
+    if (n_dims < 0 || n_dims > ASSAY_MAX_DIMS) return assay_fail(err, ASSAY_EUSAGE, "tensor %s has %d dimensions", name, n_dims);
+    memcpy(t.dims, dims, (size_t)n_dims * sizeof *dims);
+    int64_t n = assay_tensor_n_elements(&t);
+    if (n < 0 || !assay_mul_size(&bytes, (size_t)n, assay_dtype_size(dtype)))
+        return assay_fail(err, ASSAY_EUSAGE, "tensor %s has an impossible shape", name);
+    if (strcmp(name, "__metadata__") == 0) return assay_fail(err, ASSAY_EUSAGE, "a tensor cannot be called __metadata__");
+    t.n_bytes = bytes;
+    ASSAY_TRY(add_spooled(w, name, &t, w->added_end, err));
+    assay_status s = write_all(w->data, data, bytes, w->added_end, w->data_path, err);
+    if (s == ASSAY_OK) w->added_end += bytes;
+    return s;
+}
+
+static json_t *record_json(const assay_ckpt_writer *w, const char *name) {
+    json_t *list = json_array();
+    for (size_t i = w->n_recorded; i < w->n_tensors; i++) {
+        const assay_spooled *p = &w->tensors[i];
+        json_t *dims = json_array();
+        for (int k = 0; k < p->tensor.n_dims; k++) json_array_append_new(dims, json_integer(p->tensor.dims[k]));
+        json_array_append_new(list, json_pack("{s:s, s:s, s:o, s:I, s:I}", "name", p->tensor.name, "dtype", assay_dtype_name(p->tensor.dtype),
+                                              "dims", dims, "at", (json_int_t)p->at, "bytes", (json_int_t)p->tensor.n_bytes));
+    }
+    return json_pack("{s:s, s:o}", "name", name, "tensors", list);
+}
+
+assay_status assay_ckpt_writer_record(assay_ckpt_writer *w, const char *name, assay_err *err) {
+    bool fresh;
+    char *copy = assay_arena_strndup(&w->arena, name, strlen(name));
+    if (!copy) return assay_nomem(err);
+    ASSAY_TRY(append_and_free(w, record_json(w, name), err));
+    w->n_recorded = w->n_tensors;
+    w->end = w->added_end;
+    return assay_names_add(&w->names, copy, SIZE_MAX - 1, &fresh, err);
+}
+
+assay_status assay_ckpt_writer_put(assay_ckpt_writer *w, const char *name, assay_dtype dtype, int n_dims, const int64_t *dims,
+                                   const void *data, assay_err *err) {
+    assay_status s = assay_ckpt_writer_add(w, name, dtype, n_dims, dims, data, err);
+    if (s == ASSAY_OK) s = assay_ckpt_writer_record(w, name, err);
+    if (s != ASSAY_OK) assay_ckpt_writer_drop(w);
+    return s;
+}
+
+bool assay_ckpt_writer_has(const assay_ckpt_writer *w, const char *name) {
+    size_t i = assay_names_find(&w->names, name);
+    return i == SIZE_MAX - 1 || i < w->n_recorded;
+}
+
+assay_status assay_ckpt_writer_sync(assay_ckpt_writer *w, assay_err *err) {
+    if (fdatasync(w->data) != 0) return assay_fail_errno(err, errno, "cannot write %s", w->data_path);
+    ASSAY_TRY(append_and_free(w, json_pack("{s:I}", "sync", (json_int_t)w->end), err));
+    if (fdatasync(w->journal) != 0) return assay_fail_errno(err, errno, "cannot write %s", w->journal_path);
+    return ASSAY_OK;
+}
+
+/* --- committing --- */
+
+static assay_status write_shard(assay_writer *out, const assay_layout *l, const assay_shard *shard, const assay_map *spool, assay_err *err) {
+    enum { PIECE = 1 << 23 };
+    assay_str header = {0};
+    const assay_tensor **list = assay_mallocn(shard->n + 1, sizeof *list);
+    assay_status s;
+    if (!list) return assay_nomem(err);
+    for (size_t i = 0; i < shard->n; i++) list[i] = &l->order[shard->first + i]->tensor;
+    ASSAY_GO(assay_safetensors_put_header(&header, list, shard->n, err));
+    ASSAY_GO(assay_writer_put(out, header.s, header.len, err));
+    for (size_t i = 0; i < shard->n; i++) {
+        const assay_spooled *p = l->order[shard->first + i];
+        for (size_t done = 0; done < p->tensor.n_bytes; done += PIECE) {
+            size_t n = ASSAY_MIN((size_t)PIECE, p->tensor.n_bytes - done);
+            ASSAY_GO(assay_writer_put(out, spool->data + p->at + done, n, err));
+            assay_map_dontneed(spool, (size_t)p->at + done, n);
+        }
+    }
+out:
+    assay_str_free(&header);
+    assay_free(list);
+    return s;
+}
+
+static assay_status open_output(assay_writer **out, const assay_ckpt_writer *w, const char *name, assay_err *err) {
+    char *path = assay_path_join(w->dir, name);
+    assay_status s = path ? assay_writer_open(out, path, err) : assay_nomem(err);
+    assay_free(path);
+    return s;
+}
+
+static assay_status write_index(assay_writer *out, const assay_layout *l, assay_err *err) {
+    assay_str text = {0};
+    json_t *index = assay_layout_index(l);
+    assay_status s = index ? assay_json_dump(&text, index, 2, false, err) : assay_nomem(err);
+    assay_str_putc(&text, '\n');
+    if (s == ASSAY_OK) s = assay_str_status(&text, err);
+    if (s == ASSAY_OK) s = assay_writer_put(out, text.s, text.len, err);
+    json_decref(index);
+    assay_str_free(&text);
+    return s;
+}
+
+/* An older checkpoint's index would be read instead of a new single file, or together with new shards; its single file would be left over. */
+static void remove_stale(const assay_ckpt_writer *w, const assay_layout *l) {
+    char *index = assay_path_join(w->dir, ASSAY_INDEX_NAME), *single = assay_path_join(w->dir, ASSAY_SINGLE_NAME);
+    if (index) unlink(index);
+    if (single && l->n_shards > 1) unlink(single);
+    assay_free(index);
+    assay_free(single);
+}
+
+/* Writes every file beside its place, then renames them, the index last: until then nothing has appeared. */
+static assay_status write_files(assay_ckpt_writer *w, const assay_layout *l, const assay_map *spool, assay_err *err) {
+    assay_status s = ASSAY_OK;
+    size_t n_files = l->n_shards + (l->n_shards > 1), done = 0;
+    assay_writer **files = assay_calloc(n_files, sizeof *files);
+    if (!files) return assay_nomem(err);
+    for (size_t i = 0; i < l->n_shards; i++) {
+        ASSAY_GO(open_output(&files[i], w, l->shards[i].name, err));
+        ASSAY_GO(write_shard(files[i], l, &l->shards[i], spool, err));
+    }
+    if (l->n_shards > 1) {
+        ASSAY_GO(open_output(&files[l->n_shards], w, ASSAY_INDEX_NAME, err));
+        ASSAY_GO(write_index(files[l->n_shards], l, err));
+    }
+    remove_stale(w, l);
+    while (done < n_files) {
+        assay_writer *f = files[done];
+        files[done++] = NULL;
+        ASSAY_GO(assay_writer_commit(f, err));
+    }
+out:
+    for (size_t i = 0; i < n_files; i++) assay_writer_abort(files[i]);
+    assay_free(files);
+    return s;
+}
+
+assay_status assay_ckpt_writer_commit(assay_ckpt_writer *w, assay_err *err) {
+    assay_layout l = {0};
+    assay_map spool = {0};
+    assay_status s;
+    assay_ckpt_writer_drop(w);
+    ASSAY_GO(assay_map_open(&spool, w->data_path, err));
+    ASSAY_GO(assay_layout_init(&l, w->tensors, w->n_recorded, w->shard_bytes, err));
+    ASSAY_GO(write_files(w, &l, &spool, err));
+    unlink(w->journal_path);
+    unlink(w->data_path);
+out:
+    assay_layout_free(&l);
+    assay_map_close(&spool);
+    free_writer(w);
+    return s;
+}
