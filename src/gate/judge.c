@@ -1,8 +1,8 @@
 /* judge.c: from numbers to a verdict with its reason, waivers, and how many items would settle what is open.
  *
  * Why a significant loss alone does not fail. With enough items any quantization loses something measurable; the margin says how much is
- * acceptable. So a row fails when its loss is shown to be larger than the margin (upper bound below), or when harm is certain across
- * the whole family (Holm) and the best estimate of the loss is beyond the margin; a certain but small harm is an alarm, shown, and passes. */
+ * acceptable. So a row fails when its loss is shown to be larger than the margin (upper bound below), or when harm is significant across the
+ * whole family (Holm) and the best estimate of the loss is beyond the margin; a significant but small harm is an alarm, shown, and passes. */
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
@@ -78,14 +78,14 @@ static void write_reason(assay_str *out, const assay_gate_row *row, const assay_
     case ASSAY_VERDICT_PASS:
         if (row->lower >= 0) assay_str_printf(out, "no loss (%g %%), margin %s", level, m);
         else assay_str_printf(out, "%s at most %s (%g %%), margin %s", verb, amount(a, sizeof a, row, -row->lower), level, m);
-        if (row->alarm) assay_str_printf(out, "; a small loss is certain (Holm p %.2g)", row->p_holm);
+        if (row->alarm) assay_str_printf(out, "; a small loss is significant (Holm p %.2g)", row->p_holm);
         break;
     case ASSAY_VERDICT_FAIL:
         if (row->upper < -row->margin)
             assay_str_printf(out, "%s at least %s (%g %%), margin %s", verb, amount(a, sizeof a, row, -row->upper), level, m);
         else
-            assay_str_printf(out, "harm is certain (Holm p %.2g) and the loss of %s is beyond the margin of %s", row->p_holm,
-                             amount(a, sizeof a, row, -row->diff), m);
+            assay_str_printf(out, "the loss of %s is significant (Holm p %.2g) and beyond the margin of %s",
+                             amount(a, sizeof a, row, -row->diff), row->p_holm, m);
         break;
     case ASSAY_VERDICT_INCONCLUSIVE:
         assay_str_printf(out, "the loss is between %s and %s, margin %s: ", amount(a, sizeof a, row, -row->upper),

@@ -65,9 +65,10 @@ assay_status gate_limits(assay_gate_row *row, const gate_input *in, const gate_g
     row->invalid = rate_limit(row->cand.invalid, g->n, p->max_invalid_rate, ASSAY_VERDICT_FAIL);
     row->errors = rate_limit(errors, g->n, p->max_error_rate, ASSAY_VERDICT_INCONCLUSIVE);
     row->length = row->agreement = no_limit();
+    row->base_tokens = row->cand_tokens = NAN;
     double *num = assay_mallocn(g->n, sizeof *num), *den = assay_mallocn(g->n, sizeof *den);
     assay_status s = num && den ? ASSAY_OK : assay_nomem(err);
-    if (s == ASSAY_OK) length_limit(row, in, g, num, den);
+    if (s == ASSAY_OK && row->metric <= ASSAY_METRIC_SCORE) length_limit(row, in, g, num, den);
     if (s == ASSAY_OK && row->metric == ASSAY_METRIC_KL) agreement_limit(row, in, g, num, den);
     assay_free(num);
     assay_free(den);

@@ -165,7 +165,7 @@ static void count_items(assay_gate_row *row, const gate_input *in, const gate_gr
         if (!gate_is_paired(b, v)) continue;
         double w = item_weight(row, b);
         row->n_paired++;
-        row->n_changed += changed(b, v);
+        row->n_changed += row->metric <= ASSAY_METRIC_SCORE && changed(b, v);
         sum_b += w * b->score;
         sum_v += w * v->score;
         weight += w;

@@ -2,6 +2,7 @@
 #ifndef ASSAY_GATE_ROWS_H
 #define ASSAY_GATE_ROWS_H
 
+#include <math.h>
 #include "gate/gate.h"
 #include "stat/paired.h"
 
@@ -46,7 +47,7 @@ assay_status gate_judge(assay_gate_row *row, const gate_effect *effect, const as
 
 /* Scored on both sides. */
 static inline bool gate_is_paired(const assay_record *b, const assay_record *v) {
-    return b->outcome != ASSAY_OUTCOME_ERROR && v->outcome != ASSAY_OUTCOME_ERROR;
+    return b->outcome != ASSAY_OUTCOME_ERROR && v->outcome != ASSAY_OUTCOME_ERROR && isfinite(b->score) && isfinite(v->score);
 }
 
 #endif
