@@ -46,7 +46,7 @@ typedef struct panel {
     double scale;                /* data to shown units: 100 for points */
     assay_axis x, y;
     double floor;                /* what is below is drawn at the bottom with its number */
-    box taken[64];               /* labels and points drawn so far */
+    box taken[160];              /* labels and points drawn so far */
     size_t n_taken;
 } panel;
 
@@ -64,21 +64,24 @@ static void take(panel *p, box b)
     if (p->n_taken < ASSAY_LEN(p->taken)) p->taken[p->n_taken++] = b;
 }
 
-/* The first free place around a point, nearest first; none is better than an unreadable pile. */
+/* The first free place around a point, nearest first, with a leader line when it is not near; none is better than a pile. */
 static void put_label(assay_str *out, panel *p, double x, double y, const char *name, const char *class)
 {
-    static const double at[][2] = {{0, -9}, {0, 17}, {9, 4}, {-9, 4}, {8, -12}, {-8, -12}, {8, 19}, {-8, 19}, {0, -22}, {0, 30}, {0, -35}, {0, 43}};
+    static const double angle[] = {-1.5708, 0, 3.1416, 1.5708, -0.7, -2.44, 0.7, 2.44};
     assay_str cut = {0};
-    assay_show_line(&cut, name, 14, false);
-    double w = 6.4 * assay_utf8_width(assay_str_c(&cut), cut.len);
-    for (size_t i = 0; i < ASSAY_LEN(at); i++) {
-        double lx = x + at[i][0], ly = y + at[i][1];
-        const char *anchor = at[i][0] > 0 ? "start" : at[i][0] < 0 ? "end" : "middle";
-        double x0 = at[i][0] > 0 ? lx : at[i][0] < 0 ? lx - w : lx - w / 2;
-        box b = {x0, ly - 10, x0 + w, ly + 3};
+    assay_show_line(&cut, name, 16, false);
+    double w = 6.6 * assay_utf8_width(assay_str_c(&cut), cut.len);
+    for (size_t i = 0; i < 5 * ASSAY_LEN(angle); i++) {
+        double far = 11 + 11 * (double)(i / ASSAY_LEN(angle)), t = angle[i % ASSAY_LEN(angle)];
+        double ax = x + far * cos(t), ay = y + far * sin(t); /* where the text touches the ring */
+        double x0 = cos(t) > 0.3 ? ax - 2 : cos(t) < -0.3 ? ax - w + 2 : ax - w / 2, mid = ay + (sin(t) > 0.3 ? 3 : sin(t) < -0.3 ? -2 : 0);
+        box b = {x0 - 1, mid - 6, x0 + w + 1, mid + 6};
         if (overlaps(p, &b)) continue;
         take(p, b);
-        assay_str_printf(out, "<text class=\"label%s\" x=\"%.1f\" y=\"%.1f\" text-anchor=\"%s\">", class, lx, ly, anchor);
+        if (far > 12) assay_str_printf(out, "<line class=\"leader\" x1=\"%.1f\" y1=\"%.1f\" x2=\"%.1f\" y2=\"%.1f\"/>", x + 5 * cos(t), y + 5 * sin(t), ax, ay);
+        const char *anchor = cos(t) > 0.3 ? "start" : cos(t) < -0.3 ? "end" : "middle";
+        assay_str_printf(out, "<text class=\"label%s\" x=\"%.1f\" y=\"%.1f\" text-anchor=\"%s\">", class,
+                         cos(t) > 0.3 ? x0 : cos(t) < -0.3 ? x0 + w : ax, mid + 4, anchor);
         assay_html_text(out, assay_str_c(&cut));
         assay_str_put(out, "</text>");
         break;
@@ -143,32 +146,45 @@ static void put_frame(assay_str *out, panel *p)
     assay_str_printf(out, "<text class=\"axis-name\" x=\"%.1f\" y=\"%.1f\" text-anchor=\"end\">bits per weight</text>", right, H - 3);
 }
 
+static bool is_below(const panel *p, const assay_gate_row *row)
+{
+    return row->diff * p->scale < p->floor;
+}
+
 static void put_point(assay_str *out, panel *p, const assay_report_variant *v, const assay_gate_row *row)
 {
     char a[32], lo[32], hi[32];
-    double x = assay_axis_at(&p->x, v->effective_bpw), d = row->diff * p->scale;
-    bool below = d < p->floor;
-    double y = assay_axis_at(&p->y, below ? p->y.lo : d);
+    bool below = is_below(p, row);
+    double x = assay_axis_at(&p->x, v->effective_bpw), y = assay_axis_at(&p->y, below ? p->y.lo : row->diff * p->scale);
     bool chosen = p->r->decision.chosen && strcmp(p->r->decision.chosen, v->name) == 0;
-    assay_str_printf(out, "<g class=\"%s%s\"><title>", assay_html_class(row->verdict), chosen ? " chosen" : "");
+    assay_str_printf(out, "<g class=\"%s\"><title>", assay_html_class(row->verdict));
     assay_html_text(out, v->name);
     assay_str_printf(out, ": %s %s (%s to %s), %s</title>", assay_show_diff(a, sizeof a, row->metric, row->diff), assay_show_unit(row->metric),
                      assay_show_diff(lo, sizeof lo, row->metric, row->lower), assay_show_diff(hi, sizeof hi, row->metric, row->upper),
                      assay_verdict_name(row->verdict));
     if (below) {
-        assay_str_printf(out, "<path class=\"dot\" d=\"M%.1f %.1fl5 -8h-10z\"/>", x, y - 1);
+        assay_str_printf(out, "<path class=\"dot\" d=\"M%.1f %.1fl6 -9h-12z\"/>", x, y - 1);
+        take(p, (box){x - 6, y - 10, x + 6, y});
     } else {
         double y1 = assay_axis_at(&p->y, row->lower * p->scale), y2 = assay_axis_at(&p->y, row->upper * p->scale);
         assay_str_printf(out, "<line class=\"bar\" x1=\"%.1f\" x2=\"%.1f\" y1=\"%.1f\" y2=\"%.1f\"/>", x, x, y1, y2);
         if (row->verdict == ASSAY_VERDICT_FAIL) assay_str_printf(out, "<path class=\"dot\" d=\"M%.1f %.1fl5 5l-5 5l-5 -5z\"/>", x, y - 5);
         else assay_str_printf(out, "<circle class=\"dot\" cx=\"%.1f\" cy=\"%.1f\" r=\"%s\"/>", x, y, chosen ? "5.5" : "4.5");
+        take(p, (box){x - 5, y - 5, x + 5, y + 5});
+        take(p, (box){x - 1, y2, x + 1, y1});
     }
-    take(p, (box){x - 5, y - (below ? 9 : 5), x + 5, y + 5});
-    char label[96];
+    assay_str_put(out, "</g>\n");
+}
+
+static void put_point_label(assay_str *out, panel *p, const assay_report_variant *v, const assay_gate_row *row)
+{
+    char label[96], a[32];
+    bool below = is_below(p, row), chosen = p->r->decision.chosen && strcmp(p->r->decision.chosen, v->name) == 0;
+    double x = assay_axis_at(&p->x, v->effective_bpw), y = assay_axis_at(&p->y, below ? p->y.lo : row->diff * p->scale);
+    assay_show_diff(a, sizeof a, row->metric, row->diff);
     if (below) snprintf(label, sizeof label, "%.40s %s", v->name, a);
     else snprintf(label, sizeof label, "%.80s", v->name);
-    put_label(out, p, x, below ? y - 6 : y, label, chosen ? " strong" : "");
-    assay_str_put(out, "</g>\n");
+    put_label(out, p, x, below ? y - 5 : y, label, chosen ? " strong" : "");
 }
 
 static void put_panel(assay_str *out, const assay_report *r, const assay_gate_row *row)
@@ -180,20 +196,23 @@ static void put_panel(assay_str *out, const assay_report *r, const assay_gate_ro
     assay_str_printf(out, "<span class=\"sub\">%s, %s</span></figcaption><svg viewBox=\"0 0 %g %g\" role=\"img\" aria-label=\"difference against bits per weight\">\n",
                      assay_metric_name(row->metric), p.scale == 1 ? "nats" : "points", W, H);
     put_frame(out, &p);
-    /* points first in the order of variants, so that labels of the smaller ones give way */
-    for (size_t i = 0; i < r->n_variants; i++) {
-        const assay_report_variant *v = &r->variants[i];
-        const assay_gate_row *own = assay_show_row(v->gate, row->dimension, NULL);
-        if (own && v->effective_bpw > 0 && !isnan(own->diff)) put_point(out, &p, v, own);
-    }
     const assay_report_variant *base = assay_show_baseline(r);
+    double bx = base->effective_bpw > 0 ? assay_axis_at(&p.x, base->effective_bpw) : 0, by = assay_axis_at(&p.y, 0);
     if (base->effective_bpw > 0) {
-        double x = assay_axis_at(&p.x, base->effective_bpw), y = assay_axis_at(&p.y, 0);
-        assay_str_printf(out, "<g class=\"v-base\"><rect class=\"dot\" x=\"%.1f\" y=\"%.1f\" width=\"8\" height=\"8\"/>", x - 4, y - 4);
-        take(&p, (box){x - 5, y - 5, x + 5, y + 5});
-        put_label(out, &p, x, y, base->name, "");
-        assay_str_put(out, "</g>");
+        assay_str_printf(out, "<g class=\"v-base\"><rect class=\"dot\" x=\"%.1f\" y=\"%.1f\" width=\"8\" height=\"8\"/></g>", bx - 4, by - 4);
+        take(&p, (box){bx - 5, by - 5, bx + 5, by + 5});
     }
+    /* all points, then all labels: a label must not lie on any point */
+    for (int labels = 0; labels < 2; labels++) {
+        for (size_t i = 0; i < r->n_variants; i++) {
+            const assay_report_variant *v = &r->variants[i];
+            const assay_gate_row *own = assay_show_row(v->gate, row->dimension, NULL);
+            if (!own || !(v->effective_bpw > 0) || isnan(own->diff)) continue;
+            if (labels) put_point_label(out, &p, v, own);
+            else put_point(out, &p, v, own);
+        }
+    }
+    if (base->effective_bpw > 0) put_label(out, &p, bx, by, base->name, "");
     assay_str_put(out, "</svg></figure>\n");
 }
 

@@ -114,9 +114,10 @@ static void put_kl(assay_str *out, const assay_report *r)
                        "changes, not whether it got worse.</p><div class=\"scroll\" tabindex=\"0\" role=\"region\" aria-label=\"KL divergence\">"
                        "<table class=\"kl-table\"><thead><tr><th scope=\"col\">Variant</th><th scope=\"col\" class=\"num\">Mean</th><th scope=\"col\" class=\"plot\">"
                        "<svg class=\"axis\" aria-hidden=\"true\">");
-    for (double e = x.lo; e <= x.hi * 1.01; e *= 10)
+    double decades = log10(x.hi / x.lo), step = pow(10, ceil(decades / 3));
+    for (double e = x.lo; e <= x.hi * 1.01; e *= step)
         assay_str_printf(out, "<text x=\"%.2f%%\" y=\"14\"%s>%g</text>", kl_at(&x, e), e <= x.lo ? " class=\"first\"" : e >= x.hi * 0.99 ? " class=\"last\"" : "", e);
-    assay_str_put(out, "</svg></th><th scope=\"col\" class=\"num\">p99</th><th scope=\"col\" class=\"num\">Same top token, %</th></tr></thead><tbody>\n");
+    assay_str_put(out, "</svg></th><th scope=\"col\" class=\"num\">p99</th><th scope=\"col\" class=\"num\">Same top, %</th></tr></thead><tbody>\n");
     for (size_t i = 0; i < r->n_variants; i++)
         if (r->variants[i].kl.n) kl_row(out, &r->variants[i], &x);
     assay_str_put(out, "</tbody></table></div></div>\n");

@@ -24,18 +24,16 @@ static void put_escaped(assay_str *out, uint32_t c)
     case '\t': assay_str_putc(out, '\t'); return;
     default: break;
     }
-    if (c < 0x20) assay_utf8_put(out, 0x2400 + c);
-    else if (c == 0x7F) assay_utf8_put(out, 0x2421);
-    else if ((c >= 0x80 && c < 0xA0) || (c >= 0x202A && c <= 0x202E) || (c >= 0x2066 && c <= 0x2069) || (c & 0xFFFE) == 0xFFFE)
-        assay_str_printf(out, "&lt;U+%04X&gt;", (unsigned)c);
-    else assay_utf8_put(out, c);
+    bool hidden = c < 0x20 || (c >= 0x7F && c < 0xA0) || (c >= 0x202A && c <= 0x202E) || (c >= 0x2066 && c <= 0x2069) || (c & 0xFFFE) == 0xFFFE;
+    if (hidden) assay_str_printf(out, "⟨U+%04X⟩", (unsigned)c);
+    else assay_show_utf8_put(out, c);
 }
 
 void assay_html_textn(assay_str *out, const char *s, size_t n)
 {
     for (size_t i = 0; s && i < n;) {
         uint32_t c;
-        i += assay_utf8_next(&c, s + i, n - i);
+        i += assay_show_utf8_next(&c, s + i, n - i);
         put_escaped(out, c);
     }
 }

@@ -15,7 +15,7 @@ static size_t common_prefix(const char *a, const char *b)
     size_t na = strlen(a), nb = strlen(b), i = 0;
     while (i < na && i < nb) {
         uint32_t ca, cb;
-        size_t la = assay_utf8_next(&ca, a + i, na - i), lb = assay_utf8_next(&cb, b + i, nb - i);
+        size_t la = assay_show_utf8_next(&ca, a + i, na - i), lb = assay_show_utf8_next(&cb, b + i, nb - i);
         if (la != lb || memcmp(a + i, b + i, la) != 0) break;
         i += la;
     }
@@ -28,7 +28,7 @@ static size_t word_length(const char *s)
     size_t n = strlen(s), w = strcspn(s, " \t\n\r");
     uint32_t c;
     if (!n) return 0;
-    return w ? w : assay_utf8_next(&c, s, n);
+    return w ? w : assay_show_utf8_next(&c, s, n);
 }
 
 /* At most MOST_CONTEXT bytes, cut between characters. */
@@ -37,7 +37,7 @@ static size_t shown_length(const char *s)
     size_t n = strlen(s), i = 0;
     while (i < n && i < MOST_CONTEXT) {
         uint32_t c;
-        i += assay_utf8_next(&c, s + i, n - i);
+        i += assay_show_utf8_next(&c, s + i, n - i);
     }
     return i;
 }
@@ -142,6 +142,7 @@ void assay_html_flips(assay_str *out, const assay_report *r)
         size_t n = ASSAY_MIN(g->n_flips, most);
         if (!n) assay_str_put(out, "<p class=\"empty\">No item changed its result.</p>\n");
         for (size_t k = 0; k < n; k++) put_flip(out, &g->flips[k], i);
+        if (n) assay_str_put(out, "<button type=\"button\" class=\"more\" hidden>Show more</button>\n");
         if (n < g->n_flips) assay_str_printf(out, "<p class=\"empty\">%zu more flips are in the store; this file shows the first %zu.</p>\n", g->n_flips - n, n);
         assay_html_panel_close(out);
     }

@@ -1,4 +1,5 @@
-/* html_heat.c: what each matrix lost, layer by role, as a heat map that is a table: the number stands in every cell. */
+/* html_heat.c: what each matrix lost, role by layer, as a heat map that is a table: the number stands in every
+ * cell while there is room for it, and always in its title and for screen readers. */
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
@@ -6,6 +7,7 @@
 
 #define MOST_ROLES 32
 #define SHADES 8
+#define MOST_NUMBERS 16 /* layers; with more the cells hold colour alone */
 
 /* The output error where calibration gave one, else the weight error. */
 static double loss_of(const assay_layer_loss *l)
@@ -79,8 +81,9 @@ static void put_cell(assay_str *out, const heat *h, const assay_layer_loss *l)
     assay_html_text(out, l->tensor);
     assay_str_put(out, ": ");
     assay_html_text(out, l->precision);
-    assay_str_printf(out, ", %s bits per weight, weight error %s, output error %s\">%s</td>", assay_show_number(b, sizeof b, 3, l->bits),
-                     assay_show_number(w, sizeof w, 6, l->weight_error), assay_show_number(o, sizeof o, 6, l->output_error), short_number(a, sizeof a, loss_of(l)));
+    assay_str_printf(out, ", %s bits per weight, weight error %s, output error %s\"><span%s>%s</span></td>", assay_show_number(b, sizeof b, 3, l->bits),
+                     assay_show_number(w, sizeof w, 6, l->weight_error), assay_show_number(o, sizeof o, 6, l->output_error),
+                     h->last - h->first >= MOST_NUMBERS ? " class=\"sr\"" : "", short_number(a, sizeof a, loss_of(l)));
 }
 
 static const assay_layer_loss *find_loss(const assay_report_variant *v, int layer, const char *role)
@@ -92,16 +95,19 @@ static const assay_layer_loss *find_loss(const assay_report_variant *v, int laye
 
 static void put_map(assay_str *out, const heat *h, const assay_report_variant *v)
 {
-    assay_str_put(out, "<div class=\"scroll tall\" tabindex=\"0\" role=\"region\" aria-label=\"Loss per matrix\"><table class=\"heatmap\"><thead><tr><th scope=\"col\">Layer</th>");
-    for (size_t k = 0; k < h->n_roles; k++) {
-        assay_str_put(out, "<th scope=\"col\">");
-        assay_html_text(out, h->roles[k]);
-        assay_str_put(out, "</th>");
+    bool many = h->last - h->first >= MOST_NUMBERS;
+    assay_str_printf(out, "<div class=\"scroll fit\" tabindex=\"0\" role=\"region\" aria-label=\"Loss per matrix\"><table class=\"heatmap%s\"><thead><tr><th scope=\"col\">Layer</th>",
+                     many ? " many" : "");
+    for (int layer = h->first; layer <= h->last; layer++) {
+        if (layer < 0) assay_str_put(out, "<th scope=\"col\">other</th>");
+        else assay_str_printf(out, "<th scope=\"col\">%d</th>", layer);
     }
     assay_str_put(out, "</tr></thead><tbody>\n");
-    for (int layer = h->first; layer <= h->last; layer++) {
-        assay_str_printf(out, layer < 0 ? "<tr><th scope=\"row\">outside</th>" : "<tr><th scope=\"row\">%d</th>", layer);
-        for (size_t k = 0; k < h->n_roles; k++) put_cell(out, h, find_loss(v, layer, h->roles[k]));
+    for (size_t k = 0; k < h->n_roles; k++) {
+        assay_str_put(out, "<tr><th scope=\"row\">");
+        assay_html_text(out, h->roles[k]);
+        assay_str_put(out, "</th>");
+        for (int layer = h->first; layer <= h->last; layer++) put_cell(out, h, find_loss(v, layer, h->roles[k]));
         assay_str_put(out, "</tr>\n");
     }
     assay_str_put(out, "</tbody></table></div>\n");

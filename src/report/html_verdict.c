@@ -54,8 +54,8 @@ static void put_tiles(assay_str *out, const assay_report *r, const assay_report_
     if (isfinite(v->size_bytes)) {
         note[0] = '\0';
         if (isfinite(base->size_bytes) && base->size_bytes > 0)
-            snprintf(note, sizeof note, "%.0f %% of the baseline's %s", v->size_bytes / base->size_bytes * 100, assay_show_bytes(b, sizeof b, base->size_bytes));
-        tile(out, "Size on disk", assay_show_bytes(a, sizeof a, v->size_bytes), note);
+            snprintf(note, sizeof note, "%.0f %% of the baseline's %s", v->size_bytes / base->size_bytes * 100, assay_show_size(b, sizeof b, base->size_bytes));
+        tile(out, "Size on disk", assay_show_size(a, sizeof a, v->size_bytes), note);
     }
     const assay_gate_row *row = tightest(v->gate);
     if (row) {
@@ -119,19 +119,31 @@ static void matrix_cell(assay_str *out, const assay_gate_row *row)
 static void matrix_head(assay_str *out, const assay_gate *g)
 {
     char m[32];
-    assay_str_put(out, "<thead><tr><th scope=\"col\">Variant</th><th scope=\"col\" class=\"num\">Bits per weight</th>"
-                       "<th scope=\"col\" class=\"num\">Size</th>");
+    assay_str_put(out, "<thead><tr><th scope=\"col\">Variant</th><th scope=\"col\">Verdict</th>"
+                       "<th scope=\"col\" class=\"num\">Bits per weight<span class=\"sub\">size on disk</span></th>");
     for (size_t i = 0; g && i < g->n_rows; i++) {
         const assay_gate_row *row = &g->rows[i];
         if (row->slice) continue;
         assay_str_put(out, "<th scope=\"col\" class=\"num\">");
         assay_html_text(out, row->dimension);
-        assay_str_printf(out, "<span class=\"sub\">n %zu", row->n_paired);
-        if (!isnan(row->margin)) assay_str_printf(out, ", margin %s %s", assay_show_mean(m, sizeof m, row->metric, row->margin), assay_show_unit(row->metric));
-        else assay_str_printf(out, ", %s", assay_show_unit(row->metric));
+        assay_str_printf(out, "<span class=\"sub\">n %zu</span><span class=\"sub\">", row->n_paired);
+        if (isnan(row->margin)) assay_str_put(out, "not judged");
+        else assay_str_printf(out, "margin %s", assay_show_margin(m, sizeof m, row->metric, row->margin));
         assay_str_put(out, "</span></th>");
     }
-    assay_str_put(out, "<th scope=\"col\">Verdict</th></tr></thead>");
+    assay_str_put(out, "</tr></thead>");
+}
+
+static void matrix_verdict(assay_str *out, const assay_report_variant *v, bool base)
+{
+    assay_str_put(out, "<td>");
+    if (v->problem) {
+        assay_str_put(out, "<span class=\"badge v-fail\">no result</span><span class=\"recipe\">");
+        assay_html_text(out, v->problem);
+        assay_str_put(out, "</span>");
+    } else if (v->gate) assay_html_badge(out, v->gate->verdict);
+    else assay_str_printf(out, "<span class=\"dim\">%s</span>", base ? "baseline" : "not compared");
+    assay_str_put(out, "</td>");
 }
 
 static void matrix_row(assay_str *out, const assay_report *r, size_t index, const assay_gate *g)
@@ -145,21 +157,16 @@ static void matrix_row(assay_str *out, const assay_report *r, size_t index, cons
     if (chosen) assay_str_put(out, "<span class=\"tag\">ship this</span>");
     assay_str_put(out, "<span class=\"recipe\">");
     assay_html_text(out, v->recipe);
-    assay_str_printf(out, "</span></th><td class=\"num\">%s</td><td class=\"num\">%s</td>", assay_show_number(b, sizeof b, 2, v->effective_bpw),
-                     assay_show_bytes(s, sizeof s, v->size_bytes));
+    assay_str_put(out, "</span></th>");
+    matrix_verdict(out, v, base);
+    assay_str_printf(out, "<td class=\"num\">%s<span class=\"sub\">%s</span></td>", assay_show_number(b, sizeof b, 2, v->effective_bpw),
+                     assay_show_size(s, sizeof s, v->size_bytes));
     for (size_t i = 0; g && i < g->n_rows; i++) {
         if (g->rows[i].slice) continue;
         if (base) assay_str_printf(out, "<td class=\"num\">%s</td>", assay_show_mean(m, sizeof m, g->rows[i].metric, g->rows[i].baseline));
         else matrix_cell(out, assay_show_row(v->gate, g->rows[i].dimension, NULL));
     }
-    assay_str_put(out, "<td>");
-    if (v->problem) {
-        assay_str_put(out, "<span class=\"badge v-fail\">no result</span><span class=\"recipe\">");
-        assay_html_text(out, v->problem);
-        assay_str_put(out, "</span>");
-    } else if (v->gate) assay_html_badge(out, v->gate->verdict);
-    else assay_str_put(out, base ? "<span class=\"dim\">baseline</span>" : "<span class=\"dim\">not compared</span>");
-    assay_str_put(out, "</td></tr>\n");
+    assay_str_put(out, "</tr>\n");
 }
 
 void assay_html_matrix(assay_str *out, const assay_report *r)

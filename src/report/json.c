@@ -29,8 +29,8 @@ static json_t *string(const char *s, bool *ok)
     size_t n = strlen(s);
     for (size_t i = 0; i < n;) {
         uint32_t c;
-        i += assay_utf8_next(&c, s + i, n - i);
-        assay_utf8_put(&b, c);
+        i += assay_show_utf8_next(&c, s + i, n - i);
+        assay_show_utf8_put(&b, c);
     }
     j = json_string(assay_str_c(&b));
     if (b.failed || !j) *ok = false;

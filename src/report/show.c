@@ -7,7 +7,7 @@
 /* --- UTF-8 --- */
 
 /* The well-formed sequences of the Unicode standard, table 3-7: no overlong forms, no surrogates, nothing above U+10FFFF. */
-size_t assay_utf8_next(uint32_t *cp, const char *s, size_t n)
+size_t assay_show_utf8_next(uint32_t *cp, const char *s, size_t n)
 {
     const unsigned char *p = (const unsigned char *)s;
     *cp = 0xFFFD;
@@ -27,7 +27,7 @@ size_t assay_utf8_next(uint32_t *cp, const char *s, size_t n)
     return len;
 }
 
-void assay_utf8_put(assay_str *out, uint32_t cp)
+void assay_show_utf8_put(assay_str *out, uint32_t cp)
 {
     char b[4];
     size_t n;
@@ -60,7 +60,7 @@ int assay_utf8_width(const char *s, size_t n)
     int w = 0;
     for (size_t i = 0; i < n;) {
         uint32_t c;
-        i += assay_utf8_next(&c, s + i, n - i);
+        i += assay_show_utf8_next(&c, s + i, n - i);
         w += width_of(c);
     }
     return w;
@@ -80,7 +80,7 @@ void assay_show_line(assay_str *out, const char *s, int most, bool ascii)
     if (cut) most -= ascii ? 3 : 1;
     for (size_t i = 0; i < n;) {
         uint32_t c;
-        i += assay_utf8_next(&c, s + i, n - i);
+        i += assay_show_utf8_next(&c, s + i, n - i);
         if (is_control(c)) c = ' ';
         if (ascii && c >= 0x80) c = '?';
         if (cut && w + width_of(c) > most) {
@@ -88,7 +88,7 @@ void assay_show_line(assay_str *out, const char *s, int most, bool ascii)
             return;
         }
         w += width_of(c);
-        assay_utf8_put(out, c);
+        assay_show_utf8_put(out, c);
     }
 }
 
@@ -145,6 +145,15 @@ char *assay_show_diff(char *buf, size_t n, assay_metric m, double v)
     return buf;
 }
 
+char *assay_show_margin(char *buf, size_t n, assay_metric m, double v)
+{
+    if (isnan(v)) snprintf(buf, n, "-");
+    else if (m == ASSAY_METRIC_PERPLEXITY) snprintf(buf, n, "%.1f %%", (exp(v) - 1) * 100);
+    else if (m == ASSAY_METRIC_KL) snprintf(buf, n, "%.4f", v);
+    else snprintf(buf, n, "%.1f pt", v * 100);
+    return buf;
+}
+
 const char *assay_show_unit(assay_metric m)
 {
     return in_points(m) ? "pt" : "nats";
@@ -158,7 +167,7 @@ char *assay_show_p(char *buf, size_t n, double p)
     return buf;
 }
 
-char *assay_show_bytes(char *buf, size_t n, double v)
+char *assay_show_size(char *buf, size_t n, double v)
 {
     static const char *const units[] = {"B", "KiB", "MiB", "GiB", "TiB"};
     if (!isfinite(v)) return assay_show_number(buf, n, 0, v);

@@ -10,8 +10,8 @@
 #include "report/table.h"
 
 /* Reads one code point of s[0..n), n > 0: returns the bytes it took; invalid UTF-8 takes one byte and is U+FFFD. */
-size_t assay_utf8_next(uint32_t *cp, const char *s, size_t n);
-void assay_utf8_put(assay_str *out, uint32_t cp);
+size_t assay_show_utf8_next(uint32_t *cp, const char *s, size_t n);
+void assay_show_utf8_put(assay_str *out, uint32_t cp);
 int assay_utf8_width(const char *s, size_t n);          /* display columns */
 /* Text from outside on one line: control characters become spaces, invalid bytes U+FFFD ('?' in ascii). At most `most` columns, then "…". */
 void assay_show_line(assay_str *out, const char *s, int most, bool ascii);
@@ -23,9 +23,10 @@ const char *assay_show_symbol_ascii(assay_verdict v);   /* + x ? ~ . */
 /* Each writes into buf (at least 32 bytes) and returns it; what is not known is "-". */
 char *assay_show_mean(char *buf, size_t n, assay_metric m, double v);   /* 97.5 (percent), 12.34 (perplexity), 0.0123 (KL) */
 char *assay_show_diff(char *buf, size_t n, assay_metric m, double v);   /* +1.25 (points), -0.0123 (nats) */
+char *assay_show_margin(char *buf, size_t n, assay_metric m, double v); /* 2.0 pt, 5.0 % (perplexity), 0.0200 */
 const char *assay_show_unit(assay_metric m);                            /* "pt", "nats" */
 char *assay_show_p(char *buf, size_t n, double p);                      /* 0.012, <0.001 */
-char *assay_show_bytes(char *buf, size_t n, double v);                  /* 1.50 GiB */
+char *assay_show_size(char *buf, size_t n, double v);                  /* 1.50 GiB */
 char *assay_show_ms(char *buf, size_t n, double seconds, bool at_least);/* 12.3 ms, 1.42 s, >= 12.3 ms */
 char *assay_show_count(char *buf, size_t n, double v);                  /* 131,072 */
 char *assay_show_number(char *buf, size_t n, int decimals, double v);   /* printf("%.*f"), "-" for NaN, "many" for infinity */

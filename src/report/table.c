@@ -138,14 +138,14 @@ static void put_markdown(assay_str *out, const char *s)
     size_t n = s ? strlen(s) : 0;
     for (size_t i = 0; i < n;) {
         uint32_t c;
-        i += assay_utf8_next(&c, s + i, n - i);
+        i += assay_show_utf8_next(&c, s + i, n - i);
         if (c < 0x20 || c == 0x7F) c = ' ';
         if (c == '<') assay_str_put(out, "&lt;");
         else if (c == '>') assay_str_put(out, "&gt;");
         else if (c == '&') assay_str_put(out, "&amp;");
         else {
             if (c < 0x80 && strchr("\\|*_`[]~", (int)c) && c) assay_str_putc(out, '\\');
-            assay_utf8_put(out, c);
+            assay_show_utf8_put(out, c);
         }
     }
 }

@@ -50,7 +50,7 @@ void assay_tables_matrix(assay_table *t, assay_column *columns, size_t most, con
         bool chosen = r->decision.chosen && strcmp(r->decision.chosen, a->name) == 0;
         assay_table_cell(t, chosen ? ASSAY_TONE_BOLD : ASSAY_TONE_NONE, "%s", a->name);
         assay_table_cell(t, ASSAY_TONE_NONE, "%s", assay_show_number(b, sizeof b, 2, a->effective_bpw));
-        assay_table_cell(t, ASSAY_TONE_NONE, "%s", assay_show_bytes(s, sizeof s, a->size_bytes));
+        assay_table_cell(t, ASSAY_TONE_NONE, "%s", assay_show_size(s, sizeof s, a->size_bytes));
         for (size_t d = 0; d < n_dims; d++) {
             if (a == assay_show_baseline(r)) baseline_cell(t, assay_show_row(g, dims[d], NULL));
             else matrix_cell(t, assay_show_row(a->gate, dims[d], NULL), ascii);
@@ -205,11 +205,11 @@ void assay_tables_sizes(assay_table *t, const assay_sizes *s)
         assay_table_cell(t, tone, "%s", total ? "total" : assay_part_name(l->part));
         assay_table_cell(t, tone, "%s", total ? "" : assay_storage_name(a, sizeof a, &l->storage));
         assay_table_cell(t, tone, "%s", assay_show_count(a, sizeof a, (double)l->params));
-        assay_table_cell(t, tone, "%s", assay_show_bytes(a, sizeof a, l->codes));
-        assay_table_cell(t, tone, "%s", l->scales > 0 ? assay_show_bytes(a, sizeof a, l->scales) : "");
-        assay_table_cell(t, tone, "%s", l->zeros > 0 ? assay_show_bytes(a, sizeof a, l->zeros) : "");
-        assay_table_cell(t, tone, "%s", l->meta > 0 ? assay_show_bytes(a, sizeof a, l->meta) : "");
-        assay_table_cell(t, tone, "%s", assay_show_bytes(a, sizeof a, all));
+        assay_table_cell(t, tone, "%s", assay_show_size(a, sizeof a, l->codes));
+        assay_table_cell(t, tone, "%s", l->scales > 0 ? assay_show_size(a, sizeof a, l->scales) : "");
+        assay_table_cell(t, tone, "%s", l->zeros > 0 ? assay_show_size(a, sizeof a, l->zeros) : "");
+        assay_table_cell(t, tone, "%s", l->meta > 0 ? assay_show_size(a, sizeof a, l->meta) : "");
+        assay_table_cell(t, tone, "%s", assay_show_size(a, sizeof a, all));
         assay_table_cell(t, tone, "%s", assay_show_number(a, sizeof a, 3, l->params ? all * 8 / (double)l->params : NAN));
     }
 }
@@ -235,8 +235,8 @@ void assay_tables_fits(assay_table *t, const assay_plan *p)
         if (!known) assay_table_cell(t, ASSAY_TONE_DIM, "memory unknown");
         else if (f->fits) assay_table_cell(t, ASSAY_TONE_GOOD, "on %d", f->n_parallel);
         else assay_table_cell(t, ASSAY_TONE_BAD, "no%s", f->n_parallel > 1 ? ", not in parallel" : "");
-        assay_table_cell(t, ASSAY_TONE_NONE, "%s", assay_show_bytes(a, sizeof a, f->weights + f->kv + f->activations + f->overhead));
-        assay_table_cell(t, ASSAY_TONE_NONE, "%s", assay_show_bytes(a, sizeof a, f->left));
+        assay_table_cell(t, ASSAY_TONE_NONE, "%s", assay_show_size(a, sizeof a, f->weights + f->kv + f->activations + f->overhead));
+        assay_table_cell(t, ASSAY_TONE_NONE, "%s", assay_show_size(a, sizeof a, f->left));
         assay_table_cell(t, ASSAY_TONE_NONE, "%s", known ? assay_show_count(a, sizeof a, (double)f->max_context) : "-");
         assay_table_cell(t, ASSAY_TONE_NONE, "%s", known ? assay_show_count(a, sizeof a, (double)f->max_concurrency) : "-");
         assay_table_cell(t, ASSAY_TONE_NONE, "%s", assay_show_ms(a, sizeof a, f->ttft, false));
@@ -264,7 +264,7 @@ void assay_tables_memory(assay_table *t, const assay_plan *p)
         assay_table_cell(t, ASSAY_TONE_NONE, "%s", f->device->id);
         assay_table_cell(t, ASSAY_TONE_NONE, "%d", f->n_parallel);
         for (size_t k = 0; k < ASSAY_LEN(v); k++)
-            assay_table_cell(t, k == 6 && v[k] < 0 ? ASSAY_TONE_BAD : ASSAY_TONE_NONE, "%s", assay_show_bytes(a, sizeof a, v[k]));
+            assay_table_cell(t, k == 6 && v[k] < 0 ? ASSAY_TONE_BAD : ASSAY_TONE_NONE, "%s", assay_show_size(a, sizeof a, v[k]));
     }
 }
 

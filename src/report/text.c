@@ -147,8 +147,8 @@ static void put_raw(assay_str *out, const assay_sizes *s)
     char a[32], b[32], c[32];
     bool billions = s->nominal_params >= 1e9;
     assay_str_printf(out, "raw: %.3g %s parameters at %d bits are %s, all %s of them %s; codes as stored are %.3f bits per weight\n",
-                     s->nominal_params / (billions ? 1e9 : 1e6), billions ? "billion" : "million", s->raw_bits, assay_show_bytes(a, sizeof a, s->raw_nominal),
-                     assay_show_count(b, sizeof b, (double)s->params), assay_show_bytes(c, sizeof c, s->raw_all), s->raw_bpw);
+                     s->nominal_params / (billions ? 1e9 : 1e6), billions ? "billion" : "million", s->raw_bits, assay_show_size(a, sizeof a, s->raw_nominal),
+                     assay_show_count(b, sizeof b, (double)s->params), assay_show_size(c, sizeof c, s->raw_all), s->raw_bpw);
 }
 
 assay_status assay_report_sizes_text(assay_str *out, const assay_sizes *s, const assay_term *t, assay_err *err)
@@ -160,7 +160,7 @@ assay_status assay_report_sizes_text(assay_str *out, const assay_sizes *s, const
     ASSAY_TRY(put_table(out, &tab, t, err));
     put_raw(out, s);
     if (s->checkpoint_bytes > 0)
-        assay_str_printf(out, "on disk: %s (computed %+.2f %%)\n", assay_show_bytes(a, sizeof a, s->checkpoint_bytes),
+        assay_str_printf(out, "on disk: %s (computed %+.2f %%)\n", assay_show_size(a, sizeof a, s->checkpoint_bytes),
                          (s->total / s->checkpoint_bytes - 1) * 100);
     return assay_str_status(out, err);
 }
@@ -169,7 +169,7 @@ static void put_kv(assay_str *out, const assay_plan *p)
 {
     char a[32], b[32], c[32];
     assay_str_printf(out, "KV cache in %s: %s per token, %s per sequence of %s tokens", assay_kv_name(p->opts.kv),
-                     assay_show_bytes(a, sizeof a, p->kv_per_token), assay_show_bytes(b, sizeof b, p->kv_per_sequence),
+                     assay_show_size(a, sizeof a, p->kv_per_token), assay_show_size(b, sizeof b, p->kv_per_sequence),
                      assay_show_count(c, sizeof c, (double)p->opts.serving.context));
     if (p->config->sliding_window) assay_str_printf(out, " (window of %lld)", (long long)p->config->sliding_window);
     assay_str_putc(out, '\n');
