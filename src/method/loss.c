@@ -31,21 +31,29 @@ static void add_outputs(assay_loss_sums *s, const assay_item *item, const float 
     }
 }
 
-/* Four interleaved sums: a fixed order that leaves the processor room. */
-static void add_weights(assay_loss_sums *s, const float *w, float *d, int64_t n) {
-    double e[4] = {0}, q[4] = {0};
-    float top[4] = {0};
-    for (int64_t i = 0; i < n; i++) {
-        float diff = w[i] - d[i], mag = fabsf(diff);
-        d[i] = diff;
-        e[i & 3] += (double)diff * (double)diff;
-        q[i & 3] += (double)w[i] * (double)w[i];
-        if (mag > top[i & 3]) top[i & 3] = mag;
+#define LANES 8
+
+static inline void add_lanes(double *restrict e, double *restrict q, float *restrict top, const float *restrict w, float *restrict d, int n) {
+    for (int k = 0; k < n; k++) {
+        float diff = w[k] - d[k], mag = fabsf(diff);
+        d[k] = diff;
+        e[k] += (double)diff * (double)diff;
+        q[k] += (double)w[k] * (double)w[k];
+        top[k] = mag > top[k] ? mag : top[k];
     }
-    for (int k = 0; k < 4; k++) {
+}
+
+/* Adds one row; d, the decoded row, becomes the difference. Interleaved sums: a fixed order that leaves the processor room. */
+static void add_weights(assay_loss_sums *s, const float *w, float *d, int64_t n) {
+    double e[LANES] = {0}, q[LANES] = {0};
+    float top[LANES] = {0};
+    int64_t i = 0;
+    for (; i + LANES <= n; i += LANES) add_lanes(e, q, top, w + i, d + i, LANES);
+    add_lanes(e, q, top, w + i, d + i, (int)(n - i));
+    for (int k = 0; k < LANES; k++) {
         s->error2 += e[k];
         s->weight2 += q[k];
-        if ((double)top[k] > s->max_error) s->max_error = (double)top[k];
+        s->max_error = ASSAY_MAX(s->max_error, (double)top[k]);
     }
 }
 
