@@ -31,6 +31,7 @@ typedef struct bench {
     double macs;                              /* with weights, per token, without the head */
     double head_macs;
     assay_act_mode mode;                      /* of the decoder matrices */
+    double peak_rss;
 } bench;
 
 static void count_weights(bench *b) {
@@ -171,12 +172,12 @@ static assay_status put_figures(assay_str *text, json_t *j, const bench *b, cons
     assay_str_printf(text, "prefill  %7.1f tokens/s   %.0f GOP/s = %.0f %% of the %s peak (%d tokens)\n", n / b->prefill_seconds,
                      arithmetic, 100 * arithmetic / peak, mode_names[b->mode], b->prompt);
     assay_str_printf(text, "memory   %s read per token, peak resident %s\n", assay_format_bytes(size, sizeof size, bytes),
-                     assay_format_bytes(rss, sizeof rss, (double)assay_peak_rss()));
+                     assay_format_bytes(rss, sizeof rss, b->peak_rss));
     json_t *f = json_pack("{s:s, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:i, s:i, s:i}", "activations", mode_names[b->mode],
                           "decode_tokens_per_second", 1 / b->decode_seconds, "decode_bytes_per_token", bytes, "decode_gb_per_second",
                           rate, "decode_share_of_read", rate / l->read_gbs, "prefill_tokens_per_second", n / b->prefill_seconds,
                           "prefill_gops", arithmetic, "prefill_share_of_peak", arithmetic / peak, "peak_rss_bytes",
-                          (double)assay_peak_rss(), "prompt", b->prompt, "output", b->output, "repeat", b->repeat);
+                          b->peak_rss, "prompt", b->prompt, "output", b->output, "repeat", b->repeat);
     return assay_doc_set(j, "figures", f, err);
 }
 
@@ -197,11 +198,12 @@ assay_status assay_bench(assay_doc **out, const char *model, const assay_bench_o
         assay_cpu_opts cpu = {.n_threads = o->run.threads};
         ASSAY_GO(assay_backend_open_cpu(&b.backend, &cpu, err));
     }
-    ASSAY_GO(assay_limits_measure(&limits, assay_backend_n_threads(b.backend), err));
     if (model) {
         ASSAY_GO(measure(&b, err));
         assay_str_printf(&text, "%s\n", model);
+        b.peak_rss = (double)assay_peak_rss(); /* before the limits take memory of their own */
     }
+    ASSAY_GO(assay_limits_measure(&limits, assay_backend_n_threads(b.backend), err));
     ASSAY_GO(put_limits(&text, j, &limits, assay_backend_describe(b.backend), &term, err));
     if (model) ASSAY_GO(put_figures(&text, j, &b, &limits, err));
     s = assay_doc_make(out, &text, j, 0, err);
