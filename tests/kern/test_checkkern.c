@@ -187,8 +187,9 @@ static void check_int8(const assay_kern *kern) {
             ref_kern.gemm_i8(gr.p, n, &w, 0, blocks, &acts, m);
             assert_same_floats(gy.p, gr.p, m * n, "gemm_i8", k, m);
             uint32_t cols[3] = {0, (uint32_t)(k / 2), (uint32_t)(k - 1)};
-            kern->outliers_i8(gy.p, &w, 0, blocks, x, cols, 3);
-            ref_kern.outliers_i8(gr.p, &w, 0, blocks, x, cols, 3);
+            static const float large[3] = {7, -11.5f, 640};
+            kern->outliers_i8(gy.p, &w, 0, blocks, large, cols, 3);
+            ref_kern.outliers_i8(gr.p, &w, 0, blocks, large, cols, 3);
             assert_same_floats(gy.p, gr.p, n, "outliers_i8", k, m);
             unguard(&gw), unguard(&gs), unguard(&gz), unguard(&gx), unguard(&gq), unguard(&gp), unguard(&gm), unguard(&gn);
             unguard(&ga), unguard(&gb), unguard(&gy), unguard(&gr);
