@@ -1,9 +1,11 @@
 /* gate.c: the comparison of two scorecards from end to end.
  *
- *   load -> comparable? -> groups -> measure each row -> adjust p values over the judged rows -> judge each row -> the whole, flips
+ *   load -> comparable? -> groups -> measure each row -> adjust p values over the judged rows
+ *        -> judge each row -> flips, the whole
  *
- * Holm's family is every judged row, dimensions and slices together, so that alarm_alpha bounds the chance of any false alarm in a
- * comparison. The whole passes only when every row does: an intersection-union test (Berger 1982), which needs no adjustment. */
+ * Holm's family is every judged row, dimensions and slices together, so that alarm_alpha bounds the chance of
+ * any false alarm in a comparison. The whole passes only when every row does: an intersection-union test
+ * (Berger 1982), which needs no adjustment. */
 #include "gate/gate.h"
 
 #include <math.h>
@@ -30,7 +32,9 @@ static assay_status keep(const char **out, assay_gate *g, const char *s, assay_e
 static bool has_row(const gate_groups *gs, const char *dimension, const char *slice) {
     for (size_t i = 0; i < gs->n; i++) {
         const gate_group *g = &gs->groups[i];
-        if (strcmp(g->dimension, dimension) == 0 && (slice ? g->slice && strcmp(g->slice, slice) == 0 : !g->slice)) return true;
+        if (strcmp(g->dimension, dimension) == 0 &&
+            (slice ? g->slice && strcmp(g->slice, slice) == 0 : !g->slice))
+            return true;
     }
     return false;
 }
@@ -38,17 +42,21 @@ static bool has_row(const gate_groups *gs, const char *dimension, const char *sl
 static assay_status check_policy(const gate_groups *gs, const assay_policy *p, assay_err *err) {
     for (size_t i = 0; i < p->n_required; i++)
         if (!has_row(gs, p->required[i], NULL))
-            return assay_fail(err, ASSAY_EINPUT, "policy: dimension '%s' is required, but the suite has no item of it", p->required[i]);
+            return assay_fail(err, ASSAY_EINPUT,
+                              "policy: dimension '%s' is required, but the suite has no item of it",
+                              p->required[i]);
     for (size_t i = 0; i < p->n_rules; i++) {
         const assay_margin_rule *m = &p->rules[i];
         if (!has_row(gs, m->dimension, m->slice))
-            return assay_fail(err, ASSAY_EINPUT, "policy: a margin is set for %s%s%s, which the suite does not have", m->dimension,
-                              m->slice ? "/" : "", m->slice ? m->slice : "");
+            return assay_fail(err, ASSAY_EINPUT,
+                              "policy: a margin is set for %s%s%s, which the suite does not have",
+                              m->dimension, m->slice ? "/" : "", m->slice ? m->slice : "");
     }
     for (size_t i = 0; i < p->n_waivers; i++) {
         const assay_waiver *w = &p->waivers[i];
         if (!has_row(gs, w->dimension, w->slice))
-            return assay_fail(err, ASSAY_EINPUT, "policy: a waiver covers %s%s%s, which the suite does not have", w->dimension,
+            return assay_fail(err, ASSAY_EINPUT,
+                              "policy: a waiver covers %s%s%s, which the suite does not have", w->dimension,
                               w->slice ? "/" : "", w->slice ? w->slice : "");
     }
     return ASSAY_OK;
@@ -92,7 +100,8 @@ static assay_status make_rows(assay_gate *g, const gate_input *in, const gate_gr
         g->n_rows = gs->n;
         s = adjust(g, err);
     }
-    for (size_t i = 0; s == ASSAY_OK && i < gs->n; i++) s = gate_judge(&g->rows[i], &effects[i], in->policy, g->date, &g->arena, err);
+    for (size_t i = 0; s == ASSAY_OK && i < gs->n; i++)
+        s = gate_judge(&g->rows[i], &effects[i], in->policy, g->date, &g->arena, err);
     assay_free(effects);
     return s;
 }
@@ -103,7 +112,8 @@ static bool is_flip(const assay_record *b, const assay_record *v) {
     return b->binary && v->binary && gate_is_paired(b, v) && (b->score > 0.5) != (v->score > 0.5);
 }
 
-static assay_status copy_flip(assay_gate_flip *f, assay_gate *g, const assay_record *b, const assay_record *v, assay_err *err) {
+static assay_status copy_flip(assay_gate_flip *f, assay_gate *g, const assay_record *b, const assay_record *v,
+                              assay_err *err) {
     f->to_wrong = b->score > 0.5;
     ASSAY_TRY(keep(&f->item_id, g, b->item_id, err));
     ASSAY_TRY(keep(&f->dimension, g, b->dimension, err));
@@ -129,7 +139,8 @@ static assay_status make_flips(assay_gate *g, const gate_input *in, assay_err *e
         ASSAY_TRY(copy_flip(f, g, &in->base[i], &in->cand[i], err));
         g->n_flips++;
         if (f->to_wrong) g->n_flips_to_wrong++;
-        else g->n_flips_to_right++;
+        else
+            g->n_flips_to_right++;
     }
     return ASSAY_OK;
 }
@@ -153,11 +164,15 @@ static void count_verdicts(assay_gate *g) {
             g->n_changed += r->n_changed;
             g->aa_flips += r->aa_flips;
         }
-        if (r->verdict == ASSAY_VERDICT_INCONCLUSIVE && !isnan(r->items_needed)) factor = fmax(factor, r->items_needed / (double)r->n);
+        if (r->verdict == ASSAY_VERDICT_INCONCLUSIVE && !isnan(r->items_needed))
+            factor = fmax(factor, r->items_needed / (double)r->n);
     }
     bool judged = g->n_pass + g->n_fail + g->n_inconclusive + g->n_waived > 0;
-    g->verdict = g->n_fail ? ASSAY_VERDICT_FAIL : g->n_inconclusive || !judged ? ASSAY_VERDICT_INCONCLUSIVE : ASSAY_VERDICT_PASS;
-    g->items_needed = g->verdict == ASSAY_VERDICT_INCONCLUSIVE && factor > 1 ? ceil(factor * (double)g->n_items) : NAN;
+    g->verdict = g->n_fail                      ? ASSAY_VERDICT_FAIL
+                 : g->n_inconclusive || !judged ? ASSAY_VERDICT_INCONCLUSIVE
+                                                : ASSAY_VERDICT_PASS;
+    g->items_needed =
+        g->verdict == ASSAY_VERDICT_INCONCLUSIVE && factor > 1 ? ceil(factor * (double)g->n_items) : NAN;
 }
 
 static void write_summary(assay_str *out, const assay_gate *g) {
@@ -169,9 +184,12 @@ static void write_summary(assay_str *out, const assay_gate *g) {
         assay_str_printf(out, "all %zu dimensions and slices are within their margins", judged - g->n_waived);
         if (g->n_waived) assay_str_printf(out, ", %zu waived", g->n_waived);
     } else if (r) {
-        assay_str_printf(out, "%s%s%s %s", r->dimension, r->slice ? "/" : "", r->slice ? r->slice : "", r->reason);
+        assay_str_printf(out, "%s%s%s: %s", r->dimension, r->slice ? "/" : "", r->slice ? r->slice : "",
+                         r->reason);
         size_t more = (g->verdict == ASSAY_VERDICT_FAIL ? g->n_fail : g->n_inconclusive) - 1;
-        if (more) assay_str_printf(out, "; %zu more %s", more, g->verdict == ASSAY_VERDICT_FAIL ? "fail" : "are inconclusive");
+        if (more)
+            assay_str_printf(out, "; %zu more %s", more,
+                             g->verdict == ASSAY_VERDICT_FAIL ? "fail" : "are inconclusive");
     }
 }
 
@@ -185,8 +203,8 @@ static assay_status summarize(assay_gate *g, assay_err *err) {
     return s;
 }
 
-static assay_status describe(assay_gate *g, const assay_gate_side *base, const assay_gate_side *cand, const assay_gate_side *rerun,
-                             const assay_gate_opts *o, assay_err *err) {
+static assay_status describe(assay_gate *g, const assay_gate_side *base, const assay_gate_side *cand,
+                             const assay_gate_side *rerun, const assay_gate_opts *o, assay_err *err) {
     char now[32];
     g->baseline_id = base->card->id;
     g->variant_id = cand->card->id;
@@ -199,15 +217,19 @@ static assay_status describe(assay_gate *g, const assay_gate_side *base, const a
     return keep(&g->date, g, o && o->today ? o->today : assay_date_iso(now, sizeof now), err);
 }
 
-assay_status assay_gate_compare(assay_gate **out, const assay_gate_side *baseline, const assay_gate_side *variant,
-                                const assay_gate_side *rerun, const assay_policy *p, const assay_gate_opts *o, assay_err *err) {
+assay_status assay_gate_compare(assay_gate **out, const assay_gate_side *baseline,
+                                const assay_gate_side *variant, const assay_gate_side *rerun,
+                                const assay_policy *p, const assay_gate_opts *o, assay_err *err) {
     assay_status s = ASSAY_OK;
     gate_groups gs = {0};
     *out = NULL;
     ASSAY_TRY(gate_check_sides(baseline, variant, err));
     if (rerun) ASSAY_TRY(gate_check_sides(baseline, rerun, err));
-    gate_input in = {.base = baseline->records, .cand = variant->records, .rerun = rerun ? rerun->records : NULL,
-                     .n = baseline->n, .policy = p};
+    gate_input in = {.base = baseline->records,
+                     .cand = variant->records,
+                     .rerun = rerun ? rerun->records : NULL,
+                     .n = baseline->n,
+                     .policy = p};
     assay_gate *g = assay_calloc(1, sizeof *g);
     if (!g) return assay_nomem(err);
     g->policy = p;
@@ -246,8 +268,8 @@ static void unload(loaded *l) {
     assay_scorecard_deinit(&l->card);
 }
 
-assay_status assay_gate_run(assay_gate **out, assay_store *st, int64_t baseline, int64_t variant, const assay_policy *p,
-                            const assay_gate_opts *o, assay_err *err) {
+assay_status assay_gate_run(assay_gate **out, assay_store *st, int64_t baseline, int64_t variant,
+                            const assay_policy *p, const assay_gate_opts *o, assay_err *err) {
     assay_status s = ASSAY_OK;
     loaded base = {0}, cand = {0}, again = {0};
     int64_t rerun = o ? o->rerun_id : 0;

@@ -1,17 +1,19 @@
 /* gate/gate.h: two scorecards and a policy -> a verdict per dimension and slice, and one for the whole.
  *
- * Sign: diff, lower and upper are oriented so that negative means the variant is worse, whatever the metric. For scores they are in
- * score units (0.02 is two points), for perplexity in nats per token (ln of the perplexity ratio, negated), for KL in nats, negated.
+ * Sign: diff, lower and upper are oriented so that negative means the variant is worse, whatever the metric.
+ * For scores they are in score units (0.02 is two points), for perplexity in nats per token (ln of the
+ * perplexity ratio, negated), for KL in nats, negated.
  *
  *   pass          lower bound > -margin: with this confidence the loss is smaller than the margin
- *   fail          upper bound < -margin: it is larger; or a harm alarm (Holm-adjusted p <= alarm_alpha) with diff < -margin;
- *                 or a limit is broken (length ratio, truncated, invalid)
+ *   fail          upper bound < -margin: it is larger; or a harm alarm (Holm-adjusted p <= alarm_alpha) with
+ *                 diff < -margin; or a limit is broken (length ratio, truncated, invalid)
  *   inconclusive  neither: items_needed says how many items of this kind would settle it
  *   waived        would not pass, and an unexpired waiver covers it
  *   info          has no margin (perplexity, KL without one): reported, never judged
  *
- * The whole passes when every judged row passes or is waived (an intersection-union test: no adjustment is needed for "all
- * are non-inferior"); it fails when any fails; otherwise it is inconclusive. docs/gate.md has the formulas and a worked example. */
+ * The whole passes when every judged row passes or is waived (an intersection-union test: no adjustment is
+ * needed for "all are non-inferior"); it fails when any fails; otherwise it is inconclusive. docs/gate.md has
+ * the formulas and a worked example. */
 #ifndef ASSAY_GATE_GATE_H
 #define ASSAY_GATE_GATE_H
 
@@ -34,12 +36,13 @@ typedef enum assay_verdict {
 } assay_verdict;
 const char *assay_verdict_name(assay_verdict v); /* "pass" "fail" "inconclusive" "waived" "info" */
 
-typedef enum assay_metric {       /* gate/metrics.def says which evaluator has which; anything unlisted is a score */
-    ASSAY_METRIC_ACCURACY,        /* every record is right or wrong */
-    ASSAY_METRIC_SCORE,           /* a mean of scores, higher is better */
-    ASSAY_METRIC_PERPLEXITY,      /* score: mean negative log-likelihood per token in nats, weight: tokens; shown as perplexity */
-    ASSAY_METRIC_KL,              /* score: mean KL(baseline || variant) per token in nats, weight: tokens; aux: share of tokens with
-                                     the baseline's arg max */
+/* gate/metrics.def says which evaluator has which; anything unlisted is an accuracy or a score. */
+typedef enum assay_metric {
+    ASSAY_METRIC_ACCURACY,   /* every record is right or wrong */
+    ASSAY_METRIC_SCORE,      /* a mean of scores, higher is better */
+    ASSAY_METRIC_PERPLEXITY, /* score: mean negative log-likelihood per token in nats, weight: tokens */
+    ASSAY_METRIC_KL,         /* score: mean KL(baseline || variant) per token in nats, weight: tokens;
+                                aux: share of tokens with the baseline's arg max */
     ASSAY_METRIC_COUNT
 } assay_metric;
 const char *assay_metric_name(assay_metric m); /* "accuracy" "score" "perplexity" "kl" */
@@ -64,19 +67,24 @@ typedef struct assay_gate_row {   /* one dimension, or one slice of it */
     size_t n_clusters;
     double baseline, variant;     /* means in shown units: accuracy, score, perplexity, KL */
     double diff;                  /* oriented, see above */
-    double lower, upper;          /* each a one-sided bound at `confidence`; together an interval at `level` = 2*confidence - 1 */
+    /* each a one-sided bound at `confidence`; together an interval at `level` = 2*confidence - 1 */
+    double lower, upper;
     double level;
     const char *interval;         /* "tango" "newcombe" "tango, clustered" "t" "t, clustered" "bca" */
-    size_t right_wrong, wrong_right, both_right, both_wrong; /* accuracy only; baseline first: right_wrong is a regression */
+    /* accuracy only; baseline first: right_wrong is a regression */
+    size_t right_wrong, wrong_right, both_right, both_wrong;
     double flip_rate;             /* (right_wrong + wrong_right) / n_paired; NaN when not accuracy */
     size_t n_changed;             /* items whose output differs at all */
-    double p;                     /* one-sided for harm: McNemar mid-p (Obuchowski's z with clusters; t for means) */
+    /* one-sided for harm: McNemar mid-p (Obuchowski's z with clusters; t for means) */
+    double p;
     double p_holm;                /* adjusted over all dimensions and slices */
     double q_bh;                  /* Benjamini-Hochberg, for a "look here" list */
     bool alarm;                   /* p_holm <= alarm_alpha: harm, however small */
     double margin;                /* NaN: none */
-    double mde;                   /* smallest loss this n finds with `power` in a one-sided test at 1 - confidence, unadjusted */
-    double items_needed;          /* when inconclusive: items in this row to settle it; infinite when none would, else NaN */
+    /* smallest loss this n finds with `power` in a one-sided test at 1 - confidence, unadjusted */
+    double mde;
+    /* when inconclusive: items in this row to settle it; infinite when none would, else NaN */
+    double items_needed;
     assay_gate_limit length, truncated, invalid, errors; /* judged on dimensions, shown on slices */
     assay_gate_limit agreement;   /* KL only: share of tokens whose top-1 is not the baseline's; likewise */
     assay_gate_counts base, cand;
@@ -108,7 +116,8 @@ typedef struct assay_gate {
     assay_gate_row *rows;                  /* each dimension followed by its slices, in the suite's order */
     size_t n_rows;
     size_t n_pass, n_fail, n_inconclusive, n_waived, n_info, n_alarm;
-    double items_needed;                   /* for the whole when inconclusive: factor on the suite's items, rounded up; else NaN */
+    /* for the whole when inconclusive: factor on the suite's items, rounded up; else NaN */
+    double items_needed;
     size_t n_items, n_flips_to_wrong, n_flips_to_right, n_changed;
     size_t aa_flips;                       /* in all; valid when rerun_id != 0 */
     assay_gate_flip *flips;                /* in item order */
@@ -123,10 +132,11 @@ typedef struct assay_gate_opts {
     const char *today;            /* "2026-11-21", for waivers and the record; NULL = now */
 } assay_gate_opts;
 
-/* Compares two complete scorecards of the store. EMISMATCH names what differs (suite, template, evaluator and version, item, prompt,
- * token ids), on which item, and on how many. EINPUT when a required dimension is missing or a rule or waiver names what is not there. */
-assay_status assay_gate_run(assay_gate **out, assay_store *s, int64_t baseline, int64_t variant, const assay_policy *p,
-                            const assay_gate_opts *o, assay_err *err);
+/* Compares two complete scorecards of the store. EMISMATCH names what differs (suite, template, evaluator and
+ * version, item, prompt, token ids), on which item, and on how many. EINPUT when a required dimension is
+ * missing or a rule or waiver names what is not there. */
+assay_status assay_gate_run(assay_gate **out, assay_store *s, int64_t baseline, int64_t variant,
+                            const assay_policy *p, const assay_gate_opts *o, assay_err *err);
 
 /* The same on records in memory. */
 typedef struct assay_gate_side {
@@ -134,10 +144,13 @@ typedef struct assay_gate_side {
     const assay_record *records;  /* in item order */
     size_t n;
 } assay_gate_side;
-assay_status assay_gate_compare(assay_gate **out, const assay_gate_side *baseline, const assay_gate_side *variant,
-                                const assay_gate_side *rerun, const assay_policy *p, const assay_gate_opts *o, assay_err *err);
+assay_status assay_gate_compare(assay_gate **out, const assay_gate_side *baseline,
+                                const assay_gate_side *variant,
+                                const assay_gate_side *rerun, const assay_policy *p,
+                                const assay_gate_opts *o, assay_err *err);
 
-/* The whole as JSON (docs/gate.md has the schema, "assay.verdict/1"); flips included when `flips`. New reference, NULL when out of memory. */
+/* The whole as JSON (docs/gate.md has the schema, "assay.verdict/1"); flips included when `flips`. New
+ * reference, NULL when out of memory. */
 json_t *assay_gate_to_json(const assay_gate *g, bool flips);
 
 #endif

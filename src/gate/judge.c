@@ -1,8 +1,9 @@
 /* judge.c: from numbers to a verdict with its reason, waivers, and how many items would settle what is open.
  *
- * Why a significant loss alone does not fail. With enough items any quantization loses something measurable; the margin says how much is
- * acceptable. So a row fails when its loss is shown to be larger than the margin (upper bound below), or when harm is significant across the
- * whole family (Holm) and the best estimate of the loss is beyond the margin; a significant but small harm is an alarm, shown, and passes. */
+ * Why a significant loss alone does not fail. With enough items any quantization loses something measurable;
+ * the margin says how much is acceptable. So a row fails when its loss is shown to be larger than the margin
+ * (upper bound below), or when harm is significant across the whole family (Holm) and the best estimate of
+ * the loss is beyond the margin; a significant but small harm is an alarm, shown, and passes. */
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
@@ -33,8 +34,8 @@ static double general_margin(const assay_policy *p, const assay_gate_row *row) {
     }
 }
 
-/* The most special rule: the slice by name, then the dimension's slices, or the dimension; for perplexity and KL a dimension's rule holds
- * for its slices as well. */
+/* The most special rule: the slice by name, then the dimension's slices, or the dimension; for perplexity and
+ * KL a dimension's rule holds for its slices as well. */
 static double row_margin(const assay_policy *p, const assay_gate_row *row) {
     double margin = general_margin(p, row);
     int best = 0;
@@ -43,8 +44,10 @@ static double row_margin(const assay_policy *p, const assay_gate_row *row) {
         if (strcmp(m->dimension, row->dimension) != 0) continue;
         int rank = 0;
         if (!m->for_slices) rank = !row->slice || row->metric > ASSAY_METRIC_SCORE ? 1 : 0;
-        else if (!m->slice) rank = row->slice ? 2 : 0;
-        else rank = row->slice && strcmp(m->slice, row->slice) == 0 ? 3 : 0;
+        else if (!m->slice)
+            rank = row->slice ? 2 : 0;
+        else
+            rank = row->slice && strcmp(m->slice, row->slice) == 0 ? 3 : 0;
         if (rank > best) {
             best = rank;
             margin = m->margin;
@@ -77,21 +80,27 @@ static void write_reason(assay_str *out, const assay_gate_row *row, const assay_
     switch (row->verdict) {
     case ASSAY_VERDICT_PASS:
         if (row->lower >= 0) assay_str_printf(out, "no loss (%g %%), margin %s", level, m);
-        else assay_str_printf(out, "%s at most %s (%g %%), margin %s", verb, amount(a, sizeof a, row, -row->lower), level, m);
+        else
+            assay_str_printf(out, "%s at most %s (%g %%), margin %s", verb,
+                             amount(a, sizeof a, row, -row->lower), level, m);
         if (row->alarm) assay_str_printf(out, "; a small loss is significant (Holm p %.2g)", row->p_holm);
         break;
     case ASSAY_VERDICT_FAIL:
         if (row->upper < -row->margin)
-            assay_str_printf(out, "%s at least %s (%g %%), margin %s", verb, amount(a, sizeof a, row, -row->upper), level, m);
+            assay_str_printf(out, "%s at least %s (%g %%), margin %s", verb,
+                             amount(a, sizeof a, row, -row->upper), level, m);
         else
             assay_str_printf(out, "the loss of %s is significant (Holm p %.2g) and beyond the margin of %s",
                              amount(a, sizeof a, row, -row->diff), row->p_holm, m);
         break;
     case ASSAY_VERDICT_INCONCLUSIVE:
-        assay_str_printf(out, "the loss is between %s and %s, margin %s: ", amount(a, sizeof a, row, -row->upper),
+        assay_str_printf(out,
+                         "the loss is between %s and %s, margin %s: ", amount(a, sizeof a, row, -row->upper),
                          amount(b, sizeof b, row, -row->lower), m);
-        if (isfinite(row->items_needed)) assay_str_printf(out, "%.0f items would settle it, there are %zu", row->items_needed, row->n);
-        else assay_str_put(out, "it lies on the margin, no number of items would settle it");
+        if (isfinite(row->items_needed))
+            assay_str_printf(out, "%.0f items would settle it, there are %zu", row->items_needed, row->n);
+        else
+            assay_str_put(out, "it lies on the margin, no number of items would settle it");
         break;
     default: assay_str_put(out, "reported only, the policy sets no margin"); break;
     }
@@ -103,7 +112,8 @@ static double items_needed(const assay_gate_row *row, const gate_effect *e, cons
     double alpha = 1 - p->confidence, z = assay_norm_quantile(p->confidence);
     double n = assay_items_noninferior(e->sd, row->diff, row->margin, alpha, p->power);
     /* Without a flip the score interval is still z^2/(n+z^2) wide. */
-    if (row->metric == ASSAY_METRIC_ACCURACY && row->margin < 1) n = fmax(n, e->deff * z * z * (1 - row->margin) / row->margin);
+    if (row->metric == ASSAY_METRIC_ACCURACY && row->margin < 1)
+        n = fmax(n, e->deff * z * z * (1 - row->margin) / row->margin);
     n *= (double)row->n / (double)row->n_paired; /* some items will fail again */
     return n < MOST_ITEMS ? fmax(ceil(n), (double)row->n + 1) : INFINITY;
 }
@@ -126,14 +136,19 @@ static void judge_score(assay_gate_row *row, const gate_effect *e, const assay_p
 /* --- limits and waivers --- */
 
 static assay_verdict worse(assay_verdict a, assay_verdict b) {
-    static const int badness[] = {[ASSAY_VERDICT_PASS] = 1, [ASSAY_VERDICT_FAIL] = 3, [ASSAY_VERDICT_INCONCLUSIVE] = 2,
-                                  [ASSAY_VERDICT_WAIVED] = 1, [ASSAY_VERDICT_INFO] = 1};
+    static const int badness[] = {[ASSAY_VERDICT_PASS] = 1,
+                                  [ASSAY_VERDICT_FAIL] = 3,
+                                  [ASSAY_VERDICT_INCONCLUSIVE] = 2,
+                                  [ASSAY_VERDICT_WAIVED] = 1,
+                                  [ASSAY_VERDICT_INFO] = 1};
     return badness[b] > badness[a] ? b : a;
 }
 
-static void apply_limit(assay_gate_row *row, assay_str *reason, const assay_gate_limit *l, const char *what, double unit, const char *suffix) {
+static void apply_limit(assay_gate_row *row, assay_str *reason, const assay_gate_limit *l, const char *what,
+                        double unit, const char *suffix) {
     if (row->slice || (l->verdict != ASSAY_VERDICT_FAIL && l->verdict != ASSAY_VERDICT_INCONCLUSIVE)) return;
-    assay_str_printf(reason, "; %s %.3g%s, limit %.3g%s", what, l->value * unit, suffix, l->limit * unit, suffix);
+    assay_str_printf(reason, "; %s %.3g%s, limit %.3g%s", what, l->value * unit, suffix, l->limit * unit,
+                     suffix);
     row->verdict = worse(row->verdict, l->verdict);
 }
 
@@ -151,17 +166,19 @@ static void apply_waiver(assay_gate_row *row, assay_str *reason, const assay_pol
         row->waiver = w;
         row->waiver_expired = expired;
     }
-    if (!row->waiver || (row->verdict != ASSAY_VERDICT_FAIL && row->verdict != ASSAY_VERDICT_INCONCLUSIVE)) return;
+    if (!row->waiver || (row->verdict != ASSAY_VERDICT_FAIL && row->verdict != ASSAY_VERDICT_INCONCLUSIVE))
+        return;
     if (row->waiver_expired) {
         assay_str_printf(reason, "; %s's waiver expired on %s", row->waiver->who, row->waiver->expires);
         return;
     }
-    assay_str_printf(reason, "; would be %s, waived by %s: %s", assay_verdict_name(row->verdict), row->waiver->who, row->waiver->why);
+    assay_str_printf(reason, "; would be %s, waived by %s: %s", assay_verdict_name(row->verdict),
+                     row->waiver->who, row->waiver->why);
     row->verdict = ASSAY_VERDICT_WAIVED;
 }
 
-assay_status gate_judge(assay_gate_row *row, const gate_effect *effect, const assay_policy *p, const char *today, assay_arena *a,
-                        assay_err *err) {
+assay_status gate_judge(assay_gate_row *row, const gate_effect *effect, const assay_policy *p,
+                        const char *today, assay_arena *a, assay_err *err) {
     assay_str reason = {0};
     if (row->n_paired) {
         judge_score(row, effect, p);

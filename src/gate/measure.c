@@ -1,9 +1,11 @@
-/* measure.c: one row's numbers: means, paired difference with its interval, p value, what it could have found, noise floor.
+/* measure.c: one row's numbers: means, paired difference with its interval, p value, what it could have
+ * found, noise floor.
  *
- * Right/wrong scores are compared as a 2x2 table (stat/paired.h); everything else as a mean of paired differences over clusters, weighted by
- * tokens where the metric is per token (stat/mean.h). Items that a runtime failed on are left out of both sides and counted.
- * A dimension's row pools its items: its mean is over items, so a slice weighs what it has in items. Treating the slices as strata would narrow
- * the interval a little where they differ in difficulty; pooling errs on the careful side and needs no weights to explain. */
+ * Right/wrong scores are compared as a 2x2 table (stat/paired.h); everything else as a mean of paired
+ * differences over clusters, weighted by tokens where the metric is per token (stat/mean.h). Items that a
+ * runtime failed on are left out of both sides and counted. A dimension's row pools its items: its mean is
+ * over items, so a slice weighs what it has in items. Treating the slices as strata would narrow the interval
+ * a little where they differ in difficulty; pooling errs on the careful side and needs no weights to explain. */
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -31,15 +33,17 @@ static assay_metric metric_of(const assay_record *r) {
 }
 
 /* Accuracy when all are; a mean of scores when accuracies and scores mix; anything else must not mix. */
-static assay_status group_metric(assay_metric *out, const gate_input *in, const gate_group *g, assay_err *err) {
+static assay_status group_metric(assay_metric *out, const gate_input *in, const gate_group *g,
+                                 assay_err *err) {
     *out = metric_of(&in->base[g->items[0]]);
     for (size_t i = 1; i < g->n; i++) {
         const assay_record *r = &in->base[g->items[i]];
         assay_metric m = metric_of(r);
         if (m == *out) continue;
         if (m > ASSAY_METRIC_SCORE || *out > ASSAY_METRIC_SCORE)
-            return assay_fail(err, ASSAY_EINPUT, "dimension %s mixes %s and %s (item %s): give them dimensions of their own", g->dimension,
-                              assay_metric_name(*out), assay_metric_name(m), r->item_id);
+            return assay_fail(err, ASSAY_EINPUT,
+                              "dimension %s mixes %s and %s (item %s): give them dimensions of their own",
+                              g->dimension, assay_metric_name(*out), assay_metric_name(m), r->item_id);
         *out = ASSAY_METRIC_SCORE;
     }
     return ASSAY_OK;
@@ -48,13 +52,13 @@ static assay_status group_metric(assay_metric *out, const gate_input *in, const 
 /* --- clusters: per unit of independent items, sums over its paired items --- */
 
 typedef struct unit_sums {
-    double *num, *den;          /* weighted differences (oriented) and weights */
+    double *num, *den; /* weighted differences (oriented) and weights */
     assay_cluster_pairs *pairs;
     size_t n;
 } unit_sums;
 
-typedef struct ordered {        /* an item and what it belongs to */
-    const char *cluster;        /* NULL: itself */
+typedef struct ordered { /* an item and what it belongs to */
+    const char *cluster; /* NULL: itself */
     size_t item;
 } ordered;
 
@@ -70,7 +74,8 @@ static int compare_clusters(const void *a, const void *b) {
 }
 
 static double oriented(const assay_gate_row *row, double base, double cand) {
-    return row->metric == ASSAY_METRIC_PERPLEXITY || row->metric == ASSAY_METRIC_KL ? base - cand : cand - base;
+    return row->metric == ASSAY_METRIC_PERPLEXITY || row->metric == ASSAY_METRIC_KL ? base - cand
+                                                                                    : cand - base;
 }
 
 static double item_weight(const assay_gate_row *row, const assay_record *r) {
@@ -93,7 +98,8 @@ static void add_item(unit_sums *u, const assay_gate_row *row, const assay_record
     u->pairs[k].down += d < 0;
 }
 
-static assay_status sum_units(unit_sums *u, const gate_input *in, const gate_group *g, const assay_gate_row *row, assay_err *err) {
+static assay_status sum_units(unit_sums *u, const gate_input *in, const gate_group *g,
+                              const assay_gate_row *row, assay_err *err) {
     assay_status s = ASSAY_OK;
     size_t m = 0;
     memset(u, 0, sizeof *u);
@@ -150,9 +156,12 @@ static bool changed(const assay_record *a, const assay_record *b) {
 static void count_accuracy(assay_gate_row *row, const assay_record *b, const assay_record *v) {
     bool rb = b->score > 0.5, rv = v->score > 0.5;
     if (rb && rv) row->both_right++;
-    else if (rb) row->right_wrong++;
-    else if (rv) row->wrong_right++;
-    else row->both_wrong++;
+    else if (rb)
+        row->right_wrong++;
+    else if (rv)
+        row->wrong_right++;
+    else
+        row->both_wrong++;
 }
 
 static void count_items(assay_gate_row *row, const gate_input *in, const gate_group *g) {
@@ -195,12 +204,13 @@ static void by_t(assay_gate_row *row, const unit_sums *u, double confidence) {
     row->interval = u->n < row->n_paired ? "t, clustered" : "t";
 }
 
-static assay_status by_bootstrap(assay_gate_row *row, const unit_sums *u, const assay_policy *p, uint64_t seed, assay_err *err) {
+static assay_status by_bootstrap(assay_gate_row *row, const unit_sums *u, const assay_policy *p,
+                                 uint64_t seed, assay_err *err) {
     assay_rng rng;
     assay_rng_init(&rng, seed);
     row->interval = "bca";
-    return assay_cluster_bootstrap(&row->lower, &row->upper, NULL, u->num, u->den, u->n, p->confidence, p->bootstrap_replicates,
-                                   ASSAY_BOOTSTRAP_BCA, &rng, err);
+    return assay_cluster_bootstrap(&row->lower, &row->upper, NULL, u->num, u->den, u->n, p->confidence,
+                                   p->bootstrap_replicates, ASSAY_BOOTSTRAP_BCA, &rng, err);
 }
 
 static void by_table(assay_gate_row *row, const unit_sums *u, const assay_pairs *t, const assay_policy *p) {
@@ -217,8 +227,8 @@ static void by_table(assay_gate_row *row, const unit_sums *u, const assay_pairs 
     }
 }
 
-static assay_status measure_interval(assay_gate_row *row, const unit_sums *u, const assay_pairs *t, const assay_policy *p, uint64_t seed,
-                                     assay_err *err) {
+static assay_status measure_interval(assay_gate_row *row, const unit_sums *u, const assay_pairs *t,
+                                     const assay_policy *p, uint64_t seed, assay_err *err) {
     bool accuracy = row->metric == ASSAY_METRIC_ACCURACY;
     assay_interval_choice c = p->interval;
     bool table = accuracy && c != ASSAY_INTERVAL_T && c != ASSAY_INTERVAL_BOOTSTRAP;
@@ -232,15 +242,18 @@ static assay_status measure_interval(assay_gate_row *row, const unit_sums *u, co
     return ASSAY_OK;
 }
 
-static void measure_accuracy(assay_gate_row *row, gate_effect *effect, const unit_sums *u, const assay_pairs *t, const assay_policy *p) {
+static void measure_accuracy(assay_gate_row *row, gate_effect *effect, const unit_sums *u,
+                             const assay_pairs *t, const assay_policy *p) {
     bool clustered = u->n < row->n_paired;
     effect->deff = assay_pairs_design_effect(u->pairs, u->n);
     effect->sd = sqrt(effect->deff * fmax(0, row->flip_rate - row->diff * row->diff));
     row->p = clustered ? assay_obuchowski_harm(u->pairs, u->n) : assay_mcnemar_harm_midp(t);
-    row->mde = assay_mde_paired(row->flip_rate, (double)row->n_paired / effect->deff, 1 - p->confidence, p->power);
+    row->mde =
+        assay_mde_paired(row->flip_rate, (double)row->n_paired / effect->deff, 1 - p->confidence, p->power);
 }
 
-static void measure_mean(assay_gate_row *row, gate_effect *effect, const unit_sums *u, const assay_policy *p) {
+static void measure_mean(assay_gate_row *row, gate_effect *effect, const unit_sums *u,
+                         const assay_policy *p) {
     assay_estimate e = assay_ratio(u->num, u->den, u->n);
     effect->deff = 1; /* sd holds the clusters already */
     effect->sd = sd_per_item(row, &e);
@@ -249,24 +262,42 @@ static void measure_mean(assay_gate_row *row, gate_effect *effect, const unit_su
     row->mde = assay_mde(effect->sd, (double)row->n_paired, 1 - p->confidence, p->power);
 }
 
-assay_status gate_measure(assay_gate_row *row, gate_effect *effect, const gate_input *in, const gate_group *g, uint64_t seed, assay_err *err) {
+assay_status gate_measure(assay_gate_row *row, gate_effect *effect, const gate_input *in, const gate_group *g,
+                          uint64_t seed, assay_err *err) {
     const assay_policy *p = in->policy;
-    *row = (assay_gate_row){.dimension = g->dimension, .slice = g->slice, .n = g->n, .level = 2 * p->confidence - 1, .flip_rate = NAN,
-                            .baseline = NAN, .variant = NAN, .diff = NAN, .lower = NAN, .upper = NAN, .p = NAN, .p_holm = NAN,
-                            .q_bh = NAN, .mde = NAN, .margin = NAN, .items_needed = NAN, .interval = "none"};
+    *row = (assay_gate_row){.dimension = g->dimension,
+                            .slice = g->slice,
+                            .n = g->n,
+                            .level = 2 * p->confidence - 1,
+                            .flip_rate = NAN,
+                            .baseline = NAN,
+                            .variant = NAN,
+                            .diff = NAN,
+                            .lower = NAN,
+                            .upper = NAN,
+                            .p = NAN,
+                            .p_holm = NAN,
+                            .q_bh = NAN,
+                            .mde = NAN,
+                            .margin = NAN,
+                            .items_needed = NAN,
+                            .interval = "none"};
     *effect = (gate_effect){.sd = NAN, .deff = 1};
     ASSAY_TRY(group_metric(&row->metric, in, g, err));
     count_items(row, in, g);
     if (!row->n_paired) return ASSAY_OK;
     unit_sums u;
     ASSAY_TRY(sum_units(&u, in, g, row, err));
-    assay_pairs t = {.both = (double)row->both_right, .up = (double)row->wrong_right, .down = (double)row->right_wrong,
+    assay_pairs t = {.both = (double)row->both_right,
+                     .up = (double)row->wrong_right,
+                     .down = (double)row->right_wrong,
                      .neither = (double)row->both_wrong};
     row->n_clusters = u.n;
     row->diff = assay_ratio(u.num, u.den, u.n).value;
     assay_status s = measure_interval(row, &u, &t, p, seed, err);
     if (row->metric == ASSAY_METRIC_ACCURACY) measure_accuracy(row, effect, &u, &t, p);
-    else measure_mean(row, effect, &u, p);
+    else
+        measure_mean(row, effect, &u, p);
     unit_sums_free(&u);
     return s;
 }

@@ -1,6 +1,8 @@
-/* policy.c: reads a policy, with line numbers in every complaint, and writes it normalised. Its numbers are listed in policy.def.
+/* policy.c: reads a policy, with line numbers in every complaint, and writes it normalised. Its numbers are
+ * listed in policy.def.
  *
- * JSON is read through the YAML reader, of whose language it is a subset, so that there is one reader with one set of rules. */
+ * JSON is read through the YAML reader, of whose language it is a subset, so that there is one reader with
+ * one set of rules. */
 #include "gate/policy.h"
 
 #include <ctype.h>
@@ -56,14 +58,17 @@ static bool parse_quantity(double *out, char *suffix, const char *t) {
     return *suffix || !*end;
 }
 
-static assay_status read_quantity(double *out, reader *r, const assay_yaml *y, const char *key, unit u, double lo, double hi) {
-    static const char *const want[] = {"points like '2 pt', or a fraction", "a share like '2 %' or '2 pt', or a fraction", "a number"};
+static assay_status read_quantity(double *out, reader *r, const assay_yaml *y, const char *key, unit u,
+                                  double lo, double hi) {
+    static const char *const want[] = {"points like '2 pt', or a fraction",
+                                       "a share like '2 %' or '2 pt', or a fraction", "a number"};
     double v = 0;
     char suffix = 0;
     ASSAY_TRY(assay_yaml_want(r->doc, y, ASSAY_YAML_SCALAR, key, r->err));
     bool ok = parse_quantity(&v, &suffix, y->text) && !(u == UNIT_NUMBER && suffix);
     if (ok && u == UNIT_POINTS && suffix == '%')
-        return assay_yaml_fail(r->doc, y, r->err, "%s: '%s' could be relative: write points, like '2 pt'", key, y->text);
+        return assay_yaml_fail(r->doc, y, r->err, "%s: '%s' could be relative: write points, like '2 pt'",
+                               key, y->text);
     if (!ok) return assay_yaml_fail(r->doc, y, r->err, "%s must be %s, not '%s'", key, want[u], y->text);
     if (!(v >= lo && v <= hi)) {
         const char *hint = u == UNIT_POINTS && v > hi ? ": for points write 'pt' after it" : "";
@@ -73,14 +78,16 @@ static assay_status read_quantity(double *out, reader *r, const assay_yaml *y, c
     return ASSAY_OK;
 }
 
-static assay_status read_key(double *out, reader *r, const assay_yaml *map, const char *key, unit u, double lo, double hi) {
+static assay_status read_key(double *out, reader *r, const assay_yaml *map, const char *key, unit u,
+                             double lo, double hi) {
     const assay_yaml *y = assay_yaml_find(map, key);
     return !y || y->kind == ASSAY_YAML_NULL ? ASSAY_OK : read_quantity(out, r, y, key, u, lo, hi);
 }
 
 /* --- dimensions --- */
 
-static assay_status add_rule(reader *r, const char *dimension, const char *slice, bool for_slices, double margin) {
+static assay_status add_rule(reader *r, const char *dimension, const char *slice, bool for_slices,
+                             double margin) {
     assay_policy *p = r->p;
     ASSAY_TRY(assay_grow(&p->rules, &r->cap_rules, p->n_rules + 1, sizeof *p->rules, r->err));
     assay_margin_rule *m = &p->rules[p->n_rules];
@@ -92,7 +99,8 @@ static assay_status add_rule(reader *r, const char *dimension, const char *slice
 }
 
 /* A margin in a dimension's own units: points, a relative increase for perplexity, nats for KL. */
-static assay_status read_rule(reader *r, const assay_yaml *y, const char *what, const char *dimension, const char *slice, bool for_slices) {
+static assay_status read_rule(reader *r, const assay_yaml *y, const char *what, const char *dimension,
+                              const char *slice, bool for_slices) {
     double margin = 0;
     if (!y || y->kind == ASSAY_YAML_NULL) return ASSAY_OK;
     ASSAY_TRY(read_quantity(&margin, r, y, what, UNIT_POINTS, 1e-9, 1000));
@@ -144,12 +152,15 @@ static bool is_date(const char *s) {
     return !s[10] && month >= 1 && month <= 12 && day >= 1 && day <= 31;
 }
 
-static assay_status waiver_target(assay_waiver *w, reader *r, const assay_yaml *y, const char *dimension, const char *slice) {
+static assay_status waiver_target(assay_waiver *w, reader *r, const assay_yaml *y, const char *dimension,
+                                  const char *slice) {
     if (!dimension == !slice)
-        return assay_yaml_fail(r->doc, y, r->err, "a waiver names either 'slice: DIMENSION/SLICE' or 'dimension: DIMENSION'");
+        return assay_yaml_fail(r->doc, y, r->err,
+                               "a waiver names either 'slice: DIMENSION/SLICE' or 'dimension: DIMENSION'");
     const char *cut = slice ? strchr(slice, '/') : NULL;
     if (slice && (!cut || cut == slice || !cut[1]))
-        return assay_yaml_fail(r->doc, y, r->err, "a waiver's slice is written DIMENSION/SLICE, not '%s'", slice);
+        return assay_yaml_fail(r->doc, y, r->err, "a waiver's slice is written DIMENSION/SLICE, not '%s'",
+                               slice);
     if (!slice) return copy(&w->dimension, r, dimension);
     w->dimension = assay_arena_strndup(&r->p->arena, slice, (size_t)(cut - slice));
     return w->dimension ? copy(&w->slice, r, cut + 1) : assay_nomem(r->err);
@@ -166,16 +177,19 @@ static assay_status read_waiver(reader *r, const assay_yaml *y) {
     ASSAY_TRY(assay_yaml_get_str(&why, r->doc, y, "why", r->err));
     ASSAY_TRY(assay_yaml_get_str(&expires, r->doc, y, "expires", r->err));
     ASSAY_TRY(assay_yaml_check_unknown(r->doc, y, "a waiver", known, ASSAY_LEN(known), r->err));
-    if (!who || !*who || !why || !*why) return assay_yaml_fail(r->doc, y, r->err, "a waiver must say who gave it and why");
+    if (!who || !*who || !why || !*why)
+        return assay_yaml_fail(r->doc, y, r->err, "a waiver must say who gave it and why");
     if (expires && !is_date(expires))
-        return assay_yaml_fail(r->doc, y, r->err, "expires must be a date like 2026-12-31, not '%s'", expires);
+        return assay_yaml_fail(r->doc, y, r->err, "expires must be a date like 2026-12-31, not '%s'",
+                               expires);
     ASSAY_TRY(assay_grow(&p->waivers, &r->cap_waivers, p->n_waivers + 1, sizeof *p->waivers, r->err));
     assay_waiver *w = &p->waivers[p->n_waivers];
     memset(w, 0, sizeof *w);
     ASSAY_TRY(waiver_target(w, r, y, dimension, slice));
     for (size_t i = 0; i < p->n_required; i++)
         if (strcmp(p->required[i], w->dimension) == 0)
-            return assay_yaml_fail(r->doc, y, r->err, "dimension '%s' is required and cannot be waived", w->dimension);
+            return assay_yaml_fail(r->doc, y, r->err, "dimension '%s' is required and cannot be waived",
+                                   w->dimension);
     ASSAY_TRY(copy(&w->who, r, who));
     ASSAY_TRY(copy(&w->why, r, why));
     if (expires) ASSAY_TRY(copy(&w->expires, r, expires));
@@ -229,7 +243,8 @@ static assay_status read_policy(reader *r, const assay_yaml *y) {
     return assay_yaml_check_unknown(r->doc, y, "policy", known, ASSAY_LEN(known), r->err);
 }
 
-assay_status assay_policy_from_yaml(assay_policy *out, const assay_yaml_doc *d, const assay_yaml *y, assay_err *err) {
+assay_status assay_policy_from_yaml(assay_policy *out, const assay_yaml_doc *d, const assay_yaml *y,
+                                    assay_err *err) {
     reader r = {.doc = d, .p = out, .err = err};
     assay_policy_init(out);
     if (!y || y->kind == ASSAY_YAML_NULL) return ASSAY_OK;
@@ -272,7 +287,8 @@ static int write_rules(json_t *out, const assay_policy *p) {
         const assay_margin_rule *m = &p->rules[i];
         json_t *d = child(out, m->dimension);
         if (m->slice) bad |= json_object_set_new(child(d, "slices"), m->slice, json_real(m->margin));
-        else bad |= json_object_set_new(d, m->for_slices ? "slice_margin" : "margin", json_real(m->margin));
+        else
+            bad |= json_object_set_new(d, m->for_slices ? "slice_margin" : "margin", json_real(m->margin));
     }
     return bad;
 }
@@ -283,7 +299,8 @@ static int write_waivers(json_t *out, const assay_policy *p) {
         const assay_waiver *w = &p->waivers[i];
         json_t *j = json_object();
         if (w->slice) bad |= json_object_set_new(j, "slice", json_sprintf("%s/%s", w->dimension, w->slice));
-        else bad |= json_object_set_new(j, "dimension", json_string(w->dimension));
+        else
+            bad |= json_object_set_new(j, "dimension", json_string(w->dimension));
         bad |= json_object_set_new(j, "who", json_string(w->who));
         bad |= json_object_set_new(j, "why", json_string(w->why));
         if (w->expires) bad |= json_object_set_new(j, "expires", json_string(w->expires));
@@ -303,7 +320,8 @@ json_t *assay_policy_to_json(const assay_policy *p) {
     bad |= json_object_set_new(j, "bootstrap_replicates", json_integer(p->bootstrap_replicates));
     bad |= json_object_set_new(j, "seed", json_integer((json_int_t)p->seed));
     json_t *required = json_array();
-    for (size_t i = 0; i < p->n_required; i++) bad |= json_array_append_new(required, json_string(p->required[i]));
+    for (size_t i = 0; i < p->n_required; i++)
+        bad |= json_array_append_new(required, json_string(p->required[i]));
     bad |= json_object_set_new(j, "required", required);
     bad |= write_rules(child(j, "dimensions"), p);
     json_t *waivers = json_array();

@@ -1,7 +1,8 @@
-/* gate/policy.h: what may be lost, and how sure one must be. Comes from a YAML mapping, from JSON, or is the default.
+/* gate/policy.h: what may be lost, and how sure one must be. Comes from a YAML mapping, from JSON, or is the
+ * default.
  *
  *   policy:
- *     margin: 2 pt                  # largest loss of a dimension, in points of its mean score (pt or pp; 0.02 is the same)
+ *     margin: 2 pt                  # largest loss of a dimension, in points of its mean score; pp or 0.02 too
  *     slice_margin: 4 pt            # of a slice
  *     confidence: 0.95              # of each one-sided bound; the interval shown covers 2 * confidence - 1
  *     power: 0.8                    # for the minimum detectable effect and the items needed
@@ -12,9 +13,9 @@
  *     max_truncated_rate: 2 pt      # of the variant's items, per dimension
  *     max_invalid_rate: 2 pt
  *     max_error_rate: 0             # items the runtime failed on
- *     perplexity_margin: 5 %        # largest relative increase; without one perplexity is reported, not judged
+ *     perplexity_margin: 5 %        # largest relative increase; without one reported only
  *     kl_margin: 0.02               # largest mean KL divergence in nats per token; without one reported only
- *     agreement_margin: 5 pt        # largest share of tokens whose top-1 differs from the baseline's; without one reported only
+ *     agreement_margin: 5 pt        # largest share of tokens with another top-1; without one reported only
  *     dimensions:
  *       math: {margin: 1 pt, slice_margin: 3 pt, slices: {add3: 6 pt}}
  *       recall: 3 pt
@@ -30,7 +31,9 @@
 #include "base/yaml.h"
 
 typedef enum assay_interval_choice {
-    ASSAY_INTERVAL_AUTO,      /* tango (with clusters: on effective counts) for right/wrong; BCa cluster bootstrap, t below 20 clusters, for means */
+    /* tango (with clusters: on effective counts) for right/wrong; for means the BCa cluster bootstrap, t below
+     * 20 clusters */
+    ASSAY_INTERVAL_AUTO,
     ASSAY_INTERVAL_TANGO,
     ASSAY_INTERVAL_NEWCOMBE,
     ASSAY_INTERVAL_T,
@@ -73,11 +76,14 @@ typedef struct assay_policy {
 /* margin 2 pt, slice_margin 4 pt, confidence 0.95, power 0.8, alarm 0.05, nothing else judged. */
 void assay_policy_init(assay_policy *p);
 void assay_policy_deinit(assay_policy *p);
-/* y is the mapping under `policy:`; NULL gives the default. Unknown keys, wrong types and ranges are EINPUT with file and line. */
-assay_status assay_policy_from_yaml(assay_policy *out, const assay_yaml_doc *d, const assay_yaml *y, assay_err *err);
+/* y is the mapping under `policy:`; NULL gives the default. Unknown keys, wrong types and ranges are EINPUT
+ * with file and line. */
+assay_status assay_policy_from_yaml(assay_policy *out, const assay_yaml_doc *d, const assay_yaml *y,
+                                    assay_err *err);
 /* The same keys; numbers are fractions. NULL gives the default. `where` names the document in errors. */
 assay_status assay_policy_from_json(assay_policy *out, const json_t *j, const char *where, assay_err *err);
-/* Every value, normalised: what a verdict records and a step key hashes. New reference, NULL when out of memory. */
+/* Every value, normalised: what a verdict records and a step key hashes. New reference, NULL when out of
+ * memory. */
 json_t *assay_policy_to_json(const assay_policy *p);
 
 #endif

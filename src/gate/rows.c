@@ -33,7 +33,8 @@ static void order_groups(gate_group *out, const maker *m) {
         if (m->groups[i].slice) continue;
         out[n++] = m->groups[i];
         for (size_t k = 0; k < m->n; k++)
-            if (m->groups[k].slice && same(m->groups[k].dimension, m->groups[i].dimension)) out[n++] = m->groups[k];
+            if (m->groups[k].slice && same(m->groups[k].dimension, m->groups[i].dimension))
+                out[n++] = m->groups[k];
     }
 }
 
@@ -69,7 +70,8 @@ assay_status gate_groups_make(gate_groups *out, const assay_record *r, size_t n,
     assay_status s = collect(out, r, n, err);
     size_t total = 0;
     for (size_t g = 0; g < out->n; g++) total += out->groups[g].n;
-    if (s == ASSAY_OK && !(out->items = assay_mallocn(total ? total : 1, sizeof *out->items))) s = assay_nomem(err);
+    if (s == ASSAY_OK && !(out->items = assay_mallocn(total ? total : 1, sizeof *out->items)))
+        s = assay_nomem(err);
     if (s != ASSAY_OK) {
         gate_groups_deinit(out);
         return s;
@@ -84,7 +86,8 @@ assay_status gate_groups_make(gate_groups *out, const assay_record *r, size_t n,
     for (size_t i = 0; i < n; i++) {
         for (size_t g = 0; g < out->n; g++) {
             gate_group *x = &out->groups[g];
-            if (same(x->dimension, r[i].dimension) && (!x->slice || same(x->slice, r[i].slice))) x->items[x->n++] = i;
+            if (same(x->dimension, r[i].dimension) && (!x->slice || same(x->slice, r[i].slice)))
+                x->items[x->n++] = i;
         }
     }
     return ASSAY_OK;

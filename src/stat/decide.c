@@ -10,7 +10,8 @@ assay_noninferiority assay_decide_noninferior(double lower, double upper, double
     return ASSAY_UNDECIDED;
 }
 
-/* Indices of p in ascending order, NaN left out; returns how many. Shell sort: no scratch beyond order, n is small. */
+/* Indices of p in ascending order, NaN left out; returns how many. Shell sort: no scratch beyond order, n is
+ * small. */
 static size_t ascending(size_t *order, const double *p, size_t n) {
     size_t m = 0;
     for (size_t i = 0; i < n; i++)
@@ -18,7 +19,9 @@ static size_t ascending(size_t *order, const double *p, size_t n) {
     for (size_t gap = m / 2; gap > 0; gap /= 2) {
         for (size_t i = gap; i < m; i++) {
             size_t x = order[i], j = i;
-            for (; j >= gap && (p[order[j - gap]] > p[x] || (p[order[j - gap]] == p[x] && order[j - gap] > x)); j -= gap)
+            for (;
+                 j >= gap && (p[order[j - gap]] > p[x] || (p[order[j - gap]] == p[x] && order[j - gap] > x));
+                 j -= gap)
                 order[j] = order[j - gap];
             order[j] = x;
         }
@@ -72,7 +75,8 @@ double assay_items_harm(double flip_rate, double d, double alpha, double power) 
 }
 
 double assay_power_harm(double flip_rate, double d, double n, double alpha) {
-    double sd = sqrt(flip_rate - d * d), shift = fabs(d) * sqrt(n) - assay_norm_quantile(1 - alpha) * sqrt(flip_rate);
+    double sd = sqrt(flip_rate - d * d),
+           shift = fabs(d) * sqrt(n) - assay_norm_quantile(1 - alpha) * sqrt(flip_rate);
     if (!(sd > 0)) return shift > 0 ? 1 : 0;
     return assay_norm_cdf(shift / sd);
 }

@@ -62,7 +62,8 @@ static int compare_doubles(const void *a, const void *b) {
     return x < y ? -1 : x > y;
 }
 
-static void replicate(double *out, int replicates, const double *num, const double *den, size_t n, assay_rng *rng) {
+static void replicate(double *out, int replicates, const double *num, const double *den, size_t n,
+                      assay_rng *rng) {
     for (int b = 0; b < replicates; b++) {
         double sn = 0, sd = 0;
         for (size_t i = 0; i < n; i++) {
@@ -105,13 +106,15 @@ static double share_below(const double *sorted, int n, double value) {
     return below / n;
 }
 
-assay_status assay_cluster_bootstrap(double *lower, double *upper, double *se, const double *num, const double *den, size_t n_units,
-                                     double confidence, int replicates, assay_bootstrap_kind kind, assay_rng *rng, assay_err *err) {
+assay_status assay_cluster_bootstrap(double *lower, double *upper, double *se, const double *num,
+                                     const double *den, size_t n_units, double confidence, int replicates,
+                                     assay_bootstrap_kind kind, assay_rng *rng, assay_err *err) {
     double from = 1 - confidence, to = confidence;
     *lower = -INFINITY;
     *upper = INFINITY;
     if (se) *se = NAN;
-    if (replicates < 100) return assay_fail(err, ASSAY_EINTERNAL, "%d bootstrap replicates are too few", replicates);
+    if (replicates < 100)
+        return assay_fail(err, ASSAY_EINTERNAL, "%d bootstrap replicates are too few", replicates);
     if (n_units < 2) return ASSAY_OK;
     double *r = assay_mallocn((size_t)replicates, sizeof *r);
     if (!r) return assay_nomem(err);
@@ -120,7 +123,8 @@ assay_status assay_cluster_bootstrap(double *lower, double *upper, double *se, c
     if (kind == ASSAY_BOOTSTRAP_BCA) {
         double share = share_below(r, replicates, assay_ratio(num, den, n_units).value);
         double edge = 0.5 / replicates; /* all on one side: the bias correction must stay finite */
-        double z0 = assay_norm_quantile(fmin(fmax(share, edge), 1 - edge)), a = acceleration(num, den, n_units);
+        double z0 = assay_norm_quantile(fmin(fmax(share, edge), 1 - edge)),
+               a = acceleration(num, den, n_units);
         from = bca_level(from, z0, a);
         to = bca_level(to, z0, a);
     }

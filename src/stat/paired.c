@@ -30,8 +30,8 @@ void assay_wilson(double *lower, double *upper, double k, double n, double z) {
     *upper = k >= n ? 1 : fmin(1, centre + half);
 }
 
-/* Tango's score statistic for the difference delta. The restricted estimate q of P(down) is the larger root of
- * 2n q^2 + B q + C = 0; it is taken in the form that does not cancel. */
+/* Tango's score statistic for the difference delta. The restricted estimate q of P(down) is the larger root
+ * of 2n q^2 + B q + C = 0; it is taken in the form that does not cancel. */
 static double tango_score(double up, double down, double n, double delta) {
     double num = up - down - n * delta;
     double a = 2 * n, b = -up - down + (2 * n - up + down) * delta, c = -down * delta * (1 - delta);
@@ -47,7 +47,8 @@ static double tango_solve(double up, double down, double n, double z, double lo,
     for (int i = 0; i < 100 && hi - lo > 1e-15; i++) {
         double mid = 0.5 * (lo + hi);
         if (tango_score(up, down, n, mid) > z) lo = mid;
-        else hi = mid;
+        else
+            hi = mid;
     }
     return 0.5 * (lo + hi);
 }
@@ -126,7 +127,8 @@ double assay_pairs_design_effect(const assay_cluster_pairs *k, size_t n_clusters
     double squares, c = (double)n_clusters;
     assay_cluster_pairs sum = cluster_totals(k, n_clusters, &squares);
     if (!(sum.n > 0) || squares <= sum.n) return 1; /* every item is its own cluster */
-    double d = (sum.up - sum.down) / sum.n, f = (sum.up + sum.down) / sum.n, independent = (f - d * d) / (sum.n - 1);
+    double d = (sum.up - sum.down) / sum.n, f = (sum.up + sum.down) / sum.n,
+           independent = (f - d * d) / (sum.n - 1);
     if (n_clusters < 2 || !(independent > 0)) return squares / sum.n;
     double ss = 0;
     for (size_t i = 0; i < n_clusters; i++) {
@@ -136,7 +138,8 @@ double assay_pairs_design_effect(const assay_cluster_pairs *k, size_t n_clusters
     return fmax(1, ss * c / (c - 1) / (sum.n * sum.n) / independent);
 }
 
-void assay_tango_clustered(double *lower, double *upper, const assay_cluster_pairs *k, size_t n_clusters, double confidence) {
+void assay_tango_clustered(double *lower, double *upper, const assay_cluster_pairs *k, size_t n_clusters,
+                           double confidence) {
     double squares, deff = assay_pairs_design_effect(k, n_clusters);
     assay_cluster_pairs sum = cluster_totals(k, n_clusters, &squares);
     double q = n_clusters > 1 ? assay_t_quantile(confidence, (double)n_clusters - 1) : INFINITY;

@@ -1,8 +1,10 @@
 /* special.c: normal, beta, t and binomial distribution functions in double precision.
  *
- * normal quantile   starting value of Abramowitz & Stegun (1964), 26.2.23 (|error| < 4.5e-4), then Halley's iteration on libm's erfc
- * incomplete beta   continued fraction DLMF 8.17.22, evaluated by Lentz's method, on the side where it converges quickly
- * t                 through the incomplete beta (DLMF 8.17; Abramowitz & Stegun 26.7.1); its quantile by bracketed Newton
+ * normal quantile   starting value of Abramowitz & Stegun (1964), 26.2.23 (|error| < 4.5e-4), then Halley's
+ *                   iteration on libm's erfc
+ * incomplete beta   continued fraction DLMF 8.17.22 by Lentz's method, on the side where it converges quickly
+ * t                 through the incomplete beta (DLMF 8.17; Abramowitz & Stegun 26.7.1); its quantile by
+ *                   bracketed Newton
  * binomial          the mass through lgamma, the tail through the incomplete beta (DLMF 8.17.5)
  *
  * Relative accuracy is about 1e-13 for arguments that occur here (tests/stat compares with SciPy). */
@@ -18,7 +20,8 @@ double assay_norm_cdf(double x) {
 /* For 0 < p <= 1/2. */
 static double lower_quantile(double p) {
     double t = sqrt(-2 * log(p));
-    double x = -(t - (2.515517 + t * (0.802853 + t * 0.010328)) / (1 + t * (1.432788 + t * (0.189269 + t * 0.001308))));
+    double x = -(t - (2.515517 + t * (0.802853 + t * 0.010328)) /
+                         (1 + t * (1.432788 + t * (0.189269 + t * 0.001308))));
     for (int i = 0; i < 4; i++) {
         double density = exp(-0.5 * x * x) / sqrt(2 * M_PI);
         if (density < DBL_MIN) break;
@@ -82,7 +85,8 @@ double assay_t_cdf(double t, double df) {
 }
 
 static double t_density(double t, double df) {
-    return exp(log_gamma((df + 1) / 2) - log_gamma(df / 2) - 0.5 * log(df * M_PI) - (df + 1) / 2 * log1p(t * t / df));
+    return exp(log_gamma((df + 1) / 2) - log_gamma(df / 2) - 0.5 * log(df * M_PI) -
+               (df + 1) / 2 * log1p(t * t / df));
 }
 
 /* For p < 1/2: the root is negative. Newton, kept inside a bracket that halves when Newton leaves it. */
@@ -97,7 +101,8 @@ static double t_lower_quantile(double p, double df) {
     for (int i = 0; i < 200; i++) {
         double f = assay_t_cdf(x, df) - p;
         if (f > 0) hi = x;
-        else lo = x;
+        else
+            lo = x;
         double next = x - f / t_density(x, df);
         if (!(next > lo && next < hi)) next = 0.5 * (lo + hi);
         if (fabs(next - x) <= 4 * DBL_EPSILON * fabs(x)) return next;

@@ -1,11 +1,12 @@
 /* db.c: opening a store, its schema, and what every other file of the room does with SQLite.
  *
- * Durability rests on SQLite's: WAL ("Write-Ahead Logging", sqlite.org/wal.html) with synchronous=FULL, so a commit is on the disk
- * when it returns and a process killed at any moment leaves a file that the next opening repairs by itself. Where a file system has no
- * shared memory SQLite keeps its rollback journal, which gives the same promise. A full disk fails one transaction, which is rolled back.
+ * Durability rests on SQLite's: WAL ("Write-Ahead Logging", sqlite.org/wal.html) with synchronous=FULL, so a
+ * commit is on the disk when it returns and a process killed at any moment leaves a file that the next
+ * opening repairs by itself. Where a file system has no shared memory SQLite keeps its rollback journal,
+ * which gives the same promise. A full disk fails one transaction, which is rolled back.
  *
- * The schema's version is user_version; migrations run in one transaction each. application_id guards against being pointed
- * at somebody else's database. */
+ * The schema's version is user_version; migrations run in one transaction each. application_id guards against
+ * being pointed at somebody else's database. */
 #include "store/db.h"
 
 #include <errno.h>
@@ -31,15 +32,19 @@ static bool out_of_space(const assay_store *s, int rc) {
 assay_status db_fail(const assay_store *s, int rc, const char *what, assay_err *err) {
     const char *why = s->db ? sqlite3_errmsg(s->db) : sqlite3_errstr(rc);
     if (out_of_space(s, rc))
-        return assay_fail(err, ASSAY_ENOSPC, "%s: no space left while %s: free some and run again, what was stored before is kept",
-                          s->path, what);
+        return assay_fail(
+            err, ASSAY_ENOSPC,
+            "%s: no space left while %s: free some and run again, what was stored before is kept", s->path,
+            what);
     switch (rc & 0xff) {
     case SQLITE_NOMEM: return assay_nomem(err);
     case SQLITE_BUSY:
     case SQLITE_LOCKED:
-        return assay_fail(err, ASSAY_EIO, "%s: another process keeps it locked (%s): wait for it or stop it", s->path, what);
+        return assay_fail(err, ASSAY_EIO, "%s: another process keeps it locked (%s): wait for it or stop it",
+                          s->path, what);
     case SQLITE_NOTADB: return assay_fail(err, ASSAY_EINPUT, "%s: not an assay store", s->path);
-    case SQLITE_CORRUPT: return assay_fail(err, ASSAY_EIO, "%s: damaged (%s while %s): restore a copy", s->path, why, what);
+    case SQLITE_CORRUPT:
+        return assay_fail(err, ASSAY_EIO, "%s: damaged (%s while %s): restore a copy", s->path, why, what);
     case SQLITE_READONLY: return assay_fail(err, ASSAY_EIO, "%s: cannot be written (%s)", s->path, what);
     case SQLITE_CONSTRAINT: return assay_fail(err, ASSAY_EINTERNAL, "%s: %s while %s", s->path, why, what);
     default: return assay_fail(err, ASSAY_EIO, "%s: %s while %s", s->path, why, what);
@@ -54,7 +59,8 @@ assay_status db_prepare(sqlite3_stmt **out, const assay_store *s, const char *sq
 assay_status db_use(sqlite3_stmt **out, assay_store *s, enum db_statement which, assay_err *err) {
     *out = NULL;
     if (!s->kept[which]) {
-        int rc = sqlite3_prepare_v3(s->db, kept_sql[which], -1, SQLITE_PREPARE_PERSISTENT, &s->kept[which], NULL);
+        int rc =
+            sqlite3_prepare_v3(s->db, kept_sql[which], -1, SQLITE_PREPARE_PERSISTENT, &s->kept[which], NULL);
         if (rc != SQLITE_OK) return db_fail(s, rc, "preparing a statement", err);
     }
     *out = s->kept[which];
@@ -63,7 +69,8 @@ assay_status db_use(sqlite3_stmt **out, assay_store *s, enum db_statement which,
 
 void db_bind_str(sqlite3_stmt *st, int i, const char *v) {
     if (v) sqlite3_bind_text(st, i, v, -1, SQLITE_STATIC);
-    else sqlite3_bind_null(st, i);
+    else
+        sqlite3_bind_null(st, i);
 }
 
 void db_bind_double(sqlite3_stmt *st, int i, double v) {
@@ -156,7 +163,8 @@ static assay_status check_owner(assay_store *s, assay_err *err) {
 
 static assay_status migrate_one(assay_store *s, int version, assay_err *err) {
     char after[96];
-    snprintf(after, sizeof after, "PRAGMA user_version=%d; PRAGMA application_id=%d", version + 1, STORE_APPLICATION_ID);
+    snprintf(after, sizeof after, "PRAGMA user_version=%d; PRAGMA application_id=%d", version + 1,
+             STORE_APPLICATION_ID);
     assay_status status = exec(s, store_migrations[version], "making the tables", err);
     return status == ASSAY_OK ? exec(s, after, "making the tables", err) : status;
 }
@@ -164,7 +172,8 @@ static assay_status migrate_one(assay_store *s, int version, assay_err *err) {
 static assay_status migrate(assay_store *s, assay_err *err) {
     for (;;) {
         int64_t version = 0;
-        ASSAY_TRY(db_begin(s, err)); /* the version is read inside: two processes may open a new store at once */
+        ASSAY_TRY(
+            db_begin(s, err)); /* the version is read inside: two processes may open a new store at once */
         assay_status status = pragma_int(&version, s, "PRAGMA user_version", err);
         if (status == ASSAY_OK && version < SCHEMA_VERSION) status = migrate_one(s, (int)version, err);
         ASSAY_TRY(db_end(s, status, err));
@@ -178,11 +187,13 @@ static assay_status check_version(assay_store *s, assay_err *err) {
     ASSAY_TRY(pragma_int(&version, s, "PRAGMA user_version", err));
     if (app != STORE_APPLICATION_ID) return assay_fail(err, ASSAY_EINPUT, "%s: not an assay store", s->path);
     if (version > SCHEMA_VERSION)
-        return assay_fail(err, ASSAY_EUNSUPPORTED, "%s: schema version %lld, this program knows up to %d: use a newer assay", s->path,
+        return assay_fail(err, ASSAY_EUNSUPPORTED,
+                          "%s: schema version %lld, this program knows up to %d: use a newer assay", s->path,
                           (long long)version, SCHEMA_VERSION);
     if (version < SCHEMA_VERSION)
-        return assay_fail(err, ASSAY_EUNSUPPORTED, "%s: schema version %lld is old: open it once for writing to bring it to %d", s->path,
-                          (long long)version, SCHEMA_VERSION);
+        return assay_fail(err, ASSAY_EUNSUPPORTED,
+                          "%s: schema version %lld is old: open it once for writing to bring it to %d",
+                          s->path, (long long)version, SCHEMA_VERSION);
     return ASSAY_OK;
 }
 
@@ -192,7 +203,8 @@ static assay_status open_file(assay_store *s, const assay_store_opts *o, assay_e
     if (rc != SQLITE_OK) return db_fail(s, rc, "opening", err);
     sqlite3_extended_result_codes(s->db, 1);
     sqlite3_busy_timeout(s->db, o->busy_ms > 0 ? o->busy_ms : 30000);
-    ASSAY_TRY(exec(s, "PRAGMA foreign_keys=ON; PRAGMA trusted_schema=OFF; PRAGMA cell_size_check=ON", "opening", err));
+    ASSAY_TRY(exec(s, "PRAGMA foreign_keys=ON; PRAGMA trusted_schema=OFF; PRAGMA cell_size_check=ON",
+                   "opening", err));
     if (!o->read_only) {
         ASSAY_TRY(check_owner(s, err));
         ASSAY_TRY(exec(s, "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL", "setting the journal", err));
@@ -215,12 +227,14 @@ static assay_status make_folder(const char *path, assay_err *err) {
     return status;
 }
 
-assay_status assay_store_open(assay_store **out, const char *path, const assay_store_opts *o, assay_err *err) {
+assay_status assay_store_open(assay_store **out, const char *path, const assay_store_opts *o,
+                              assay_err *err) {
     static const assay_store_opts defaults;
     assay_status s = ASSAY_OK;
     if (!o) o = &defaults;
     *out = NULL;
-    if (o->read_only && !assay_path_exists(path)) return assay_fail(err, ASSAY_ENOTFOUND, "%s: no such store", path);
+    if (o->read_only && !assay_path_exists(path))
+        return assay_fail(err, ASSAY_ENOTFOUND, "%s: no such store", path);
     if (!o->read_only) ASSAY_TRY(make_folder(path, err));
     assay_store *st = assay_calloc(1, sizeof *st);
     if (!st) return assay_nomem(err);
@@ -259,7 +273,8 @@ const char *assay_store_path(const assay_store *s) {
 /* --- checking --- */
 
 /* Runs sql; its first row, when the first column is not `good`, is a fault. */
-static assay_status check_query(assay_store *s, const char *sql, const char *good, const char *what, assay_err *err) {
+static assay_status check_query(assay_store *s, const char *sql, const char *good, const char *what,
+                                assay_err *err) {
     sqlite3_stmt *st = NULL;
     bool row = false;
     assay_status status = db_prepare(&st, s, sql, err);
@@ -267,7 +282,8 @@ static assay_status check_query(assay_store *s, const char *sql, const char *goo
     if (status == ASSAY_OK && row) {
         const char *t = (const char *)sqlite3_column_text(st, 0);
         if (!t || !good || strcmp(t, good) != 0)
-            status = assay_fail(err, ASSAY_EIO, "%s: damaged, %s: %.200s: restore a copy", s->path, what, t ? t : "(null)");
+            status = assay_fail(err, ASSAY_EIO, "%s: damaged, %s: %.200s: restore a copy", s->path, what,
+                                t ? t : "(null)");
     }
     sqlite3_finalize(st);
     return status;
@@ -277,7 +293,8 @@ assay_status assay_store_check(assay_store *s, assay_err *err) {
     if (!s->read_only) ASSAY_TRY(assay_store_flush(s, err));
     ASSAY_TRY(check_query(s, "PRAGMA integrity_check(1)", "ok", "integrity", err));
     ASSAY_TRY(check_query(s, "PRAGMA foreign_key_check", NULL, "a row points to nothing in table", err));
-    return check_query(s, "SELECT key FROM scorecards c WHERE state=1 AND"
-                          " n_items <> (SELECT COUNT(*) FROM records WHERE card=c.id) LIMIT 1",
+    return check_query(s,
+                       "SELECT key FROM scorecards c WHERE state=1 AND"
+                       " n_items <> (SELECT COUNT(*) FROM records WHERE card=c.id) LIMIT 1",
                        NULL, "a finished scorecard lacks records", err);
 }

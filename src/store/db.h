@@ -1,7 +1,9 @@
-/* store/db.h: private to the room: the connection, its prepared statements, and the queue of records not yet committed.
+/* store/db.h: private to the room: the connection, its prepared statements, and the queue of records not yet
+ * committed.
  *
- * Use of a kept statement: db_use(&st, s, DB_NAME, err); db_bind_*(st, ...); db_run(s, st, what, err) or db_row(...); db_done(st).
- * Binding and column reading cannot fail in a way that matters here except for memory, which the following step reports. */
+ * Use of a kept statement: db_use(&st, s, DB_NAME, err); db_bind_*(st, ...); db_run(s, st, what, err) or
+ * db_row(...); db_done(st). Binding and column reading cannot fail in a way that matters here except for
+ * memory, which the following step reports. */
 #ifndef ASSAY_STORE_DB_H
 #define ASSAY_STORE_DB_H
 
@@ -10,7 +12,8 @@
 #include "base/mem.h"
 #include "store/store.h"
 
-#define STEP_COLUMNS "SELECT key, study, kind, name, state, result, message, seconds, created, finished FROM steps "
+#define STEP_COLUMNS                                                                                         \
+    "SELECT key, study, kind, name, state, result, message, seconds, created, finished FROM steps "
 #define DOC_COLUMNS "SELECT id, kind, study, name, baseline, variant, created, body FROM documents "
 
 enum db_statement {
@@ -30,12 +33,12 @@ struct assay_store {
     char *path;
     bool read_only;
     sqlite3_stmt *kept[DB_STATEMENTS];
-    sqlite3_stmt *insert_record;   /* built from record_fields.def */
+    sqlite3_stmt *insert_record; /* built from record_fields.def */
     db_pending *pending;
     size_t n_pending, cap_pending;
     size_t flush_records;
     double flush_seconds;
-    double last_flush;             /* assay_now of the last commit of records */
+    double last_flush; /* assay_now of the last commit of records */
 };
 
 /* What SQLite's code rc means for us, with the store's path, what was being done and what to do. */
@@ -43,8 +46,9 @@ assay_status db_fail(const assay_store *s, int rc, const char *what, assay_err *
 assay_status db_use(sqlite3_stmt **out, assay_store *s, enum db_statement which, assay_err *err);
 assay_status db_prepare(sqlite3_stmt **out, const assay_store *s, const char *sql, assay_err *err);
 
-void db_bind_str(sqlite3_stmt *st, int i, const char *v); /* NULL is NULL; borrowed until the statement is reset */
-void db_bind_double(sqlite3_stmt *st, int i, double v);   /* NaN is NULL */
+void db_bind_str(sqlite3_stmt *st, int i,
+                 const char *v); /* NULL is NULL; borrowed until the statement is reset */
+void db_bind_double(sqlite3_stmt *st, int i, double v); /* NaN is NULL */
 
 /* Steps a statement that returns no row, and resets it. */
 assay_status db_run(assay_store *s, sqlite3_stmt *st, const char *what, assay_err *err);
@@ -52,10 +56,12 @@ assay_status db_run(assay_store *s, sqlite3_stmt *st, const char *what, assay_er
 assay_status db_row(bool *row, const assay_store *s, sqlite3_stmt *st, const char *what, assay_err *err);
 void db_done(sqlite3_stmt *st);
 
-const char *db_text(assay_arena *a, sqlite3_stmt *st, int col, bool *failed); /* copy; NULL for NULL; *failed on no memory */
-double db_double(sqlite3_stmt *st, int col);                                  /* NULL is NaN */
+const char *db_text(assay_arena *a, sqlite3_stmt *st, int col,
+                    bool *failed);           /* copy; NULL for NULL; *failed on no memory */
+double db_double(sqlite3_stmt *st, int col); /* NULL is NaN */
 
-/* Every function that writes starts here: EUSAGE when read-only, commits waiting records so that order is kept. */
+/* Every function that writes starts here: EUSAGE when read-only, commits waiting records so that order is
+ * kept. */
 assay_status db_writable(assay_store *s, assay_err *err);
 assay_status db_begin(assay_store *s, assay_err *err);
 /* Commits when status is ASSAY_OK, else rolls back and hands status through. */

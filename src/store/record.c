@@ -52,7 +52,7 @@ assay_status record_copy(assay_record *out, const assay_record *r, assay_err *er
 
 /* --- JSON --- */
 
-/* Length of the valid UTF-8 sequence at s, 0 when there is none (RFC 3629: no surrogates, nothing overlong). */
+/* Length of the valid UTF-8 sequence at s, 0 when there is none (RFC 3629: no surrogates, no overlong). */
 static size_t utf8_valid(const unsigned char *s) {
     if (s[0] < 0x80) return 1;
     size_t n = s[0] >= 0xf0 ? 4 : s[0] >= 0xe0 ? 3 : 2;
@@ -64,8 +64,7 @@ static size_t utf8_valid(const unsigned char *s) {
     return low || high ? 0 : n;
 }
 
-/* A model may emit broken UTF-8, which JSON cannot hold: such bytes become U+FFFD. */
-static json_t *json_str(const char *text) {
+json_t *assay_text_to_json(const char *text) {
     const unsigned char *s = (const unsigned char *)text;
     if (!s) return json_null();
     json_t *j = json_string(text);
@@ -74,7 +73,8 @@ static json_t *json_str(const char *text) {
     for (size_t n; *s; s += n ? n : 1) {
         n = utf8_valid(s);
         if (n) assay_str_putn(&b, s, n);
-        else assay_str_put(&b, "\xef\xbf\xbd");
+        else
+            assay_str_put(&b, "\xef\xbf\xbd");
     }
     if (!b.failed) j = json_string(assay_str_c(&b));
     assay_str_free(&b);
@@ -89,7 +89,7 @@ json_t *assay_record_to_json(const assay_record *r) {
     json_t *j = json_object();
     if (!j) return NULL;
     int bad = 0;
-#define JSON_STR(f) json_str(r->f)
+#define JSON_STR(f) assay_text_to_json(r->f)
 #define JSON_I64(f) json_integer(r->f)
 #define JSON_INT(f) json_integer(r->f)
 #define JSON_F64(f) json_number(r->f)
@@ -103,7 +103,8 @@ json_t *assay_record_to_json(const assay_record *r) {
     return NULL;
 }
 
-static assay_status read_str(char **out, const json_t *j, const char *key, const char *where, assay_err *err) {
+static assay_status read_str(char **out, const json_t *j, const char *key, const char *where,
+                             assay_err *err) {
     const char *v = NULL;
     ASSAY_TRY(assay_json_get_str(&v, j, key, where, err));
     return copy_str(out, v) ? ASSAY_OK : assay_nomem(err);
@@ -112,12 +113,14 @@ static assay_status read_str(char **out, const json_t *j, const char *key, const
 static assay_status read_int(int *out, const json_t *j, const char *key, const char *where, assay_err *err) {
     int64_t v = *out;
     ASSAY_TRY(assay_json_get_int(&v, j, key, where, err));
-    if (v < INT32_MIN || v > INT32_MAX) return assay_fail(err, ASSAY_EINPUT, "%s: %s is out of range", where, key);
+    if (v < INT32_MIN || v > INT32_MAX)
+        return assay_fail(err, ASSAY_EINPUT, "%s: %s is out of range", where, key);
     *out = (int)v;
     return ASSAY_OK;
 }
 
-static assay_status read_outcome(assay_outcome *out, const json_t *j, const char *key, const char *where, assay_err *err) {
+static assay_status read_outcome(assay_outcome *out, const json_t *j, const char *key, const char *where,
+                                 assay_err *err) {
     const char *v = NULL;
     ASSAY_TRY(assay_json_get_str(&v, j, key, where, err));
     if (!v) return ASSAY_OK;

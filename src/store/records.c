@@ -1,7 +1,8 @@
 /* records.c: records of a scorecard: queued, committed in batches, read back in the suite's order.
  *
- * A record that arrives more than flush_seconds after the last commit is committed at once, together with those that wait; so slow items
- * are safe as soon as they are done, and fast ones share a transaction (and its fsync) until flush_records or flush_seconds. */
+ * A record that arrives more than flush_seconds after the last commit is committed at once, together with
+ * those that wait; so slow items are safe as soon as they are done, and fast ones share a transaction (and
+ * its fsync) until flush_records or flush_seconds. */
 #include <string.h>
 #include "base/file.h"
 #include "base/str.h"
@@ -78,20 +79,24 @@ static assay_status is_recorded(bool *out, assay_store *s, int64_t id, const cha
     return status;
 }
 
-assay_status assay_scorecard_put(assay_store *s, int64_t id, int64_t position, const assay_record *r, assay_err *err) {
+assay_status assay_scorecard_put(assay_store *s, int64_t id, int64_t position, const assay_record *r,
+                                 assay_err *err) {
     bool there = false;
     if (s->read_only) return assay_fail(err, ASSAY_EUSAGE, "%s: opened for reading only", s->path);
     if (!r->item_id) return assay_fail(err, ASSAY_EINTERNAL, "%s: a record without an item", s->path);
     ASSAY_TRY(is_recorded(&there, s, id, r->item_id, err));
     if (there)
-        return assay_fail(err, ASSAY_EINPUT, "%s: item %.80s has a record already: item ids must be unique in a suite", s->path, r->item_id);
+        return assay_fail(err, ASSAY_EINPUT,
+                          "%s: item %.80s has a record already: item ids must be unique in a suite", s->path,
+                          r->item_id);
     ASSAY_TRY(assay_grow(&s->pending, &s->cap_pending, s->n_pending + 1, sizeof *s->pending, err));
     db_pending *p = &s->pending[s->n_pending];
     p->card = id;
     p->position = position;
     ASSAY_TRY(record_copy(&p->record, r, err));
     s->n_pending++;
-    if (s->n_pending >= s->flush_records || assay_now() - s->last_flush >= s->flush_seconds) return assay_store_flush(s, err);
+    if (s->n_pending >= s->flush_records || assay_now() - s->last_flush >= s->flush_seconds)
+        return assay_store_flush(s, err);
     return ASSAY_OK;
 }
 

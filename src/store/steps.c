@@ -1,4 +1,5 @@
-/* steps.c: the study's cache of finished steps, the losses of quantized matrices, and the documents that record what was decided. */
+/* steps.c: the study's cache of finished steps, the losses of quantized matrices, and the documents that
+ * record what was decided. */
 #include <string.h>
 #include "base/str.h"
 #include "store/db.h"
@@ -10,11 +11,13 @@ void assay_step_deinit(assay_step *st) {
     memset(st, 0, sizeof *st);
 }
 
-static assay_status column_json(json_t **out, const assay_store *s, sqlite3_stmt *st, int col, assay_err *err) {
+static assay_status column_json(json_t **out, const assay_store *s, sqlite3_stmt *st, int col,
+                                assay_err *err) {
     const char *t = (const char *)sqlite3_column_text(st, col);
     *out = NULL;
     if (!t) return ASSAY_OK;
-    assay_status status = assay_json_parse(out, t, (size_t)sqlite3_column_bytes(st, col), "stored document", err);
+    assay_status status =
+        assay_json_parse(out, t, (size_t)sqlite3_column_bytes(st, col), "stored document", err);
     return status == ASSAY_OK ? status : assay_err_prefix(err, "%s", s->path);
 }
 
@@ -57,7 +60,8 @@ assay_status assay_step_find(assay_step *out, bool *found, assay_store *s, const
     return status;
 }
 
-assay_status assay_step_begin(assay_store *s, const char *key, const char *study, const char *kind, const char *name, assay_err *err) {
+assay_status assay_step_begin(assay_store *s, const char *key, const char *study, const char *kind,
+                              const char *name, assay_err *err) {
     char date[32];
     ASSAY_TRY(db_writable(s, err));
     sqlite3_stmt *st = NULL;
@@ -70,8 +74,8 @@ assay_status assay_step_begin(assay_store *s, const char *key, const char *study
     return db_run(s, st, "storing a step", err);
 }
 
-static assay_status end_step(assay_store *s, const char *key, assay_step_state state, const json_t *result, const char *message,
-                             double seconds, assay_err *err) {
+static assay_status end_step(assay_store *s, const char *key, assay_step_state state, const json_t *result,
+                             const char *message, double seconds, assay_err *err) {
     char date[32];
     assay_str text = {0};
     const char *json = NULL;
@@ -94,18 +98,22 @@ static assay_status end_step(assay_store *s, const char *key, assay_step_state s
     return status;
 }
 
-assay_status assay_step_finish(assay_store *s, const char *key, const json_t *result, double seconds, assay_err *err) {
+assay_status assay_step_finish(assay_store *s, const char *key, const json_t *result, double seconds,
+                               assay_err *err) {
     return end_step(s, key, ASSAY_STEP_DONE, result, NULL, seconds, err);
 }
 
-assay_status assay_step_fail(assay_store *s, const char *key, const char *message, double seconds, assay_err *err) {
+assay_status assay_step_fail(assay_store *s, const char *key, const char *message, double seconds,
+                             assay_err *err) {
     return end_step(s, key, ASSAY_STEP_FAILED, NULL, message, seconds, err);
 }
 
-assay_status assay_step_each(assay_store *s, const char *study, const char *kind, assay_step_fn fn, void *ctx, assay_err *err) {
+assay_status assay_step_each(assay_store *s, const char *study, const char *kind, assay_step_fn fn, void *ctx,
+                             assay_err *err) {
     sqlite3_stmt *st = NULL;
     bool row = false;
-    ASSAY_TRY(db_prepare(&st, s, STEP_COLUMNS "WHERE (?1 IS NULL OR study=?1) AND (?2 IS NULL OR kind=?2) ORDER BY id", err));
+    ASSAY_TRY(db_prepare(
+        &st, s, STEP_COLUMNS "WHERE (?1 IS NULL OR study=?1) AND (?2 IS NULL OR kind=?2) ORDER BY id", err));
     db_bind_str(st, 1, study);
     db_bind_str(st, 2, kind);
     assay_status status;
@@ -123,7 +131,8 @@ assay_status assay_step_each(assay_store *s, const char *study, const char *kind
 
 /* --- losses --- */
 
-static assay_status insert_loss(assay_store *s, const char *step_key, const assay_layer_loss *l, assay_err *err) {
+static assay_status insert_loss(assay_store *s, const char *step_key, const assay_layer_loss *l,
+                                assay_err *err) {
     sqlite3_stmt *st = NULL;
     ASSAY_TRY(db_use(&st, s, DB_LOSS_INSERT, err));
     db_bind_str(st, 1, step_key);
@@ -140,7 +149,8 @@ static assay_status insert_loss(assay_store *s, const char *step_key, const assa
     return db_run(s, st, "storing losses", err);
 }
 
-static assay_status replace_losses(assay_store *s, const char *step_key, const assay_layer_loss *l, size_t n, assay_err *err) {
+static assay_status replace_losses(assay_store *s, const char *step_key, const assay_layer_loss *l, size_t n,
+                                   assay_err *err) {
     sqlite3_stmt *st = NULL;
     ASSAY_TRY(db_use(&st, s, DB_LOSS_DROP, err));
     db_bind_str(st, 1, step_key);
@@ -149,17 +159,22 @@ static assay_status replace_losses(assay_store *s, const char *step_key, const a
     return ASSAY_OK;
 }
 
-assay_status assay_loss_put(assay_store *s, const char *step_key, const assay_layer_loss *l, size_t n, assay_err *err) {
+assay_status assay_loss_put(assay_store *s, const char *step_key, const assay_layer_loss *l, size_t n,
+                            assay_err *err) {
     ASSAY_TRY(db_writable(s, err));
     ASSAY_TRY(db_begin(s, err));
     return db_end(s, replace_losses(s, step_key, l, n, err), err);
 }
 
-assay_status assay_loss_each(assay_store *s, const char *step_key, assay_loss_fn fn, void *ctx, assay_err *err) {
+assay_status assay_loss_each(assay_store *s, const char *step_key, assay_loss_fn fn, void *ctx,
+                             assay_err *err) {
     sqlite3_stmt *st = NULL;
     bool row = false;
-    ASSAY_TRY(db_prepare(&st, s, "SELECT tensor, layer, role, precision, bits, method, weight_error, output_error, params, seconds"
-                                 " FROM losses WHERE step=?1 ORDER BY id", err));
+    ASSAY_TRY(db_prepare(
+        &st, s,
+        "SELECT tensor, layer, role, precision, bits, method, weight_error, output_error, params, seconds"
+        " FROM losses WHERE step=?1 ORDER BY id",
+        err));
     db_bind_str(st, 1, step_key);
     assay_status status;
     while ((status = db_row(&row, s, st, "reading losses", err)) == ASSAY_OK && row) {
@@ -191,14 +206,16 @@ void assay_document_deinit(assay_document *d) {
 
 static void bind_id(sqlite3_stmt *st, int i, int64_t id) {
     if (id) sqlite3_bind_int64(st, i, id);
-    else sqlite3_bind_null(st, i);
+    else
+        sqlite3_bind_null(st, i);
 }
 
 assay_status assay_document_put(int64_t *id, assay_store *s, const assay_document *d, assay_err *err) {
     char date[32];
     assay_str text = {0};
     const char *json = NULL;
-    if (!d->body || !d->kind) return assay_fail(err, ASSAY_EINTERNAL, "%s: a document without kind or body", s->path);
+    if (!d->body || !d->kind)
+        return assay_fail(err, ASSAY_EINTERNAL, "%s: a document without kind or body", s->path);
     assay_status status = db_writable(s, err);
     if (status == ASSAY_OK) status = json_text(&json, &text, d->body, err);
     sqlite3_stmt *st = NULL;
@@ -233,8 +250,8 @@ static assay_status read_document(assay_document *out, assay_store *s, sqlite3_s
     return status;
 }
 
-assay_status assay_document_latest(assay_document *out, bool *found, assay_store *s, const char *kind, const char *study, const char *name,
-                                   assay_err *err) {
+assay_status assay_document_latest(assay_document *out, bool *found, assay_store *s, const char *kind,
+                                   const char *study, const char *name, assay_err *err) {
     memset(out, 0, sizeof *out);
     *found = false;
     sqlite3_stmt *st = NULL;
@@ -248,7 +265,8 @@ assay_status assay_document_latest(assay_document *out, bool *found, assay_store
     return status;
 }
 
-assay_status assay_document_each(assay_store *s, const char *kind, const char *study, assay_document_fn fn, void *ctx, assay_err *err) {
+assay_status assay_document_each(assay_store *s, const char *kind, const char *study, assay_document_fn fn,
+                                 void *ctx, assay_err *err) {
     sqlite3_stmt *st = NULL;
     bool row = false;
     ASSAY_TRY(db_prepare(&st, s, DOC_COLUMNS "WHERE kind=?1 AND (?2 IS NULL OR study=?2) ORDER BY id", err));

@@ -1,4 +1,5 @@
-/* test_policy.c: what a policy may say, what each mistake is told, and that writing and reading it changes nothing. */
+/* test_policy.c: what a policy may say, what each mistake is told, and that writing and reading it changes
+ * nothing. */
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -13,7 +14,8 @@ static assay_status parse(assay_policy *p, const char *yaml, assay_err *e) {
     assay_yaml_doc *d = NULL;
     assay_status s = assay_yaml_parse(&d, yaml, strlen(yaml), "study.yaml", e);
     if (s == ASSAY_OK) s = assay_policy_from_yaml(p, d, assay_yaml_find(assay_yaml_root(d), "policy"), e);
-    else memset(p, 0, sizeof *p);
+    else
+        memset(p, 0, sizeof *p);
     assay_yaml_free(d);
     return s;
 }
@@ -48,11 +50,13 @@ static void everything_is_read(void **state) {
     assay_policy p;
     assay_err e = {0};
     if (parse(&p, full, &e) != ASSAY_OK) fail_msg("%s", e.message);
-    assert_true(p.margin == 0.02 && p.slice_margin == 0.04 && p.confidence == 0.99 && p.power == 0.9 && p.alarm_alpha == 0.01);
+    assert_true(p.margin == 0.02 && p.slice_margin == 0.04 && p.confidence == 0.99 && p.power == 0.9 &&
+                p.alarm_alpha == 0.01);
     assert_int_equal(p.interval, ASSAY_INTERVAL_NEWCOMBE);
     assert_int_equal(p.n_required, 2);
     assert_string_equal(p.required[1], "math");
-    assert_true(p.max_output_length_ratio == 1.1 && p.max_truncated_rate == 0.02 && p.max_invalid_rate == 0.01 && p.max_error_rate == 0.01);
+    assert_true(p.max_output_length_ratio == 1.1 && p.max_truncated_rate == 0.02 &&
+                p.max_invalid_rate == 0.01 && p.max_error_rate == 0.01);
     assert_true(p.perplexity_margin == 0.05 && p.kl_margin == 0.02 && p.agreement_margin == 0.05);
     assert_true(p.bootstrap_replicates == 500 && p.seed == 7);
     assert_int_equal(p.n_rules, 4);
@@ -72,7 +76,8 @@ static void nothing_is_the_default(void **state) {
     assay_policy p;
     assay_err e = {0};
     assert_int_equal(parse(&p, "study: x\n", &e), ASSAY_OK);
-    assert_true(p.margin == 0.02 && p.slice_margin == 0.04 && p.confidence == 0.95 && p.power == 0.8 && p.alarm_alpha == 0.05);
+    assert_true(p.margin == 0.02 && p.slice_margin == 0.04 && p.confidence == 0.95 && p.power == 0.8 &&
+                p.alarm_alpha == 0.05);
     assert_true(isnan(p.max_output_length_ratio) && isnan(p.kl_margin) && p.max_error_rate == 0);
     assay_policy_deinit(&p);
     assert_int_equal(assay_policy_from_json(&p, NULL, "x", &e), ASSAY_OK);
@@ -103,24 +108,34 @@ static void mistakes_are_told_with_their_line(void **state) {
     (void)state;
     static const char *const cases[][2] = {
         {"policy:\n  margn: 2 pt\n", "study.yaml:2: unknown key 'margn' in policy, did you mean 'margin'?"},
-        {"policy:\n  power: 0.8\n  margin: 2 %\n", "study.yaml:3: margin: '2 %' could be relative: write points, like '2 pt'"},
-        {"policy:\n  margin: two\n", "study.yaml:2: margin must be points like '2 pt', or a fraction, not 'two'"},
-        {"policy:\n  margin: 2\n", "study.yaml:2: margin must be from 1e-06 to 1, not 2: for points write 'pt' after it"},
+        {"policy:\n  power: 0.8\n  margin: 2 %\n",
+         "study.yaml:3: margin: '2 %' could be relative: write points, like '2 pt'"},
+        {"policy:\n  margin: two\n",
+         "study.yaml:2: margin must be points like '2 pt', or a fraction, not 'two'"},
+        {"policy:\n  margin: 2\n",
+         "study.yaml:2: margin must be from 1e-06 to 1, not 2: for points write 'pt' after it"},
         {"policy:\n  margin: 0\n", "study.yaml:2: margin must be from 1e-06 to 1, not 0"},
         {"policy:\n  confidence: 95 %\n", "study.yaml:2: confidence must be a number, not '95 %'"},
         {"policy:\n  confidence: 0.2\n", "study.yaml:2: confidence must be from 0.5 to 0.99999, not 0.2"},
         {"policy:\n  margin: nan\n", "study.yaml:2: margin must be points"},
         {"policy:\n  margin: [2]\n", "study.yaml:2: margin must be a single value, not a list"},
-        {"policy:\n  interval: wald\n", "study.yaml:2: interval must be auto, tango, newcombe, t or bootstrap, not 'wald'"},
+        {"policy:\n  interval: wald\n",
+         "study.yaml:2: interval must be auto, tango, newcombe, t or bootstrap, not 'wald'"},
         {"policy:\n  required: math\n", "study.yaml:2: required must be a list, not a single value"},
-        {"policy:\n  dimensions:\n    math: {slice_margn: 2 pt}\n", "study.yaml:3: unknown key 'slice_margn' in math"},
-        {"policy:\n  waivers:\n    - {slice: math/add2, who: x}\n", "study.yaml:3: a waiver must say who gave it and why"},
-        {"policy:\n  waivers:\n    - {slice: add2, who: x, why: y}\n", "a waiver's slice is written DIMENSION/SLICE, not 'add2'"},
+        {"policy:\n  dimensions:\n    math: {slice_margn: 2 pt}\n",
+         "study.yaml:3: unknown key 'slice_margn' in math"},
+        {"policy:\n  waivers:\n    - {slice: math/add2, who: x}\n",
+         "study.yaml:3: a waiver must say who gave it and why"},
+        {"policy:\n  waivers:\n    - {slice: add2, who: x, why: y}\n",
+         "a waiver's slice is written DIMENSION/SLICE, not 'add2'"},
         {"policy:\n  waivers:\n    - {who: x, why: y}\n", "a waiver names either"},
         {"policy:\n  waivers:\n    - {slice: a/b, dimension: a, who: x, why: y}\n", "a waiver names either"},
-        {"policy:\n  waivers:\n    - {slice: a/b, who: x, why: y, expires: soon}\n", "expires must be a date like 2026-12-31, not 'soon'"},
-        {"policy:\n  waivers:\n    - {slice: a/b, who: x, why: y, expires: 2026-13-01}\n", "expires must be a date"},
-        {"policy:\n  required: [math]\n  waivers:\n    - {slice: math/b, who: x, why: y}\n", "study.yaml:4: dimension 'math' is required and cannot be waived"},
+        {"policy:\n  waivers:\n    - {slice: a/b, who: x, why: y, expires: soon}\n",
+         "expires must be a date like 2026-12-31, not 'soon'"},
+        {"policy:\n  waivers:\n    - {slice: a/b, who: x, why: y, expires: 2026-13-01}\n",
+         "expires must be a date"},
+        {"policy:\n  required: [math]\n  waivers:\n    - {slice: math/b, who: x, why: y}\n",
+         "study.yaml:4: dimension 'math' is required and cannot be waived"},
         {"policy: [1]\n", "study.yaml:1: policy must be a mapping, not a list"},
         {"policy:\n  bootstrap_replicates: 5\n", "bootstrap_replicates must be from 100 to 1000000, not 5"},
     };

@@ -1,4 +1,5 @@
-/* test_stat.c: statistics against SciPy and statsmodels (golden.h), against published examples, and against their own properties. */
+/* test_stat.c: statistics against SciPy and statsmodels (golden.h), against published examples, and against
+ * their own properties. */
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -30,8 +31,11 @@ static void near(double got, double want, double tol, const char *what) {
 
 static void normal_quantile_matches_scipy(void **state) {
     (void)state;
-    EACH(i, golden_norm) near(assay_norm_quantile(golden_norm[i][0]), golden_norm[i][1], 1e-13 * fmax(1, fabs(golden_norm[i][1])), "ppf");
-    for (double p = 0.0005; p < 1; p += 0.0101) near(assay_norm_cdf(assay_norm_quantile(p)), p, 1e-15, "cdf(ppf)");
+    EACH(i, golden_norm)
+    near(assay_norm_quantile(golden_norm[i][0]), golden_norm[i][1], 1e-13 * fmax(1, fabs(golden_norm[i][1])),
+         "ppf");
+    for (double p = 0.0005; p < 1; p += 0.0101)
+        near(assay_norm_cdf(assay_norm_quantile(p)), p, 1e-15, "cdf(ppf)");
     assert_true(isnan(assay_norm_quantile(-0.1)) && isnan(assay_norm_quantile(1.1)));
     assert_true(isinf(assay_norm_quantile(0)) && isinf(assay_norm_quantile(1)));
 }
@@ -49,7 +53,9 @@ static void incomplete_beta_matches_scipy(void **state) {
 static void student_matches_scipy(void **state) {
     (void)state;
     EACH(i, golden_t) close_to(assay_t_cdf(golden_t[i][0], golden_t[i][1]), golden_t[i][2], 1e-9, "t cdf");
-    EACH(i, golden_t_quantile) close_to(assay_t_quantile(golden_t_quantile[i][0], golden_t_quantile[i][1]), golden_t_quantile[i][2], 1e-8, "t ppf");
+    EACH(i, golden_t_quantile)
+    close_to(assay_t_quantile(golden_t_quantile[i][0], golden_t_quantile[i][1]), golden_t_quantile[i][2],
+             1e-8, "t ppf");
     near(assay_t_quantile(0.95, INFINITY), assay_norm_quantile(0.95), 0, "t with infinite df");
 }
 
@@ -119,14 +125,17 @@ static void newcombe_matches_the_worked_example(void **state) {
     near(hi, 0.3404, 5e-5, "upper");
 }
 
-/* Swapping the models mirrors the interval; more items of the same kind narrow it; the bounds hold the estimate. */
+/* Swapping the models mirrors the interval; more items of the same kind narrow it; the bounds hold the
+ * estimate. */
 static void intervals_have_the_right_shape(void **state) {
     (void)state;
-    void (*const methods[])(double *, double *, const assay_pairs *, double) = {assay_tango, assay_newcombe10};
+    void (*const methods[])(double *, double *, const assay_pairs *, double) = {assay_tango,
+                                                                                assay_newcombe10};
     for (size_t m = 0; m < 2; m++) {
         for (double up = 0; up <= 8; up += 2) {
             for (double down = 0; down <= 8; down += 4) {
-                assay_pairs t = pairs(80, up, down, 20), s = pairs(80, down, up, 20), big = pairs(800, 10 * up, 10 * down, 200);
+                assay_pairs t = pairs(80, up, down, 20), s = pairs(80, down, up, 20),
+                            big = pairs(800, 10 * up, 10 * down, 200);
                 double lo, hi, slo, shi, blo, bhi;
                 methods[m](&lo, &hi, &t, 1.645);
                 methods[m](&slo, &shi, &s, 1.645);
@@ -140,8 +149,9 @@ static void intervals_have_the_right_shape(void **state) {
     }
 }
 
-/* How often each one-sided 95 % bound misses the true difference with the gate's 200 items per slice and few flips. The lower bound, which lets a
- * variant pass, holds its 5 %. The upper one exceeds it with about seven flips: the score interval's price for never being degenerate. */
+/* How often each one-sided 95 % bound misses the true difference with the gate's 200 items per slice and few
+ * flips. The lower bound, which lets a variant pass, holds its 5 %. The upper one exceeds it with about seven
+ * flips: the score interval's price for never being degenerate. */
 static void tango_covers(void **state) {
     (void)state;
     static const double rates[][2] = {{0.025, 0.010}, {0.045, 0.005}, {0.06, 0.02}}; /* down, up */
@@ -155,16 +165,19 @@ static void tango_covers(void **state) {
             for (int i = 0; i < 200; i++) {
                 double u = assay_rng_double(&rng);
                 if (u < rates[k][0]) t.down++;
-                else if (u < rates[k][0] + rates[k][1]) t.up++;
-                else t.both++;
+                else if (u < rates[k][0] + rates[k][1])
+                    t.up++;
+                else
+                    t.both++;
             }
             double lo, hi;
             assay_tango(&lo, &hi, &t, 1.6448536269514722);
             low += lo > d;
             high += hi < d;
         }
-        print_message("# Tango, n 200, flips %.1f %%, d %.1f points: lower bound misses %.2f %%, upper %.2f %%\n",
-                      100 * (rates[k][0] + rates[k][1]), 100 * d, 100.0 * low / runs, 100.0 * high / runs);
+        print_message(
+            "# Tango, n 200, flips %.1f %%, d %.1f points: lower bound misses %.2f %%, upper %.2f %%\n",
+            100 * (rates[k][0] + rates[k][1]), 100 * d, 100.0 * low / runs, 100.0 * high / runs);
         assert_true(low < runs * 0.06 && high < runs * 0.09);
     }
 }
@@ -210,7 +223,8 @@ static void singletons_change_nothing(void **state) {
 static void copies_carry_no_information(void **state) {
     (void)state;
     assay_cluster_pairs k[50] = {0};
-    for (int i = 0; i < 50; i++) k[i] = (assay_cluster_pairs){.n = 4, .up = i < 2 ? 4 : 0, .down = i >= 2 && i < 7 ? 4 : 0};
+    for (int i = 0; i < 50; i++)
+        k[i] = (assay_cluster_pairs){.n = 4, .up = i < 2 ? 4 : 0, .down = i >= 2 && i < 7 ? 4 : 0};
     double lo, hi, plo, phi, deff = assay_pairs_design_effect(k, 50);
     near(deff, 4, 0.1, "design effect");
     assay_tango_clustered(&lo, &hi, k, 50, 0.95);
@@ -226,13 +240,15 @@ static void copies_carry_no_information(void **state) {
 
 static void obuchowski_is_t_on_cluster_sums(void **state) {
     (void)state;
-    assay_cluster_pairs k[4] = {{.n = 3, .down = 2}, {.n = 3, .up = 1}, {.n = 3, .down = 1}, {.n = 3, .down = 3}};
+    assay_cluster_pairs k[4] = {
+        {.n = 3, .down = 2}, {.n = 3, .up = 1}, {.n = 3, .down = 1}, {.n = 3, .down = 3}};
     near(assay_obuchowski_harm(k, 4), assay_t_cdf(-5 / sqrt(15), 3), 1e-15, "p");
     memset(k, 0, sizeof k);
     near(assay_obuchowski_harm(k, 4), 0.5, 0, "nothing discordant");
 }
 
-/* With clusters of five that flip together, a nominal 5 % test ignoring them is far off; the clustered ones hold. */
+/* With clusters of five that flip together, a nominal 5 % test ignoring them is far off; the clustered ones
+ * hold. */
 static void clustered_tests_hold_their_level(void **state) {
     (void)state;
     assay_rng rng;
@@ -254,7 +270,8 @@ static void clustered_tests_hold_their_level(void **state) {
         clustered += assay_obuchowski_harm(k, 80) < 0.05;
         missed += hi < 0;
     }
-    print_message("# 80 clusters of 5, nothing lost, one-sided 5 %%: McNemar %.1f %%, Obuchowski %.1f %%, clustered Tango %.1f %%\n",
+    print_message("# 80 clusters of 5, nothing lost, one-sided 5 %%: McNemar %.1f %%, Obuchowski %.1f %%, "
+                  "clustered Tango %.1f %%\n",
                   100.0 * naive / runs, 100.0 * clustered / runs, 100.0 * missed / runs);
     assert_true(naive > runs * 0.12);
     assert_true(clustered < runs * 0.065 && missed < runs * 0.065);
@@ -308,7 +325,8 @@ static void percentiles_match_numpy(void **state) {
             x[j] = x[j - 1];
             x[j - 1] = t;
         }
-    for (size_t i = 0; i < sizeof at / sizeof at[0]; i++) near(assay_percentile(x, N, at[i]), golden_percentiles[i], 1e-13, "percentile");
+    for (size_t i = 0; i < sizeof at / sizeof at[0]; i++)
+        near(assay_percentile(x, N, at[i]), golden_percentiles[i], 1e-13, "percentile");
 }
 
 static void bootstrap_matches_scipy_and_repeats(void **state) {
@@ -317,11 +335,15 @@ static void bootstrap_matches_scipy_and_repeats(void **state) {
     ones(den, N);
     assay_rng rng;
     assay_rng_init(&rng, 1);
-    assert_int_equal(assay_cluster_bootstrap(&lo, &hi, &se, golden_x, den, N, 0.95, 100000, ASSAY_BOOTSTRAP_PERCENTILE, &rng, NULL), 0);
+    assert_int_equal(assay_cluster_bootstrap(&lo, &hi, &se, golden_x, den, N, 0.95, 100000,
+                                             ASSAY_BOOTSTRAP_PERCENTILE, &rng, NULL),
+                     0);
     near(lo, golden_boot_percentile[0], 0.005, "percentile lower");
     near(hi, golden_boot_percentile[1], 0.005, "percentile upper");
     near(se, golden_sd / sqrt(N), 0.003, "standard error");
-    assert_int_equal(assay_cluster_bootstrap(&lo, &hi, NULL, golden_x, den, N, 0.95, 100000, ASSAY_BOOTSTRAP_BCA, &rng, NULL), 0);
+    assert_int_equal(assay_cluster_bootstrap(&lo, &hi, NULL, golden_x, den, N, 0.95, 100000,
+                                             ASSAY_BOOTSTRAP_BCA, &rng, NULL),
+                     0);
     near(lo, golden_boot_bca[0], 0.005, "BCa lower");
     near(hi, golden_boot_bca[1], 0.005, "BCa upper");
     assay_rng_init(&rng, 9);
@@ -330,8 +352,12 @@ static void bootstrap_matches_scipy_and_repeats(void **state) {
     assay_cluster_bootstrap(&lo2, &hi2, NULL, golden_x, den, N, 0.95, 500, ASSAY_BOOTSTRAP_BCA, &rng, NULL);
     assert_true(lo == lo2 && hi == hi2);
     assay_err err = {0};
-    assert_int_equal(assay_cluster_bootstrap(&lo, &hi, NULL, golden_x, den, N, 0.95, 5, ASSAY_BOOTSTRAP_BCA, &rng, &err), ASSAY_EINTERNAL);
-    assert_int_equal(assay_cluster_bootstrap(&lo, &hi, NULL, golden_x, den, 1, 0.95, 500, ASSAY_BOOTSTRAP_BCA, &rng, NULL), 0);
+    assert_int_equal(
+        assay_cluster_bootstrap(&lo, &hi, NULL, golden_x, den, N, 0.95, 5, ASSAY_BOOTSTRAP_BCA, &rng, &err),
+        ASSAY_EINTERNAL);
+    assert_int_equal(
+        assay_cluster_bootstrap(&lo, &hi, NULL, golden_x, den, 1, 0.95, 500, ASSAY_BOOTSTRAP_BCA, &rng, NULL),
+        0);
     assert_true(isinf(lo) && isinf(hi));
 }
 
@@ -370,7 +396,8 @@ static void three_outcomes(void **state) {
     assert_int_equal(assay_decide_noninferior(-0.01, 0.03, 0.02), ASSAY_NONINFERIOR);
     assert_int_equal(assay_decide_noninferior(-0.02, 0.03, 0.02), ASSAY_UNDECIDED);
     assert_int_equal(assay_decide_noninferior(-0.09, -0.03, 0.02), ASSAY_INFERIOR);
-    assert_int_equal(assay_decide_noninferior(-0.019, -0.001, 0.02), ASSAY_NONINFERIOR); /* a loss, but within the margin */
+    assert_int_equal(assay_decide_noninferior(-0.019, -0.001, 0.02),
+                     ASSAY_NONINFERIOR); /* a loss, but within the margin */
     assert_int_equal(assay_decide_noninferior(NAN, NAN, 0.02), ASSAY_UNDECIDED);
 }
 
@@ -378,11 +405,16 @@ static void three_outcomes(void **state) {
 static void sample_sizes_match_the_tables(void **state) {
     (void)state;
     static const double n[] = {164, 500, 1000, 1319, 5000, 10042}, f[] = {0.02, 0.05, 0.10};
-    static const double mde[3][6] = {{2.75, 1.57, 1.11, 0.97, 0.50, 0.35}, {4.34, 2.49, 1.76, 1.53, 0.79, 0.55}, {6.14, 3.52, 2.49, 2.17, 1.11, 0.78}};
-    static const double m[] = {0.01, 0.02, 0.005}, items[3][3] = {{1237, 3092, 6183}, {310, 773, 1546}, {4947, 12366, 24731}};
+    static const double mde[3][6] = {{2.75, 1.57, 1.11, 0.97, 0.50, 0.35},
+                                     {4.34, 2.49, 1.76, 1.53, 0.79, 0.55},
+                                     {6.14, 3.52, 2.49, 2.17, 1.11, 0.78}};
+    static const double m[] = {0.01, 0.02, 0.005},
+                        items[3][3] = {{1237, 3092, 6183}, {310, 773, 1546}, {4947, 12366, 24731}};
     for (int i = 0; i < 3; i++) {
-        for (int j = 0; j < 6; j++) near(100 * assay_mde(sqrt(f[i]), n[j], 0.05, 0.8), mde[i][j], 0.0051, "MDE");
-        for (int j = 0; j < 3; j++) near(ceil(assay_items_noninferior(sqrt(f[j]), 0, m[i], 0.05, 0.8)), items[i][j], 1, "items");
+        for (int j = 0; j < 6; j++)
+            near(100 * assay_mde(sqrt(f[i]), n[j], 0.05, 0.8), mde[i][j], 0.0051, "MDE");
+        for (int j = 0; j < 3; j++)
+            near(ceil(assay_items_noninferior(sqrt(f[j]), 0, m[i], 0.05, 0.8)), items[i][j], 1, "items");
     }
     near(ceil(assay_items_noninferior(sqrt(2 * 0.75 * 0.25), 0, 0.01, 0.05, 0.8)), 23185, 1, "unpaired");
     near(assay_mde_paired(0.05, 1319, 0.05, 0.8), assay_mde(sqrt(0.05), 1319, 0.05, 0.8), 0, "enough flips");

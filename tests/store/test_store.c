@@ -1,4 +1,5 @@
-/* test_store.c: what goes in comes out; nothing is scored twice; a full disk and a kill lose nothing that was committed. */
+/* test_store.c: what goes in comes out; nothing is scored twice; a full disk and a kill lose nothing that was
+ * committed. */
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -38,11 +39,11 @@ static int teardown(void **state) {
     return rc;
 }
 
-#define OK(expr)                                                                                                      \
-    do {                                                                                                              \
-        assay_err e_ = {0};                                                                                           \
-        assay_err *err = &e_;                                                                                         \
-        if ((expr) != ASSAY_OK) fail_msg("%s: %s", #expr, e_.message);                                                \
+#define OK(expr)                                                                                             \
+    do {                                                                                                     \
+        assay_err e_ = {0};                                                                                  \
+        assay_err *err = &e_;                                                                                \
+        if ((expr) != ASSAY_OK) fail_msg("%s: %s", #expr, e_.message);                                       \
     } while (0)
 
 static assay_store *open_store(const fixture *f, const assay_store_opts *o) {
@@ -52,19 +53,42 @@ static assay_store *open_store(const fixture *f, const assay_store_opts *o) {
 }
 
 static assay_scorecard_desc desc(const char *key, int64_t n) {
-    return (assay_scorecard_desc){.key = key, .study = "demo", .variant = "nf4", .role = ASSAY_ROLE_VARIANT, .model_path = "m",
-                                  .model_hash = "mh", .suite = "suite.yaml", .suite_hash = "sh", .template_hash = "th", .n_items = n,
+    return (assay_scorecard_desc){.key = key,
+                                  .study = "demo",
+                                  .variant = "nf4",
+                                  .role = ASSAY_ROLE_VARIANT,
+                                  .model_path = "m",
+                                  .model_hash = "mh",
+                                  .suite = "suite.yaml",
+                                  .suite_hash = "sh",
+                                  .template_hash = "th",
+                                  .n_items = n,
                                   .manifest = "{\"threads\": 2}"};
 }
 
 #define LIT(s) ((char *)(uintptr_t)(s)) /* records own their strings; those made here are never freed */
 
 static assay_record record(char *id) {
-    return (assay_record){.item_id = id, .dimension = LIT("math"), .slice = LIT("add2"), .evaluator = LIT("exact"),
-                          .evaluator_version = 3, .item_hash = LIT("ih"), .prompt_hash = LIT("ph"), .ids_hash = LIT("xh"),
-                          .output = LIT("7 \xc3\xa9 \"1\""), .output_ids = LIT("[1,2]"), .answer = LIT("71"), .binary = true,
-                          .score = 1, .aux = NAN, .weight = 1, .outcome = ASSAY_OUTCOME_TRUNCATED, .stop = LIT("length"),
-                          .n_prompt = 12, .n_output = 3, .seconds = 0.25};
+    return (assay_record){.item_id = id,
+                          .dimension = LIT("math"),
+                          .slice = LIT("add2"),
+                          .evaluator = LIT("exact"),
+                          .evaluator_version = 3,
+                          .item_hash = LIT("ih"),
+                          .prompt_hash = LIT("ph"),
+                          .ids_hash = LIT("xh"),
+                          .output = LIT("7 \xc3\xa9 \"1\""),
+                          .output_ids = LIT("[1,2]"),
+                          .answer = LIT("71"),
+                          .binary = true,
+                          .score = 1,
+                          .aux = NAN,
+                          .weight = 1,
+                          .outcome = ASSAY_OUTCOME_TRUNCATED,
+                          .stop = LIT("length"),
+                          .n_prompt = 12,
+                          .n_output = 3,
+                          .seconds = 0.25};
 }
 
 static void put(assay_store *s, int64_t card, int64_t position) {
@@ -134,9 +158,12 @@ static void json_and_back(void **state) {
     assert_int_equal(assay_record_from_json(&q, j, "line 3", &e), ASSAY_EINPUT);
     assert_string_equal(e.message, "line 3: unknown outcome 'lucky'");
     json_decref(j);
-    r.output = (char[]){'a', (char)0xff, (char)0xe2, (char)0x82, 'b', 0}; /* what a model cut in the middle of a character emits */
+    r.output = (char[]){'a',        (char)0xff, (char)0xe2,
+                        (char)0x82, 'b',        0}; /* what a model cut in the middle of a character emits */
     j = assay_record_to_json(&r);
-    assert_string_equal(json_string_value(json_object_get(j, "output")), "a\xef\xbf\xbd\xef\xbf\xbd\xef\xbf\xbd" "b");
+    assert_string_equal(json_string_value(json_object_get(j, "output")),
+                        "a\xef\xbf\xbd\xef\xbf\xbd\xef\xbf\xbd"
+                        "b");
     json_decref(j);
 }
 
@@ -343,8 +370,16 @@ static void losses_are_replaced_whole(void **state) {
     assay_store *s = open_store(f, NULL);
     assay_layer_loss l[3];
     for (int i = 0; i < 3; i++)
-        l[i] = (assay_layer_loss){.tensor = "t", .layer = i, .role = "q_proj", .precision = "nf4", .bits = 4.127, .method = "nf4",
-                                  .weight_error = 0.01 * i, .output_error = NAN, .params = i ? NULL : "{\"clip\":1}", .seconds = 0.1};
+        l[i] = (assay_layer_loss){.tensor = "t",
+                                  .layer = i,
+                                  .role = "q_proj",
+                                  .precision = "nf4",
+                                  .bits = 4.127,
+                                  .method = "nf4",
+                                  .weight_error = 0.01 * i,
+                                  .output_error = NAN,
+                                  .params = i ? NULL : "{\"clip\":1}",
+                                  .seconds = 0.1};
     OK(assay_loss_put(s, "step", l, 2, err));
     OK(assay_loss_put(s, "step", l, 3, err));
     int n = 0;
@@ -393,21 +428,25 @@ static void other_files_are_refused(void **state) {
     OK(assay_mkdirs(f->dir, err));
     char path[160];
     snprintf(path, sizeof path, "%s/text.db", f->dir);
-    OK(assay_write_file(path, "this is not a database, but long enough to look like one if one only reads the size", 80, err));
+    OK(assay_write_file(path,
+                        "this is not a database, but long enough to look like one if one only reads the size",
+                        80, err));
     e = (assay_err){0};
     assert_int_equal(assay_store_open(&s, path, NULL, &e), ASSAY_EINPUT);
     assert_non_null(strstr(e.message, "not an assay store"));
     s = open_store(f, NULL);
     assay_store_close(s);
     char cmd[400];
-    snprintf(cmd, sizeof cmd, "printf '\\1\\2\\3\\4' | dd of=%s bs=1 seek=68 conv=notrunc 2>/dev/null", f->path); /* application_id */
+    snprintf(cmd, sizeof cmd, "printf '\\1\\2\\3\\4' | dd of=%s bs=1 seek=68 conv=notrunc 2>/dev/null",
+             f->path); /* application_id */
     assert_int_equal(system(cmd), 0);
     e = (assay_err){0};
     assert_int_equal(assay_store_open(&s, f->path, NULL, &e), ASSAY_EINPUT);
     assert_non_null(strstr(e.message, "a SQLite file, but not an assay store"));
     snprintf(cmd, sizeof cmd, "printf 'assy' | dd of=%s bs=1 seek=68 conv=notrunc 2>/dev/null", f->path);
     assert_int_equal(system(cmd), 0);
-    snprintf(cmd, sizeof cmd, "printf '\\0\\0\\0\\143' | dd of=%s bs=1 seek=60 conv=notrunc 2>/dev/null", f->path); /* user_version 99 */
+    snprintf(cmd, sizeof cmd, "printf '\\0\\0\\0\\143' | dd of=%s bs=1 seek=60 conv=notrunc 2>/dev/null",
+             f->path); /* user_version 99 */
     assert_int_equal(system(cmd), 0);
     e = (assay_err){0};
     assert_int_equal(assay_store_open(&s, f->path, NULL, &e), ASSAY_EUNSUPPORTED);
@@ -467,7 +506,7 @@ static void full_disk_keeps_what_was_committed(void **state) {
     int64_t n = count_records(s, id);
     print_message("# full after %d records, %d kept\n", i, (int)n);
     assert_true(n > 16 && n >= i - 32 && n % 16 <= 1); /* whole transactions: the first record goes alone */
-    put(s, id, n); /* and it goes on */
+    put(s, id, n);                                     /* and it goes on */
     OK(assay_store_flush(s, err));
     assert_int_equal(count_records(s, id), n + 1);
     assay_store_close(s);
@@ -485,7 +524,8 @@ static void flush_can_be_repeated(void **state) {
     assay_err e = {0};
     assert_int_equal(assay_store_flush(s, &e), ASSAY_ENOSPC);
     e = (assay_err){0};
-    assert_int_equal(assay_store_flush(s, &e), ASSAY_ENOSPC); /* the same again, not something odd about a transaction */
+    assert_int_equal(assay_store_flush(s, &e),
+                     ASSAY_ENOSPC); /* the same again, not something odd about a transaction */
     assay_store_close(s);
 }
 
@@ -570,7 +610,8 @@ static void out_of_memory_is_reported(void **state) {
         assay_status st = assay_record_load(&r, &n, s, id, &e);
         assay_mem_fail_after(-1);
         if (st == ASSAY_OK) assert_int_equal(n, 1);
-        else assert_int_equal(st, ASSAY_ENOMEM);
+        else
+            assert_int_equal(st, ASSAY_ENOMEM);
         assay_records_free(r, n);
     }
     assay_store_close(s);
@@ -580,10 +621,22 @@ static void out_of_memory_is_reported(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        T(every_field_comes_back), T(json_and_back), T(export_is_one_line_each), T(resume_knows_what_is_done),
-        T(failed_items_can_be_tried_again), T(studies_share_scorecards), T(steps_are_found_by_key), T(losses_are_replaced_whole),
-        T(documents_append_and_the_latest_counts), T(other_files_are_refused), T(read_only_writes_nothing), T(two_handles_see_each_other),
-        T(full_disk_keeps_what_was_committed), T(flush_can_be_repeated), T(sigkill_loses_only_what_waited), T(out_of_memory_is_reported),
+        T(every_field_comes_back),
+        T(json_and_back),
+        T(export_is_one_line_each),
+        T(resume_knows_what_is_done),
+        T(failed_items_can_be_tried_again),
+        T(studies_share_scorecards),
+        T(steps_are_found_by_key),
+        T(losses_are_replaced_whole),
+        T(documents_append_and_the_latest_counts),
+        T(other_files_are_refused),
+        T(read_only_writes_nothing),
+        T(two_handles_see_each_other),
+        T(full_disk_keeps_what_was_committed),
+        T(flush_can_be_repeated),
+        T(sigkill_loses_only_what_waited),
+        T(out_of_memory_is_reported),
     };
     return cmocka_run_group_tests_name("store", tests, NULL, NULL);
 }
