@@ -11,7 +11,7 @@
 #include "base/file.h"
 #include "base/hash.h"
 #include "base/mem.h"
-#include "format/format.h"
+#include "format/checkpoint.h"
 #include "format/names.h"
 #include "format/safetensors.h"
 #include "num/convert.h"
@@ -19,6 +19,7 @@
 typedef struct shard {
     char *path;
     assay_map map;
+    bool borrowed; /* the bytes are the caller's, not a mapping */
     assay_safetensors file;
 } shard;
 
@@ -36,7 +37,7 @@ void assay_checkpoint_close(assay_checkpoint *c) {
     if (!c) return;
     for (size_t i = 0; i < c->n_shards; i++) {
         assay_safetensors_free(&c->shards[i].file);
-        assay_map_close(&c->shards[i].map);
+        if (!c->shards[i].borrowed) assay_map_close(&c->shards[i].map);
         assay_free(c->shards[i].path);
     }
     assay_free(c->shards);
@@ -46,13 +47,18 @@ void assay_checkpoint_close(assay_checkpoint *c) {
     assay_free(c);
 }
 
-static assay_status open_shard(assay_checkpoint *c, const char *name, assay_err *err) {
+static assay_status add_shard(shard **out, assay_checkpoint *c, const char *name, assay_err *err) {
     ASSAY_TRY(assay_grow(&c->shards, &c->cap_shards, c->n_shards + 1, sizeof *c->shards, err));
-    shard *s = &c->shards[c->n_shards];
+    shard *s = *out = &c->shards[c->n_shards];
     memset(s, 0, sizeof *s);
     c->n_shards++;
     s->path = assay_path_join(c->dir, name);
-    if (!s->path) return assay_nomem(err);
+    return s->path ? ASSAY_OK : assay_nomem(err);
+}
+
+static assay_status open_shard(assay_checkpoint *c, const char *name, assay_err *err) {
+    shard *s;
+    ASSAY_TRY(add_shard(&s, c, name, err));
     ASSAY_TRY(assay_map_open(&s->map, s->path, err));
     return assay_safetensors_parse(&s->file, s->map.data, s->map.size, s->path, err);
 }
@@ -174,6 +180,25 @@ assay_status assay_checkpoint_open(assay_checkpoint **out, const char *path, ass
     return s;
 }
 
+assay_status assay_checkpoint_open_memory(assay_checkpoint **out, const uint8_t *data, size_t size, const char *where, assay_err *err) {
+    shard *s;
+    assay_status status;
+    *out = NULL;
+    assay_checkpoint *c = assay_calloc(1, sizeof *c);
+    if (!c) return assay_nomem(err);
+    c->dir = assay_strdup(".");
+    status = c->dir ? add_shard(&s, c, where, err) : assay_nomem(err);
+    if (status == ASSAY_OK) {
+        s->borrowed = true;
+        s->map = (assay_map){.data = data, .size = size};
+        status = assay_safetensors_parse(&s->file, data, size, where, err);
+    }
+    if (status == ASSAY_OK) status = collect(c, err);
+    if (status == ASSAY_OK) *out = c;
+    else assay_checkpoint_close(c);
+    return status;
+}
+
 size_t assay_checkpoint_n_tensors(const assay_checkpoint *c) { return c->n_tensors; }
 uint64_t assay_checkpoint_n_bytes(const assay_checkpoint *c) { return c->n_bytes; }
 
@@ -190,7 +215,7 @@ void assay_checkpoint_release(const assay_checkpoint *c, const assay_tensor *t) 
     const uint8_t *p = t->data;
     for (size_t i = 0; i < c->n_shards; i++) {
         const assay_map *m = &c->shards[i].map;
-        if (m->data && p >= m->data && p + t->n_bytes <= m->data + m->size) assay_map_dontneed(m, (size_t)(p - m->data), t->n_bytes);
+        if (!c->shards[i].borrowed && m->data && p >= m->data && p + t->n_bytes <= m->data + m->size) assay_map_dontneed(m, (size_t)(p - m->data), t->n_bytes);
     }
 }
 
