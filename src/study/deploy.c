@@ -1,0 +1,18 @@
+/* deploy.c: recipe -> storage of each tensor. */
+#include "study/deploy.h"
+
+assay_status assay_storage_by_recipe(void *ctx, assay_storage *out, const assay_tensor_spec *spec, assay_err *err) {
+    const assay_recipe_storage *r = ctx;
+    assay_choice choice;
+    if (!r->recipe) return ASSAY_OK;
+    ASSAY_TRY(assay_recipe_choose(&choice, r->recipe, spec, err));
+    if (choice.method == ASSAY_METHOD_NONE) return ASSAY_OK;
+    bool absmax = choice.method == ASSAY_METHOD_LLM_INT8; /* float32 row scales and 8-bit activations */
+    *out = (assay_storage){.precision = choice.precision,
+                           .group_size = choice.group_size,
+                           .asymmetric = choice.asymmetric,
+                           .double_quant = choice.double_quant,
+                           .scale_dtype = absmax ? ASSAY_DTYPE_F32 : r->dtype,
+                           .act_bits = absmax ? 8 : 16};
+    return ASSAY_OK;
+}

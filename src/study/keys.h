@@ -1,0 +1,40 @@
+/* study/keys.h: the keys of steps: SHA-256 of everything that goes into one. Two equal keys are one result, so whatever can change a
+ * result must be in its key, and nothing else may be: a renamed variant or another folder must find what is done.
+ *
+ *   quantize  QUANTIZE_VERSION, checkpoint, recipe
+ *   score     SCORE_VERSION, checkpoint, tokenizer and template files, suite (items, evaluators with versions and options, prompts),
+ *             compute mode, instruction set, context; kl: the baseline's identity; a rerun: its batch
+ *
+ * Raise a version when a change of the program changes what that step produces from the same input. */
+#ifndef ASSAY_STUDY_KEYS_H
+#define ASSAY_STUDY_KEYS_H
+
+#include "base/hash.h"
+#include "base/status.h"
+#include "method/recipe.h"
+#include "runtime/native.h"
+
+#define STUDY_QUANTIZE_VERSION 1
+#define STUDY_SCORE_VERSION 1
+
+/* What a model answers with, apart from the suite. */
+typedef struct study_identity {
+    char checkpoint[ASSAY_HASH_HEX];
+    char text[ASSAY_HASH_HEX];        /* tokenizer, template and generation files */
+    const char *activations;          /* "auto" "int8" ... */
+    const char *isa;                  /* "avx2" */
+    int64_t context;
+} study_identity;
+
+assay_status study_checkpoint_hash(char hex[ASSAY_HASH_HEX], const char *dir, assay_err *err);
+/* Fills the identity of the model in dir as opened with o, its text files as they are in text_dir. checkpoint: its hash when known,
+ * NULL: computed (reads it all). */
+assay_status study_identify(study_identity *out, const char *text_dir, const char *dir, const char *checkpoint, const assay_native_opts *o, assay_err *err);
+assay_status study_quantize_key(char hex[ASSAY_HASH_HEX], const char *checkpoint, const assay_recipe *r, assay_err *err);
+/* baseline: NULL when the suite has no kl. rerun_batch 0: no rerun. */
+assay_status study_score_key(char hex[ASSAY_HASH_HEX], const study_identity *model, const char *suite_hash, const study_identity *baseline,
+                             int rerun_batch, assay_err *err);
+/* Names the folder of the baseline's distributions. */
+assay_status study_identity_hash(char hex[ASSAY_HASH_HEX], const study_identity *i, assay_err *err);
+
+#endif
