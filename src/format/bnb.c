@@ -1,19 +1,21 @@
-/* bnb.c: the bitsandbytes convention (bitsandbytes 0.50: functional.py QuantState.as_dict, nn/modules.py, as transformers saves it).
+/* bnb.c: the bitsandbytes convention (bitsandbytes 0.50: functional.py QuantState.as_dict, nn/modules.py,
+ * as transformers saves it).
  *
  * 4 bits, for module X of shape [o, i]:
- *   X.weight                               U8 [ceil(o*i/2), 1]   two codes a byte, the first in the high nibble, of the flattened matrix
+ *   X.weight                               U8 [ceil(o*i/2), 1]   two codes a byte of the flattened matrix, the
+ *                                                                first in the high nibble
  *   X.weight.absmax                        F32 [blocks], or U8 [blocks] when the scales are quantized again
  *   X.weight.quant_map                     F32 [16]              the table, by code
  *   X.weight.nested_absmax                 F32 [ceil(blocks/256)]
  *   X.weight.nested_quant_map              F32 [256]
- *   X.weight.quant_state.bitsandbytes__nf4 (or __fp4)   U8: JSON {"quant_type", "blocksize", "dtype", "shape", "nested_blocksize",
- *                                                       "nested_dtype", "nested_offset"}
+ *   X.weight.quant_state.bitsandbytes__nf4 (or __fp4)   U8: JSON {"quant_type", "blocksize", "dtype", "shape",
+ *                                              "nested_blocksize", "nested_dtype", "nested_offset"}
  * X.weight may have another type of the same bytes (bnb_4bit_quant_storage).
  *
  * 8 bits:
  *   X.weight I8 [o, i]    X.SCB F32 [o] (the row's absmax)    X.weight_format U8 [], 0 = row major
- *   w = code * SCB / 127. A matrix has scale = SCB / 127 in float32, from which SCB comes back exactly when it is a float16 value, as
- *   bitsandbytes' own always are. */
+ *   w = code * SCB / 127. A matrix has scale = SCB / 127 in float32, from which SCB comes back exactly when it
+ *   is a float16 value, as bitsandbytes' own always are. */
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -24,7 +26,8 @@
 #include "num/convert.h"
 #include "precision/nested.h"
 
-static const char *const STATE[] = {".weight.quant_state.bitsandbytes__nf4", ".weight.quant_state.bitsandbytes__fp4"};
+static const char *const STATE[] = {".weight.quant_state.bitsandbytes__nf4",
+                                    ".weight.quant_state.bitsandbytes__fp4"};
 static const assay_precision STATE_PRECISION[] = {ASSAY_PRECISION_NF4, ASSAY_PRECISION_FP4};
 
 static const assay_tensor *find_state(const assay_want *w, assay_precision *p) {
@@ -54,7 +57,8 @@ static assay_status read_state(quant_state *q, const assay_tensor *t, assay_err 
     *q = (quant_state){.block = 64, .nested_block = 256, .offset = NAN};
     ASSAY_GO(assay_json_parse(&j, t->data, t->n_bytes, t->name, err));
     const json_t *shape = json_object_get(j, "shape");
-    if (json_array_size(shape) != 2 || !json_is_integer(json_array_get(shape, 0)) || !json_is_integer(json_array_get(shape, 1))) {
+    if (json_array_size(shape) != 2 || !json_is_integer(json_array_get(shape, 0)) ||
+        !json_is_integer(json_array_get(shape, 1))) {
         s = assay_fail(err, ASSAY_EINPUT, "%s: its shape is not that of a matrix", t->name);
         goto out;
     }
@@ -64,20 +68,27 @@ static assay_status read_state(quant_state *q, const assay_tensor *t, assay_err 
     ASSAY_GO(assay_json_get_int(&q->nested_block, j, "nested_blocksize", t->name, err));
     ASSAY_GO(assay_json_get_double(&q->offset, j, "nested_offset", t->name, err));
     if (q->block < 1 || q->block > 1 << 20 || q->nested_block < 1 || q->nested_block > 1 << 20)
-        s = assay_fail(err, ASSAY_EINPUT, "%s: blocks of %lld and %lld are impossible", t->name, (long long)q->block, (long long)q->nested_block);
+        s = assay_fail(err, ASSAY_EINPUT, "%s: blocks of %lld and %lld are impossible", t->name,
+                       (long long)q->block, (long long)q->nested_block);
 out:
     json_decref(j);
     return s;
 }
 
-/* compute dtype of a 4-bit matrix: what transformers takes from the configuration, float32 when it is silent. */
+/* compute dtype of a 4-bit matrix: what transformers takes from the configuration, float32 when it is
+ * silent. */
 static assay_status compute_dtype(assay_dtype *out, const json_t *config, assay_err *err) {
     const char *name = "float32";
     ASSAY_TRY(assay_json_get_str(&name, config, "bnb_4bit_compute_dtype", "quantization_config", err));
-    if (strcmp(name, "float32") == 0) *out = ASSAY_DTYPE_F32;
-    else if (strcmp(name, "bfloat16") == 0) *out = ASSAY_DTYPE_BF16;
-    else if (strcmp(name, "float16") == 0) *out = ASSAY_DTYPE_F16;
-    else return assay_fail(err, ASSAY_EUNSUPPORTED, "quantization_config: bnb_4bit_compute_dtype '%s' is not supported", name);
+    if (strcmp(name, "float32") == 0)
+        *out = ASSAY_DTYPE_F32;
+    else if (strcmp(name, "bfloat16") == 0)
+        *out = ASSAY_DTYPE_BF16;
+    else if (strcmp(name, "float16") == 0)
+        *out = ASSAY_DTYPE_F16;
+    else
+        return assay_fail(err, ASSAY_EUNSUPPORTED,
+                          "quantization_config: bnb_4bit_compute_dtype '%s' is not supported", name);
     return ASSAY_OK;
 }
 
@@ -90,12 +101,14 @@ static assay_status read_table(const assay_want *w, assay_precision p, assay_err
         float v;
         memcpy(&v, (const char *)t->data + 4 * i, 4);
         if (v != table[i])
-            return assay_fail(err, ASSAY_EUNSUPPORTED, "tensor %s has %g for code %d where %s has %g", t->name, (double)v, i, assay_precision_name(p), (double)table[i]);
+            return assay_fail(err, ASSAY_EUNSUPPORTED, "tensor %s has %g for code %d where %s has %g",
+                              t->name, (double)v, i, assay_precision_name(p), (double)table[i]);
     }
     return ASSAY_OK;
 }
 
-static assay_status read_nested(assay_matrix *m, const assay_want *w, const assay_tensor *codes, const quant_state *q, assay_err *err) {
+static assay_status read_nested(assay_matrix *m, const assay_want *w, const assay_tensor *codes,
+                                const quant_state *q, assay_err *err) {
     const assay_tensor *absmax, *map;
     int64_t blocks = (m->n_scales + q->nested_block - 1) / q->nested_block;
     ASSAY_TRY(assay_want_tensor(codes, ASSAY_DTYPE_U8, m->n_scales, err));
@@ -116,8 +129,9 @@ static assay_status read_nested(assay_matrix *m, const assay_want *w, const assa
 static assay_status read_codes(assay_matrix *m, const assay_tensor *t, assay_err *err) {
     size_t n = (size_t)(m->rows * m->cols), bytes = (n + 1) / 2, unit = assay_dtype_size(t->dtype);
     if (t->n_bytes != (bytes + unit - 1) / unit * unit)
-        return assay_fail(err, ASSAY_EINPUT, "tensor %s has %zu bytes where %lld x %lld codes of 4 bits take %zu", t->name, t->n_bytes,
-                          (long long)m->rows, (long long)m->cols, bytes);
+        return assay_fail(err, ASSAY_EINPUT,
+                          "tensor %s has %zu bytes where %lld x %lld codes of 4 bits take %zu", t->name,
+                          t->n_bytes, (long long)m->rows, (long long)m->cols, bytes);
     const uint8_t *p = t->data;
     for (size_t i = 0; i < n / 2; i++) {
         m->codes[2 * i] = p[i] >> 4;
@@ -127,7 +141,8 @@ static assay_status read_codes(assay_matrix *m, const assay_tensor *t, assay_err
     return ASSAY_OK;
 }
 
-static assay_status get_4bit(assay_matrix *m, const assay_want *w, const assay_tensor *state, assay_precision p, assay_err *err) {
+static assay_status get_4bit(assay_matrix *m, const assay_want *w, const assay_tensor *state,
+                             assay_precision p, assay_err *err) {
     const assay_tensor *codes, *absmax;
     quant_state q;
     ASSAY_TRY(read_state(&q, state, err));
@@ -138,8 +153,14 @@ static assay_status get_4bit(assay_matrix *m, const assay_want *w, const assay_t
     /* Before allocating for the shape that the JSON claims: does the tensor have as many bytes? */
     int64_t n;
     if (__builtin_mul_overflow(q.rows, q.cols, &n) || (uint64_t)n / 2 > codes->n_bytes)
-        return assay_fail(err, ASSAY_EINPUT, "tensor %s is too short for %lld x %lld codes", codes->name, (long long)q.rows, (long long)q.cols);
-    *m = (assay_matrix){.precision = p, .rows = q.rows, .cols = q.cols, .group_size = q.block, .scale_dtype = ASSAY_DTYPE_F32, .act_bits = 16};
+        return assay_fail(err, ASSAY_EINPUT, "tensor %s is too short for %lld x %lld codes", codes->name,
+                          (long long)q.rows, (long long)q.cols);
+    *m = (assay_matrix){.precision = p,
+                        .rows = q.rows,
+                        .cols = q.cols,
+                        .group_size = q.block,
+                        .scale_dtype = ASSAY_DTYPE_F32,
+                        .act_bits = 16};
     ASSAY_TRY(compute_dtype(&m->act_dtype, w->config, err));
     ASSAY_TRY(assay_matrix_alloc(m, false, err));
     ASSAY_TRY(read_codes(m, codes, err));
@@ -155,15 +176,23 @@ static assay_status get_8bit(assay_matrix *m, const assay_want *w, const assay_t
     const assay_tensor *t, *format = assay_want_find(w, ".weight_format");
     double threshold = 6.0;
     ASSAY_TRY(assay_want_get(&t, w, ".weight", err));
-    if (t->n_dims != 2) return assay_fail(err, ASSAY_EINPUT, "tensor %s has %d dimensions where 2 are expected", t->name, t->n_dims);
+    if (t->n_dims != 2)
+        return assay_fail(err, ASSAY_EINPUT, "tensor %s has %d dimensions where 2 are expected", t->name,
+                          t->n_dims);
     ASSAY_TRY(assay_want_tensor(t, ASSAY_DTYPE_I8, -1, err));
     ASSAY_TRY(assay_want_shape(w, t->dims[0], t->dims[1], err));
     ASSAY_TRY(assay_want_tensor(scb, ASSAY_DTYPE_F32, t->dims[0], err));
     if (format && (format->n_bytes != 1 || *(const uint8_t *)format->data != 0))
-        return assay_fail(err, ASSAY_EUNSUPPORTED, "tensor %s: only the row-major layout (0) is supported", format->name);
+        return assay_fail(err, ASSAY_EUNSUPPORTED, "tensor %s: only the row-major layout (0) is supported",
+                          format->name);
     ASSAY_TRY(assay_json_get_double(&threshold, w->config, "llm_int8_threshold", "quantization_config", err));
-    *m = (assay_matrix){.precision = ASSAY_PRECISION_INT8, .rows = t->dims[0], .cols = t->dims[1], .scale_dtype = ASSAY_DTYPE_F32,
-                        .act_bits = 8, .act_dtype = ASSAY_DTYPE_F16, .outlier_threshold = threshold};
+    *m = (assay_matrix){.precision = ASSAY_PRECISION_INT8,
+                        .rows = t->dims[0],
+                        .cols = t->dims[1],
+                        .scale_dtype = ASSAY_DTYPE_F32,
+                        .act_bits = 8,
+                        .act_dtype = ASSAY_DTYPE_F16,
+                        .outlier_threshold = threshold};
     ASSAY_TRY(assay_matrix_alloc(m, false, err));
     const uint8_t *p = t->data;
     for (size_t i = 0; i < t->n_bytes; i++) m->codes[i] = p[i] ^ 0x80;
@@ -196,29 +225,39 @@ static void put_python_float(assay_str *b, double v) {
 }
 
 /* The bytes that json.dumps makes of QuantState's dictionary. */
-static assay_status put_state(assay_ckpt_writer *w, const char *module, const assay_matrix *m, assay_dtype model_dtype, assay_err *err) {
+static assay_status put_state(assay_ckpt_writer *w, const char *module, const assay_matrix *m,
+                              assay_dtype model_dtype, assay_err *err) {
     assay_str b = {0};
     bool nf4 = m->precision == ASSAY_PRECISION_NF4;
-    assay_str_printf(&b, "{\"quant_type\": \"%s\", \"blocksize\": %lld, \"dtype\": \"%s\", \"shape\": [%lld, %lld]", nf4 ? "nf4" : "fp4",
-                     (long long)m->group_size, torch_name(model_dtype), (long long)m->rows, (long long)m->cols);
+    assay_str_printf(
+        &b, "{\"quant_type\": \"%s\", \"blocksize\": %lld, \"dtype\": \"%s\", \"shape\": [%lld, %lld]",
+        nf4 ? "nf4" : "fp4", (long long)m->group_size, torch_name(model_dtype), (long long)m->rows,
+        (long long)m->cols);
     if (m->nested) {
-        assay_str_printf(&b, ", \"nested_blocksize\": %d, \"nested_dtype\": \"float32\", \"nested_offset\": ", m->nested->block);
+        assay_str_printf(&b, ", \"nested_blocksize\": %d, \"nested_dtype\": \"float32\", \"nested_offset\": ",
+                         m->nested->block);
         put_python_float(&b, (double)m->nested->offset);
     }
     assay_str_putc(&b, '}');
     assay_status s = assay_str_status(&b, err);
-    if (s == ASSAY_OK) s = assay_put_part(w, module, STATE[nf4 ? 0 : 1], ASSAY_DTYPE_U8, 1, (int64_t[]){(int64_t)b.len}, b.s, err);
+    if (s == ASSAY_OK)
+        s = assay_put_part(w, module, STATE[nf4 ? 0 : 1], ASSAY_DTYPE_U8, 1, (int64_t[]){(int64_t)b.len}, b.s,
+                           err);
     assay_str_free(&b);
     return s;
 }
 
-static assay_status put_scales(assay_ckpt_writer *w, const char *module, const assay_matrix *m, assay_err *err) {
+static assay_status put_scales(assay_ckpt_writer *w, const char *module, const assay_matrix *m,
+                               assay_err *err) {
     const assay_nested *q = m->nested;
-    if (!q) return assay_put_part(w, module, ".weight.absmax", ASSAY_DTYPE_F32, 1, &m->n_scales, m->scales, err);
+    if (!q)
+        return assay_put_part(w, module, ".weight.absmax", ASSAY_DTYPE_F32, 1, &m->n_scales, m->scales, err);
     int64_t blocks = (m->n_scales + q->block - 1) / q->block;
     ASSAY_TRY(assay_put_part(w, module, ".weight.absmax", ASSAY_DTYPE_U8, 1, &m->n_scales, q->codes, err));
-    ASSAY_TRY(assay_put_part(w, module, ".weight.nested_absmax", ASSAY_DTYPE_F32, 1, &blocks, q->absmax, err));
-    return assay_put_part(w, module, ".weight.nested_quant_map", ASSAY_DTYPE_F32, 1, (int64_t[]){256}, q->map, err);
+    ASSAY_TRY(
+        assay_put_part(w, module, ".weight.nested_absmax", ASSAY_DTYPE_F32, 1, &blocks, q->absmax, err));
+    return assay_put_part(w, module, ".weight.nested_quant_map", ASSAY_DTYPE_F32, 1, (int64_t[]){256}, q->map,
+                          err);
 }
 
 static uint8_t *pack_nibbles(const assay_matrix *m, size_t *n_bytes) {
@@ -232,23 +271,31 @@ static uint8_t *pack_nibbles(const assay_matrix *m, size_t *n_bytes) {
     return out;
 }
 
-static assay_status put_4bit(assay_ckpt_writer *w, const char *module, const assay_matrix *m, assay_dtype model_dtype, assay_err *err) {
+static assay_status put_4bit(assay_ckpt_writer *w, const char *module, const assay_matrix *m,
+                             assay_dtype model_dtype, assay_err *err) {
     size_t n_bytes;
     if (m->group_size < 32 || m->group_size > 4096 || (m->group_size & (m->group_size - 1)))
-        return assay_fail(err, ASSAY_EUNSUPPORTED, "%s: bitsandbytes has blocks of 32, 64, ... 4096, not %lld", module, (long long)m->group_size);
+        return assay_fail(err, ASSAY_EUNSUPPORTED,
+                          "%s: bitsandbytes has blocks of 32, 64, ... 4096, not %lld", module,
+                          (long long)m->group_size);
     uint8_t *packed = pack_nibbles(m, &n_bytes);
     if (!packed) return assay_nomem(err);
-    assay_status s = assay_put_part(w, module, ".weight", ASSAY_DTYPE_U8, 2, (int64_t[]){(int64_t)n_bytes, 1}, packed, err);
+    assay_status s = assay_put_part(w, module, ".weight", ASSAY_DTYPE_U8, 2, (int64_t[]){(int64_t)n_bytes, 1},
+                                    packed, err);
     assay_free(packed);
     if (s == ASSAY_OK) s = put_scales(w, module, m, err);
-    if (s == ASSAY_OK) s = assay_put_part(w, module, ".weight.quant_map", ASSAY_DTYPE_F32, 1, (int64_t[]){16}, assay_precision_table(m->precision), err);
+    if (s == ASSAY_OK)
+        s = assay_put_part(w, module, ".weight.quant_map", ASSAY_DTYPE_F32, 1, (int64_t[]){16},
+                           assay_precision_table(m->precision), err);
     return s == ASSAY_OK ? put_state(w, module, m, model_dtype, err) : s;
 }
 
-/* The SCB whose 127th part is this scale: a float16 value if one does, as for every matrix of bitsandbytes' making. */
+/* The SCB whose 127th part is this scale: a float16 value if one does, as for every matrix of
+ * bitsandbytes' making. */
 static bool scb_of(float *scb, float scale) {
     float c = scale * 127.0f;
-    const float candidates[] = {assay_f16_to_f32(assay_f32_to_f16(c)), c, nextafterf(c, 0), nextafterf(c, INFINITY)};
+    const float candidates[] = {assay_f16_to_f32(assay_f32_to_f16(c)), c, nextafterf(c, 0),
+                                nextafterf(c, INFINITY)};
     for (size_t i = 0; i < ASSAY_LEN(candidates); i++) {
         *scb = candidates[i];
         if (*scb / 127.0f == scale) return true;
@@ -256,15 +303,21 @@ static bool scb_of(float *scb, float scale) {
     return false;
 }
 
-static assay_status put_8bit(assay_ckpt_writer *w, const char *module, const assay_matrix *m, assay_err *err) {
+static assay_status put_8bit(assay_ckpt_writer *w, const char *module, const assay_matrix *m,
+                             assay_err *err) {
     assay_status s = ASSAY_OK;
     float *scb = assay_mallocn((size_t)m->rows, sizeof *scb);
     int8_t *codes = assay_signed_codes(m->codes, m->rows * m->cols);
     if (!scb || !codes) s = assay_nomem(err);
     for (int64_t r = 0; s == ASSAY_OK && r < m->rows; r++)
         if (!scb_of(&scb[r], m->scales[r]))
-            s = assay_fail(err, ASSAY_EUNSUPPORTED, "%s: bitsandbytes cannot hold the scale %.9g of row %lld exactly: it stores 127 times as much", module, (double)m->scales[r], (long long)r);
-    if (s == ASSAY_OK) s = assay_put_part(w, module, ".weight", ASSAY_DTYPE_I8, 2, (int64_t[]){m->rows, m->cols}, codes, err);
+            s = assay_fail(
+                err, ASSAY_EUNSUPPORTED,
+                "%s: bitsandbytes cannot hold the scale %.9g of row %lld exactly: it stores 127 times as much",
+                module, (double)m->scales[r], (long long)r);
+    if (s == ASSAY_OK)
+        s = assay_put_part(w, module, ".weight", ASSAY_DTYPE_I8, 2, (int64_t[]){m->rows, m->cols}, codes,
+                           err);
     if (s == ASSAY_OK) s = assay_put_part(w, module, ".SCB", ASSAY_DTYPE_F32, 1, &m->rows, scb, err);
     if (s == ASSAY_OK) s = assay_put_part(w, module, ".weight_format", ASSAY_DTYPE_U8, 0, &m->rows, "", err);
     assay_free(codes);
@@ -272,9 +325,16 @@ static assay_status put_8bit(assay_ckpt_writer *w, const char *module, const ass
     return s;
 }
 
-assay_status assay_bnb_put(assay_ckpt_writer *w, const char *module, const assay_matrix *m, assay_dtype model_dtype, assay_err *err) {
-    if (assay_precision_get_kind(m->precision) == ASSAY_KIND_CODEBOOK) return put_4bit(w, module, m, model_dtype, err);
-    if (m->precision == ASSAY_PRECISION_INT8 && !m->zeros && assay_matrix_n_groups(m) == 1) return put_8bit(w, module, m, err);
-    return assay_fail(err, ASSAY_EUNSUPPORTED, "%s: bitsandbytes holds nf4, fp4 and row-wise symmetric int8, not %s%s", module,
-                      assay_precision_name(m->precision), m->zeros ? " with zero points" : assay_matrix_n_groups(m) > 1 ? " in groups" : "");
+assay_status assay_bnb_put(assay_ckpt_writer *w, const char *module, const assay_matrix *m,
+                           assay_dtype model_dtype, assay_err *err) {
+    if (assay_precision_get_kind(m->precision) == ASSAY_KIND_CODEBOOK)
+        return put_4bit(w, module, m, model_dtype, err);
+    if (m->precision == ASSAY_PRECISION_INT8 && !m->zeros && assay_matrix_n_groups(m) == 1)
+        return put_8bit(w, module, m, err);
+    return assay_fail(err, ASSAY_EUNSUPPORTED,
+                      "%s: bitsandbytes holds nf4, fp4 and row-wise symmetric int8, not %s%s", module,
+                      assay_precision_name(m->precision),
+                      m->zeros                       ? " with zero points"
+                      : assay_matrix_n_groups(m) > 1 ? " in groups"
+                                                     : "");
 }

@@ -1,6 +1,8 @@
-/* checkpoint.c: a checkpoint as a set of named tensors, from one safetensors file or from shards with an index, all mapped.
+/* checkpoint.c: a checkpoint as a set of named tensors, from one safetensors file or from shards with an
+ * index, all mapped.
  *
- *   DIR/model.safetensors.index.json   {"weight_map": {tensor: shard file}}: every named tensor must be in the shard that the index says
+ *   DIR/model.safetensors.index.json   {"weight_map": {tensor: shard file}}: every named tensor must be in the
+ *                                      shard that the index says
  *   DIR/model.safetensors              otherwise
  *   FILE.safetensors                   a file alone; its folder is where config.json is looked for
  *
@@ -74,7 +76,9 @@ static assay_status collect(assay_checkpoint *c, assay_err *err) {
             const assay_tensor *t = &c->shards[i].file.tensors[k];
             bool fresh;
             ASSAY_TRY(assay_names_add(&c->names, t->name, c->n_tensors, &fresh, err));
-            if (!fresh) return assay_fail(err, ASSAY_EINPUT, "%s: tensor %s is in another shard too", c->shards[i].path, t->name);
+            if (!fresh)
+                return assay_fail(err, ASSAY_EINPUT, "%s: tensor %s is in another shard too",
+                                  c->shards[i].path, t->name);
             c->tensors[c->n_tensors++] = t;
             c->n_bytes += t->n_bytes;
         }
@@ -86,10 +90,13 @@ static bool is_plain_name(const char *s) {
     return *s && *s != '.' && !strchr(s, '/') && !strchr(s, '\\');
 }
 
-static int by_string(const void *a, const void *b) { return strcmp(*(const char *const *)a, *(const char *const *)b); }
+static int by_string(const void *a, const void *b) {
+    return strcmp(*(const char *const *)a, *(const char *const *)b);
+}
 
 /* The distinct shard names of a weight_map, sorted; borrowed from it. */
-static assay_status list_shards(const char ***out, size_t *n, const json_t *map, const char *where, assay_err *err) {
+static assay_status list_shards(const char ***out, size_t *n, const json_t *map, const char *where,
+                                assay_err *err) {
     const char *name, **files = assay_mallocn(json_object_size(map) + 1, sizeof *files);
     json_t *value;
     size_t count = 0, kept = 0;
@@ -97,7 +104,8 @@ static assay_status list_shards(const char ***out, size_t *n, const json_t *map,
     *out = files;
     json_object_foreach((json_t *)map, name, value) {
         if (!json_is_string(value) || !is_plain_name(json_string_value(value)))
-            return assay_fail(err, ASSAY_EINPUT, "%s: tensor %s is said to be in something that is no file name", where, name);
+            return assay_fail(err, ASSAY_EINPUT,
+                              "%s: tensor %s is said to be in something that is no file name", where, name);
         files[count++] = json_string_value(value);
     }
     qsort(files, count, sizeof *files, by_string);
@@ -129,14 +137,16 @@ static assay_status open_sharded(assay_checkpoint *c, const char *index_path, as
     ASSAY_GO(list_shards(&files, &n, map, index_path, err));
     for (size_t i = 0; i < n; i++) {
         s = open_shard(c, files[i], err);
-        if (s == ASSAY_ENOTFOUND) assay_err_prefix(err, "shard named by %s is missing", assay_path_base(index_path));
+        if (s == ASSAY_ENOTFOUND)
+            assay_err_prefix(err, "shard named by %s is missing", assay_path_base(index_path));
         if (s != ASSAY_OK) goto out;
     }
     ASSAY_GO(collect(c, err));
     json_object_foreach((json_t *)map, name, value) {
         const assay_tensor *t = assay_checkpoint_find(c, name);
         if (t && strcmp(assay_path_base(shard_path_of(c, t)), json_string_value(value)) == 0) continue;
-        s = assay_fail(err, ASSAY_EINPUT, "%s: tensor %s is not in %s", index_path, name, json_string_value(value));
+        s = assay_fail(err, ASSAY_EINPUT, "%s: tensor %s is not in %s", index_path, name,
+                       json_string_value(value));
         goto out;
     }
 out:
@@ -152,14 +162,21 @@ static assay_status open_single(assay_checkpoint *c, const char *name, assay_err
 
 static assay_status open_dir(assay_checkpoint *c, assay_err *err) {
     assay_status s;
-    char *index = assay_path_join(c->dir, "model.safetensors.index.json"), *single = assay_path_join(c->dir, "model.safetensors");
+    char *index = assay_path_join(c->dir, "model.safetensors.index.json"),
+         *single = assay_path_join(c->dir, "model.safetensors");
     char *pickle = assay_path_join(c->dir, "pytorch_model.bin");
-    if (!index || !single || !pickle) s = assay_nomem(err);
-    else if (assay_path_exists(index)) s = open_sharded(c, index, err);
-    else if (assay_path_exists(single)) s = open_single(c, "model.safetensors", err);
+    if (!index || !single || !pickle)
+        s = assay_nomem(err);
+    else if (assay_path_exists(index))
+        s = open_sharded(c, index, err);
+    else if (assay_path_exists(single))
+        s = open_single(c, "model.safetensors", err);
     else if (assay_path_exists(pickle))
-        s = assay_fail(err, ASSAY_EUNSUPPORTED, "%s holds only pytorch_model.bin, a pickle: convert it to safetensors first", c->dir);
-    else s = assay_fail(err, ASSAY_ENOTFOUND, "%s holds neither model.safetensors nor model.safetensors.index.json", c->dir);
+        s = assay_fail(err, ASSAY_EUNSUPPORTED,
+                       "%s holds only pytorch_model.bin, a pickle: convert it to safetensors first", c->dir);
+    else
+        s = assay_fail(err, ASSAY_ENOTFOUND,
+                       "%s holds neither model.safetensors nor model.safetensors.index.json", c->dir);
     assay_free(index);
     assay_free(single);
     assay_free(pickle);
@@ -169,18 +186,22 @@ static assay_status open_dir(assay_checkpoint *c, assay_err *err) {
 assay_status assay_checkpoint_open(assay_checkpoint **out, const char *path, assay_err *err) {
     assay_status s;
     *out = NULL;
-    if (!assay_path_exists(path)) return assay_fail(err, ASSAY_ENOTFOUND, "there is no checkpoint at %s", path);
+    if (!assay_path_exists(path))
+        return assay_fail(err, ASSAY_ENOTFOUND, "there is no checkpoint at %s", path);
     assay_checkpoint *c = assay_calloc(1, sizeof *c);
     if (!c) return assay_nomem(err);
     bool is_dir = assay_path_is_dir(path);
     c->dir = is_dir ? assay_strdup(path) : assay_path_dir(path);
     s = !c->dir ? assay_nomem(err) : is_dir ? open_dir(c, err) : open_single(c, assay_path_base(path), err);
-    if (s == ASSAY_OK) *out = c;
-    else assay_checkpoint_close(c);
+    if (s == ASSAY_OK)
+        *out = c;
+    else
+        assay_checkpoint_close(c);
     return s;
 }
 
-assay_status assay_checkpoint_open_memory(assay_checkpoint **out, const uint8_t *data, size_t size, const char *where, assay_err *err) {
+assay_status assay_checkpoint_open_memory(assay_checkpoint **out, const uint8_t *data, size_t size,
+                                          const char *where, assay_err *err) {
     shard *s;
     assay_status status;
     *out = NULL;
@@ -194,13 +215,19 @@ assay_status assay_checkpoint_open_memory(assay_checkpoint **out, const uint8_t 
         status = assay_safetensors_parse(&s->file, data, size, where, err);
     }
     if (status == ASSAY_OK) status = collect(c, err);
-    if (status == ASSAY_OK) *out = c;
-    else assay_checkpoint_close(c);
+    if (status == ASSAY_OK)
+        *out = c;
+    else
+        assay_checkpoint_close(c);
     return status;
 }
 
-size_t assay_checkpoint_n_tensors(const assay_checkpoint *c) { return c->n_tensors; }
-uint64_t assay_checkpoint_n_bytes(const assay_checkpoint *c) { return c->n_bytes; }
+size_t assay_checkpoint_n_tensors(const assay_checkpoint *c) {
+    return c->n_tensors;
+}
+uint64_t assay_checkpoint_n_bytes(const assay_checkpoint *c) {
+    return c->n_bytes;
+}
 
 const assay_tensor *assay_checkpoint_get(const assay_checkpoint *c, size_t i) {
     return i < c->n_tensors ? c->tensors[i] : NULL;
@@ -215,7 +242,8 @@ void assay_checkpoint_release(const assay_checkpoint *c, const assay_tensor *t) 
     const uint8_t *p = t->data;
     for (size_t i = 0; i < c->n_shards; i++) {
         const assay_map *m = &c->shards[i].map;
-        if (!c->shards[i].borrowed && m->data && p >= m->data && p + t->n_bytes <= m->data + m->size) assay_map_dontneed(m, (size_t)(p - m->data), t->n_bytes);
+        if (!c->shards[i].borrowed && m->data && p >= m->data && p + t->n_bytes <= m->data + m->size)
+            assay_map_dontneed(m, (size_t)(p - m->data), t->n_bytes);
     }
 }
 
@@ -272,15 +300,20 @@ out:
     return s;
 }
 
-assay_status assay_checkpoint_vector(float *out, const assay_checkpoint *c, const char *name, int64_t n, assay_err *err) {
+assay_status assay_checkpoint_vector(float *out, const assay_checkpoint *c, const char *name, int64_t n,
+                                     assay_err *err) {
     const assay_tensor *t = assay_checkpoint_find(c, name);
     if (!t) return assay_fail(err, ASSAY_ENOTFOUND, "the checkpoint has no tensor %s", name);
     if (t->n_dims != 1 || t->dims[0] != n)
-        return assay_fail(err, ASSAY_EINPUT, "tensor %s has %d dimensions, the first %lld, where one of %lld is expected", name, t->n_dims,
-                          t->n_dims ? (long long)t->dims[0] : 0, (long long)n);
+        return assay_fail(err, ASSAY_EINPUT,
+                          "tensor %s has %d dimensions, the first %lld, where one of %lld is expected", name,
+                          t->n_dims, t->n_dims ? (long long)t->dims[0] : 0, (long long)n);
     if (!assay_to_f32(out, t->data, t->dtype, (size_t)n))
-        return assay_fail(err, ASSAY_EINPUT, "tensor %s is of type %s where floats are expected", name, assay_dtype_name(t->dtype));
+        return assay_fail(err, ASSAY_EINPUT, "tensor %s is of type %s where floats are expected", name,
+                          assay_dtype_name(t->dtype));
     int64_t at = assay_find_nonfinite(out, ASSAY_DTYPE_F32, (size_t)n);
-    if (at >= 0) return assay_fail(err, ASSAY_EINPUT, "tensor %s holds NaN or infinity at element %lld", name, (long long)at);
+    if (at >= 0)
+        return assay_fail(err, ASSAY_EINPUT, "tensor %s holds NaN or infinity at element %lld", name,
+                          (long long)at);
     return ASSAY_OK;
 }

@@ -1,5 +1,5 @@
-/* convention.c: from a weight's name to its matrix, and back, whatever the convention. Unquantized weights are the same in all of them
- * and handled here; bnb.c and ct.c do the rest. */
+/* convention.c: from a weight's name to its matrix, and back, whatever the convention. Unquantized weights
+ * are the same in all of them and handled here; bnb.c and ct.c do the rest. */
 #include "format/convention.h"
 
 #include <string.h>
@@ -18,13 +18,21 @@ assay_status assay_convention_detect(assay_convention *out, const json_t *config
     if (!json_is_object(config)) return assay_fail(err, ASSAY_EINPUT, "quantization_config is not an object");
     const char *method = json_string_value(json_object_get(config, "quant_method"));
     if (!method) { /* older files name no method */
-        if (json_object_get(config, "load_in_4bit") || json_object_get(config, "load_in_8bit")) method = "bitsandbytes";
-        else if (json_object_get(config, "config_groups")) method = "compressed-tensors";
-        else return assay_fail(err, ASSAY_EINPUT, "quantization_config names no quant_method");
+        if (json_object_get(config, "load_in_4bit") || json_object_get(config, "load_in_8bit"))
+            method = "bitsandbytes";
+        else if (json_object_get(config, "config_groups"))
+            method = "compressed-tensors";
+        else
+            return assay_fail(err, ASSAY_EINPUT, "quantization_config names no quant_method");
     }
-    if (strcmp(method, "bitsandbytes") == 0) *out = ASSAY_CONVENTION_BNB;
-    else if (strcmp(method, "compressed-tensors") == 0) *out = ASSAY_CONVENTION_CT;
-    else return assay_fail(err, ASSAY_EUNSUPPORTED, "quant_method '%s' is not supported: bitsandbytes and compressed-tensors are", method);
+    if (strcmp(method, "bitsandbytes") == 0)
+        *out = ASSAY_CONVENTION_BNB;
+    else if (strcmp(method, "compressed-tensors") == 0)
+        *out = ASSAY_CONVENTION_CT;
+    else
+        return assay_fail(err, ASSAY_EUNSUPPORTED,
+                          "quant_method '%s' is not supported: bitsandbytes and compressed-tensors are",
+                          method);
     return ASSAY_OK;
 }
 
@@ -42,24 +50,29 @@ const assay_tensor *assay_want_find(const assay_want *w, const char *suffix) {
     return t;
 }
 
-assay_status assay_want_get(const assay_tensor **out, const assay_want *w, const char *suffix, assay_err *err) {
+assay_status assay_want_get(const assay_tensor **out, const assay_want *w, const char *suffix,
+                            assay_err *err) {
     *out = assay_want_find(w, suffix);
     if (*out) return ASSAY_OK;
     return assay_fail(err, ASSAY_ENOTFOUND, "the checkpoint has no tensor %s%s", w->module, suffix);
 }
 
 assay_status assay_want_shape(const assay_want *w, int64_t rows, int64_t cols, assay_err *err) {
-    if (rows > 0 && cols > 0 && (w->rows == 0 || rows == w->rows) && (w->cols == 0 || cols == w->cols)) return ASSAY_OK;
+    if (rows > 0 && cols > 0 && (w->rows == 0 || rows == w->rows) && (w->cols == 0 || cols == w->cols))
+        return ASSAY_OK;
     if (w->rows == 0 || w->cols == 0)
-        return assay_fail(err, ASSAY_EINPUT, "tensor %s.weight is %lld x %lld", w->module, (long long)rows, (long long)cols);
-    return assay_fail(err, ASSAY_EINPUT, "tensor %s.weight is %lld x %lld where %lld x %lld is expected", w->module, (long long)rows,
-                      (long long)cols, (long long)w->rows, (long long)w->cols);
+        return assay_fail(err, ASSAY_EINPUT, "tensor %s.weight is %lld x %lld", w->module, (long long)rows,
+                          (long long)cols);
+    return assay_fail(err, ASSAY_EINPUT, "tensor %s.weight is %lld x %lld where %lld x %lld is expected",
+                      w->module, (long long)rows, (long long)cols, (long long)w->rows, (long long)w->cols);
 }
 
 assay_status assay_want_tensor(const assay_tensor *t, assay_dtype dtype, int64_t n, assay_err *err) {
     if (t->dtype == dtype && (n < 0 || assay_tensor_n_elements(t) == n)) return ASSAY_OK;
-    return assay_fail(err, ASSAY_EINPUT, "tensor %s has %lld elements of type %s where %lld of type %s are expected", t->name,
-                      (long long)assay_tensor_n_elements(t), assay_dtype_name(t->dtype), (long long)n, assay_dtype_name(dtype));
+    return assay_fail(err, ASSAY_EINPUT,
+                      "tensor %s has %lld elements of type %s where %lld of type %s are expected", t->name,
+                      (long long)assay_tensor_n_elements(t), assay_dtype_name(t->dtype), (long long)n,
+                      assay_dtype_name(dtype));
 }
 
 /* Where the file has the elements unaligned, they are copied. */
@@ -79,7 +92,9 @@ static assay_status dense_data(assay_matrix *out, const assay_tensor *t, assay_e
 static assay_status get_dense(assay_matrix *out, const assay_want *w, assay_err *err) {
     const assay_tensor *t;
     ASSAY_TRY(assay_want_get(&t, w, ".weight", err));
-    if (t->n_dims != 2) return assay_fail(err, ASSAY_EINPUT, "tensor %s has %d dimensions where 2 are expected", t->name, t->n_dims);
+    if (t->n_dims != 2)
+        return assay_fail(err, ASSAY_EINPUT, "tensor %s has %d dimensions where 2 are expected", t->name,
+                          t->n_dims);
     out->act_bits = 16;
     out->act_dtype = w->dense_act;
     out->rows = t->dims[0];
@@ -90,7 +105,8 @@ static assay_status get_dense(assay_matrix *out, const assay_want *w, assay_err 
     case ASSAY_DTYPE_BF16: out->precision = ASSAY_PRECISION_BF16; break;
     default:
         return assay_fail(err, assay_dtype_is_float(t->dtype) ? ASSAY_EUNSUPPORTED : ASSAY_EINPUT,
-                          "tensor %s is of type %s and nothing says how that is to be read", t->name, assay_dtype_name(t->dtype));
+                          "tensor %s is of type %s and nothing says how that is to be read", t->name,
+                          assay_dtype_name(t->dtype));
     }
     ASSAY_TRY(assay_want_shape(w, out->rows, out->cols, err));
     return dense_data(out, t, err);
@@ -101,23 +117,33 @@ static assay_status module_of(char **out, const char *weight_name, assay_err *er
     static const char suffix[] = ".weight";
     size_t n = strlen(weight_name), k = sizeof suffix - 1;
     if (n <= k || strcmp(weight_name + n - k, suffix) != 0)
-        return assay_fail(err, ASSAY_EUSAGE, "%s is not the name of a weight matrix: it does not end in .weight", weight_name);
+        return assay_fail(err, ASSAY_EUSAGE,
+                          "%s is not the name of a weight matrix: it does not end in .weight", weight_name);
     *out = assay_strndup(weight_name, n - k);
     return *out ? ASSAY_OK : assay_nomem(err);
 }
 
-assay_status assay_checkpoint_matrix(assay_matrix *out, const assay_checkpoint *c, const json_t *config, const char *weight_name,
-                                     int64_t rows, int64_t cols, assay_dtype dense_act, assay_err *err) {
+assay_status assay_checkpoint_matrix(assay_matrix *out, const assay_checkpoint *c, const json_t *config,
+                                     const char *weight_name, int64_t rows, int64_t cols,
+                                     assay_dtype dense_act, assay_err *err) {
     assay_convention convention;
     char *module = NULL;
     assay_status s;
     memset(out, 0, sizeof *out);
     ASSAY_GO(assay_convention_detect(&convention, config, err));
     ASSAY_GO(module_of(&module, weight_name, err));
-    assay_want w = {.checkpoint = c, .config = config, .module = module, .rows = rows, .cols = cols, .dense_act = dense_act};
-    if (convention == ASSAY_CONVENTION_BNB && assay_bnb_has(&w)) s = assay_bnb_get(out, &w, err);
-    else if (convention == ASSAY_CONVENTION_CT && assay_ct_has(&w)) s = assay_ct_get(out, &w, err);
-    else s = get_dense(out, &w, err);
+    assay_want w = {.checkpoint = c,
+                    .config = config,
+                    .module = module,
+                    .rows = rows,
+                    .cols = cols,
+                    .dense_act = dense_act};
+    if (convention == ASSAY_CONVENTION_BNB && assay_bnb_has(&w))
+        s = assay_bnb_get(out, &w, err);
+    else if (convention == ASSAY_CONVENTION_CT && assay_ct_has(&w))
+        s = assay_ct_get(out, &w, err);
+    else
+        s = get_dense(out, &w, err);
     if (s == ASSAY_OK) s = assay_matrix_check(out, weight_name, err);
 out:
     assay_free(module);
@@ -125,8 +151,8 @@ out:
     return s;
 }
 
-assay_status assay_put_part(assay_ckpt_writer *w, const char *module, const char *suffix, assay_dtype dtype, int n_dims, const int64_t *dims,
-                            const void *data, assay_err *err) {
+assay_status assay_put_part(assay_ckpt_writer *w, const char *module, const char *suffix, assay_dtype dtype,
+                            int n_dims, const int64_t *dims, const void *data, assay_err *err) {
     char *name = part_name(module, suffix);
     if (!name) return assay_nomem(err);
     assay_status s = assay_ckpt_writer_add(w, name, dtype, n_dims, dims, data, err);
@@ -142,22 +168,26 @@ int8_t *assay_signed_codes(const uint8_t *codes, int64_t n) {
 
 static assay_status put_dense(assay_ckpt_writer *w, const char *name, const assay_matrix *m, assay_err *err) {
     assay_dtype t = m->precision == ASSAY_PRECISION_F32   ? ASSAY_DTYPE_F32
-                    : m->precision == ASSAY_PRECISION_F16 ? ASSAY_DTYPE_F16 : ASSAY_DTYPE_BF16;
+                    : m->precision == ASSAY_PRECISION_F16 ? ASSAY_DTYPE_F16
+                                                          : ASSAY_DTYPE_BF16;
     return assay_ckpt_writer_add(w, name, t, 2, (int64_t[]){m->rows, m->cols}, m->data, err);
 }
 
-assay_status assay_ckpt_writer_put_matrix(assay_ckpt_writer *w, assay_convention c, const char *weight_name, const assay_matrix *m,
-                                          assay_dtype model_dtype, assay_err *err) {
+assay_status assay_ckpt_writer_put_matrix(assay_ckpt_writer *w, assay_convention c, const char *weight_name,
+                                          const assay_matrix *m, assay_dtype model_dtype, assay_err *err) {
     char *module = NULL;
     assay_status s;
     ASSAY_GO(module_of(&module, weight_name, err));
     ASSAY_GO(assay_matrix_check(m, weight_name, err));
-    if (assay_precision_get_kind(m->precision) == ASSAY_KIND_DENSE) s = put_dense(w, weight_name, m, err);
-    else if (c == ASSAY_CONVENTION_BNB) s = assay_bnb_put(w, module, m, model_dtype, err);
-    else if (c == ASSAY_CONVENTION_CT) s = assay_ct_put(w, module, m, err);
+    if (assay_precision_get_kind(m->precision) == ASSAY_KIND_DENSE)
+        s = put_dense(w, weight_name, m, err);
+    else if (c == ASSAY_CONVENTION_BNB)
+        s = assay_bnb_put(w, module, m, model_dtype, err);
+    else if (c == ASSAY_CONVENTION_CT)
+        s = assay_ct_put(w, module, m, err);
     else
-        s = assay_fail(err, ASSAY_EUNSUPPORTED, "%s: a plain checkpoint cannot hold a matrix in %s", weight_name,
-                       assay_precision_name(m->precision));
+        s = assay_fail(err, ASSAY_EUNSUPPORTED, "%s: a plain checkpoint cannot hold a matrix in %s",
+                       weight_name, assay_precision_name(m->precision));
     if (s == ASSAY_OK) s = assay_ckpt_writer_record(w, weight_name, err);
 out:
     if (s != ASSAY_OK) assay_ckpt_writer_drop(w);

@@ -1,5 +1,6 @@
-/* ct.c: the compressed-tensors convention, formats pack-quantized and int-quantized (compressed-tensors 0.20:
- * compressors/pack_quantized, compressors/naive_quantized). For module X of shape [o, i] with g groups a row:
+/* ct.c: the compressed-tensors convention, formats pack-quantized and int-quantized (compressed-tensors
+ * 0.20: compressors/pack_quantized, compressors/naive_quantized). For module X of shape [o, i] with g
+ * groups a row:
  *
  *   pack-quantized, 2 to 8 bits b, 16-bit activations
  *     X.weight_packed      I32 [o, ceil(i*b/32)]   code q + 2^(b-1), dense, LSB first along the row
@@ -11,8 +12,8 @@
  *     X.weight_scale       [o, 1]
  *     X.weight_zero_point  I8 [o, g]               asymmetric only
  *
- * What widths and groups a module has stands in the configuration (ct_config.c) and is held against the tensors here.
- * Not read: activation order (weight_g_idx), float formats. */
+ * What widths and groups a module has stands in the configuration (ct_config.c) and is held against the
+ * tensors here. Not read: activation order (weight_g_idx), float formats. */
 #include <string.h>
 
 #include "base/mem.h"
@@ -44,12 +45,15 @@ static assay_status read_packed_shape(int64_t *rows, int64_t *cols, const assay_
     return assay_want_shape(w, *rows, *cols, err);
 }
 
-static assay_status read_scales(assay_matrix *m, const assay_want *w, const assay_tensor *t, const assay_ct_scheme *scheme, assay_err *err) {
+static assay_status read_scales(assay_matrix *m, const assay_want *w, const assay_tensor *t,
+                                const assay_ct_scheme *scheme, assay_err *err) {
     int64_t n = assay_tensor_n_elements(t);
     if (t->dtype != ASSAY_DTYPE_F32 && t->dtype != ASSAY_DTYPE_F16 && t->dtype != ASSAY_DTYPE_BF16)
-        return assay_fail(err, ASSAY_EUNSUPPORTED, "tensor %s is of type %s; scales are F32, F16 or BF16", t->name, assay_dtype_name(t->dtype));
+        return assay_fail(err, ASSAY_EUNSUPPORTED, "tensor %s is of type %s; scales are F32, F16 or BF16",
+                          t->name, assay_dtype_name(t->dtype));
     if (n != (scheme->per_tensor ? 1 : m->n_scales))
-        return assay_fail(err, ASSAY_EINPUT, "tensor %s has %lld scales where %s.weight has %lld groups", t->name, (long long)n, w->module, (long long)m->n_scales);
+        return assay_fail(err, ASSAY_EINPUT, "tensor %s has %lld scales where %s.weight has %lld groups",
+                          t->name, (long long)n, w->module, (long long)m->n_scales);
     assay_to_f32(m->scales, t->data, t->dtype, (size_t)n);
     for (int64_t i = n; i < m->n_scales; i++) m->scales[i] = m->scales[0];
     return ASSAY_OK;
@@ -74,24 +78,34 @@ static assay_status read_zeros(assay_matrix *m, const assay_want *w, int bits, a
 static void read_packed_codes(assay_matrix *m, const assay_tensor *t, int bits) {
     size_t words = assay_packed_words((size_t)m->cols, bits);
     for (int64_t r = 0; r < m->rows; r++)
-        assay_unpack(m->codes + r * m->cols, 1, (const char *)t->data + (size_t)r * words * 4, 1, (size_t)m->cols, bits);
+        assay_unpack(m->codes + r * m->cols, 1, (const char *)t->data + (size_t)r * words * 4, 1,
+                     (size_t)m->cols, bits);
 }
 
-/* The shape of a packed weight. The tensor bounds it: nothing is allocated for a shape that the words do not hold. */
-static assay_status packed_shape(int64_t *rows, int64_t *cols, const assay_want *w, const assay_tensor *t, int bits, assay_err *err) {
+/* The shape of a packed weight. The tensor bounds it: nothing is allocated for a shape that the words do
+ * not hold. */
+static assay_status packed_shape(int64_t *rows, int64_t *cols, const assay_want *w, const assay_tensor *t,
+                                 int bits, assay_err *err) {
     ASSAY_TRY(assay_want_tensor(t, ASSAY_DTYPE_I32, -1, err));
     ASSAY_TRY(read_packed_shape(rows, cols, w, err));
-    if (t->n_dims == 2 && t->dims[0] == *rows && *cols <= INT32_MAX && t->dims[1] == (int64_t)assay_packed_words((size_t)*cols, bits))
+    if (t->n_dims == 2 && t->dims[0] == *rows && *cols <= INT32_MAX &&
+        t->dims[1] == (int64_t)assay_packed_words((size_t)*cols, bits))
         return ASSAY_OK;
-    return assay_fail(err, ASSAY_EINPUT, "tensor %s does not hold %lld x %lld codes of %d bits", t->name, (long long)*rows, (long long)*cols, bits);
+    return assay_fail(err, ASSAY_EINPUT, "tensor %s does not hold %lld x %lld codes of %d bits", t->name,
+                      (long long)*rows, (long long)*cols, bits);
 }
 
-static assay_status plain_shape(int64_t *rows, int64_t *cols, const assay_want *w, const assay_tensor *t, assay_err *err) {
+static assay_status plain_shape(int64_t *rows, int64_t *cols, const assay_want *w, const assay_tensor *t,
+                                assay_err *err) {
     if (assay_dtype_is_float(t->dtype))
-        return assay_fail(err, ASSAY_EUNSUPPORTED, "tensor %s of type %s has scales: float formats of compressed-tensors are not supported",
-                          t->name, assay_dtype_name(t->dtype));
+        return assay_fail(
+            err, ASSAY_EUNSUPPORTED,
+            "tensor %s of type %s has scales: float formats of compressed-tensors are not supported", t->name,
+            assay_dtype_name(t->dtype));
     ASSAY_TRY(assay_want_tensor(t, ASSAY_DTYPE_I8, -1, err));
-    if (t->n_dims != 2) return assay_fail(err, ASSAY_EINPUT, "tensor %s has %d dimensions where 2 are expected", t->name, t->n_dims);
+    if (t->n_dims != 2)
+        return assay_fail(err, ASSAY_EINPUT, "tensor %s has %d dimensions where 2 are expected", t->name,
+                          t->n_dims);
     *rows = t->dims[0];
     *cols = t->dims[1];
     return assay_want_shape(w, *rows, *cols, err);
@@ -104,12 +118,20 @@ assay_status assay_ct_get(assay_matrix *m, const assay_want *w, assay_err *err) 
     bool packed = assay_want_find(w, ".weight_packed") != NULL;
     ASSAY_TRY(assay_ct_scheme_find(&scheme, w->config, w->module, err));
     if (assay_want_find(w, ".weight_g_idx"))
-        return assay_fail(err, ASSAY_EUNSUPPORTED, "%s has columns in activation order (weight_g_idx), which is not supported", w->module);
+        return assay_fail(err, ASSAY_EUNSUPPORTED,
+                          "%s has columns in activation order (weight_g_idx), which is not supported",
+                          w->module);
     ASSAY_TRY(assay_want_get(&scale, w, ".weight_scale", err));
     ASSAY_TRY(assay_want_get(&codes, w, packed ? ".weight_packed" : ".weight", err));
-    ASSAY_TRY(packed ? packed_shape(&rows, &cols, w, codes, scheme.bits, err) : plain_shape(&rows, &cols, w, codes, err));
-    *m = (assay_matrix){.precision = (assay_precision)(ASSAY_PRECISION_INT2 + scheme.bits - 2), .rows = rows, .cols = cols,
-                        .group_size = scheme.group_size, .scale_dtype = scale->dtype, .act_bits = scheme.act_bits, .act_dtype = w->dense_act};
+    ASSAY_TRY(packed ? packed_shape(&rows, &cols, w, codes, scheme.bits, err)
+                     : plain_shape(&rows, &cols, w, codes, err));
+    *m = (assay_matrix){.precision = (assay_precision)(ASSAY_PRECISION_INT2 + scheme.bits - 2),
+                        .rows = rows,
+                        .cols = cols,
+                        .group_size = scheme.group_size,
+                        .scale_dtype = scale->dtype,
+                        .act_bits = scheme.act_bits,
+                        .act_dtype = w->dense_act};
     ASSAY_TRY(assay_matrix_alloc(m, !scheme.symmetric, err));
     ASSAY_TRY(read_scales(m, w, scale, &scheme, err));
     if (!scheme.symmetric) ASSAY_TRY(read_zeros(m, w, scheme.bits, err));
@@ -124,39 +146,51 @@ assay_status assay_ct_get(assay_matrix *m, const assay_want *w, assay_err *err) 
 
 /* --- writing --- */
 
-static assay_status put_scales(assay_ckpt_writer *w, const char *module, const assay_matrix *m, assay_err *err) {
+static assay_status put_scales(assay_ckpt_writer *w, const char *module, const assay_matrix *m,
+                               assay_err *err) {
     void *narrow = assay_mallocn((size_t)m->n_scales, assay_dtype_size(m->scale_dtype));
     if (!narrow) return assay_nomem(err);
     assay_status s = assay_from_f32(narrow, m->scale_dtype, m->scales, (size_t)m->n_scales)
-        ? assay_put_part(w, module, ".weight_scale", m->scale_dtype, 2, (int64_t[]){m->rows, assay_matrix_n_groups(m)}, narrow, err)
-        : assay_fail(err, ASSAY_EUSAGE, "%s: scales of type %s", module, assay_dtype_name(m->scale_dtype));
+                         ? assay_put_part(w, module, ".weight_scale", m->scale_dtype, 2,
+                                          (int64_t[]){m->rows, assay_matrix_n_groups(m)}, narrow, err)
+                         : assay_fail(err, ASSAY_EUSAGE, "%s: scales of type %s", module,
+                                      assay_dtype_name(m->scale_dtype));
     assay_free(narrow);
     return s;
 }
 
-static assay_status put_packed_zeros(assay_ckpt_writer *w, const char *module, const assay_matrix *m, int bits, assay_err *err) {
+static assay_status put_packed_zeros(assay_ckpt_writer *w, const char *module, const assay_matrix *m,
+                                     int bits, assay_err *err) {
     size_t groups = (size_t)assay_matrix_n_groups(m), words = assay_packed_words((size_t)m->rows, bits);
     uint32_t *packed = assay_calloc(words * groups, sizeof *packed);
     if (!packed) return assay_nomem(err);
-    for (size_t g = 0; g < groups; g++) assay_pack(packed + g, groups, m->zeros + g, groups, (size_t)m->rows, bits);
-    assay_status s = assay_put_part(w, module, ".weight_zero_point", ASSAY_DTYPE_I32, 2, (int64_t[]){(int64_t)words, (int64_t)groups}, packed, err);
+    for (size_t g = 0; g < groups; g++)
+        assay_pack(packed + g, groups, m->zeros + g, groups, (size_t)m->rows, bits);
+    assay_status s = assay_put_part(w, module, ".weight_zero_point", ASSAY_DTYPE_I32, 2,
+                                    (int64_t[]){(int64_t)words, (int64_t)groups}, packed, err);
     assay_free(packed);
     return s;
 }
 
-static assay_status put_packed(assay_ckpt_writer *w, const char *module, const assay_matrix *m, assay_err *err) {
+static assay_status put_packed(assay_ckpt_writer *w, const char *module, const assay_matrix *m,
+                               assay_err *err) {
     int bits = assay_precision_bits(m->precision);
     size_t words = assay_packed_words((size_t)m->cols, bits);
     uint32_t *packed = assay_mallocn((size_t)m->rows, words * sizeof *packed);
     if (!packed) return assay_nomem(err);
-    for (int64_t r = 0; r < m->rows; r++) assay_pack(packed + (size_t)r * words, 1, m->codes + r * m->cols, 1, (size_t)m->cols, bits);
-    assay_status s = assay_put_part(w, module, ".weight_packed", ASSAY_DTYPE_I32, 2, (int64_t[]){m->rows, (int64_t)words}, packed, err);
+    for (int64_t r = 0; r < m->rows; r++)
+        assay_pack(packed + (size_t)r * words, 1, m->codes + r * m->cols, 1, (size_t)m->cols, bits);
+    assay_status s = assay_put_part(w, module, ".weight_packed", ASSAY_DTYPE_I32, 2,
+                                    (int64_t[]){m->rows, (int64_t)words}, packed, err);
     assay_free(packed);
-    if (s == ASSAY_OK) s = assay_put_part(w, module, ".weight_shape", ASSAY_DTYPE_I64, 1, (int64_t[]){2}, (int64_t[]){m->rows, m->cols}, err);
+    if (s == ASSAY_OK)
+        s = assay_put_part(w, module, ".weight_shape", ASSAY_DTYPE_I64, 1, (int64_t[]){2},
+                           (int64_t[]){m->rows, m->cols}, err);
     return s == ASSAY_OK && m->zeros ? put_packed_zeros(w, module, m, bits, err) : s;
 }
 
-static assay_status put_bytes(assay_ckpt_writer *w, const char *module, const char *suffix, const uint8_t *codes, int64_t rows, int64_t cols, assay_err *err) {
+static assay_status put_bytes(assay_ckpt_writer *w, const char *module, const char *suffix,
+                              const uint8_t *codes, int64_t rows, int64_t cols, assay_err *err) {
     int8_t *q = assay_signed_codes(codes, rows * cols);
     if (!q) return assay_nomem(err);
     assay_status s = assay_put_part(w, module, suffix, ASSAY_DTYPE_I8, 2, (int64_t[]){rows, cols}, q, err);
@@ -166,15 +200,21 @@ static assay_status put_bytes(assay_ckpt_writer *w, const char *module, const ch
 
 assay_status assay_ct_put(assay_ckpt_writer *w, const char *module, const assay_matrix *m, assay_err *err) {
     if (assay_precision_get_kind(m->precision) != ASSAY_KIND_INT)
-        return assay_fail(err, ASSAY_EUNSUPPORTED, "%s: compressed-tensors holds integers, not %s", module, assay_precision_name(m->precision));
+        return assay_fail(err, ASSAY_EUNSUPPORTED, "%s: compressed-tensors holds integers, not %s", module,
+                          assay_precision_name(m->precision));
     if (m->group_size > 0 && m->cols % m->group_size != 0)
-        return assay_fail(err, ASSAY_EUNSUPPORTED, "%s: compressed-tensors wants groups of %lld to divide the %lld columns", module,
+        return assay_fail(err, ASSAY_EUNSUPPORTED,
+                          "%s: compressed-tensors wants groups of %lld to divide the %lld columns", module,
                           (long long)m->group_size, (long long)m->cols);
     if (m->act_bits == 8 && m->precision != ASSAY_PRECISION_INT8)
-        return assay_fail(err, ASSAY_EUNSUPPORTED, "%s: %s with 8-bit activations has no format in compressed-tensors here; int8 has", module,
-                          assay_precision_name(m->precision));
+        return assay_fail(err, ASSAY_EUNSUPPORTED,
+                          "%s: %s with 8-bit activations has no format in compressed-tensors here; int8 has",
+                          module, assay_precision_name(m->precision));
     if (m->outlier_threshold > 0)
-        return assay_fail(err, ASSAY_EUNSUPPORTED, "%s: compressed-tensors has no outlier columns: writing it so would change what is computed", module);
+        return assay_fail(
+            err, ASSAY_EUNSUPPORTED,
+            "%s: compressed-tensors has no outlier columns: writing it so would change what is computed",
+            module);
     ASSAY_TRY(put_scales(w, module, m, err));
     if (m->act_bits != 8) return put_packed(w, module, m, err);
     ASSAY_TRY(put_bytes(w, module, ".weight", m->codes, m->rows, m->cols, err));

@@ -1,9 +1,11 @@
-/* ct_match.c: which modules a target of compressed-tensors names (utils/match.py): a module's full name, a class ("Linear"), or
- * "re:" and a Python pattern that must match from the name's start (re.match), not necessarily to its end.
+/* ct_match.c: which modules a target of compressed-tensors names (utils/match.py): a module's full name, a
+ * class ("Linear"), or "re:" and a Python pattern that must match from the name's start (re.match), not
+ * necessarily to its end.
  *
- * The pattern is translated to a POSIX extended one and given to the C library: \d \w \s \. and (?:...) are turned into what POSIX has, lazy
- * quantifiers lose their '?', which changes what is captured but not whether there is a match. What has no counterpart (look-around, back
- * references, \b) is refused by name. Of classes only Linear and Embedding are known, told apart by the name of the embedding. */
+ * The pattern is translated to a POSIX extended one and given to the C library: \d \w \s \. and (?:...)
+ * are turned into what POSIX has, lazy quantifiers lose their '?', which changes what is captured but not
+ * whether there is a match. What has no counterpart (look-around, back references, \b) is refused by name.
+ * Of classes only Linear and Embedding are known, told apart by the name of the embedding. */
 #include <ctype.h>
 #include <regex.h>
 #include <string.h>
@@ -53,10 +55,12 @@ static bool translate(assay_str *b, const char *p) {
             if (p[2] != ':') return false;
             assay_str_putc(b, '(');
             p += 2;
-        } else if (*p == '?' && b->len > 2 && strchr("*+?}", b->s[b->len - 1]) && p[-1] != '\\' && (b->len < 2 || b->s[b->len - 2] != '\\')) {
+        } else if (*p == '?' && b->len > 2 && strchr("*+?}", b->s[b->len - 1]) && p[-1] != '\\' &&
+                   (b->len < 2 || b->s[b->len - 2] != '\\')) {
             continue; /* laziness */
         } else if (*p == '{') {
-            if (++braces > MAX_BRACES || strspn(p + 1, "0123456789") > 2) return false; /* repetition is what makes regcomp slow */
+            if (++braces > MAX_BRACES || strspn(p + 1, "0123456789") > 2)
+                return false; /* repetition is what makes regcomp slow */
             assay_str_putc(b, *p);
         } else {
             assay_str_putc(b, *p);
@@ -73,7 +77,9 @@ static assay_status match_pattern(bool *out, const char *pattern, const char *mo
     *out = false;
     if (strlen(pattern) > MAX_PATTERN || !translate(&b, pattern) || assay_str_status(&b, NULL) != ASSAY_OK ||
         regcomp(&re, b.s, REG_EXTENDED | REG_NOSUB) != 0) {
-        s = assay_fail(err, ASSAY_EUNSUPPORTED, "quantization_config: the pattern 're:%.200s' is more than is understood here", pattern);
+        s = assay_fail(err, ASSAY_EUNSUPPORTED,
+                       "quantization_config: the pattern 're:%.200s' is more than is understood here",
+                       pattern);
     } else {
         *out = regexec(&re, module, 0, NULL, 0) == 0;
         regfree(&re);

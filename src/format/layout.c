@@ -1,8 +1,9 @@
 /* layout.c: which tensor goes to which place of which file.
  *
- * Tensors are sorted by name, numbers in names by value, so that layers follow one another, and cut into shards of at most the wanted
- * size (a larger tensor has one of its own). Inside a shard the types with larger elements come first, as the original has it: sizes are then
- * multiples of every later element, and with the header's length a multiple of 8, every tensor is aligned to its element. */
+ * Tensors are sorted by name, numbers in names by value, so that layers follow one another, and cut into
+ * shards of at most the wanted size (a larger tensor has one of its own). Inside a shard the types with
+ * larger elements come first, as the original has it: sizes are then multiples of every later element, and
+ * with the header's length a multiple of 8, every tensor is aligned to its element. */
 #include "format/layout.h"
 
 #include <ctype.h>
@@ -36,7 +37,8 @@ static int compare_names(const char *a, const char *b) {
 }
 
 static int by_name(const void *a, const void *b) {
-    return compare_names((*(const assay_spooled *const *)a)->tensor.name, (*(const assay_spooled *const *)b)->tensor.name);
+    return compare_names((*(const assay_spooled *const *)a)->tensor.name,
+                         (*(const assay_spooled *const *)b)->tensor.name);
 }
 
 static int by_alignment(const void *a, const void *b) {
@@ -63,7 +65,8 @@ static size_t cut(assay_layout *l, uint64_t shard_bytes) {
     return n_shards;
 }
 
-assay_status assay_layout_init(assay_layout *l, const assay_spooled *tensors, size_t n, uint64_t shard_bytes, assay_err *err) {
+assay_status assay_layout_init(assay_layout *l, const assay_spooled *tensors, size_t n, uint64_t shard_bytes,
+                               assay_err *err) {
     *l = (assay_layout){.n = n};
     l->order = assay_mallocn(n + 1, sizeof *l->order);
     if (!l->order) return assay_nomem(err);
@@ -78,8 +81,10 @@ assay_status assay_layout_init(assay_layout *l, const assay_spooled *tensors, si
     cut(l, shard_bytes);
     for (size_t i = 0; i < l->n_shards; i++) {
         assay_shard *s = &l->shards[i];
-        if (l->n_shards == 1) snprintf(s->name, sizeof s->name, ASSAY_SINGLE_NAME);
-        else snprintf(s->name, sizeof s->name, "model-%05zu-of-%05zu.safetensors", i + 1, l->n_shards);
+        if (l->n_shards == 1)
+            snprintf(s->name, sizeof s->name, ASSAY_SINGLE_NAME);
+        else
+            snprintf(s->name, sizeof s->name, "model-%05zu-of-%05zu.safetensors", i + 1, l->n_shards);
         qsort(l->order + s->first, s->n, sizeof *l->order, by_alignment);
     }
     return ASSAY_OK;

@@ -6,7 +6,7 @@
 #include "num/dtype.h"
 
 #define ASSAY_SINGLE_NAME "model.safetensors"
-#define ASSAY_INDEX_NAME "model.safetensors.index.json"
+#define ASSAY_INDEX_NAME  "model.safetensors.index.json"
 
 typedef struct assay_spooled {
     assay_tensor tensor; /* data unused */
@@ -15,18 +15,19 @@ typedef struct assay_spooled {
 
 typedef struct assay_shard {
     char name[72];
-    size_t first, n;     /* in order */
+    size_t first, n; /* in order */
 } assay_shard;
 
 typedef struct assay_layout {
     const assay_spooled **order; /* all tensors, shard by shard */
     size_t n;
-    assay_shard *shards;         /* at least one */
+    assay_shard *shards; /* at least one */
     size_t n_shards;
 } assay_layout;
 
 /* Depends on names, types and sizes alone, not on the order of `tensors`, which are borrowed. */
-assay_status assay_layout_init(assay_layout *l, const assay_spooled *tensors, size_t n, uint64_t shard_bytes, assay_err *err);
+assay_status assay_layout_init(assay_layout *l, const assay_spooled *tensors, size_t n, uint64_t shard_bytes,
+                               assay_err *err);
 void assay_layout_free(assay_layout *l);
 /* The content of model.safetensors.index.json; new reference, NULL when out of memory. */
 json_t *assay_layout_index(const assay_layout *l);

@@ -1,4 +1,5 @@
-/* names.c: the set of tensor names behind look-ups in checkpoints and spools (FNV-1a, linear probing, at most half full). */
+/* names.c: the set of tensor names behind look-ups in checkpoints and spools (FNV-1a, linear probing, at
+ * most half full). */
 #include "format/names.h"
 
 #include <string.h>

@@ -1,4 +1,5 @@
-/* pack.c: codes to bit streams and back. Written for machines that store words little-endian, as the files do. */
+/* pack.c: codes to bit streams and back. Written for machines that store words little-endian, as the files
+ * do. */
 #include "format/pack.h"
 
 #include <string.h>

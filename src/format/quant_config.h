@@ -4,11 +4,12 @@
 
 #include "format/format.h"
 
-/* How one linear layer was written. Give every linear layer of the model, the unquantized ones too (precision f32, f16 or bf16). */
+/* How one linear layer was written. Give every linear layer of the model, the unquantized ones too
+ * (precision f32, f16 or bf16). */
 typedef struct assay_quant_entry {
-    const char *weight_name;     /* "....weight"; borrowed */
+    const char *weight_name; /* "....weight"; borrowed */
     assay_precision precision;
-    int64_t group_size;          /* INT: columns, 0 = row; CODEBOOK: elements */
+    int64_t group_size; /* INT: columns, 0 = row; CODEBOOK: elements */
     bool asymmetric, nested;
     int act_bits;
     double outlier_threshold;
@@ -17,10 +18,11 @@ typedef struct assay_quant_entry {
 /* The entry of a matrix. */
 assay_quant_entry assay_quant_entry_of(const char *weight_name, const assay_matrix *m);
 
-/* New reference in *out; NULL when nothing is quantized. lm_head is listed as left alone when it is not among the entries, because
- * loaders make a linear layer of it even where it is tied to the embedding. EUNSUPPORTED names what the convention cannot say.
- * model_dtype is the dtype of the unquantized model, in which 4-bit bitsandbytes matrices are computed. */
-assay_status assay_quant_config_build(json_t **out, assay_convention c, const assay_quant_entry *entries, size_t n, assay_dtype model_dtype,
-                                      assay_err *err);
+/* New reference in *out; NULL when nothing is quantized. lm_head is listed as left alone when it is not
+ * among the entries, because loaders make a linear layer of it even where it is tied to the embedding.
+ * EUNSUPPORTED names what the convention cannot say. model_dtype is the dtype of the unquantized model, in
+ * which 4-bit bitsandbytes matrices are computed. */
+assay_status assay_quant_config_build(json_t **out, assay_convention c, const assay_quant_entry *entries,
+                                      size_t n, assay_dtype model_dtype, assay_err *err);
 
 #endif

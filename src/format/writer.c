@@ -1,18 +1,21 @@
-/* writer.c: writing a checkpoint one tensor at a time, so that a kill, a full disk or a power cut loses nothing that was finished
- * and never leaves half a file under its name.
+/* writer.c: writing a checkpoint one tensor at a time, so that a kill, a full disk or a power cut loses
+ * nothing that was finished and never leaves half a file under its name.
  *
- * Tensor bytes go to a spool in the output folder; a journal says what is in it. Commit lays the tensors out in an order that does not
- * depend on the order of putting, writes the final files beside their places, and renames them when all are on the disk.
+ * Tensor bytes go to a spool in the output folder; a journal says what is in it. Commit lays the tensors
+ * out in an order that does not depend on the order of putting, writes the final files beside their
+ * places, and renames them when all are on the disk.
  *
  *   DIR/.partial-data      bytes of tensors, in the order of putting
  *   DIR/.partial-journal   one JSON object a line:
  *        {"boot": "..."}                      a session began (the machine's boot id)
- *        {"name": N, "tensors": [{"name", "dtype", "dims", "at", "bytes"}, ...]}     a record: these tensors are in the spool, whole
- *        {"sync": bytes}                      the spool up to there, and the journal up to here, had reached the disk
+ *        {"name": N, "tensors": [{"name", "dtype", "dims", "at", "bytes"}, ...]}
+ *                                             a record: these tensors are in the spool, whole
+ *        {"sync": bytes}                      the spool up to there, the journal up to here, had reached the disk
  *
- * A record's line is appended by one write after its data was written. A killed process leaves what it wrote in the page cache, so every
- * whole line counts. After a reboot in between (another boot id) only the lines before the last sync do. A torn last line, and
- * data beyond the last record, are cut off when the spool is opened again. A lock on the journal keeps a second writer out.
+ * A record's line is appended by one write after its data was written. A killed process leaves what it
+ * wrote in the page cache, so every whole line counts. After a reboot in between (another boot id) only
+ * the lines before the last sync do. A torn last line, and data beyond the last record, are cut off when
+ * the spool is opened again. A lock on the journal keeps a second writer out.
  *
  * While commit runs the folder holds spool and result, twice the size of the checkpoint. */
 #include <dirent.h>
@@ -37,16 +40,16 @@ static const char JOURNAL[] = ".partial-journal", DATA[] = ".partial-data";
 
 struct assay_ckpt_writer {
     char *dir, *data_path, *journal_path;
-    int data, journal;          /* file descriptors, -1 when closed */
+    int data, journal; /* file descriptors, -1 when closed */
     uint64_t shard_bytes;
     assay_spooled *tensors;
     size_t n_tensors, cap_tensors;
-    size_t n_recorded;          /* tensors that records cover; the rest is being added */
-    uint64_t end;               /* of the spool: recorded bytes */
-    uint64_t added_end;         /* with those of the record being made */
+    size_t n_recorded;  /* tensors that records cover; the rest is being added */
+    uint64_t end;       /* of the spool: recorded bytes */
+    uint64_t added_end; /* with those of the record being made */
     uint64_t journal_end;
-    assay_names names;          /* of tensors and of records */
-    assay_arena arena;          /* their text */
+    assay_names names; /* of tensors and of records */
+    assay_arena arena; /* their text */
 };
 
 static void free_writer(assay_ckpt_writer *w) {
@@ -67,7 +70,8 @@ void assay_ckpt_writer_close(assay_ckpt_writer *w) {
     free_writer(w);
 }
 
-static assay_status write_all(int fd, const void *data, size_t n, uint64_t at, const char *path, assay_err *err) {
+static assay_status write_all(int fd, const void *data, size_t n, uint64_t at, const char *path,
+                              assay_err *err) {
     const char *p = data;
     while (n > 0) {
         ssize_t done = pwrite(fd, p, ASSAY_MIN(n, (size_t)1 << 30), (off_t)at);
@@ -92,8 +96,10 @@ static assay_status append_journal(assay_ckpt_writer *w, const json_t *line, ass
     assay_str_putc(&text, '\n');
     ASSAY_GO(assay_str_status(&text, err));
     s = write_all(w->journal, text.s, text.len, w->journal_end, w->journal_path, err);
-    if (s == ASSAY_OK) w->journal_end += text.len;
-    else cut_off(w->journal, w->journal_end);
+    if (s == ASSAY_OK)
+        w->journal_end += text.len;
+    else
+        cut_off(w->journal, w->journal_end);
 out:
     assay_str_free(&text);
     return s;
@@ -117,7 +123,8 @@ static void boot_id(char out[64]) {
     fclose(f);
 }
 
-static assay_status add_spooled(assay_ckpt_writer *w, const char *name, const assay_tensor *shape, uint64_t at, assay_err *err) {
+static assay_status add_spooled(assay_ckpt_writer *w, const char *name, const assay_tensor *shape,
+                                uint64_t at, assay_err *err) {
     bool fresh;
     ASSAY_TRY(assay_grow(&w->tensors, &w->cap_tensors, w->n_tensors + 1, sizeof *w->tensors, err));
     char *copy = assay_arena_strndup(&w->arena, name, strlen(name));
@@ -132,7 +139,8 @@ static assay_status add_spooled(assay_ckpt_writer *w, const char *name, const as
 
 static bool parse_spooled(assay_tensor *t, uint64_t *at, const json_t *j) {
     const json_t *dims = json_object_get(j, "dims");
-    const char *name = json_string_value(json_object_get(j, "name")), *dtype = json_string_value(json_object_get(j, "dtype"));
+    const char *name = json_string_value(json_object_get(j, "name")),
+               *dtype = json_string_value(json_object_get(j, "dtype"));
     size_t need;
     *t = (assay_tensor){.name = name, .n_dims = (int)json_array_size(dims)};
     if (!name || !dtype || !json_is_array(dims) || json_array_size(dims) > ASSAY_MAX_DIMS) return false;
@@ -145,7 +153,8 @@ static bool parse_spooled(assay_tensor *t, uint64_t *at, const json_t *j) {
 }
 
 /* Takes over one record; *whole is false when it is not one, or its data is not all there. */
-static assay_status take_record(assay_ckpt_writer *w, bool *whole, const json_t *line, uint64_t data_size, assay_err *err) {
+static assay_status take_record(assay_ckpt_writer *w, bool *whole, const json_t *line, uint64_t data_size,
+                                assay_err *err) {
     const json_t *list = json_object_get(line, "tensors"), *item;
     const char *name = json_string_value(json_object_get(line, "name"));
     uint64_t at, end = w->end;
@@ -155,7 +164,8 @@ static assay_status take_record(assay_ckpt_writer *w, bool *whole, const json_t 
     *whole = false;
     if (!name || !json_is_array(list)) return ASSAY_OK;
     json_array_foreach(list, i, item) {
-        if (!parse_spooled(&t, &at, item) || at != end || t.n_bytes > data_size || at > data_size - t.n_bytes) return ASSAY_OK;
+        if (!parse_spooled(&t, &at, item) || at != end || t.n_bytes > data_size || at > data_size - t.n_bytes)
+            return ASSAY_OK;
         if (assay_names_find(&w->names, t.name) != SIZE_MAX) return ASSAY_OK;
         end += t.n_bytes;
     }
@@ -170,7 +180,8 @@ static assay_status take_record(assay_ckpt_writer *w, bool *whole, const json_t 
     return assay_names_add(&w->names, copy, SIZE_MAX - 1, &fresh, err);
 }
 
-/* Length of the journal that can be trusted: up to the last sync when the machine was restarted since, else all whole lines. */
+/* Length of the journal that can be trusted: up to the last sync when the machine was restarted since,
+ * else all whole lines. */
 static size_t trusted_length(const char *text, size_t n, const char *boot) {
     size_t synced = 0, at = 0;
     bool same_boot = false;
@@ -240,7 +251,8 @@ static assay_status open_spool(assay_ckpt_writer *w, assay_err *err) {
     return append_and_free(w, json_pack("{s:s}", "boot", boot), err);
 }
 
-assay_status assay_ckpt_writer_open(assay_ckpt_writer **out, const char *dir, uint64_t shard_bytes, assay_err *err) {
+assay_status assay_ckpt_writer_open(assay_ckpt_writer **out, const char *dir, uint64_t shard_bytes,
+                                    assay_err *err) {
     *out = NULL;
     ASSAY_TRY(assay_mkdirs(dir, err));
     assay_ckpt_writer *w = assay_calloc(1, sizeof *w);
@@ -251,8 +263,10 @@ assay_status assay_ckpt_writer_open(assay_ckpt_writer **out, const char *dir, ui
     w->data_path = assay_path_join(dir, DATA);
     w->journal_path = assay_path_join(dir, JOURNAL);
     assay_status s = w->dir && w->data_path && w->journal_path ? open_spool(w, err) : assay_nomem(err);
-    if (s == ASSAY_OK) *out = w;
-    else free_writer(w);
+    if (s == ASSAY_OK)
+        *out = w;
+    else
+        free_writer(w);
     return s;
 }
 
@@ -260,22 +274,25 @@ assay_status assay_ckpt_writer_open(assay_ckpt_writer **out, const char *dir, ui
 
 void assay_ckpt_writer_drop(assay_ckpt_writer *w) {
     if (w->n_tensors == w->n_recorded) return;
-    for (size_t i = w->n_recorded; i < w->n_tensors; i++) assay_names_remove(&w->names, w->tensors[i].tensor.name);
+    for (size_t i = w->n_recorded; i < w->n_tensors; i++)
+        assay_names_remove(&w->names, w->tensors[i].tensor.name);
     w->n_tensors = w->n_recorded;
     w->added_end = w->end;
     cut_off(w->data, w->end);
 }
 
-assay_status assay_ckpt_writer_add(assay_ckpt_writer *w, const char *name, assay_dtype dtype, int n_dims, const int64_t *dims,
-                                   const void *data, assay_err *err) {
+assay_status assay_ckpt_writer_add(assay_ckpt_writer *w, const char *name, assay_dtype dtype, int n_dims,
+                                   const int64_t *dims, const void *data, assay_err *err) {
     assay_tensor t = {.dtype = dtype, .n_dims = n_dims};
     size_t bytes;
-    if (n_dims < 0 || n_dims > ASSAY_MAX_DIMS) return assay_fail(err, ASSAY_EUSAGE, "tensor %s has %d dimensions", name, n_dims);
+    if (n_dims < 0 || n_dims > ASSAY_MAX_DIMS)
+        return assay_fail(err, ASSAY_EUSAGE, "tensor %s has %d dimensions", name, n_dims);
     memcpy(t.dims, dims, (size_t)n_dims * sizeof *dims);
     int64_t n = assay_tensor_n_elements(&t);
     if (n < 0 || !assay_mul_size(&bytes, (size_t)n, assay_dtype_size(dtype)))
         return assay_fail(err, ASSAY_EUSAGE, "tensor %s has an impossible shape", name);
-    if (strcmp(name, "__metadata__") == 0) return assay_fail(err, ASSAY_EUSAGE, "a tensor cannot be called __metadata__");
+    if (strcmp(name, "__metadata__") == 0)
+        return assay_fail(err, ASSAY_EUSAGE, "a tensor cannot be called __metadata__");
     t.n_bytes = bytes;
     ASSAY_TRY(add_spooled(w, name, &t, w->added_end, err));
     assay_status s = write_all(w->data, data, bytes, w->added_end, w->data_path, err);
@@ -288,9 +305,11 @@ static json_t *record_json(const assay_ckpt_writer *w, const char *name) {
     for (size_t i = w->n_recorded; i < w->n_tensors; i++) {
         const assay_spooled *p = &w->tensors[i];
         json_t *dims = json_array();
-        for (int k = 0; k < p->tensor.n_dims; k++) json_array_append_new(dims, json_integer(p->tensor.dims[k]));
-        json_array_append_new(list, json_pack("{s:s, s:s, s:o, s:I, s:I}", "name", p->tensor.name, "dtype", assay_dtype_name(p->tensor.dtype),
-                                              "dims", dims, "at", (json_int_t)p->at, "bytes", (json_int_t)p->tensor.n_bytes));
+        for (int k = 0; k < p->tensor.n_dims; k++)
+            json_array_append_new(dims, json_integer(p->tensor.dims[k]));
+        json_array_append_new(list, json_pack("{s:s, s:s, s:o, s:I, s:I}", "name", p->tensor.name, "dtype",
+                                              assay_dtype_name(p->tensor.dtype), "dims", dims, "at",
+                                              (json_int_t)p->at, "bytes", (json_int_t)p->tensor.n_bytes));
     }
     return json_pack("{s:s, s:o}", "name", name, "tensors", list);
 }
@@ -305,8 +324,8 @@ assay_status assay_ckpt_writer_record(assay_ckpt_writer *w, const char *name, as
     return assay_names_add(&w->names, copy, SIZE_MAX - 1, &fresh, err);
 }
 
-assay_status assay_ckpt_writer_put(assay_ckpt_writer *w, const char *name, assay_dtype dtype, int n_dims, const int64_t *dims,
-                                   const void *data, assay_err *err) {
+assay_status assay_ckpt_writer_put(assay_ckpt_writer *w, const char *name, assay_dtype dtype, int n_dims,
+                                   const int64_t *dims, const void *data, assay_err *err) {
     assay_status s = assay_ckpt_writer_add(w, name, dtype, n_dims, dims, data, err);
     if (s == ASSAY_OK) s = assay_ckpt_writer_record(w, name, err);
     if (s != ASSAY_OK) assay_ckpt_writer_drop(w);
@@ -327,7 +346,8 @@ assay_status assay_ckpt_writer_sync(assay_ckpt_writer *w, assay_err *err) {
 
 /* --- committing --- */
 
-static assay_status write_shard(assay_writer *out, const assay_layout *l, const assay_shard *shard, const assay_map *spool, assay_err *err) {
+static assay_status write_shard(assay_writer *out, const assay_layout *l, const assay_shard *shard,
+                                const assay_map *spool, assay_err *err) {
     enum { PIECE = 1 << 23 };
     assay_str header = {0};
     const assay_tensor **list = assay_mallocn(shard->n + 1, sizeof *list);
@@ -350,7 +370,8 @@ out:
     return s;
 }
 
-static assay_status open_output(assay_writer **out, const assay_ckpt_writer *w, const char *name, assay_err *err) {
+static assay_status open_output(assay_writer **out, const assay_ckpt_writer *w, const char *name,
+                                assay_err *err) {
     char *path = assay_path_join(w->dir, name);
     assay_status s = path ? assay_writer_open(out, path, err) : assay_nomem(err);
     assay_free(path);
@@ -369,9 +390,11 @@ static assay_status write_index(assay_writer *out, const assay_layout *l, assay_
     return s;
 }
 
-/* An older checkpoint's index would be read instead of a new single file, or together with new shards; its single file would be left over. */
+/* An older checkpoint's index would be read instead of a new single file, or together with new shards; its
+ * single file would be left over. */
 static void remove_stale(const assay_ckpt_writer *w, const assay_layout *l) {
-    char *index = assay_path_join(w->dir, ASSAY_INDEX_NAME), *single = assay_path_join(w->dir, ASSAY_SINGLE_NAME);
+    char *index = assay_path_join(w->dir, ASSAY_INDEX_NAME),
+         *single = assay_path_join(w->dir, ASSAY_SINGLE_NAME);
     if (index) unlink(index);
     if (single && l->n_shards > 1) unlink(single);
     assay_free(index);
@@ -379,7 +402,8 @@ static void remove_stale(const assay_ckpt_writer *w, const assay_layout *l) {
 }
 
 /* Writes every file beside its place, then renames them, the index last: until then nothing has appeared. */
-static assay_status write_files(assay_ckpt_writer *w, const assay_layout *l, const assay_map *spool, assay_err *err) {
+static assay_status write_files(assay_ckpt_writer *w, const assay_layout *l, const assay_map *spool,
+                                assay_err *err) {
     assay_status s = ASSAY_OK;
     size_t n_files = l->n_shards + (l->n_shards > 1), done = 0;
     assay_writer **files = assay_calloc(n_files, sizeof *files);

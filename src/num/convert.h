@@ -30,7 +30,8 @@ uint8_t assay_f32_to_e4m3(float f);
 float assay_e5m2_to_f32(uint8_t v);
 uint8_t assay_f32_to_e5m2(float f);
 
-/* n elements of a float type (F64 F32 F16 BF16 F8_*), unaligned src, to floats; and back. Other types: false. */
+/* n elements of a float type (F64 F32 F16 BF16 F8_*), unaligned src, to floats; and back. Other types:
+ * false. */
 bool assay_to_f32(float *dst, const void *src, assay_dtype src_type, size_t n);
 bool assay_from_f32(void *dst, assay_dtype dst_type, const float *src, size_t n);
 /* Index of the first NaN or infinity among n elements of a float type, or -1. */

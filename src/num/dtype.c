@@ -1,4 +1,5 @@
-/* dtype.c: the table of element types (dtypes.def) turned into look-ups. Does no arithmetic on elements: that is convert.c. */
+/* dtype.c: the table of element types (dtypes.def) turned into look-ups. Does no arithmetic on elements:
+ * that is convert.c. */
 #include "num/dtype.h"
 
 #include <string.h>

@@ -1,5 +1,5 @@
-/* decode.c: what the codes of a matrix mean. This is the definition that kernels and formats are held against, written to be
- * read; the runtime's kernels never call it.
+/* decode.c: what the codes of a matrix mean. This is the definition that kernels and formats are held
+ * against, written to be read; the runtime's kernels never call it.
  *
  *   INT       (code - zero) * scale: the difference is exact, the product is rounded once to float32
  *   CODEBOOK  table[code] * scale, rounded once
@@ -35,8 +35,9 @@ void assay_matrix_decode_rows(float *out, const assay_matrix *m, int64_t row, in
         break;
     case ASSAY_KIND_CODEBOOK: decode_codebook(out, m, row * m->cols, (row + n) * m->cols); break;
     case ASSAY_KIND_DENSE: {
-        assay_dtype t = m->precision == ASSAY_PRECISION_F32 ? ASSAY_DTYPE_F32
-                        : m->precision == ASSAY_PRECISION_F16 ? ASSAY_DTYPE_F16 : ASSAY_DTYPE_BF16;
+        assay_dtype t = m->precision == ASSAY_PRECISION_F32   ? ASSAY_DTYPE_F32
+                        : m->precision == ASSAY_PRECISION_F16 ? ASSAY_DTYPE_F16
+                                                              : ASSAY_DTYPE_BF16;
         size_t offset = (size_t)row * (size_t)m->cols * assay_dtype_size(t);
         assay_to_f32(out, (const char *)m->data + offset, t, (size_t)n * (size_t)m->cols);
         break;

@@ -1,10 +1,12 @@
-/* encode_clip.c: the clipping search of llm-compressor's memoryless MSE observer (observers/mse_quant.py: maxshrink 0.20, grid 100,
- * patience 5, norm 2.4). Twenty grids, each 1 % narrower than the one before, are tried per group; the one with the least sum of
- * |error|^2.4 wins, the wider one when equal. The original stops when five steps in a row improved no group of the whole matrix; since
- * a group's own history does not depend on the others, each group is searched alone and remembers in a bit mask at which steps it
- * improved, and the common stop is found from the union of the masks.
+/* encode_clip.c: the clipping search of llm-compressor's memoryless MSE observer (observers/mse_quant.py:
+ * maxshrink 0.20, grid 100, patience 5, norm 2.4). Twenty grids, each 1 % narrower than the one before,
+ * are tried per group; the one with the least sum of |error|^2.4 wins, the wider one when equal. The
+ * original stops when five steps in a row improved no group of the whole matrix; since a group's own
+ * history does not depend on the others, each group is searched alone and remembers in a bit mask at which
+ * steps it improved, and the common stop is found from the union of the masks.
  *
- * The errors are float32 (the original's are in the model's dtype, where bfloat16 sums hide most differences). */
+ * The errors are float32 (the original's are in the model's dtype, where bfloat16 sums hide most
+ * differences). */
 #include "num/convert.h"
 #include "precision/encode.h"
 

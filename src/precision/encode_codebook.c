@@ -1,11 +1,12 @@
-/* encode_codebook.c: NF4 and FP4 in blocks of the flattened matrix, with the arithmetic of bitsandbytes 0.50's quantize_4bit on
- * CPU (backends/default/ops.py), bit for bit:
+/* encode_codebook.c: NF4 and FP4 in blocks of the flattened matrix, with the arithmetic of bitsandbytes
+ * 0.50's quantize_4bit on CPU (backends/default/ops.py), bit for bit:
  *
  *   whole block   v = w * (1 / max(absmax, 1e-38)), the scale stored is absmax itself
  *   last, short   v = w / max(absmax, 1e-38), the scale stored is that maximum
- *   code          the number of midpoints between neighbouring table values (in float32) that are below v, so a tie goes to
- *                 the smaller value; for FP4 that rank is turned into bitsandbytes' bit pattern. Between its two zeros FP4 has a
- *                 midpoint of 0, so that tiny positive values become "negative zero", code 8.
+ *   code          the number of midpoints between neighbouring table values (in float32) that are below v, so
+ *                 a tie goes to the smaller value; for FP4 that rank is turned into bitsandbytes' bit pattern.
+ *                 Between its two zeros FP4 has a midpoint of 0, so that tiny positive values become "negative
+ *                 zero", code 8.
  *
  * Ranks are counted by 15 comparisons over 16 elements at a time, which vectorizes; there is no search. */
 #include <math.h>
@@ -23,7 +24,8 @@ typedef struct codebook {
     uint8_t pattern[16]; /* rank -> code */
 } codebook;
 
-/* FP4's bit patterns by ascending value; equal values (the two zeros) in ascending order of pattern, as torch.argsort has them. */
+/* FP4's bit patterns by ascending value; equal values (the two zeros) in ascending order of pattern, as
+ * torch.argsort has them. */
 static const uint8_t FP4_ORDER[16] = {11, 10, 13, 12, 15, 14, 9, 0, 8, 1, 6, 7, 4, 5, 2, 3};
 
 static void codebook_init(codebook *b, assay_precision p) {
@@ -32,7 +34,8 @@ static void codebook_init(codebook *b, assay_precision p) {
     for (int i = 0; i < N_BOUNDS; i++) b->bounds[i] = (table[b->pattern[i]] + table[b->pattern[i + 1]]) / 2;
 }
 
-static inline void encode_piece(uint8_t *restrict codes, const float *restrict v, const codebook *restrict b) {
+static inline void encode_piece(uint8_t *restrict codes, const float *restrict v,
+                                const codebook *restrict b) {
     int32_t rank[PIECE] = {0};
     for (int k = 0; k < N_BOUNDS; k++)
         for (int i = 0; i < PIECE; i++) rank[i] += v[i] > b->bounds[k];
@@ -48,7 +51,8 @@ static void encode_tail(uint8_t *codes, const float *v, size_t n, const codebook
     memcpy(codes, out, n);
 }
 
-static void encode_block(uint8_t *codes, float *scale, const float *w, size_t n, bool whole, const codebook *b) {
+static void encode_block(uint8_t *codes, float *scale, const float *w, size_t n, bool whole,
+                         const codebook *b) {
     const float floor = 1e-38f;
     float absmax = assay_absmax(w, n), v[PIECE];
     float divisor = absmax < floor ? floor : absmax, inverse = 1.0f / divisor;
@@ -74,17 +78,23 @@ assay_status assay_matrix_nest(assay_matrix *m, assay_err *err) {
     return ASSAY_OK;
 }
 
-assay_status assay_encode_codebook(assay_matrix *out, const float *w, int64_t rows, int64_t cols, assay_precision p,
-                                   int64_t block, bool double_quant, assay_err *err) {
+assay_status assay_encode_codebook(assay_matrix *out, const float *w, int64_t rows, int64_t cols,
+                                   assay_precision p, int64_t block, bool double_quant, assay_err *err) {
     codebook book;
     assay_status s;
     memset(out, 0, sizeof *out);
     if (assay_precision_get_kind(p) != ASSAY_KIND_CODEBOOK)
         return assay_fail(err, ASSAY_EUSAGE, "%s is not a codebook precision", assay_precision_name(p));
-    if (block < 1) return assay_fail(err, ASSAY_EUSAGE, "a block of %lld elements is impossible", (long long)block);
+    if (block < 1)
+        return assay_fail(err, ASSAY_EUSAGE, "a block of %lld elements is impossible", (long long)block);
     ASSAY_TRY(assay_check_finite(w, rows, cols, err));
-    *out = (assay_matrix){.precision = p, .rows = rows, .cols = cols, .group_size = block, .scale_dtype = ASSAY_DTYPE_F32,
-                          .act_bits = 16, .act_dtype = ASSAY_DTYPE_BF16};
+    *out = (assay_matrix){.precision = p,
+                          .rows = rows,
+                          .cols = cols,
+                          .group_size = block,
+                          .scale_dtype = ASSAY_DTYPE_F32,
+                          .act_bits = 16,
+                          .act_dtype = ASSAY_DTYPE_BF16};
     ASSAY_TRY(assay_matrix_alloc(out, false, err));
     codebook_init(&book, p);
     int64_t n = rows * cols;

@@ -1,14 +1,17 @@
 /* encode_int.c: round to nearest on integer grids, with the arithmetic of two originals.
  *
- * compressed-tensors 0.20 (quantization/utils/helpers.py calculate_qparams, lifecycle/forward_helpers.py _quantize), signed codes q:
+ * compressed-tensors 0.20 (quantization/utils/helpers.py calculate_qparams, lifecycle/forward_helpers.py
+ * _quantize), signed codes q:
  *   symmetric   scale = absmax / ((2^b - 1) / 2)                          zero = 0
- *   asymmetric  scale = (max - min) / (2^b - 1), with min <= 0 <= max     zero = round(clamp(-2^(b-1) - min / scale))
+ *   asymmetric  scale = (max - min) / (2^b - 1), min <= 0 <= max     zero = round(clamp(-2^(b-1) - min / scale))
  *   a scale of 0 becomes the dtype's epsilon;   q = round(clamp(w / scale + zero)), ties to even
- * Scale and zero point are computed in the model's dtype (scale_dtype), every operation rounded to it. The quotient is a float32
- * one whatever the model's dtype, as in the original's Triton kernel; its CPU fallback divides in bfloat16 for a bfloat16
- * model, which rounds twice, so its codes differ there near the middle of two steps.
+ * Scale and zero point are computed in the model's dtype (scale_dtype), every operation rounded to it. The
+ * quotient is a float32 one whatever the model's dtype, as in the original's Triton kernel; its CPU
+ * fallback divides in bfloat16 for a bfloat16 model, which rounds twice, so its codes differ there near
+ * the middle of two steps.
  *
- * LLM.int8() (bitsandbytes 0.50, Int8Params._quantize and int8_vectorwise_quant): w is cast to float16 whatever it was, then
+ * LLM.int8() (bitsandbytes 0.50, Int8Params._quantize and int8_vectorwise_quant): w is cast to float16
+ * whatever it was, then
  *   q = round(w * (1 / absmax * 127)), scale = absmax / 127
  *
  * Codes are stored unsigned, q + 2^(b-1). Optional clipping search: encode_clip.c. */
@@ -22,17 +25,19 @@
 
 enum { PIECE = 16 };
 
-/* After clamping to +-256, adding and subtracting 1.5 * 2^23 rounds to the nearest integer, ties to even, without SSE4.1. */
+/* After clamping to +-256, adding and subtracting 1.5 * 2^23 rounds to the nearest integer, ties to even,
+ * without SSE4.1. */
 #define ROUNDER 12582912.0f
 
 assay_status assay_check_finite(const float *w, int64_t rows, int64_t cols, assay_err *err) {
     int64_t n;
     if (rows < 1 || cols < 1 || __builtin_mul_overflow(rows, cols, &n))
-        return assay_fail(err, ASSAY_EINPUT, "a matrix of %lld x %lld cannot be encoded", (long long)rows, (long long)cols);
+        return assay_fail(err, ASSAY_EINPUT, "a matrix of %lld x %lld cannot be encoded", (long long)rows,
+                          (long long)cols);
     int64_t at = assay_find_nonfinite(w, ASSAY_DTYPE_F32, (size_t)n);
     if (at < 0) return ASSAY_OK;
-    return assay_fail(err, ASSAY_EINPUT, "weight at row %lld column %lld is %s", (long long)(at / cols), (long long)(at % cols),
-                      isnan(w[at]) ? "NaN" : "infinite");
+    return assay_fail(err, ASSAY_EINPUT, "weight at row %lld column %lld is %s", (long long)(at / cols),
+                      (long long)(at % cols), isnan(w[at]) ? "NaN" : "infinite");
 }
 
 void assay_extremes(float *lo, float *hi, const float *w, size_t n) {
@@ -98,7 +103,8 @@ void assay_int_grid_init(assay_int_grid *g, float lo, float hi, const assay_int_
 }
 
 /* Signed codes of a piece, as floats. */
-static inline void quantize_piece(float *restrict q, const float *restrict w, const assay_int_grid *g, int n) {
+static inline void quantize_piece(float *restrict q, const float *restrict w, const assay_int_grid *g,
+                                  int n) {
     float scale = g->scale, zero = g->zero, lo = g->q_min, hi = g->q_max;
     for (int i = 0; i < n; i++) {
         float x = w[i] / scale + zero;
@@ -108,7 +114,8 @@ static inline void quantize_piece(float *restrict q, const float *restrict w, co
     }
 }
 
-static void quantize_group(uint8_t *restrict codes, const float *restrict w, size_t n, const assay_int_grid *g) {
+static void quantize_group(uint8_t *restrict codes, const float *restrict w, size_t n,
+                           const assay_int_grid *g) {
     float q[PIECE];
     int offset = -(int)g->q_min;
     size_t i = 0;
@@ -120,21 +127,24 @@ static void quantize_group(uint8_t *restrict codes, const float *restrict w, siz
     for (size_t k = 0; i + k < n; k++) codes[i + k] = (uint8_t)((int)q[k] + offset);
 }
 
-/* sum[k] += |e[k]|^2.4, as 2^(2.4 log2 |e|), good to about 1e-6: the norm of the clipping search, where powf would cost more than
- * all the rest. No float comparison stands in it, so that the loop vectorizes. */
+/* sum[k] += |e[k]|^2.4, as 2^(2.4 log2 |e|), good to about 1e-6: the norm of the clipping search, where
+ * powf would cost more than all the rest. No float comparison stands in it, so that the loop vectorizes. */
 static inline void add_powers(float *restrict sum, const float *restrict e, int n) {
     for (int k = 0; k < n; k++) {
         uint32_t u;
         float m, power_of_two;
         memcpy(&u, &e[k], 4);
         u &= 0x7fffffffu;
-        int32_t exponent = (int32_t)(u - 0x3f3504f3u) >> 23; /* of the number scaled into [sqrt(1/2), sqrt(2)) */
+        int32_t exponent =
+            (int32_t)(u - 0x3f3504f3u) >> 23; /* of the number scaled into [sqrt(1/2), sqrt(2)) */
         u -= (uint32_t)exponent << 23;
         memcpy(&m, &u, 4);
         float s = (m - 1.0f) / (m + 1.0f), s2 = s * s;
         float log2m = s * (2.8853901f + s2 * (0.96179669f + s2 * (0.57707802f + s2 * 0.41219859f)));
         float y = 2.4f * ((float)exponent + log2m), whole = (y + ROUNDER) - ROUNDER, f = y - whole;
-        float p = 1.0f + f * (0.69314718f + f * (0.24022651f + f * (0.055504109f + f * (0.0096181291f + f * 0.0013333558f))));
+        float p =
+            1.0f + f * (0.69314718f +
+                        f * (0.24022651f + f * (0.055504109f + f * (0.0096181291f + f * 0.0013333558f))));
         int32_t biased = (int32_t)whole + 127;
         biased = biased < 0 ? 0 : biased;
         biased = biased > 254 ? 254 : biased;
@@ -168,15 +178,16 @@ static void each_group(const assay_matrix *m, const float *w, group_fn fn, void 
     int64_t n_groups = assay_matrix_n_groups(m), group = m->group_size > 0 ? m->group_size : m->cols;
     for (int64_t r = 0; r < m->rows; r++)
         for (int64_t g = 0; g < n_groups; g++)
-            fn(ctx, r * n_groups + g, w + r * m->cols + g * group, (size_t)ASSAY_MIN(group, m->cols - g * group));
+            fn(ctx, r * n_groups + g, w + r * m->cols + g * group,
+               (size_t)ASSAY_MIN(group, m->cols - g * group));
 }
 
 typedef struct ct_job {
     assay_matrix *m;
     const float *w;
     const assay_int_opts *o;
-    uint32_t *improved;  /* per group, NULL without search */
-    uint32_t any;        /* union of all groups' */
+    uint32_t *improved; /* per group, NULL without search */
+    uint32_t any;       /* union of all groups' */
     int n_steps;
 } ct_job;
 
@@ -224,18 +235,21 @@ typedef struct absmax_job {
     int bits;
 } absmax_job;
 
+static inline void round_scaled(uint8_t *restrict codes, const float *restrict w, float factor, int offset, int n) {
+    for (int k = 0; k < n; k++) codes[k] = (uint8_t)((int)((w[k] * factor + ROUNDER) - ROUNDER) + offset);
+}
+
 static void encode_group_absmax(void *ctx, int64_t index, const float *w, size_t n) {
     absmax_job *job = ctx;
     float top = (float)((1 << (job->bits - 1)) - 1), absmax = assay_absmax(w, n);
-    float factor = absmax > 0 ? 1.0f / absmax * top : 0; /* torch divides a number by a tensor as reciprocal and product */
+    /* torch divides a number by a tensor as reciprocal and product */
+    float factor = absmax > 0 ? 1.0f / absmax * top : 0;
     uint8_t *codes = job->m->codes + (w - job->w);
     int offset = 1 << (job->bits - 1);
     size_t i = 0;
     job->m->scales[index] = absmax / top;
-    for (; i + PIECE <= n; i += PIECE)
-        for (int k = 0; k < PIECE; k++)
-            codes[i + (size_t)k] = (uint8_t)((int)((w[i + (size_t)k] * factor + ROUNDER) - ROUNDER) + offset);
-    for (; i < n; i++) codes[i] = (uint8_t)((int)((w[i] * factor + ROUNDER) - ROUNDER) + offset);
+    for (; i + PIECE <= n; i += PIECE) round_scaled(codes + i, w + i, factor, offset, PIECE);
+    round_scaled(codes + i, w + i, factor, offset, (int)(n - i));
 }
 
 /* Row by row through a float16 copy, as bitsandbytes casts before it quantizes. */
@@ -250,8 +264,10 @@ static assay_status encode_absmax(assay_matrix *m, const float *w, const assay_i
         assay_to_f32(wide, half, ASSAY_DTYPE_F16, n);
         int64_t at = assay_find_nonfinite(wide, ASSAY_DTYPE_F32, n);
         if (at >= 0) {
-            s = assay_fail(err, ASSAY_EINPUT, "weight %g at row %lld column %lld does not fit float16, in which LLM.int8() takes it",
-                           (double)w[r * m->cols + at], (long long)r, (long long)at);
+            s = assay_fail(
+                err, ASSAY_EINPUT,
+                "weight %g at row %lld column %lld does not fit float16, in which LLM.int8() takes it",
+                (double)w[r * m->cols + at], (long long)r, (long long)at);
             break;
         }
         int64_t n_groups = assay_matrix_n_groups(m);
@@ -269,29 +285,40 @@ static assay_status encode_absmax(assay_matrix *m, const float *w, const assay_i
 
 static assay_status check_opts(assay_int_opts *o, assay_err *err) {
     if (o->scale_dtype == ASSAY_DTYPE_F64) o->scale_dtype = ASSAY_DTYPE_F32; /* all-zero options */
-    if (o->bits < 2 || o->bits > 8) return assay_fail(err, ASSAY_EUSAGE, "%d bits: integer codes have 2 to 8", o->bits);
-    if (o->group_size < 0) return assay_fail(err, ASSAY_EUSAGE, "a group of %lld columns is impossible", (long long)o->group_size);
-    if (o->scale_dtype != ASSAY_DTYPE_F32 && o->scale_dtype != ASSAY_DTYPE_F16 && o->scale_dtype != ASSAY_DTYPE_BF16)
-        return assay_fail(err, ASSAY_EUSAGE, "scales of type %s: use F32, F16 or BF16", assay_dtype_name(o->scale_dtype));
+    if (o->bits < 2 || o->bits > 8)
+        return assay_fail(err, ASSAY_EUSAGE, "%d bits: integer codes have 2 to 8", o->bits);
+    if (o->group_size < 0)
+        return assay_fail(err, ASSAY_EUSAGE, "a group of %lld columns is impossible",
+                          (long long)o->group_size);
+    if (o->scale_dtype != ASSAY_DTYPE_F32 && o->scale_dtype != ASSAY_DTYPE_F16 &&
+        o->scale_dtype != ASSAY_DTYPE_BF16)
+        return assay_fail(err, ASSAY_EUSAGE, "scales of type %s: use F32, F16 or BF16",
+                          assay_dtype_name(o->scale_dtype));
     if (o->rule == ASSAY_SCALE_ABSMAX && (o->asymmetric || o->mse || o->scale_dtype != ASSAY_DTYPE_F32))
-        return assay_fail(err, ASSAY_EUSAGE, "the absmax rule of LLM.int8() is symmetric, unclipped and has F32 scales");
+        return assay_fail(err, ASSAY_EUSAGE,
+                          "the absmax rule of LLM.int8() is symmetric, unclipped and has F32 scales");
     return ASSAY_OK;
 }
 
-assay_status assay_encode_int(assay_matrix *out, const float *w, int64_t rows, int64_t cols, const assay_int_opts *opts, assay_err *err) {
+assay_status assay_encode_int(assay_matrix *out, const float *w, int64_t rows, int64_t cols,
+                              const assay_int_opts *opts, assay_err *err) {
     assay_int_opts o = *opts;
     assay_status s;
     memset(out, 0, sizeof *out);
     ASSAY_TRY(check_opts(&o, err));
     ASSAY_TRY(assay_check_finite(w, rows, cols, err));
     bool absmax = o.rule == ASSAY_SCALE_ABSMAX;
-    *out = (assay_matrix){.precision = (assay_precision)(ASSAY_PRECISION_INT2 + o.bits - 2), .rows = rows, .cols = cols,
-                          .group_size = o.group_size, .scale_dtype = o.scale_dtype,
+    *out = (assay_matrix){.precision = (assay_precision)(ASSAY_PRECISION_INT2 + o.bits - 2),
+                          .rows = rows,
+                          .cols = cols,
+                          .group_size = o.group_size,
+                          .scale_dtype = o.scale_dtype,
                           .act_bits = absmax ? 8 : 16,
                           .act_dtype = absmax ? ASSAY_DTYPE_F16 : o.scale_dtype};
     ASSAY_TRY(assay_matrix_alloc(out, o.asymmetric, err));
     s = absmax ? encode_absmax(out, w, &o, err) : encode_ct(out, w, &o, err);
-    int64_t at = s == ASSAY_OK ? assay_find_nonfinite(out->scales, ASSAY_DTYPE_F32, (size_t)out->n_scales) : -1;
+    int64_t at =
+        s == ASSAY_OK ? assay_find_nonfinite(out->scales, ASSAY_DTYPE_F32, (size_t)out->n_scales) : -1;
     if (at >= 0)
         s = assay_fail(err, ASSAY_EINPUT, "weights of row %lld are so large that their scale overflows %s",
                        (long long)(at / assay_matrix_n_groups(out)), assay_dtype_name(o.scale_dtype));

@@ -1,14 +1,15 @@
-/* nested.c: double quantization of block scales (Dettmers et al. 2023, QLoRA), with the arithmetic of bitsandbytes 0.50 on CPU:
- * functional.py quantize_4bit(compress_statistics=True), csrc/cpu_ops.cpp quantize_cpu.
+/* nested.c: double quantization of block scales (Dettmers et al. 2023, QLoRA), with the arithmetic of
+ * bitsandbytes 0.50 on CPU: functional.py quantize_4bit(compress_statistics=True), csrc/cpu_ops.cpp
+ * quantize_cpu.
  *
  *   offset   = mean(scales)                      torch's float32 sum, see sum_like_torch
  *   d[k]     = scales[k] - offset
  *   absmax[b]= max |d| over block b of 256
- *   code[k]  = nearest entry of the dynamic map to d[k] / absmax[b], found by way of 65,536 equal bins of [-1, 1], so that a
- *              value near the middle of two entries can go to the farther one, as it does there
+ *   code[k]  = nearest entry of the dynamic map to d[k] / absmax[b], found by way of 65,536 equal bins of
+ *              [-1, 1], so that a value near the middle of two entries can go to the farther one, as it does there
  *
- * torch splits sums of more than 32,768 elements over its threads, so its own offset changes in the last bits with the
- * number of threads; this is the one-threaded value. */
+ * torch splits sums of more than 32,768 elements over its threads, so its own offset changes in the last
+ * bits with the number of threads; this is the one-threaded value. */
 #include "precision/nested.h"
 
 #include <math.h>
@@ -48,8 +49,9 @@ static int ceil_log2(int64_t n) {
     return k;
 }
 
-/* The cascade of ATen's SumKernel.cpp: `size` rows of WIDTH floats are added into level 0; each time a level has taken
- * 2^power of them it is poured into the next, which bounds the error like pairwise summation. */
+/* The cascade of ATen's SumKernel.cpp: `size` rows of WIDTH floats are added into level 0; each time a
+ * level has taken 2^power of them it is poured into the next, which bounds the error like pairwise
+ * summation. */
 static void cascade(float total[WIDTH], const float *x, int64_t size) {
     float acc[LEVELS][WIDTH] = {{0}};
     int power = ASSAY_MAX(4, ceil_log2(size) / LEVELS);
@@ -72,7 +74,8 @@ static void cascade(float total[WIDTH], const float *x, int64_t size) {
     memcpy(total, acc[0], sizeof acc[0]);
 }
 
-/* torch.sum of a contiguous float32 tensor on one thread: 8 lanes (whatever the CPU), 4 rows of them at a time. */
+/* torch.sum of a contiguous float32 tensor on one thread: 8 lanes (whatever the CPU), 4 rows of them at a
+ * time. */
 static float sum_like_torch(const float *x, int64_t n) {
     float rows[WIDTH], sum = 0;
     int64_t vectors = n / LANES, whole = vectors / ROWS;
@@ -96,7 +99,8 @@ static void fill_bins(uint8_t bins[N_BINS], const float map[256]) {
     }
 }
 
-static void encode_block(uint8_t *codes, float *absmax, const float *scales, float offset, int64_t n, const uint8_t *bins) {
+static void encode_block(uint8_t *codes, float *absmax, const float *scales, float offset, int64_t n,
+                         const uint8_t *bins) {
     float top = 0;
     for (int64_t k = 0; k < n; k++) top = fmaxf(top, fabsf(scales[k] - offset));
     *absmax = top;
@@ -118,7 +122,8 @@ void assay_nested_encode(assay_nested *q, const float *scales, int64_t n) {
     fill_bins(bins, q->map);
     q->offset = sum_like_torch(scales, n) / (float)n;
     for (int64_t k = 0; k < n; k += q->block)
-        encode_block(q->codes + k, q->absmax + k / q->block, scales + k, q->offset, ASSAY_MIN(q->block, n - k), bins);
+        encode_block(q->codes + k, q->absmax + k / q->block, scales + k, q->offset,
+                     ASSAY_MIN(q->block, n - k), bins);
 }
 
 void assay_nested_decode(float *scales, const assay_nested *q, int64_t n) {

@@ -1,6 +1,7 @@
-/* test_conventions.c: the bitsandbytes and compressed-tensors conventions, on checkpoints that transformers and those packages saved
- * (golden/NAME, made by golden/make_format.py with the versions that golden/expected.json names): codes, scales, zero points and
- * decoded weights are what they say, what is written from a matrix that was read has the original's bytes, and what does not fit is refused. */
+/* test_conventions.c: the bitsandbytes and compressed-tensors conventions, on checkpoints that
+ * transformers and those packages saved (golden/NAME, made by golden/make_format.py with the versions that
+ * golden/expected.json names): codes, scales, zero points and decoded weights are what they say, what is
+ * written from a matrix that was read has the original's bytes, and what does not fit is refused. */
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -49,7 +50,8 @@ static void close_golden(golden *g) {
     json_decref(g->config);
 }
 
-static void expect_hash(const char *model, const char *module, const json_t *e, const char *key, const void *data, size_t n) {
+static void expect_hash(const char *model, const char *module, const json_t *e, const char *key,
+                        const void *data, size_t n) {
     char hex[ASSAY_HASH_HEX];
     const char *want = json_string_value(json_object_get(e, key));
     if (!want) fail_msg("%s %s: nothing is expected of %s", model, module, key);
@@ -61,7 +63,8 @@ static void read_matrix(assay_matrix *m, const golden *g, const char *module) {
     char name[200];
     assay_err err = {0};
     snprintf(name, sizeof name, "%s.weight", module);
-    if (assay_checkpoint_matrix(m, g->c, g->quant, name, 0, 0, ASSAY_DTYPE_BF16, &err) != ASSAY_OK) fail_msg("%s", err.message);
+    if (assay_checkpoint_matrix(m, g->c, g->quant, name, 0, 0, ASSAY_DTYPE_BF16, &err) != ASSAY_OK)
+        fail_msg("%s", err.message);
 }
 
 static void check_module(const char *model, const golden *g, const char *module, const json_t *e) {
@@ -74,8 +77,10 @@ static void check_module(const char *model, const golden *g, const char *module,
         assert_int_equal(assay_precision_bits(m.precision), json_integer_value(json_object_get(e, "bits")));
         assert_int_equal(m.group_size, json_integer_value(json_object_get(e, "group")));
     }
-    if (json_object_get(e, "zeros")) expect_hash(model, module, e, "zeros", m.zeros, (size_t)m.n_scales);
-    else assert_null(m.zeros);
+    if (json_object_get(e, "zeros"))
+        expect_hash(model, module, e, "zeros", m.zeros, (size_t)m.n_scales);
+    else
+        assert_null(m.zeros);
     float *w = assay_mallocn(n, sizeof *w);
     assay_matrix_decode_rows(w, &m, 0, m.rows);
     expect_hash(model, module, e, "weights", w, n * 4);
@@ -96,14 +101,16 @@ static void originals_are_read_exactly(void **state) {
 }
 
 /* Every tensor of `module` in b is in a with the same type, shape and bytes. */
-static void expect_same_tensors(const char *model, const assay_checkpoint *a, const assay_checkpoint *b, const char *module) {
+static void expect_same_tensors(const char *model, const assay_checkpoint *a, const assay_checkpoint *b,
+                                const char *module) {
     size_t n = strlen(module), count = 0;
     for (size_t i = 0; i < assay_checkpoint_n_tensors(b); i++) {
         const assay_tensor *t = assay_checkpoint_get(b, i);
         if (strncmp(t->name, module, n) != 0 || t->name[n] != '.') continue;
         const assay_tensor *o = assay_checkpoint_find(a, t->name);
         if (!o) fail_msg("%s: %s is missing", model, t->name);
-        if (o->dtype != t->dtype || o->n_dims != t->n_dims || memcmp(o->dims, t->dims, sizeof o->dims) != 0 || o->n_bytes != t->n_bytes)
+        if (o->dtype != t->dtype || o->n_dims != t->n_dims || memcmp(o->dims, t->dims, sizeof o->dims) != 0 ||
+            o->n_bytes != t->n_bytes)
             fail_msg("%s: %s has another type or shape", model, t->name);
         if (memcmp(o->data, t->data, t->n_bytes) != 0) fail_msg("%s: the bytes of %s differ", model, t->name);
         count++;
@@ -131,7 +138,8 @@ static void what_was_read_is_written_with_the_same_bytes(void **state) {
             read_matrix(&m, &g, module);
             snprintf(name, sizeof name, "%s.weight", module);
             assert_false(assay_ckpt_writer_has(w, name));
-            if (assay_ckpt_writer_put_matrix(w, convention, name, &m, dtype, &err) != ASSAY_OK) fail_msg("%s", err.message);
+            if (assay_ckpt_writer_put_matrix(w, convention, name, &m, dtype, &err) != ASSAY_OK)
+                fail_msg("%s", err.message);
             assert_true(assay_ckpt_writer_has(w, name));
             assay_matrix_deinit(&m);
         }
@@ -153,7 +161,8 @@ static void compute_modes_are_those_of_the_formats_home(void **state) {
         double threshold;
     } cases[] = {
         {"bnb-nf4-nested", "model.layers.0.mlp.up_proj", 16, ASSAY_DTYPE_BF16, 0},
-        {"bnb-nf4-bf16-storage", "model.layers.0.mlp.up_proj", 16, ASSAY_DTYPE_F32, 0}, /* no compute dtype given: float32 */
+        {"bnb-nf4-bf16-storage", "model.layers.0.mlp.up_proj", 16, ASSAY_DTYPE_F32,
+         0}, /* no compute dtype given: float32 */
         {"bnb-int8", "model.layers.0.mlp.up_proj", 8, ASSAY_DTYPE_F16, 6.0},
         {"ct-int4-group", "model.layers.0.mlp.up_proj", 16, ASSAY_DTYPE_BF16, 0},
         {"ct-w8a8", "model.layers.0.mlp.up_proj", 8, ASSAY_DTYPE_BF16, 0},
@@ -182,16 +191,21 @@ static void round_trip(assay_convention c, const assay_matrix *m, const char *qu
     assay_err err = {0};
     json_t *quant = json_loads(quant_json, 0, NULL);
     assert_int_equal(assay_ckpt_writer_open(&w, dir, 0, NULL), ASSAY_OK);
-    if (assay_ckpt_writer_put_matrix(w, c, "x.weight", m, ASSAY_DTYPE_BF16, &err) != ASSAY_OK) fail_msg("%s", err.message);
+    if (assay_ckpt_writer_put_matrix(w, c, "x.weight", m, ASSAY_DTYPE_BF16, &err) != ASSAY_OK)
+        fail_msg("%s", err.message);
     assert_int_equal(assay_ckpt_writer_commit(w, NULL), ASSAY_OK);
     assert_int_equal(assay_checkpoint_open(&again, dir, NULL), ASSAY_OK);
-    if (assay_checkpoint_matrix(&back, again, quant, "x.weight", m->rows, m->cols, ASSAY_DTYPE_BF16, &err) != ASSAY_OK) fail_msg("%s", err.message);
+    if (assay_checkpoint_matrix(&back, again, quant, "x.weight", m->rows, m->cols, ASSAY_DTYPE_BF16, &err) !=
+        ASSAY_OK)
+        fail_msg("%s", err.message);
     assert_int_equal(back.precision, m->precision);
     assert_int_equal(back.n_scales, m->n_scales);
     assert_memory_equal(back.codes, m->codes, (size_t)(m->rows * m->cols));
     assert_memory_equal(back.scales, m->scales, (size_t)m->n_scales * 4);
-    if (m->zeros) assert_memory_equal(back.zeros, m->zeros, (size_t)m->n_scales);
-    else assert_null(back.zeros);
+    if (m->zeros)
+        assert_memory_equal(back.zeros, m->zeros, (size_t)m->n_scales);
+    else
+        assert_null(back.zeros);
     if (m->nested) assert_memory_equal(back.nested->codes, m->nested->codes, (size_t)m->n_scales);
     assay_matrix_deinit(&back);
     assay_checkpoint_close(again);
@@ -208,7 +222,8 @@ static void fill(float *w, size_t n, uint32_t x) {
 
 static void every_width_and_shape_round_trips(void **state) {
     (void)state;
-    static const int64_t shapes[][3] = {{1, 1, 0}, {3, 33, 0}, {33, 31, 0}, {5, 96, 32}, {40, 24, 8}, {7, 130, 13}};
+    static const int64_t shapes[][3] = {{1, 1, 0},   {3, 33, 0},  {33, 31, 0},
+                                        {5, 96, 32}, {40, 24, 8}, {7, 130, 13}};
     float w[40 * 130];
     char quant[400];
     assay_matrix m;
@@ -217,18 +232,26 @@ static void every_width_and_shape_round_trips(void **state) {
         int64_t rows = shapes[i][0], cols = shapes[i][1], group = shapes[i][2];
         for (int bits = 2; bits <= 8; bits++) {
             for (int asymmetric = 0; asymmetric < 2; asymmetric++) {
-                assay_int_opts o = {.bits = bits, .group_size = group, .asymmetric = asymmetric, .scale_dtype = ASSAY_DTYPE_BF16};
+                assay_int_opts o = {.bits = bits,
+                                    .group_size = group,
+                                    .asymmetric = asymmetric,
+                                    .scale_dtype = ASSAY_DTYPE_BF16};
                 assert_int_equal(assay_encode_int(&m, w, rows, cols, &o, NULL), ASSAY_OK);
-                snprintf(quant, sizeof quant,
-                         "{\"quant_method\":\"compressed-tensors\",\"config_groups\":{\"g\":{\"targets\":[\"Linear\"],\"weights\":{\"num_bits\":%d,"
-                         "\"type\":\"int\",\"symmetric\":%s,\"strategy\":\"%s\",\"group_size\":%d}}}}",
-                         bits, asymmetric ? "false" : "true", group ? "group" : "channel", group ? (int)group : -1);
+                snprintf(
+                    quant, sizeof quant,
+                    "{\"quant_method\":\"compressed-tensors\",\"config_groups\":{\"g\":{\"targets\":[\"Linear\"],\"weights\":{\"num_bits\":%d,"
+                    "\"type\":\"int\",\"symmetric\":%s,\"strategy\":\"%s\",\"group_size\":%d}}}}",
+                    bits, asymmetric ? "false" : "true", group ? "group" : "channel",
+                    group ? (int)group : -1);
                 round_trip(ASSAY_CONVENTION_CT, &m, quant);
                 assay_matrix_deinit(&m);
             }
         }
         for (int nested = 0; nested < 2; nested++) {
-            assert_int_equal(assay_encode_codebook(&m, w, rows, cols, nested ? ASSAY_PRECISION_NF4 : ASSAY_PRECISION_FP4, 64, nested, NULL), ASSAY_OK);
+            assert_int_equal(assay_encode_codebook(&m, w, rows, cols,
+                                                   nested ? ASSAY_PRECISION_NF4 : ASSAY_PRECISION_FP4, 64,
+                                                   nested, NULL),
+                             ASSAY_OK);
             round_trip(ASSAY_CONVENTION_BNB, &m, "{\"quant_method\":\"bitsandbytes\",\"load_in_4bit\":true}");
             assay_matrix_deinit(&m);
         }
@@ -246,7 +269,8 @@ static void packing_straddles_words(void **state) {
     for (int i = 0; i < 40; i++) codes[i] = (uint8_t)(i % 8);
     assay_pack(words, 1, codes, 1, 40, 3);
     assert_int_equal(assay_packed_words(40, 3), 4);
-    assert_int_equal(words[0], 0x88fac688u | 0); /* 0,1,...,7 are 0xfac688 in 24 bits; then 0,1 and the low bits of 2 */
+    assert_int_equal(words[0],
+                     0x88fac688u | 0); /* 0,1,...,7 are 0xfac688 in 24 bits; then 0,1 and the low bits of 2 */
     assay_unpack(back, 1, words, 1, 40, 3);
     assert_memory_equal(back, codes, 40);
 }
@@ -265,7 +289,10 @@ static void what_a_convention_cannot_hold_is_refused_by_name(void **state) {
         double threshold;
         const char *says;
     } cases[] = {
-        {ASSAY_CONVENTION_BNB, {.bits = 4, .group_size = 32}, 0, "x: bitsandbytes holds nf4, fp4 and row-wise symmetric int8, not int4"},
+        {ASSAY_CONVENTION_BNB,
+         {.bits = 4, .group_size = 32},
+         0,
+         "x: bitsandbytes holds nf4, fp4 and row-wise symmetric int8, not int4"},
         {ASSAY_CONVENTION_BNB, {.bits = 8, .asymmetric = true}, 0, "int8 with zero points"},
         {ASSAY_CONVENTION_BNB, {.bits = 8, .group_size = 32}, 0, "int8 in groups"},
         {ASSAY_CONVENTION_BNB, {.group_size = 48}, 0, "blocks of 32, 64, ... 4096, not 48"},
@@ -276,17 +303,24 @@ static void what_a_convention_cannot_hold_is_refused_by_name(void **state) {
     };
     for (size_t i = 0; i < ASSAY_LEN(cases); i++) {
         assay_err err = {0};
-        if (cases[i].o.bits) assert_int_equal(assay_encode_int(&m, w, 4, 96, &cases[i].o, NULL), ASSAY_OK);
-        else assert_int_equal(assay_encode_codebook(&m, w, 4, 96, ASSAY_PRECISION_NF4, cases[i].o.group_size, false, NULL), ASSAY_OK);
+        if (cases[i].o.bits)
+            assert_int_equal(assay_encode_int(&m, w, 4, 96, &cases[i].o, NULL), ASSAY_OK);
+        else
+            assert_int_equal(
+                assay_encode_codebook(&m, w, 4, 96, ASSAY_PRECISION_NF4, cases[i].o.group_size, false, NULL),
+                ASSAY_OK);
         m.outlier_threshold = cases[i].threshold;
-        expect_error(assay_ckpt_writer_put_matrix(out, cases[i].c, "x.weight", &m, ASSAY_DTYPE_BF16, &err), ASSAY_EUNSUPPORTED, &err, cases[i].says);
+        expect_error(assay_ckpt_writer_put_matrix(out, cases[i].c, "x.weight", &m, ASSAY_DTYPE_BF16, &err),
+                     ASSAY_EUNSUPPORTED, &err, cases[i].says);
         assert_false(assay_ckpt_writer_has(out, "x.weight"));
         assay_matrix_deinit(&m);
     }
     /* after all refusals the name is still free, and nothing of them is left in the file */
     assay_int_opts o = {.bits = 3, .group_size = 96};
     assert_int_equal(assay_encode_int(&m, w, 4, 96, &o, NULL), ASSAY_OK);
-    assert_int_equal(assay_ckpt_writer_put_matrix(out, ASSAY_CONVENTION_CT, "x.weight", &m, ASSAY_DTYPE_BF16, NULL), ASSAY_OK);
+    assert_int_equal(
+        assay_ckpt_writer_put_matrix(out, ASSAY_CONVENTION_CT, "x.weight", &m, ASSAY_DTYPE_BF16, NULL),
+        ASSAY_OK);
     assay_matrix_deinit(&m);
     assay_checkpoint *c;
     assert_int_equal(assay_ckpt_writer_commit(out, NULL), ASSAY_OK);
@@ -331,24 +365,43 @@ static void targets_match_as_python_matches_them(void **state) {
         const char *target, *module;
         int match; /* -1: refused */
     } cases[] = {
-        {"Linear", "model.layers.0.mlp.up_proj", 1}, {"Linear", "model.embed_tokens", 0}, {"Embedding", "model.embed_tokens", 1},
-        {"lm_head", "lm_head", 1}, {"model.layers.1", "model.layers.1.mlp", 0},
-        {"re:.*up_proj", "model.layers.0.mlp.up_proj", 1}, {"re:up_proj", "model.layers.0.mlp.up_proj", 0},
-        {"re:model", "model.layers.0", 1}, {"re:.*\\.up$", "a.up_proj", 0}, {"re:.*\\.up$", "a.up", 1}, {"re:.*\\.up$", "axup", 0},
-        {"re:model\\.layers\\.\\d+\\.mlp", "model.layers.12.mlp.x", 1}, {"re:model\\.layers\\.\\d\\.mlp", "model.layers.12.mlp", 0},
-        {"re:a|b", "bc", 1}, {"re:a|b", "cb", 0}, {"re:.*(?:gate|up)_proj$", "x.gate_proj", 1}, {"re:.*?x+?y", "axxy", 1},
-        {"re:layers\\.[0-3]\\.", "layers.4.", 0}, {"re:layers\\.[\\d]{1,2}\\.", "layers.44.", 1}, {"re:[\\w.]+proj\\Z", "a.b_proj", 1},
-        {"re:(?!lm_head).*", "x", -1}, {"re:a\\b", "a", -1}, {"re:(", "a", -1}, {"re:a{99}{99}{99}{99}{99}", "a", -1}, {"re:a\\", "a", -1},
+        {"Linear", "model.layers.0.mlp.up_proj", 1},
+        {"Linear", "model.embed_tokens", 0},
+        {"Embedding", "model.embed_tokens", 1},
+        {"lm_head", "lm_head", 1},
+        {"model.layers.1", "model.layers.1.mlp", 0},
+        {"re:.*up_proj", "model.layers.0.mlp.up_proj", 1},
+        {"re:up_proj", "model.layers.0.mlp.up_proj", 0},
+        {"re:model", "model.layers.0", 1},
+        {"re:.*\\.up$", "a.up_proj", 0},
+        {"re:.*\\.up$", "a.up", 1},
+        {"re:.*\\.up$", "axup", 0},
+        {"re:model\\.layers\\.\\d+\\.mlp", "model.layers.12.mlp.x", 1},
+        {"re:model\\.layers\\.\\d\\.mlp", "model.layers.12.mlp", 0},
+        {"re:a|b", "bc", 1},
+        {"re:a|b", "cb", 0},
+        {"re:.*(?:gate|up)_proj$", "x.gate_proj", 1},
+        {"re:.*?x+?y", "axxy", 1},
+        {"re:layers\\.[0-3]\\.", "layers.4.", 0},
+        {"re:layers\\.[\\d]{1,2}\\.", "layers.44.", 1},
+        {"re:[\\w.]+proj\\Z", "a.b_proj", 1},
+        {"re:(?!lm_head).*", "x", -1},
+        {"re:a\\b", "a", -1},
+        {"re:(", "a", -1},
+        {"re:a{99}{99}{99}{99}{99}", "a", -1},
+        {"re:a\\", "a", -1},
     };
     for (size_t i = 0; i < ASSAY_LEN(cases); i++) {
         bool match = false;
         assay_status s = assay_ct_match(&match, cases[i].target, cases[i].module, NULL);
-        if (s != (cases[i].match < 0 ? ASSAY_EUNSUPPORTED : ASSAY_OK) || (s == ASSAY_OK && match != cases[i].match))
+        if (s != (cases[i].match < 0 ? ASSAY_EUNSUPPORTED : ASSAY_OK) ||
+            (s == ASSAY_OK && match != cases[i].match))
             fail_msg("%s on %s: status %d, match %d", cases[i].target, cases[i].module, s, match);
     }
 }
 
-static const char GROUP[] = "{\"quant_method\":\"compressed-tensors\",\"config_groups\":{\"g\":{\"targets\":[\"Linear\"],%s}}}";
+static const char GROUP[] =
+    "{\"quant_method\":\"compressed-tensors\",\"config_groups\":{\"g\":{\"targets\":[\"Linear\"],%s}}}";
 
 static void configurations_that_cannot_be_followed_are_refused(void **state) {
     (void)state;
@@ -357,14 +410,17 @@ static void configurations_that_cannot_be_followed_are_refused(void **state) {
         assay_status status;
         const char *says;
     } cases[] = {
-        {"\"weights\":{\"num_bits\":8,\"type\":\"float\"}", ASSAY_EUNSUPPORTED, "m has weights of a float type"},
+        {"\"weights\":{\"num_bits\":8,\"type\":\"float\"}", ASSAY_EUNSUPPORTED,
+         "m has weights of a float type"},
         {"\"weights\":{\"num_bits\":1}", ASSAY_EUNSUPPORTED, "m has 1 bits"},
         {"\"weights\":{\"num_bits\":\"4\"}", ASSAY_EINPUT, "key 'num_bits' must be an integer"},
         {"\"weights\":{\"num_bits\":4,\"strategy\":\"block\"}", ASSAY_EUNSUPPORTED, "strategy 'block' of m"},
         {"\"weights\":{\"num_bits\":4,\"strategy\":\"group\"}", ASSAY_EINPUT, "groups of 0 columns"},
         {"\"weights\":null", ASSAY_EINPUT, "its config group has no weights"},
-        {"\"weights\":{\"num_bits\":8},\"input_activations\":{\"num_bits\":8,\"type\":\"int\",\"dynamic\":false,\"strategy\":\"tensor\"}", ASSAY_EUNSUPPORTED, "the activations of m"},
-        {"\"weights\":{\"num_bits\":8},\"output_activations\":{\"num_bits\":8}", ASSAY_EUNSUPPORTED, "quantized outputs"},
+        {"\"weights\":{\"num_bits\":8},\"input_activations\":{\"num_bits\":8,\"type\":\"int\",\"dynamic\":false,\"strategy\":\"tensor\"}",
+         ASSAY_EUNSUPPORTED, "the activations of m"},
+        {"\"weights\":{\"num_bits\":8},\"output_activations\":{\"num_bits\":8}", ASSAY_EUNSUPPORTED,
+         "quantized outputs"},
     };
     for (size_t i = 0; i < ASSAY_LEN(cases); i++) {
         char text[600];
@@ -379,7 +435,8 @@ static void configurations_that_cannot_be_followed_are_refused(void **state) {
     assay_ct_scheme scheme;
     assay_err err = {0};
     json_t *j = json_loads("{\"config_groups\":{\"g\":{\"targets\":[\"re:x.*\"],\"weights\":{}}}}", 0, NULL);
-    expect_error(assay_ct_scheme_find(&scheme, j, "m", &err), ASSAY_EINPUT, &err, "m is quantized but no config group names it");
+    expect_error(assay_ct_scheme_find(&scheme, j, "m", &err), ASSAY_EINPUT, &err,
+                 "m is quantized but no config group names it");
     json_decref(j);
 }
 
@@ -393,19 +450,29 @@ static void damaged_tensors_are_named(void **state) {
         assay_status status;
         const char *says;
     } cases[] = {
-        {"bnb-nf4-nested", ".weight.absmax", ASSAY_DTYPE_U8, 31, ASSAY_EINPUT, "up_proj.weight.absmax has 31 elements of type U8 where 32"},
-        {"bnb-nf4-nested", ".weight.nested_absmax", ASSAY_DTYPE_F32, -1, ASSAY_ENOTFOUND, "no tensor model.layers.0.mlp.up_proj.weight.nested_absmax"},
-        {"bnb-nf4-nested", ".weight.nested_quant_map", ASSAY_DTYPE_F32, 16, ASSAY_EINPUT, "nested_quant_map has 16 elements"},
-        {"bnb-nf4-nested", ".weight.quant_map", ASSAY_DTYPE_F32, 16, ASSAY_EUNSUPPORTED, "for code 0 where nf4 has -1"},
+        {"bnb-nf4-nested", ".weight.absmax", ASSAY_DTYPE_U8, 31, ASSAY_EINPUT,
+         "up_proj.weight.absmax has 31 elements of type U8 where 32"},
+        {"bnb-nf4-nested", ".weight.nested_absmax", ASSAY_DTYPE_F32, -1, ASSAY_ENOTFOUND,
+         "no tensor model.layers.0.mlp.up_proj.weight.nested_absmax"},
+        {"bnb-nf4-nested", ".weight.nested_quant_map", ASSAY_DTYPE_F32, 16, ASSAY_EINPUT,
+         "nested_quant_map has 16 elements"},
+        {"bnb-nf4-nested", ".weight.quant_map", ASSAY_DTYPE_F32, 16, ASSAY_EUNSUPPORTED,
+         "for code 0 where nf4 has -1"},
         {"bnb-nf4-nested", ".weight", ASSAY_DTYPE_U8, 7, ASSAY_EINPUT, "too short for 64 x 32"},
-        {"bnb-nf4-nested", ".weight.quant_state.bitsandbytes__nf4", ASSAY_DTYPE_U8, 4, ASSAY_EINPUT, "quant_state.bitsandbytes__nf4"},
+        {"bnb-nf4-nested", ".weight.quant_state.bitsandbytes__nf4", ASSAY_DTYPE_U8, 4, ASSAY_EINPUT,
+         "quant_state.bitsandbytes__nf4"},
         {"bnb-int8", ".SCB", ASSAY_DTYPE_F32, 63, ASSAY_EINPUT, "SCB has 63 elements"},
-        {"bnb-int8", ".weight", ASSAY_DTYPE_I8, -1, ASSAY_ENOTFOUND, "no tensor model.layers.0.mlp.up_proj.weight"},
-        {"ct-int4-group", ".weight_scale", ASSAY_DTYPE_BF16, 5, ASSAY_EINPUT, "has 5 scales where model.layers.0.mlp.up_proj.weight has 128 groups"},
-        {"ct-int4-group", ".weight_scale", ASSAY_DTYPE_I32, 128, ASSAY_EUNSUPPORTED, "scales are F32, F16 or BF16"},
-        {"ct-int4-group", ".weight_packed", ASSAY_DTYPE_I32, 12, ASSAY_EINPUT, "does not hold 64 x 32 codes of 4 bits"},
+        {"bnb-int8", ".weight", ASSAY_DTYPE_I8, -1, ASSAY_ENOTFOUND,
+         "no tensor model.layers.0.mlp.up_proj.weight"},
+        {"ct-int4-group", ".weight_scale", ASSAY_DTYPE_BF16, 5, ASSAY_EINPUT,
+         "has 5 scales where model.layers.0.mlp.up_proj.weight has 128 groups"},
+        {"ct-int4-group", ".weight_scale", ASSAY_DTYPE_I32, 128, ASSAY_EUNSUPPORTED,
+         "scales are F32, F16 or BF16"},
+        {"ct-int4-group", ".weight_packed", ASSAY_DTYPE_I32, 12, ASSAY_EINPUT,
+         "does not hold 64 x 32 codes of 4 bits"},
         {"ct-int4-group", ".weight_shape", ASSAY_DTYPE_I64, -1, ASSAY_ENOTFOUND, "weight_shape"},
-        {"ct-int3-asym", ".weight_zero_point", ASSAY_DTYPE_I32, 3, ASSAY_EINPUT, "weight_zero_point has 3 elements of type I32 where 6"},
+        {"ct-int3-asym", ".weight_zero_point", ASSAY_DTYPE_I32, 3, ASSAY_EINPUT,
+         "weight_zero_point has 3 elements of type I32 where 6"},
         {"ct-int3-asym", ".weight_zero_point", ASSAY_DTYPE_I32, -1, ASSAY_ENOTFOUND, "weight_zero_point"},
     };
     static const char module[] = "model.layers.0.mlp.up_proj";
@@ -422,14 +489,19 @@ static void damaged_tensors_are_named(void **state) {
             const assay_tensor *t = assay_checkpoint_get(g.c, k);
             bool hit = strcmp(t->name, name) == 0;
             if (hit && cases[i].n < 0) continue;
-            if (hit) assert_int_equal(assay_ckpt_writer_put(w, name, cases[i].dtype, 1, &cases[i].n, zeros, NULL), ASSAY_OK);
-            else assert_int_equal(assay_ckpt_writer_put(w, t->name, t->dtype, t->n_dims, t->dims, t->data, NULL), ASSAY_OK);
+            if (hit)
+                assert_int_equal(assay_ckpt_writer_put(w, name, cases[i].dtype, 1, &cases[i].n, zeros, NULL),
+                                 ASSAY_OK);
+            else
+                assert_int_equal(
+                    assay_ckpt_writer_put(w, t->name, t->dtype, t->n_dims, t->dims, t->data, NULL), ASSAY_OK);
         }
         assert_int_equal(assay_ckpt_writer_commit(w, NULL), ASSAY_OK);
         assay_checkpoint *c;
         assert_int_equal(assay_checkpoint_open(&c, dir, NULL), ASSAY_OK);
         snprintf(name, sizeof name, "%s.weight", module);
-        expect_error(assay_checkpoint_matrix(&m, c, g.quant, name, 64, 32, ASSAY_DTYPE_BF16, &err), cases[i].status, &err, cases[i].says);
+        expect_error(assay_checkpoint_matrix(&m, c, g.quant, name, 64, 32, ASSAY_DTYPE_BF16, &err),
+                     cases[i].status, &err, cases[i].says);
         assay_checkpoint_close(c);
         scratch_remove(dir);
         close_golden(&g);
@@ -442,7 +514,8 @@ static char *build(assay_convention c, const assay_quant_entry *e, size_t n) {
     json_t *j = NULL;
     assay_err err = {0};
     assay_str b = {0};
-    if (assay_quant_config_build(&j, c, e, n, ASSAY_DTYPE_BF16, &err) != ASSAY_OK) fail_msg("%s", err.message);
+    if (assay_quant_config_build(&j, c, e, n, ASSAY_DTYPE_BF16, &err) != ASSAY_OK)
+        fail_msg("%s", err.message);
     assert_int_equal(assay_json_dump(&b, j, 0, false, NULL), ASSAY_OK);
     json_decref(j);
     return assay_str_take(&b);
@@ -454,12 +527,18 @@ static void expect_part(const char *text, const char *part) {
 
 static void one_way_of_storing_targets_linear(void **state) {
     (void)state;
-    const assay_quant_entry e[] = {{.weight_name = "model.layers.0.a.weight", .precision = ASSAY_PRECISION_INT4, .group_size = 128, .act_bits = 16},
-                                   {.weight_name = "model.layers.0.b.weight", .precision = ASSAY_PRECISION_BF16}};
+    const assay_quant_entry e[] = {
+        {.weight_name = "model.layers.0.a.weight",
+         .precision = ASSAY_PRECISION_INT4,
+         .group_size = 128,
+         .act_bits = 16},
+        {.weight_name = "model.layers.0.b.weight", .precision = ASSAY_PRECISION_BF16}};
     char *text = build(ASSAY_CONVENTION_CT, e, 2);
     expect_part(text, "\"format\":\"pack-quantized\",\"quantization_status\":\"compressed\"");
     expect_part(text, "\"ignore\":[\"model.layers.0.b\",\"lm_head\"]");
-    expect_part(text, "\"targets\":[\"Linear\"],\"weights\":{\"num_bits\":4,\"type\":\"int\",\"symmetric\":true,\"group_size\":128,\"strategy\":\"group\"");
+    expect_part(
+        text,
+        "\"targets\":[\"Linear\"],\"weights\":{\"num_bits\":4,\"type\":\"int\",\"symmetric\":true,\"group_size\":128,\"strategy\":\"group\"");
     expect_part(text, "\"input_activations\":null");
     assay_free(text);
 }
@@ -467,10 +546,19 @@ static void one_way_of_storing_targets_linear(void **state) {
 static void several_ways_are_told_apart_by_patterns_and_names(void **state) {
     (void)state;
     const assay_quant_entry e[] = {
-        {.weight_name = "model.layers.0.q.weight", .precision = ASSAY_PRECISION_INT4, .group_size = 64, .act_bits = 16},
+        {.weight_name = "model.layers.0.q.weight",
+         .precision = ASSAY_PRECISION_INT4,
+         .group_size = 64,
+         .act_bits = 16},
         {.weight_name = "model.layers.0.down.weight", .precision = ASSAY_PRECISION_INT8, .act_bits = 8},
-        {.weight_name = "model.layers.1.q.weight", .precision = ASSAY_PRECISION_INT4, .group_size = 64, .act_bits = 16},
-        {.weight_name = "model.layers.1.down.weight", .precision = ASSAY_PRECISION_INT3, .asymmetric = true, .act_bits = 16},
+        {.weight_name = "model.layers.1.q.weight",
+         .precision = ASSAY_PRECISION_INT4,
+         .group_size = 64,
+         .act_bits = 16},
+        {.weight_name = "model.layers.1.down.weight",
+         .precision = ASSAY_PRECISION_INT3,
+         .asymmetric = true,
+         .act_bits = 16},
         {.weight_name = "lm_head.weight", .precision = ASSAY_PRECISION_INT8, .act_bits = 8},
     };
     char *text = build(ASSAY_CONVENTION_CT, e, 5);
@@ -498,23 +586,36 @@ static void several_ways_are_told_apart_by_patterns_and_names(void **state) {
 
 static void bitsandbytes_has_one_setting(void **state) {
     (void)state;
-    assay_quant_entry e[] = {{.weight_name = "a.weight", .precision = ASSAY_PRECISION_NF4, .group_size = 64, .nested = true, .act_bits = 16},
-                             {.weight_name = "b.weight", .precision = ASSAY_PRECISION_NF4, .group_size = 64, .nested = true, .act_bits = 16},
+    assay_quant_entry e[] = {{.weight_name = "a.weight",
+                              .precision = ASSAY_PRECISION_NF4,
+                              .group_size = 64,
+                              .nested = true,
+                              .act_bits = 16},
+                             {.weight_name = "b.weight",
+                              .precision = ASSAY_PRECISION_NF4,
+                              .group_size = 64,
+                              .nested = true,
+                              .act_bits = 16},
                              {.weight_name = "c.weight", .precision = ASSAY_PRECISION_BF16}};
     json_t *j;
     char *text = build(ASSAY_CONVENTION_BNB, e, 3);
     expect_part(text, "\"quant_method\":\"bitsandbytes\"");
     expect_part(text, "\"load_in_4bit\":true,\"load_in_8bit\":false");
     expect_part(text, "\"llm_int8_skip_modules\":[\"c\",\"lm_head\"]");
-    expect_part(text, "\"bnb_4bit_quant_type\":\"nf4\",\"bnb_4bit_use_double_quant\":true,\"bnb_4bit_compute_dtype\":\"bfloat16\"");
+    expect_part(
+        text,
+        "\"bnb_4bit_quant_type\":\"nf4\",\"bnb_4bit_use_double_quant\":true,\"bnb_4bit_compute_dtype\":\"bfloat16\"");
     assay_free(text);
     assay_err err = {0};
     e[1].precision = ASSAY_PRECISION_FP4;
-    expect_error(assay_quant_config_build(&j, ASSAY_CONVENTION_BNB, e, 3, ASSAY_DTYPE_BF16, &err), ASSAY_EUNSUPPORTED, &err, "a.weight is nf4 and b.weight is fp4");
+    expect_error(assay_quant_config_build(&j, ASSAY_CONVENTION_BNB, e, 3, ASSAY_DTYPE_BF16, &err),
+                 ASSAY_EUNSUPPORTED, &err, "a.weight is nf4 and b.weight is fp4");
     err = (assay_err){0};
-    expect_error(assay_quant_config_build(&j, ASSAY_CONVENTION_CT, e, 3, ASSAY_DTYPE_BF16, &err), ASSAY_EUNSUPPORTED, &err, "compressed-tensors holds integers, not nf4");
+    expect_error(assay_quant_config_build(&j, ASSAY_CONVENTION_CT, e, 3, ASSAY_DTYPE_BF16, &err),
+                 ASSAY_EUNSUPPORTED, &err, "compressed-tensors holds integers, not nf4");
     e[0].precision = e[1].precision = ASSAY_PRECISION_BF16;
-    assert_int_equal(assay_quant_config_build(&j, ASSAY_CONVENTION_HF, e, 3, ASSAY_DTYPE_BF16, NULL), ASSAY_OK);
+    assert_int_equal(assay_quant_config_build(&j, ASSAY_CONVENTION_HF, e, 3, ASSAY_DTYPE_BF16, NULL),
+                     ASSAY_OK);
     assert_null(j);
 }
 

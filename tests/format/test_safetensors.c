@@ -1,4 +1,5 @@
-/* test_safetensors.c: reading safetensors files and shards: what is read, and that every lie in a file is one clear error. */
+/* test_safetensors.c: reading safetensors files and shards: what is read, and that every lie in a file is
+ * one clear error. */
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -27,10 +28,12 @@ static void a_file_is_read_in_its_order(void **state) {
     (void)state;
     assay_checkpoint *c = NULL;
     float v[2];
-    write_tensors(dir, "model.safetensors",
-                  "{\"__metadata__\":{\"format\":\"pt\"},\"b.weight\":{\"dtype\":\"I8\",\"shape\":[2,3],\"data_offsets\":[8,14]},"
-                  "\"a\":{\"dtype\":\"F32\",\"shape\":[2],\"data_offsets\":[0,8]},"
-                  "\"none\":{\"dtype\":\"F16\",\"shape\":[0,7],\"data_offsets\":[8,8]},\"scalar\":{\"dtype\":\"U8\",\"shape\":[],\"data_offsets\":[14,15]}}   ", 15);
+    write_tensors(
+        dir, "model.safetensors",
+        "{\"__metadata__\":{\"format\":\"pt\"},\"b.weight\":{\"dtype\":\"I8\",\"shape\":[2,3],\"data_offsets\":[8,14]},"
+        "\"a\":{\"dtype\":\"F32\",\"shape\":[2],\"data_offsets\":[0,8]},"
+        "\"none\":{\"dtype\":\"F16\",\"shape\":[0,7],\"data_offsets\":[8,8]},\"scalar\":{\"dtype\":\"U8\",\"shape\":[],\"data_offsets\":[14,15]}}   ",
+        15);
     assert_int_equal(assay_checkpoint_open(&c, dir, NULL), ASSAY_OK);
     assert_int_equal(assay_checkpoint_n_tensors(c), 4);
     assert_int_equal(assay_checkpoint_n_bytes(c), 15);
@@ -57,28 +60,43 @@ typedef struct lie {
 } lie;
 
 static const lie LIES[] = {
-    {"{\"a\":{\"dtype\":\"F32\",\"shape\":[2],\"data_offsets\":[0,8]}}", 7, ASSAY_EINPUT, "tensor a lies at bytes 0 to 8, but the file holds 7"},
-    {"{\"a\":{\"dtype\":\"F32\",\"shape\":[2],\"data_offsets\":[0,8]}}", 9, ASSAY_EINPUT, "the last 1 bytes belong to no tensor"},
-    {"{\"a\":{\"dtype\":\"F32\",\"shape\":[3],\"data_offsets\":[0,8]}}", 8, ASSAY_EINPUT, "not what its shape"},
-    {"{\"a\":{\"dtype\":\"F32\",\"shape\":[2],\"data_offsets\":[8,0]}}", 8, ASSAY_EINPUT, "tensor a lies at bytes 8 to 0"},
-    {"{\"a\":{\"dtype\":\"F32\",\"shape\":[-2],\"data_offsets\":[0,8]}}", 8, ASSAY_EINPUT, "not a natural number"},
-    {"{\"a\":{\"dtype\":\"F32\",\"shape\":[2.5],\"data_offsets\":[0,8]}}", 8, ASSAY_EINPUT, "not a natural number"},
-    {"{\"a\":{\"dtype\":\"F32\",\"shape\":[4611686018427387904,4611686018427387904],\"data_offsets\":[0,8]}}", 8, ASSAY_EINPUT, "not what its shape"},
-    {"{\"a\":{\"dtype\":\"F32\",\"shape\":[4611686018427387904],\"data_offsets\":[0,0]}}", 0, ASSAY_EINPUT, "not what its shape"},
-    {"{\"a\":{\"dtype\":\"F32\",\"shape\":[1,1,1,1,1,1,1,1,2],\"data_offsets\":[0,8]}}", 8, ASSAY_EUNSUPPORTED, "9 dimensions"},
-    {"{\"a\":{\"dtype\":\"F8_E8M0\",\"shape\":[8],\"data_offsets\":[0,8]}}", 8, ASSAY_EUNSUPPORTED, "type F8_E8M0"},
+    {"{\"a\":{\"dtype\":\"F32\",\"shape\":[2],\"data_offsets\":[0,8]}}", 7, ASSAY_EINPUT,
+     "tensor a lies at bytes 0 to 8, but the file holds 7"},
+    {"{\"a\":{\"dtype\":\"F32\",\"shape\":[2],\"data_offsets\":[0,8]}}", 9, ASSAY_EINPUT,
+     "the last 1 bytes belong to no tensor"},
+    {"{\"a\":{\"dtype\":\"F32\",\"shape\":[3],\"data_offsets\":[0,8]}}", 8, ASSAY_EINPUT,
+     "not what its shape"},
+    {"{\"a\":{\"dtype\":\"F32\",\"shape\":[2],\"data_offsets\":[8,0]}}", 8, ASSAY_EINPUT,
+     "tensor a lies at bytes 8 to 0"},
+    {"{\"a\":{\"dtype\":\"F32\",\"shape\":[-2],\"data_offsets\":[0,8]}}", 8, ASSAY_EINPUT,
+     "not a natural number"},
+    {"{\"a\":{\"dtype\":\"F32\",\"shape\":[2.5],\"data_offsets\":[0,8]}}", 8, ASSAY_EINPUT,
+     "not a natural number"},
+    {"{\"a\":{\"dtype\":\"F32\",\"shape\":[4611686018427387904,4611686018427387904],\"data_offsets\":[0,8]}}",
+     8, ASSAY_EINPUT, "not what its shape"},
+    {"{\"a\":{\"dtype\":\"F32\",\"shape\":[4611686018427387904],\"data_offsets\":[0,0]}}", 0, ASSAY_EINPUT,
+     "not what its shape"},
+    {"{\"a\":{\"dtype\":\"F32\",\"shape\":[1,1,1,1,1,1,1,1,2],\"data_offsets\":[0,8]}}", 8,
+     ASSAY_EUNSUPPORTED, "9 dimensions"},
+    {"{\"a\":{\"dtype\":\"F8_E8M0\",\"shape\":[8],\"data_offsets\":[0,8]}}", 8, ASSAY_EUNSUPPORTED,
+     "type F8_E8M0"},
     {"{\"a\":{\"shape\":[2],\"data_offsets\":[0,8]}}", 8, ASSAY_EINPUT, "tensor a has no dtype"},
     {"{\"a\":{\"dtype\":\"F32\",\"data_offsets\":[0,8]}}", 8, ASSAY_EINPUT, "tensor a has no shape"},
     {"{\"a\":{\"dtype\":\"F32\",\"shape\":[2]}}", 8, ASSAY_EINPUT, "tensor a has no data_offsets"},
-    {"{\"a\":{\"dtype\":\"F32\",\"shape\":[2],\"data_offsets\":[0,\"8\"]}}", 8, ASSAY_EINPUT, "tensor a has no data_offsets"},
+    {"{\"a\":{\"dtype\":\"F32\",\"shape\":[2],\"data_offsets\":[0,\"8\"]}}", 8, ASSAY_EINPUT,
+     "tensor a has no data_offsets"},
     {"{\"a\":7}", 0, ASSAY_EINPUT, "tensor a has no dtype"},
-    {"{\"a\":{\"dtype\":\"U8\",\"shape\":[4],\"data_offsets\":[0,4]},\"b\":{\"dtype\":\"U8\",\"shape\":[4],\"data_offsets\":[2,6]}}", 6, ASSAY_EINPUT, "tensors a and b overlap at byte 2"},
-    {"{\"a\":{\"dtype\":\"U8\",\"shape\":[4],\"data_offsets\":[0,4]},\"b\":{\"dtype\":\"U8\",\"shape\":[4],\"data_offsets\":[6,10]}}", 10, ASSAY_EINPUT, "bytes 4 to 6 of the data, before tensor b"},
-    {"{\"a\":{\"dtype\":\"U8\",\"shape\":[0],\"data_offsets\":[0,0]},\"a\":{\"dtype\":\"U8\",\"shape\":[0],\"data_offsets\":[0,0]}}", 0, ASSAY_EINPUT, "duplicate"},
+    {"{\"a\":{\"dtype\":\"U8\",\"shape\":[4],\"data_offsets\":[0,4]},\"b\":{\"dtype\":\"U8\",\"shape\":[4],\"data_offsets\":[2,6]}}",
+     6, ASSAY_EINPUT, "tensors a and b overlap at byte 2"},
+    {"{\"a\":{\"dtype\":\"U8\",\"shape\":[4],\"data_offsets\":[0,4]},\"b\":{\"dtype\":\"U8\",\"shape\":[4],\"data_offsets\":[6,10]}}",
+     10, ASSAY_EINPUT, "bytes 4 to 6 of the data, before tensor b"},
+    {"{\"a\":{\"dtype\":\"U8\",\"shape\":[0],\"data_offsets\":[0,0]},\"a\":{\"dtype\":\"U8\",\"shape\":[0],\"data_offsets\":[0,0]}}",
+     0, ASSAY_EINPUT, "duplicate"},
     {"{\"__metadata__\":[]}", 0, ASSAY_EINPUT, "__metadata__ is not an object"},
     {"{\"__metadata__\":{\"step\":3}}", 0, ASSAY_EINPUT, "a value that is not a string: step"},
     {"{\"a\":{\"dtype\":\"U8\",\"shape\":[1],\"data_offsets\":[0,1]}", 1, ASSAY_EINPUT, "line 1"},
-    {"{\"a\xff\":{\"dtype\":\"U8\",\"shape\":[1],\"data_offsets\":[0,1]}}", 1, ASSAY_EINPUT, "unable to decode byte 0xff"},
+    {"{\"a\xff\":{\"dtype\":\"U8\",\"shape\":[1],\"data_offsets\":[0,1]}}", 1, ASSAY_EINPUT,
+     "unable to decode byte 0xff"},
     {"[1,2]", 0, ASSAY_EINPUT, "does not start with '{'"},
 };
 
@@ -121,14 +139,19 @@ static void header_sizes_that_lie_are_refused(void **state) {
     static const struct {
         uint64_t size;
         const char *says;
-    } cases[] = {{UINT64_MAX, "not a safetensors file"}, {100000001, "not a safetensors file"}, {99999999, "truncated"}, {0, "does not start"}, {1, "does not start"}};
+    } cases[] = {{UINT64_MAX, "not a safetensors file"},
+                 {100000001, "not a safetensors file"},
+                 {99999999, "truncated"},
+                 {0, "does not start"},
+                 {1, "does not start"}};
     for (size_t i = 0; i < ASSAY_LEN(cases); i++) {
         uint8_t bytes[12] = {0};
         assay_safetensors f;
         assay_err err = {0};
         memcpy(bytes, &cases[i].size, 8);
         memcpy(bytes + 8, "{}  ", 4);
-        expect_error(assay_safetensors_parse(&f, bytes, sizeof bytes, "x.safetensors", &err), ASSAY_EINPUT, &err, cases[i].says);
+        expect_error(assay_safetensors_parse(&f, bytes, sizeof bytes, "x.safetensors", &err), ASSAY_EINPUT,
+                     &err, cases[i].says);
     }
 }
 
@@ -140,7 +163,8 @@ static void missing_files_say_what_was_looked_for(void **state) {
     expect_error(assay_checkpoint_open(&c, sub, &err), ASSAY_ENOTFOUND, &err, "there is no checkpoint at");
     assay_mkdirs(sub, NULL);
     err = (assay_err){0};
-    expect_error(assay_checkpoint_open(&c, sub, &err), ASSAY_ENOTFOUND, &err, "neither model.safetensors nor");
+    expect_error(assay_checkpoint_open(&c, sub, &err), ASSAY_ENOTFOUND, &err,
+                 "neither model.safetensors nor");
     write_bytes(sub, "pytorch_model.bin", "x", 1);
     err = (assay_err){0};
     expect_error(assay_checkpoint_open(&c, sub, &err), ASSAY_EUNSUPPORTED, &err, "convert it to safetensors");
@@ -163,7 +187,8 @@ static void shards_are_one_checkpoint(void **state) {
     const char index[] = "{\"weight_map\":{\"x\":\"m-1.safetensors\",\"y\":\"m-2.safetensors\"}}";
     write_bytes(dir, "model.safetensors.index.json", index, strlen(index));
     write_shard("m-1.safetensors", "x");
-    expect_error(assay_checkpoint_open(&c, dir, &err), ASSAY_ENOTFOUND, &err, "shard named by model.safetensors.index.json is missing");
+    expect_error(assay_checkpoint_open(&c, dir, &err), ASSAY_ENOTFOUND, &err,
+                 "shard named by model.safetensors.index.json is missing");
     expect_error(ASSAY_ENOTFOUND, ASSAY_ENOTFOUND, &err, "m-2.safetensors");
     write_shard("m-2.safetensors", "y");
     err = (assay_err){0};
@@ -172,11 +197,14 @@ static void shards_are_one_checkpoint(void **state) {
     assert_non_null(assay_checkpoint_find(c, "y"));
     assay_checkpoint_close(c);
     write_shard("m-2.safetensors", "z");
-    expect_error(assay_checkpoint_open(&c, dir, &err), ASSAY_EINPUT, &err, "tensor y is not in m-2.safetensors");
+    expect_error(assay_checkpoint_open(&c, dir, &err), ASSAY_EINPUT, &err,
+                 "tensor y is not in m-2.safetensors");
     write_shard("m-2.safetensors", "x");
     err = (assay_err){0};
-    expect_error(assay_checkpoint_open(&c, dir, &err), ASSAY_EINPUT, &err, "tensor x is in another shard too");
-    static const char *const bad[] = {"{\"weight_map\":{\"x\":\"../secret\"}}", "{\"weight_map\":{\"x\":7}}", "{\"weight_map\":{\"x\":\"/etc/passwd\"}}"};
+    expect_error(assay_checkpoint_open(&c, dir, &err), ASSAY_EINPUT, &err,
+                 "tensor x is in another shard too");
+    static const char *const bad[] = {"{\"weight_map\":{\"x\":\"../secret\"}}", "{\"weight_map\":{\"x\":7}}",
+                                      "{\"weight_map\":{\"x\":\"/etc/passwd\"}}"};
     for (size_t i = 0; i < ASSAY_LEN(bad); i++) {
         write_bytes(dir, "model.safetensors.index.json", bad[i], strlen(bad[i]));
         err = (assay_err){0};
@@ -192,11 +220,14 @@ static void wrong_tensors_are_named_with_their_shape(void **state) {
     assay_checkpoint *c;
     assay_matrix m;
     float v[4];
-    write_tensors(dir, "model.safetensors",
-                  "{\"m.weight\":{\"dtype\":\"BF16\",\"shape\":[2,3],\"data_offsets\":[0,12]},\"i\":{\"dtype\":\"I32\",\"shape\":[1],\"data_offsets\":[12,16]},"
-                  "\"q.weight\":{\"dtype\":\"I8\",\"shape\":[2,2],\"data_offsets\":[16,20]}} ", 20); /* the space aligns it */
+    write_tensors(
+        dir, "model.safetensors",
+        "{\"m.weight\":{\"dtype\":\"BF16\",\"shape\":[2,3],\"data_offsets\":[0,12]},\"i\":{\"dtype\":\"I32\",\"shape\":[1],\"data_offsets\":[12,16]},"
+        "\"q.weight\":{\"dtype\":\"I8\",\"shape\":[2,2],\"data_offsets\":[16,20]}} ",
+        20); /* the space aligns it */
     assert_int_equal(assay_checkpoint_open(&c, dir, NULL), ASSAY_OK);
-    assert_int_equal(assay_checkpoint_matrix(&m, c, NULL, "m.weight", 2, 0, ASSAY_DTYPE_BF16, NULL), ASSAY_OK);
+    assert_int_equal(assay_checkpoint_matrix(&m, c, NULL, "m.weight", 2, 0, ASSAY_DTYPE_BF16, NULL),
+                     ASSAY_OK);
     assert_ptr_equal(m.data, assay_checkpoint_find(c, "m.weight")->data);
     assert_int_equal(m.act_dtype, ASSAY_DTYPE_BF16);
     assay_matrix_deinit(&m);
@@ -213,11 +244,13 @@ static void wrong_tensors_are_named_with_their_shape(void **state) {
     };
     for (size_t i = 0; i < ASSAY_LEN(cases); i++) {
         assay_err err = {0};
-        assay_status s = assay_checkpoint_matrix(&m, c, NULL, cases[i].name, cases[i].rows, cases[i].cols, ASSAY_DTYPE_F32, &err);
+        assay_status s = assay_checkpoint_matrix(&m, c, NULL, cases[i].name, cases[i].rows, cases[i].cols,
+                                                 ASSAY_DTYPE_F32, &err);
         expect_error(s, cases[i].status, &err, cases[i].says);
     }
     assay_err err = {0};
-    expect_error(assay_checkpoint_vector(v, c, "m.weight", 4, &err), ASSAY_EINPUT, &err, "one of 4 is expected");
+    expect_error(assay_checkpoint_vector(v, c, "m.weight", 4, &err), ASSAY_EINPUT, &err,
+                 "one of 4 is expected");
     err = (assay_err){0};
     expect_error(assay_checkpoint_vector(v, c, "i", 1, &err), ASSAY_EINPUT, &err, "type I32 where floats");
     err = (assay_err){0};
@@ -241,7 +274,8 @@ static void nan_in_a_vector_is_named(void **state) {
     write_bytes(dir, "one.safetensors", bytes, 8 + n + 16);
     char *path = assay_path_join(dir, "one.safetensors");
     assert_int_equal(assay_checkpoint_open(&c, path, NULL), ASSAY_OK);
-    expect_error(assay_checkpoint_vector(v, c, "norm", 4, &err), ASSAY_EINPUT, &err, "tensor norm holds NaN or infinity at element 2");
+    expect_error(assay_checkpoint_vector(v, c, "norm", 4, &err), ASSAY_EINPUT, &err,
+                 "tensor norm holds NaN or infinity at element 2");
     assay_checkpoint_close(c);
     assay_free(path);
 }
@@ -252,18 +286,23 @@ static void unaligned_weights_are_copied(void **state) {
     assay_checkpoint *c;
     assay_matrix m;
     float row[3];
-    write_tensors(dir, "model.safetensors",
-                  "{\"a\":{\"dtype\":\"U8\",\"shape\":[1],\"data_offsets\":[0,1]},\"m.weight\":{\"dtype\":\"BF16\",\"shape\":[2,3],\"data_offsets\":[1,13]}}", 13);
+    write_tensors(
+        dir, "model.safetensors",
+        "{\"a\":{\"dtype\":\"U8\",\"shape\":[1],\"data_offsets\":[0,1]},\"m.weight\":{\"dtype\":\"BF16\",\"shape\":[2,3],\"data_offsets\":[1,13]}}",
+        13);
     for (int pad = 0; pad < 2; pad++) {
         assert_int_equal(assay_checkpoint_open(&c, dir, NULL), ASSAY_OK);
-        assert_int_equal(assay_checkpoint_matrix(&m, c, NULL, "m.weight", 2, 3, ASSAY_DTYPE_BF16, NULL), ASSAY_OK);
+        assert_int_equal(assay_checkpoint_matrix(&m, c, NULL, "m.weight", 2, 3, ASSAY_DTYPE_BF16, NULL),
+                         ASSAY_OK);
         assert_int_equal((uintptr_t)m.data % 2, 0);
         assay_matrix_decode_rows(row, &m, 1, 1);
         assert_true(row[0] == assay_bf16_to_f32(0x0807));
         assay_matrix_deinit(&m);
         assay_checkpoint_close(c);
-        write_tensors(dir, "model.safetensors",
-                      "{\"a\":{\"dtype\":\"U8\",\"shape\":[1],\"data_offsets\":[0,1]},\"m.weight\":{\"dtype\":\"BF16\",\"shape\":[2,3],\"data_offsets\":[1,13]}} ", 13);
+        write_tensors(
+            dir, "model.safetensors",
+            "{\"a\":{\"dtype\":\"U8\",\"shape\":[1],\"data_offsets\":[0,1]},\"m.weight\":{\"dtype\":\"BF16\",\"shape\":[2,3],\"data_offsets\":[1,13]}} ",
+            13);
     }
 }
 
@@ -283,14 +322,20 @@ static void the_hash_sees_names_shapes_and_bytes_but_not_the_layout(void **state
     write_bytes(dir, "config.json", "{}", 2);
     for (size_t i = 0; i < ASSAY_LEN(same) + ASSAY_LEN(other) + 1; i++) {
         bool is_same = i < ASSAY_LEN(same), is_other = i < ASSAY_LEN(same) + ASSAY_LEN(other);
-        write_tensors(dir, "model.safetensors", is_same ? same[i] : is_other ? other[i - ASSAY_LEN(same)] : same[0], 4);
+        write_tensors(dir, "model.safetensors",
+                      is_same    ? same[i]
+                      : is_other ? other[i - ASSAY_LEN(same)]
+                                 : same[0],
+                      4);
         if (!is_other) write_bytes(dir, "config.json", "{ }", 3);
         assert_int_equal(assay_checkpoint_open(&c, dir, NULL), ASSAY_OK);
         assert_int_equal(assay_checkpoint_hash(i == 0 ? first : hex, c, NULL), ASSAY_OK);
         assay_checkpoint_close(c);
         if (i == 0) continue;
-        if (is_same) assert_string_equal(hex, first);
-        else assert_string_not_equal(hex, first);
+        if (is_same)
+            assert_string_equal(hex, first);
+        else
+            assert_string_not_equal(hex, first);
     }
 }
 
@@ -313,10 +358,17 @@ static void running_out_of_memory_is_reported(void **state) {
 int main(void) {
 #define TEST(f) cmocka_unit_test_setup_teardown(f, make_dir, remove_dir)
     const struct CMUnitTest tests[] = {
-        TEST(a_file_is_read_in_its_order), TEST(every_lie_in_a_header_is_named), TEST(truncation_at_every_byte_is_an_error),
-        TEST(header_sizes_that_lie_are_refused), TEST(missing_files_say_what_was_looked_for), TEST(shards_are_one_checkpoint),
-        TEST(wrong_tensors_are_named_with_their_shape), TEST(nan_in_a_vector_is_named), TEST(unaligned_weights_are_copied),
-        TEST(the_hash_sees_names_shapes_and_bytes_but_not_the_layout), TEST(running_out_of_memory_is_reported),
+        TEST(a_file_is_read_in_its_order),
+        TEST(every_lie_in_a_header_is_named),
+        TEST(truncation_at_every_byte_is_an_error),
+        TEST(header_sizes_that_lie_are_refused),
+        TEST(missing_files_say_what_was_looked_for),
+        TEST(shards_are_one_checkpoint),
+        TEST(wrong_tensors_are_named_with_their_shape),
+        TEST(nan_in_a_vector_is_named),
+        TEST(unaligned_weights_are_copied),
+        TEST(the_hash_sees_names_shapes_and_bytes_but_not_the_layout),
+        TEST(running_out_of_memory_is_reported),
     };
     return cmocka_run_group_tests_name("safetensors", tests, NULL, NULL);
 }

@@ -1,4 +1,5 @@
-/* test_writer.c: writing checkpoints: shards, order, resuming after SIGKILL at many points, torn journals, a reboot, a full disk. */
+/* test_writer.c: writing checkpoints: shards, order, resuming after SIGKILL at many points, torn journals,
+ * a reboot, a full disk. */
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -33,7 +34,9 @@ static int remove_dir(void **state) {
     return 0;
 }
 
-static void name_of(char name[40], int i) { snprintf(name, 40, "layers.%d.w", i); }
+static void name_of(char name[40], int i) {
+    snprintf(name, 40, "layers.%d.w", i);
+}
 
 static void fill(uint8_t *data, int i) {
     for (int k = 0; k < N_ROWS * N_COLS; k++) data[k] = (uint8_t)(k * 31 + k / 255 + i * 7);
@@ -88,7 +91,9 @@ static void expect_whole(const char *where) {
 }
 
 /* Files of a folder, sorted and joined by spaces. */
-static int visible(const struct dirent *e) { return strcmp(e->d_name, ".") != 0 && strcmp(e->d_name, "..") != 0; }
+static int visible(const struct dirent *e) {
+    return strcmp(e->d_name, ".") != 0 && strcmp(e->d_name, "..") != 0;
+}
 
 static void expect_files(const char *where, const char *names) {
     struct dirent **list;
@@ -139,13 +144,16 @@ static void shards_have_an_index_and_keep_the_size(void **state) {
     (void)state;
     uint64_t limit = 5 * N_ROWS * N_COLS + 100;
     assert_int_equal(whole_run(dir, limit, NULL), ASSAY_OK);
-    expect_files(dir, "model-00001-of-00008.safetensors model-00002-of-00008.safetensors model-00003-of-00008.safetensors "
-                      "model-00004-of-00008.safetensors model-00005-of-00008.safetensors model-00006-of-00008.safetensors "
-                      "model-00007-of-00008.safetensors model-00008-of-00008.safetensors model.safetensors.index.json");
+    expect_files(
+        dir,
+        "model-00001-of-00008.safetensors model-00002-of-00008.safetensors model-00003-of-00008.safetensors "
+        "model-00004-of-00008.safetensors model-00005-of-00008.safetensors model-00006-of-00008.safetensors "
+        "model-00007-of-00008.safetensors model-00008-of-00008.safetensors model.safetensors.index.json");
     expect_whole(dir);
     size_t n;
     char *index = read_all(dir, "model.safetensors.index.json", &n);
-    assert_non_null(strstr(index, "\"layers.2.w\": \"model-00001-of-00008.safetensors\"")); /* 2 before 10: by number */
+    assert_non_null(
+        strstr(index, "\"layers.2.w\": \"model-00001-of-00008.safetensors\"")); /* 2 before 10: by number */
     assert_non_null(strstr(index, "\"total_size\": 657920"));
     assay_free(index);
     /* a single file written over it is not hidden by the old index */
@@ -165,10 +173,12 @@ static void names_are_put_once(void **state) {
     expect_error(put_one(w, 3, &err), ASSAY_EINPUT, &err, "tensor layers.3.w is written twice");
     assert_true(assay_ckpt_writer_has(w, "layers.3.w"));
     err = (assay_err){0};
-    expect_error(assay_ckpt_writer_open(&second, dir, 0, &err), ASSAY_EINPUT, &err, "is being written by another process");
+    expect_error(assay_ckpt_writer_open(&second, dir, 0, &err), ASSAY_EINPUT, &err,
+                 "is being written by another process");
     err = (assay_err){0};
     int64_t bad = -1;
-    expect_error(assay_ckpt_writer_put(w, "x", ASSAY_DTYPE_U8, 1, &bad, "", &err), ASSAY_EUSAGE, &err, "impossible shape");
+    expect_error(assay_ckpt_writer_put(w, "x", ASSAY_DTYPE_U8, 1, &bad, "", &err), ASSAY_EUSAGE, &err,
+                 "impossible shape");
     assay_ckpt_writer_close(w);
     assay_ckpt_writer_close(NULL);
 }
@@ -199,7 +209,9 @@ static void kills_at_any_time_change_nothing(void **state) {
             most += most / 8;
             kills++;
             char *final = assay_path_join(dir, "model.safetensors");
-            if (assay_path_exists(final)) expect_same_file(dir, undisturbed, "model.safetensors"); /* never half a file under its name */
+            if (assay_path_exists(final))
+                expect_same_file(dir, undisturbed,
+                                 "model.safetensors"); /* never half a file under its name */
             assay_free(final);
         }
         expect_same_file(dir, undisturbed, "model.safetensors");
@@ -287,8 +299,9 @@ static void what_is_torn_is_cut_off(void **state) {
     assert_int_equal(count_there(), 5);
     edit(".partial-data", 3 * N_ROWS * N_COLS + 17, ""); /* records without their data */
     assert_int_equal(count_there(), 3);
-    edit(".partial-journal", 0,
-         "{\"name\":\"evil\",\"tensors\":[{\"name\":\"evil\",\"dtype\":\"U8\",\"dims\":[1000000000],\"at\":49344,\"bytes\":1000000000}]}\n");
+    edit(
+        ".partial-journal", 0,
+        "{\"name\":\"evil\",\"tensors\":[{\"name\":\"evil\",\"dtype\":\"U8\",\"dims\":[1000000000],\"at\":49344,\"bytes\":1000000000}]}\n");
     assert_int_equal(count_there(), 3);
     assert_int_equal(whole_run(dir, 0, NULL), ASSAY_OK);
     expect_whole(dir);
@@ -311,9 +324,16 @@ static void after_a_reboot_only_what_was_synced_counts(void **state) {
 
 /* --- a full disk --- */
 
-#define CHECK(cond) do { if (!(cond)) { fprintf(stderr, "# line %d: %s\n", __LINE__, #cond); _exit(1); } } while (0)
+#define CHECK(cond)                                                                                          \
+    do {                                                                                                     \
+        if (!(cond)) {                                                                                       \
+            fprintf(stderr, "# line %d: %s\n", __LINE__, #cond);                                             \
+            _exit(1);                                                                                        \
+        }                                                                                                    \
+    } while (0)
 
-/* Fills what the folder can hold, sees that nothing is lost, and finishes when there is room again. For a child process. */
+/* Fills what the folder can hold, sees that nothing is lost, and finishes when there is room again. For a
+ * child process. */
 static void fill_the_disk(void (*make_room)(void)) {
     assay_ckpt_writer *w;
     assay_err err = {0};
@@ -340,7 +360,9 @@ static void fill_the_disk(void (*make_room)(void)) {
     assay_free(final);
 }
 
-static void grow_tmpfs(void) { CHECK(mount("none", dir, NULL, MS_REMOUNT, "size=8m") == 0); }
+static void grow_tmpfs(void) {
+    CHECK(mount("none", dir, NULL, MS_REMOUNT, "size=8m") == 0);
+}
 
 static int run_child(void (*fn)(void)) {
     fflush(NULL);
@@ -377,7 +399,8 @@ static void lift_limit(void) {
     CHECK(setrlimit(RLIMIT_FSIZE, &limit) == 0);
 }
 
-/* The result is a little larger than the spool: with this limit the spool holds eleven tensors and the result does not. */
+/* The result is a little larger than the spool: with this limit the spool holds eleven tensors and the
+ * result does not. */
 static void under_a_limit(void) {
     struct rlimit limit;
     signal(SIGXFSZ, SIG_IGN);
@@ -412,9 +435,15 @@ static void running_out_of_memory_loses_nothing(void **state) {
 int main(void) {
 #define TEST(f) cmocka_unit_test_setup_teardown(f, make_dir, remove_dir)
     const struct CMUnitTest tests[] = {
-        TEST(one_file_appears_at_commit), TEST(shards_have_an_index_and_keep_the_size), TEST(names_are_put_once),
-        TEST(kills_at_any_time_change_nothing), TEST(a_kill_after_each_tensor_keeps_it), TEST(what_is_torn_is_cut_off),
-        TEST(after_a_reboot_only_what_was_synced_counts), TEST(a_full_disk_loses_nothing), TEST(a_file_size_limit_loses_nothing),
+        TEST(one_file_appears_at_commit),
+        TEST(shards_have_an_index_and_keep_the_size),
+        TEST(names_are_put_once),
+        TEST(kills_at_any_time_change_nothing),
+        TEST(a_kill_after_each_tensor_keeps_it),
+        TEST(what_is_torn_is_cut_off),
+        TEST(after_a_reboot_only_what_was_synced_counts),
+        TEST(a_full_disk_loses_nothing),
+        TEST(a_file_size_limit_loses_nothing),
         TEST(running_out_of_memory_loses_nothing),
     };
     return cmocka_run_group_tests_name("writer", tests, NULL, NULL);

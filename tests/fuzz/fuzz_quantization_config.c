@@ -1,5 +1,5 @@
-/* fuzz_quantization_config.c: a quantization_config and a checkpoint that need not fit each other: JSON, a zero byte, a safetensors file.
- * Every matrix that is accepted must pass its own check and decode. */
+/* fuzz_quantization_config.c: a quantization_config and a checkpoint that need not fit each other: JSON, a
+ * zero byte, a safetensors file. Every matrix that is accepted must pass its own check and decode. */
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
@@ -36,8 +36,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     json_t *config = NULL;
     if (!zero) return 0;
     if (assay_json_parse(&config, (const char *)data, (size_t)(zero - data), "config", NULL) == ASSAY_OK &&
-        assay_checkpoint_open_memory(&c, zero + 1, size - (size_t)(zero + 1 - data), "fuzz", NULL) == ASSAY_OK) {
-        for (size_t i = 0; i < assay_checkpoint_n_tensors(c) && i < 64; i++) read_one(c, config, assay_checkpoint_get(c, i)->name);
+        assay_checkpoint_open_memory(&c, zero + 1, size - (size_t)(zero + 1 - data), "fuzz", NULL) ==
+            ASSAY_OK) {
+        for (size_t i = 0; i < assay_checkpoint_n_tensors(c) && i < 64; i++)
+            read_one(c, config, assay_checkpoint_get(c, i)->name);
     }
     assay_checkpoint_close(c);
     json_decref(config);

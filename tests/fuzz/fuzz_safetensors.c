@@ -1,5 +1,6 @@
-/* fuzz_safetensors.c: any bytes as a safetensors file. Of what is accepted every tensor must lie inside the buffer, be as long as its shape
- * says and not overlap the one before; what is written from it must be accepted again. */
+/* fuzz_safetensors.c: any bytes as a safetensors file. Of what is accepted every tensor must lie inside
+ * the buffer, be as long as its shape says and not overlap the one before; what is written from it must be
+ * accepted again. */
 #include <stdint.h>
 #include <stdlib.h>
 #include "format/safetensors.h"
@@ -25,7 +26,9 @@ static void check_rewriting(const assay_safetensors *f) {
     for (size_t i = 0; i < f->n; i++) list[i] = &f->tensors[i];
     if (assay_safetensors_put_header(&b, list, f->n, NULL) != ASSAY_OK) abort();
     for (size_t i = 0; i < f->n; i++) assay_str_putn(&b, list[i]->data, list[i]->n_bytes);
-    if (assay_safetensors_parse(&again, (const uint8_t *)b.s, b.len, "again", NULL) != ASSAY_OK || again.n != f->n) abort();
+    if (assay_safetensors_parse(&again, (const uint8_t *)b.s, b.len, "again", NULL) != ASSAY_OK ||
+        again.n != f->n)
+        abort();
     assay_safetensors_free(&again);
     assay_str_free(&b);
     assay_free(list);

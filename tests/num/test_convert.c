@@ -1,6 +1,6 @@
-/* test_convert.c: scalar formats. Narrow formats are checked exhaustively against definitions written with ldexp, the way
- * back by nearest-even search among neighbours, and bulk conversion against the scalar functions at every length and
- * misalignment that its pieces make special. */
+/* test_convert.c: scalar formats. Narrow formats are checked exhaustively against definitions written with
+ * ldexp, the way back by nearest-even search among neighbours, and bulk conversion against the scalar
+ * functions at every length and misalignment that its pieces make special. */
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -13,7 +13,8 @@
 static double value_of(unsigned v, int e, int m) {
     int bias = (1 << (e - 1)) - 1;
     unsigned exponent = (v >> m) & ((1u << e) - 1), fraction = v & ((1u << m) - 1);
-    double x = exponent ? ldexp(1.0 + ldexp(fraction, -m), (int)exponent - bias) : ldexp(fraction, 1 - bias - m);
+    double x =
+        exponent ? ldexp(1.0 + ldexp(fraction, -m), (int)exponent - bias) : ldexp(fraction, 1 - bias - m);
     return (v >> (e + m)) & 1 ? -x : x;
 }
 
@@ -21,19 +22,26 @@ static void narrow_formats_decode_by_definition(void **state) {
     (void)state;
     for (unsigned v = 0; v < 65536; v++) {
         float f = assay_f16_to_f32((uint16_t)v);
-        if ((v & 0x7c00) != 0x7c00) assert_true((double)f == value_of(v, 5, 10));
-        else if (v & 0x3ff) assert_true(isnan(f));
-        else assert_true(isinf(f) && (signbit(f) != 0) == (v >> 15));
+        if ((v & 0x7c00) != 0x7c00)
+            assert_true((double)f == value_of(v, 5, 10));
+        else if (v & 0x3ff)
+            assert_true(isnan(f));
+        else
+            assert_true(isinf(f) && (signbit(f) != 0) == (v >> 15));
         float b = assay_bf16_to_f32((uint16_t)v);
         if ((v & 0x7f80) != 0x7f80) assert_true((double)b == value_of(v, 8, 7));
     }
     for (unsigned v = 0; v < 256; v++) {
         float f = assay_e4m3_to_f32((uint8_t)v);
-        if ((v & 0x7f) == 0x7f) assert_true(isnan(f));
-        else assert_true((double)f == value_of(v, 4, 3));
+        if ((v & 0x7f) == 0x7f)
+            assert_true(isnan(f));
+        else
+            assert_true((double)f == value_of(v, 4, 3));
         f = assay_e5m2_to_f32((uint8_t)v);
-        if ((v & 0x7c) != 0x7c) assert_true((double)f == value_of(v, 5, 2));
-        else assert_true((v & 3) ? isnan(f) : isinf(f));
+        if ((v & 0x7c) != 0x7c)
+            assert_true((double)f == value_of(v, 5, 2));
+        else
+            assert_true((v & 3) ? isnan(f) : isinf(f));
     }
     assert_true(signbit(assay_f16_to_f32(0x8000)) && signbit(assay_e4m3_to_f32(0x80)));
 }
@@ -41,24 +49,39 @@ static void narrow_formats_decode_by_definition(void **state) {
 static void every_finite_value_round_trips(void **state) {
     (void)state;
     for (unsigned v = 0; v < 65536; v++) {
-        if (!isnan(assay_f16_to_f32((uint16_t)v))) assert_int_equal(assay_f32_to_f16(assay_f16_to_f32((uint16_t)v)), v);
-        else assert_true(isnan(assay_f16_to_f32(assay_f32_to_f16(assay_f16_to_f32((uint16_t)v)))));
-        if (!isnan(assay_bf16_to_f32((uint16_t)v))) assert_int_equal(assay_f32_to_bf16(assay_bf16_to_f32((uint16_t)v)), v);
-        else assert_true(isnan(assay_bf16_to_f32(assay_f32_to_bf16(assay_bf16_to_f32((uint16_t)v)))));
+        if (!isnan(assay_f16_to_f32((uint16_t)v)))
+            assert_int_equal(assay_f32_to_f16(assay_f16_to_f32((uint16_t)v)), v);
+        else
+            assert_true(isnan(assay_f16_to_f32(assay_f32_to_f16(assay_f16_to_f32((uint16_t)v)))));
+        if (!isnan(assay_bf16_to_f32((uint16_t)v)))
+            assert_int_equal(assay_f32_to_bf16(assay_bf16_to_f32((uint16_t)v)), v);
+        else
+            assert_true(isnan(assay_bf16_to_f32(assay_f32_to_bf16(assay_bf16_to_f32((uint16_t)v)))));
     }
     for (unsigned v = 0; v < 256; v++) {
-        if (!isnan(assay_e4m3_to_f32((uint8_t)v))) assert_int_equal(assay_f32_to_e4m3(assay_e4m3_to_f32((uint8_t)v)), v);
-        if (!isnan(assay_e5m2_to_f32((uint8_t)v))) assert_int_equal(assay_f32_to_e5m2(assay_e5m2_to_f32((uint8_t)v)), v);
+        if (!isnan(assay_e4m3_to_f32((uint8_t)v)))
+            assert_int_equal(assay_f32_to_e4m3(assay_e4m3_to_f32((uint8_t)v)), v);
+        if (!isnan(assay_e5m2_to_f32((uint8_t)v)))
+            assert_int_equal(assay_f32_to_e5m2(assay_e5m2_to_f32((uint8_t)v)), v);
     }
 }
 
 typedef unsigned (*narrow_fn)(float);
-static unsigned n_f16(float f) { return assay_f32_to_f16(f); }
-static unsigned n_bf16(float f) { return assay_f32_to_bf16(f); }
-static unsigned n_e4m3(float f) { return assay_f32_to_e4m3(f); }
-static unsigned n_e5m2(float f) { return assay_f32_to_e5m2(f); }
+static unsigned n_f16(float f) {
+    return assay_f32_to_f16(f);
+}
+static unsigned n_bf16(float f) {
+    return assay_f32_to_bf16(f);
+}
+static unsigned n_e4m3(float f) {
+    return assay_f32_to_e4m3(f);
+}
+static unsigned n_e5m2(float f) {
+    return assay_f32_to_e5m2(f);
+}
 
-/* Between two neighbouring codes: the middle goes to the even one, one float to either side goes to the nearer. */
+/* Between two neighbouring codes: the middle goes to the even one, one float to either side goes to the
+ * nearer. */
 static void check_rounding(narrow_fn narrow, int e, int m, unsigned largest) {
     for (unsigned v = 0; v < largest; v++) {
         double lo = value_of(v, e, m), hi = value_of(v + 1, e, m);
@@ -99,7 +122,7 @@ static void out_of_range_is_as_documented(void **state) {
 static void bulk_equals_scalar_at_any_length_and_alignment(void **state) {
     (void)state;
     enum { MAX = 200 };
-    static const assay_dtype types[] = {ASSAY_DTYPE_F64, ASSAY_DTYPE_F32, ASSAY_DTYPE_F16,
+    static const assay_dtype types[] = {ASSAY_DTYPE_F64,  ASSAY_DTYPE_F32,     ASSAY_DTYPE_F16,
                                         ASSAY_DTYPE_BF16, ASSAY_DTYPE_F8_E4M3, ASSAY_DTYPE_F8_E5M2};
     float in[MAX], out[MAX + 1];
     unsigned char buf[MAX * 8 + 8];
@@ -135,7 +158,7 @@ static void bulk_equals_scalar_at_any_length_and_alignment(void **state) {
 static void the_first_nonfinite_element_is_found(void **state) {
     (void)state;
     enum { N = 300 };
-    static const assay_dtype types[] = {ASSAY_DTYPE_F64, ASSAY_DTYPE_F32, ASSAY_DTYPE_F16,
+    static const assay_dtype types[] = {ASSAY_DTYPE_F64,  ASSAY_DTYPE_F32,     ASSAY_DTYPE_F16,
                                         ASSAY_DTYPE_BF16, ASSAY_DTYPE_F8_E4M3, ASSAY_DTYPE_F8_E5M2};
     float in[N];
     unsigned char buf[N * 8];
@@ -158,7 +181,8 @@ static void names_and_sizes_follow_the_table(void **state) {
         assert_true(assay_dtype_parse(&back, name, strlen(name)));
         assert_int_equal(back, t);
         assert_false(assay_dtype_parse(&back, name, strlen(name) - 1) && back == (assay_dtype)t);
-        assert_int_equal(assay_dtype_is_float((assay_dtype)t), name[0] == 'F' || name[0] == 'B' ? strcmp(name, "BOOL") != 0 : 0);
+        assert_int_equal(assay_dtype_is_float((assay_dtype)t),
+                         name[0] == 'F' || name[0] == 'B' ? strcmp(name, "BOOL") != 0 : 0);
     }
     assay_tensor t = {.n_dims = 3, .dims = {1ll << 31, 1ll << 31, 4}};
     assert_int_equal(assay_tensor_n_elements(&t), -1);

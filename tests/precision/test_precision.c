@@ -1,5 +1,6 @@
-/* test_precision.c: encoders against the originals' own results (golden/precision.json, made by golden/make_precision.py with the
- * versions it names), decoding against the definition, sizes, and every refusal. */
+/* test_precision.c: encoders against the originals' own results (golden/precision.json, made by
+ * golden/make_precision.py with the versions it names), decoding against the definition, sizes, and every
+ * refusal. */
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -19,7 +20,8 @@ static json_t *golden;
 static int load_golden(void **state) {
     (void)state;
     assay_err err = {0};
-    const char *path = getenv("ASSAY_GOLDEN_PRECISION"); /* a file with everything listed helps to find a difference */
+    const char *path =
+        getenv("ASSAY_GOLDEN_PRECISION"); /* a file with everything listed helps to find a difference */
     if (assay_json_load(&golden, path ? path : "tests/precision/golden/precision.json", &err) != ASSAY_OK) {
         print_error("%s\n", err.message);
         return -1;
@@ -33,10 +35,13 @@ static int free_golden(void **state) {
     return 0;
 }
 
-static int nibble(char c) { return c <= '9' ? c - '0' : c - 'a' + 10; }
+static int nibble(char c) {
+    return c <= '9' ? c - '0' : c - 'a' + 10;
+}
 
 static void unhex(void *out, const char *hex) {
-    for (size_t i = 0; hex[2 * i]; i++) ((uint8_t *)out)[i] = (uint8_t)(nibble(hex[2 * i]) << 4 | nibble(hex[2 * i + 1]));
+    for (size_t i = 0; hex[2 * i]; i++)
+        ((uint8_t *)out)[i] = (uint8_t)(nibble(hex[2 * i]) << 4 | nibble(hex[2 * i + 1]));
 }
 
 /* Fails naming what differs and where, when listed; a hash says only that it does. */
@@ -49,7 +54,8 @@ static void expect_bytes(const char *what, const json_t *expected, const void *g
         if (strcmp(digest, hex + 7) != 0) fail_msg("%s: the hash of %zu values differs", what, n);
         return;
     }
-    if (strlen(hex) != 2 * n * size) fail_msg("%s: %zu bytes expected, %zu got", what, strlen(hex) / 2, n * size);
+    if (strlen(hex) != 2 * n * size)
+        fail_msg("%s: %zu bytes expected, %zu got", what, strlen(hex) / 2, n * size);
     uint8_t *want = assay_malloc(n * size + 1);
     unhex(want, hex);
     for (size_t i = 0; i < n; i++) {
@@ -79,14 +85,18 @@ static void fill_lcg(float *w, size_t n, uint32_t x, float amplitude) {
 
 static input load_input(const char *name) {
     const json_t *j = json_object_get(json_object_get(golden, "inputs"), name);
-    input in = {.rows = json_integer_value(json_object_get(j, "rows")), .cols = json_integer_value(json_object_get(j, "cols"))};
+    input in = {.rows = json_integer_value(json_object_get(j, "rows")),
+                .cols = json_integer_value(json_object_get(j, "cols"))};
     const char *dtype = json_string_value(json_object_get(j, "dtype"));
     assert_true(assay_dtype_parse(&in.dtype, dtype, strlen(dtype)));
     size_t n = (size_t)(in.rows * in.cols);
     in.w = assay_malloc(n * 4);
     const json_t *values = json_object_get(j, "values");
-    if (values) unhex(in.w, json_string_value(values));
-    else fill_lcg(in.w, n, (uint32_t)json_integer_value(json_object_get(j, "seed")), (float)json_number_value(json_object_get(j, "amplitude")));
+    if (values)
+        unhex(in.w, json_string_value(values));
+    else
+        fill_lcg(in.w, n, (uint32_t)json_integer_value(json_object_get(j, "seed")),
+                 (float)json_number_value(json_object_get(j, "amplitude")));
     char *narrow = assay_malloc(n * 4);
     assay_from_f32(narrow, in.dtype, in.w, n);
     assay_to_f32(in.w, narrow, in.dtype, n);
@@ -114,7 +124,8 @@ static void each_case(const char *encoder, bool mse, case_fn fn) {
     assert_true(n > 0);
 }
 
-static void expect_part(const char *label, const json_t *c, const char *key, const void *got, int64_t n, size_t size) {
+static void expect_part(const char *label, const json_t *c, const char *key, const void *got, int64_t n,
+                        size_t size) {
     assay_str what = {0};
     assay_str_printf(&what, "%s: %s", label, key);
     expect_bytes(assay_str_c(&what), json_object_get(c, key), got, (size_t)n, size);
@@ -138,7 +149,9 @@ static void check_codebook(const char *label, const json_t *c, const input *in) 
     assay_precision p;
     bool nested = json_is_true(json_object_get(c, "nested"));
     assert_true(assay_precision_parse(&p, json_string_value(json_object_get(c, "kind"))));
-    assert_int_equal(assay_encode_codebook(&m, in->w, in->rows, in->cols, p, json_integer_value(json_object_get(c, "block")), nested, NULL), ASSAY_OK);
+    assert_int_equal(assay_encode_codebook(&m, in->w, in->rows, in->cols, p,
+                                           json_integer_value(json_object_get(c, "block")), nested, NULL),
+                     ASSAY_OK);
     assert_int_equal(assay_matrix_check(&m, label, NULL), ASSAY_OK);
     expect_part(label, c, "codes", m.codes, in->rows * in->cols, 1);
     if (nested) {
@@ -160,7 +173,8 @@ static assay_int_opts opts_of(const json_t *c, const input *in) {
     return (assay_int_opts){.bits = (int)json_integer_value(json_object_get(c, "bits")),
                             .group_size = json_integer_value(json_object_get(c, "group")),
                             .asymmetric = json_is_false(json_object_get(c, "symmetric")),
-                            .scale_dtype = in->dtype, .mse = json_is_true(json_object_get(c, "mse"))};
+                            .scale_dtype = in->dtype,
+                            .mse = json_is_true(json_object_get(c, "mse"))};
 }
 
 static void check_int(const char *label, const json_t *c, const input *in) {
@@ -169,8 +183,10 @@ static void check_int(const char *label, const json_t *c, const input *in) {
     assert_int_equal(assay_encode_int(&m, in->w, in->rows, in->cols, &o, NULL), ASSAY_OK);
     assert_int_equal(assay_matrix_check(&m, label, NULL), ASSAY_OK);
     expect_part(label, c, "scales", m.scales, m.n_scales, 4);
-    if (o.asymmetric) expect_part(label, c, "zeros", m.zeros, m.n_scales, 1);
-    else assert_null(m.zeros);
+    if (o.asymmetric)
+        expect_part(label, c, "zeros", m.zeros, m.n_scales, 1);
+    else
+        assert_null(m.zeros);
     expect_part(label, c, "codes", m.codes, in->rows * in->cols, 1);
     assay_matrix_deinit(&m);
 }
@@ -237,7 +253,11 @@ static void short_groups_and_error_bound(void **state) {
 static void sizes_are_exact(void **state) {
     (void)state;
     double codes, scales;
-    assay_matrix m = {.precision = ASSAY_PRECISION_INT4, .rows = 64, .cols = 256, .group_size = 128, .scale_dtype = ASSAY_DTYPE_BF16};
+    assay_matrix m = {.precision = ASSAY_PRECISION_INT4,
+                      .rows = 64,
+                      .cols = 256,
+                      .group_size = 128,
+                      .scale_dtype = ASSAY_DTYPE_BF16};
     assert_int_equal(assay_matrix_alloc(&m, true, NULL), ASSAY_OK);
     assert_true(assay_matrix_bits(&m, &codes, &scales) == 64 * 256 * 4 + 64 * 2 * (16 + 4));
     assert_true(codes == 64 * 256 * 4 && scales == 64 * 2 * 20);
@@ -278,12 +298,14 @@ static void bad_weights_are_named(void **state) {
     assay_matrix_deinit(&m);
     err = (assay_err){0};
     w[3] = -INFINITY;
-    expect_error(assay_encode_codebook(&m, w, 8, 100, ASSAY_PRECISION_FP4, 64, true, &err), ASSAY_EINPUT, &err, "row 0 column 3 is infinite");
+    expect_error(assay_encode_codebook(&m, w, 8, 100, ASSAY_PRECISION_FP4, 64, true, &err), ASSAY_EINPUT,
+                 &err, "row 0 column 3 is infinite");
     err = (assay_err){0};
     w[3] = 70000.0f;
     w[742] = 0;
     o = (assay_int_opts){.bits = 8, .rule = ASSAY_SCALE_ABSMAX};
-    expect_error(assay_encode_int(&m, w, 8, 100, &o, &err), ASSAY_EINPUT, &err, "row 0 column 3 does not fit float16");
+    expect_error(assay_encode_int(&m, w, 8, 100, &o, &err), ASSAY_EINPUT, &err,
+                 "row 0 column 3 does not fit float16");
     err = (assay_err){0};
     o = (assay_int_opts){.bits = 2, .scale_dtype = ASSAY_DTYPE_F16};
     w[3] = 3e38f;
@@ -294,11 +316,17 @@ static void bad_options_are_usage_errors(void **state) {
     (void)state;
     float w[4] = {1, 2, 3, 4};
     static const assay_int_opts bad[] = {
-        {.bits = 1}, {.bits = 9}, {.bits = 0}, {.bits = 4, .group_size = -1}, {.bits = 4, .scale_dtype = ASSAY_DTYPE_I8},
-        {.bits = 8, .rule = ASSAY_SCALE_ABSMAX, .asymmetric = true}, {.bits = 8, .rule = ASSAY_SCALE_ABSMAX, .mse = true},
+        {.bits = 1},
+        {.bits = 9},
+        {.bits = 0},
+        {.bits = 4, .group_size = -1},
+        {.bits = 4, .scale_dtype = ASSAY_DTYPE_I8},
+        {.bits = 8, .rule = ASSAY_SCALE_ABSMAX, .asymmetric = true},
+        {.bits = 8, .rule = ASSAY_SCALE_ABSMAX, .mse = true},
     };
     assay_matrix m;
-    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) assert_int_equal(assay_encode_int(&m, w, 2, 2, &bad[i], NULL), ASSAY_EUSAGE);
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++)
+        assert_int_equal(assay_encode_int(&m, w, 2, 2, &bad[i], NULL), ASSAY_EUSAGE);
     assert_int_equal(assay_encode_codebook(&m, w, 2, 2, ASSAY_PRECISION_INT4, 64, false, NULL), ASSAY_EUSAGE);
     assert_int_equal(assay_encode_codebook(&m, w, 2, 2, ASSAY_PRECISION_NF4, 0, false, NULL), ASSAY_EUSAGE);
     assert_int_equal(assay_encode_codebook(&m, w, 0, 2, ASSAY_PRECISION_NF4, 64, false, NULL), ASSAY_EINPUT);
@@ -314,7 +342,8 @@ static void check_finds_what_is_wrong(void **state) {
     assert_int_equal(assay_encode_int(&m, w, 2, 128, &o, NULL), ASSAY_OK);
     assay_err err = {0};
     m.codes[200] = 16;
-    expect_error(assay_matrix_check(&m, "q_proj", &err), ASSAY_EINPUT, &err, "q_proj: code 16 at row 1 column 72");
+    expect_error(assay_matrix_check(&m, "q_proj", &err), ASSAY_EINPUT, &err,
+                 "q_proj: code 16 at row 1 column 72");
     m.codes[200] = 0;
     m.zeros[3] = 99;
     err = (assay_err){0};
@@ -335,7 +364,8 @@ static void running_out_of_memory_is_reported(void **state) {
     (void)state;
     float w[256] = {0};
     assay_matrix m;
-    assay_int_opts o = {.bits = 4, .group_size = 64, .asymmetric = true, .mse = true}, absmax = {.bits = 8, .rule = ASSAY_SCALE_ABSMAX};
+    assay_int_opts o = {.bits = 4, .group_size = 64, .asymmetric = true, .mse = true},
+                   absmax = {.bits = 8, .rule = ASSAY_SCALE_ABSMAX};
     for (int n = 0, failed = 1; failed; n++) {
         failed = 0;
         assay_mem_fail_after(n);
