@@ -31,27 +31,33 @@ static inline float float_of(uint32_t u) {
     return f;
 }
 
+/* yes or no, without a branch: gcc would turn a conditional expression into one and then not vectorize the loop. */
+static inline uint32_t pick(uint32_t condition, uint32_t yes, uint32_t no) {
+    uint32_t mask = 0u - condition;
+    return (yes & mask) | (no & ~mask);
+}
+
 static inline float f16_to_f32(uint16_t h) {
     uint32_t sign = (uint32_t)(h & 0x8000u) << 16;
     uint32_t em = (uint32_t)(h & 0x7fffu) << 13; /* exponent and fraction at binary32's places */
     uint32_t normal = em + ((127u - 15u) << 23);
     uint32_t special = em + ((255u - 31u) << 23); /* infinity and NaN keep their fraction */
     uint32_t subnormal = bits_of(float_of(em | (113u << 23)) - float_of(113u << 23));
-    uint32_t r = em >= (31u << 23) ? special : normal;
-    r = em < (1u << 23) ? subnormal : r;
+    uint32_t r = pick(em >= (31u << 23), special, normal);
+    r = pick(em < (1u << 23), subnormal, r);
     return float_of(r | sign);
 }
 
 static inline uint16_t f32_to_f16(float f) {
     uint32_t b = bits_of(f), sign = (b >> 16) & 0x8000u, u = b & 0x7fffffffu;
-    uint32_t normal = (u + ((15u - 127u) << 23) + 0xfffu + ((u >> 13) & 1u)) >>
-                      13;                    /* rounds up into infinity as it should */
-    uint32_t tiny = u < 0x38800000u ? u : 0; /* below 2^-14: steps of 2^-24 */
+    /* rounds up into infinity as it should */
+    uint32_t normal = (u + ((15u - 127u) << 23) + 0xfffu + ((u >> 13) & 1u)) >> 13;
+    uint32_t tiny = pick(u < 0x38800000u, u, 0); /* below 2^-14: steps of 2^-24 */
     uint32_t subnormal = bits_of(float_of(tiny) + 0.5f) - 0x3f000000u;
     uint32_t nan = 0x7e00u | ((u >> 13) & 0x1ffu);
-    uint32_t r = u < 0x38800000u ? subnormal : normal;
-    r = u >= 0x47800000u ? 0x7c00u : r;
-    r = u > 0x7f800000u ? nan : r;
+    uint32_t r = pick(u < 0x38800000u, subnormal, normal);
+    r = pick(u >= 0x47800000u, 0x7c00u, r);
+    r = pick(u > 0x7f800000u, nan, r);
     return (uint16_t)(r | sign);
 }
 
@@ -60,31 +66,31 @@ static inline float e4m3_to_f32(uint8_t v) {
     uint32_t em = (uint32_t)(v & 0x7fu) << 20;
     uint32_t normal = em + ((127u - 7u) << 23);
     uint32_t subnormal = bits_of(float_of(em | (121u << 23)) - float_of(121u << 23));
-    uint32_t r = em < (1u << 23) ? subnormal : normal;
-    r = (v & 0x7fu) == 0x7fu ? 0x7fc00000u : r;
+    uint32_t r = pick(em < (1u << 23), subnormal, normal);
+    r = pick((v & 0x7fu) == 0x7fu, 0x7fc00000u, r);
     return float_of(r | sign);
 }
 
 static inline uint8_t f32_to_e4m3(float f) {
     uint32_t b = bits_of(f), sign = (b >> 24) & 0x80u, u = b & 0x7fffffffu;
     uint32_t normal = (u + ((7u - 127u) << 23) + 0x7ffffu + ((u >> 20) & 1u)) >> 20;
-    uint32_t tiny = u < 0x3c800000u ? u : 0; /* below 2^-6: steps of 2^-9 */
+    uint32_t tiny = pick(u < 0x3c800000u, u, 0); /* below 2^-6: steps of 2^-9 */
     uint32_t subnormal = bits_of(float_of(tiny) + 16384.0f) - bits_of(16384.0f);
-    uint32_t r = u < 0x3c800000u ? subnormal : normal;
-    r = u >= 0x43e00000u ? 0x7eu : r; /* 448 and above saturate */
-    r = u >= 0x7f800000u ? 0x7fu : r; /* infinity has no place here: NaN */
+    uint32_t r = pick(u < 0x3c800000u, subnormal, normal);
+    r = pick(u >= 0x43e00000u, 0x7eu, r); /* 448 and above saturate */
+    r = pick(u >= 0x7f800000u, 0x7fu, r); /* infinity has no place here: NaN */
     return (uint8_t)(r | sign);
 }
 
 static inline uint8_t f32_to_e5m2(float f) {
     uint32_t b = bits_of(f), sign = (b >> 24) & 0x80u, u = b & 0x7fffffffu;
     uint32_t normal = (u + ((15u - 127u) << 23) + 0xfffffu + ((u >> 21) & 1u)) >> 21;
-    uint32_t tiny = u < 0x38800000u ? u : 0; /* below 2^-14: steps of 2^-16 */
+    uint32_t tiny = pick(u < 0x38800000u, u, 0); /* below 2^-14: steps of 2^-16 */
     uint32_t subnormal = bits_of(float_of(tiny) + 128.0f) - bits_of(128.0f);
-    uint32_t r = u < 0x38800000u ? subnormal : normal;
-    r = u >= 0x47600000u ? 0x7bu : r; /* 57344 and above saturate */
-    r = u == 0x7f800000u ? 0x7cu : r;
-    r = u > 0x7f800000u ? 0x7eu : r;
+    uint32_t r = pick(u < 0x38800000u, subnormal, normal);
+    r = pick(u >= 0x47600000u, 0x7bu, r); /* 57344 and above saturate */
+    r = pick(u == 0x7f800000u, 0x7cu, r);
+    r = pick(u > 0x7f800000u, 0x7eu, r);
     return (uint8_t)(r | sign);
 }
 
