@@ -61,7 +61,7 @@ static void gemv_bf16_bf16(float *y, const assay_rows *w, size_t row, size_t n, 
 /* As q4_block_f32. */
 VEC_FN void q4_block_bf16(v16 *acc, vb_table *tab, const assay_rows *w, size_t row, size_t b, int nr, int gpb, size_t blocks, int nq,
                           const uint16_t *x, uint16_t *out, size_t ld) {
-    vb_block d[GEMV_N];
+    vb_block d[GEMV_N] = {0};
     VEC_UNROLL for (int r = 0; r < nr; r++) {
         const char *p = (const char *)w->data + (row + (size_t)r) * w->stride + 64 * b;
         d[r] = vb_block_load(p);
@@ -133,7 +133,9 @@ VEC_FN void q8_rows_bf16(float *y, const assay_rows *w, size_t row, int nr, cons
         }
         vb xv = out ? vb_zero() : vb_load(x + c);
         VEC_UNROLL for (int r = 0; r < nr; r++) {
-            vb v = vb_q8((const uint8_t *)w->data + (row + (size_t)r) * w->stride + c, zero[r], scale[r]);
+            const uint8_t *p = (const uint8_t *)w->data + (row + (size_t)r) * w->stride + c;
+            vb v = vb_q8(p, zero[r], scale[r]);
+            VEC_PREFETCH(p + (size_t)nr * w->stride);
             if (out) vb_store(out + (size_t)r * ld + c, v);
             else acc[r] = vb_dot(acc[r], xv, v);
         }

@@ -90,7 +90,7 @@ VEC_FN v16 q8_f32(const assay_rows *w, const uint8_t *p, v16 zero, v16 scale) {
  * is a constant: 4, 2, or 1 with `blocks` blocks to a group. */
 VEC_FN void q4_block_f32(v16 *acc, v16 *tab, const assay_rows *w, size_t row, size_t b, int nr, int gpb, size_t blocks, int nq,
                          const float *x, float *out, size_t ld) {
-    v16i d[GEMV_N][2];
+    v16i d[GEMV_N][2] = {0};
     VEC_UNROLL for (int r = 0; r < nr; r++) {
         const char *p = (const char *)w->data + (row + (size_t)r) * w->stride + 64 * b;
         d[r][0] = v16i_u16(p);
@@ -162,7 +162,9 @@ VEC_FN void q8_rows_f32(float *y, const assay_rows *w, size_t row, int nr, const
         }
         VEC_UNROLL for (size_t h = c; h < c + ASSAY_KERN_CHUNK; h += 16)
             VEC_UNROLL for (int r = 0; r < nr; r++) {
-                v16 v = q8_f32(w, (const uint8_t *)w->data + (row + (size_t)r) * w->stride + h, zero[r], scale[r]);
+                const uint8_t *p = (const uint8_t *)w->data + (row + (size_t)r) * w->stride + h;
+                v16 v = q8_f32(w, p, zero[r], scale[r]);
+                VEC_PREFETCH(p + (size_t)nr * w->stride);
                 if (out) v16_store(out + (size_t)r * ld + h, v);
                 else acc[r] = v16_fma(v16_load(x + h), v, acc[r]);
             }

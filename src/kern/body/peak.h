@@ -57,7 +57,7 @@ static inline uint64_t read_bytes(const void *p, size_t n) {
     for (size_t c = 0; c < n; c += 512)
         VEC_UNROLL for (size_t i = 0; i < 8; i++) {
             s[i] = v16i_add(s[i], v16i_load((const char *)p + c + 64 * i));
-            VEC_PREFETCH((const char *)p + c + 64 * i + 4096);
+            VEC_PREFETCH((const char *)p + c + 64 * i + 16384);
         }
     VEC_UNROLL for (int i = 1; i < 8; i++) s[0] = v16i_add(s[0], s[i]);
     v16i_store(t, s[0]);

@@ -18,9 +18,15 @@ typedef struct v16i { uint32x4_t q[4]; } v16i;
 #define ITILE_B 1
 #define ATT_Q 1
 
+/* The four quarters written out, i being 0 to 3 in expr. */
+#define V16_QUARTER(n, expr)                                                                                          \
+    {                                                                                                                 \
+        enum { i = n };                                                                                               \
+        r.q[i] = (expr);                                                                                              \
+    }
 #define V16_EACH(T, expr)                                                                                             \
     T r;                                                                                                              \
-    VEC_UNROLL for (int i = 0; i < 4; i++) r.q[i] = (expr);                                                           \
+    V16_QUARTER(0, expr) V16_QUARTER(1, expr) V16_QUARTER(2, expr) V16_QUARTER(3, expr)                               \
     return r
 
 VEC_FN v16 v16_set1(float f) { V16_EACH(v16, vdupq_n_f32(f)); }
