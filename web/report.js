@@ -29,7 +29,7 @@
 
     var bar = document.getElementById('switch'), filters = document.getElementById('flip-filters');
     var radios = all('button', bar), panels = all('.panel'), flips = all('.flip');
-    var current = bar.getAttribute('data-start');
+    var current = bar.getAttribute('data-start'), page = 10, limit = page; // flips shown at first, and added by a click
 
     function select(index, focus) {
       current = String(index);
@@ -40,6 +40,7 @@
         if (on && focus) b.focus();
         if (on && focus) b.scrollIntoView({ block: 'nearest', inline: 'nearest' });
       });
+      limit = page;
       panels.forEach(function (p) { p.classList.toggle('off', p.getAttribute('data-variant') !== current); });
       filter();
     }
@@ -47,17 +48,19 @@
     function filter() {
       if (!filters) return;
       var dimension = filters.elements.dimension.value, way = filters.elements.way.value;
-      var words = filters.elements.words.value.toLowerCase().split(/\s+/).filter(Boolean), shown = 0, total = 0;
+      var words = filters.elements.words.value.toLowerCase().split(/\s+/).filter(Boolean), shown = 0, total = 0, found = 0;
       flips.forEach(function (f) {
         if (f.getAttribute('data-variant') !== current) return;
         var text = words.length ? f.textContent.toLowerCase() : '';
         var ok = (!dimension || f.getAttribute('data-dimension') === dimension) && (!way || f.getAttribute('data-way') === way) &&
           words.every(function (w) { return text.indexOf(w) >= 0; });
-        f.hidden = !ok;
         total++;
-        if (ok) shown++;
+        if (ok) found++;
+        f.hidden = !ok || found > limit;
       });
-      filters.querySelector('output').textContent = shown === total ? total + (total === 1 ? ' flip' : ' flips') : shown + ' of ' + total + ' flips';
+      shown = Math.min(found, limit);
+      filters.querySelector('output').textContent = found === total ? total + (total === 1 ? ' flip' : ' flips') : found + ' of ' + total + ' flips';
+      all('.more').forEach(function (b) { b.hidden = found <= limit; b.textContent = 'Show ' + Math.min(page, found - shown) + ' more of ' + (found - shown); });
     }
 
     bar.hidden = radios.length < 2;
@@ -76,13 +79,15 @@
     });
     if (filters) {
       filters.hidden = false;
-      filters.addEventListener('input', filter);
+      filters.addEventListener('input', function () { limit = page; filter(); });
+      all('.more').forEach(function (b) { b.addEventListener('click', function () { limit += page; filter(); }); });
       filters.addEventListener('submit', function (e) { e.preventDefault(); });
     }
     window.addEventListener('beforeprint', function () { all('details').forEach(function (d) { d.open = true; }); });
     select(current, false);
 
-    // For the tests of this page: what a person at this width would have to scroll sideways.
+    // For the tests of this page: what a person at this width would have to scroll sideways, and what was asked of the network.
+    root.setAttribute('data-requests', String(performance.getEntriesByType('resource').length));
     root.setAttribute('data-overflow', String(document.scrollingElement.scrollWidth - root.clientWidth));
     root.setAttribute('data-ready', 'yes');
   });

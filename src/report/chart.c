@@ -23,7 +23,7 @@ size_t assay_axis_ticks(double *out, size_t most, double lo, double hi, int abou
         }
     }
     size_t n = 0;
-    for (double k = ceil(lo / step - 1e-9); k * step <= hi + step * 1e-9 && n < most; k++) out[n++] = k * step;
+    for (double k = ceil(lo / step - 1e-9); k * step <= hi + step * 1e-9 && n < most; k++) out[n++] = k * step + 0.0; /* no minus zero */
     return n;
 }
 

@@ -31,7 +31,7 @@ static void flip_row(assay_str *out, const char *name, const char *note, size_t 
     if (note) assay_str_printf(out, "<span class=\"sub\">%s</span>", note);
     assay_str_printf(out, "</th><td class=\"num\">%zu</td><td class=\"plot\"><svg class=\"flipbar\" aria-hidden=\"true\">"
                           "<rect class=\"worse\" x=\"%.2f%%\" y=\"20%%\" width=\"%.2f%%\" height=\"60%%\"/><rect class=\"better\" x=\"50%%\" y=\"20%%\" width=\"%.2f%%\" height=\"60%%\"/>"
-                          "<line class=\"zero\" x1=\"50%%\" x2=\"50%%\" y1=\"0\" y2=\"100%%\"/></svg></td><td class=\"num\">%zu</td><td class=\"num\">%s</td></tr>\n",
+                          "<line class=\"zero\" x1=\"50%%\" x2=\"50%%\" y1=\"0\" y2=\"100%%\"/></svg></td><td class=\"num\">%zu</td><td class=\"num wide\">%s</td></tr>\n",
                      worse, 50 - w, w, b, better, changed);
 }
 
@@ -44,7 +44,7 @@ static void put_flips(assay_str *out, const assay_report *r)
                        "The baseline against itself is the noise floor. Bars grow with the square root.</p>"
                        "<div class=\"scroll\" tabindex=\"0\" role=\"region\" aria-label=\"Flips\"><table class=\"flips-table\"><thead><tr><th scope=\"col\">Variant</th>"
                        "<th scope=\"col\" class=\"num\">To wrong</th><th scope=\"col\" class=\"plot\"></th><th scope=\"col\" class=\"num\">To right</th>"
-                       "<th scope=\"col\" class=\"num\">Other text</th></tr></thead><tbody>\n");
+                       "<th scope=\"col\" class=\"num wide\">Other text</th></tr></thead><tbody>\n");
     if (first->rerun_id) flip_row(out, first->baseline, "run again (A/A)", first->aa_flips, 0, most, "");
     else {
         assay_str_put(out, "<tr><th scope=\"row\">");
@@ -97,7 +97,7 @@ static void kl_row(assay_str *out, const assay_report_variant *v, const assay_ax
     assay_str_printf(out, "<line class=\"thin\" x1=\"%.2f%%\" x2=\"%.2f%%\" y1=\"50%%\" y2=\"50%%\"/>", kl_at(x, k->p50), kl_at(x, k->max));
     assay_str_printf(out, "<line class=\"thick\" x1=\"%.2f%%\" x2=\"%.2f%%\" y1=\"50%%\" y2=\"50%%\"/>", kl_at(x, k->p50), kl_at(x, k->p90));
     assay_str_printf(out, "<line class=\"end\" x1=\"%.2f%%\" x2=\"%.2f%%\" y1=\"25%%\" y2=\"75%%\"/>", kl_at(x, k->p99), kl_at(x, k->p99));
-    assay_str_printf(out, "<circle class=\"dot\" cx=\"%.2f%%\" cy=\"50%%\" r=\"4\"/></svg></td><td class=\"num\">%s</td><td class=\"num\">%s</td></tr>\n",
+    assay_str_printf(out, "<circle class=\"dot\" cx=\"%.2f%%\" cy=\"50%%\" r=\"4\"/></svg></td><td class=\"num\">%s</td><td class=\"num wide\">%s</td></tr>\n",
                      kl_at(x, k->mean), d, assay_show_number(a, sizeof a, 1, k->top1 * 100));
 }
 
@@ -116,8 +116,8 @@ static void put_kl(assay_str *out, const assay_report *r)
                        "<svg class=\"axis\" aria-hidden=\"true\">");
     double decades = log10(x.hi / x.lo), step = pow(10, ceil(decades / 3));
     for (double e = x.lo; e <= x.hi * 1.01; e *= step)
-        assay_str_printf(out, "<text x=\"%.2f%%\" y=\"14\"%s>%g</text>", kl_at(&x, e), e <= x.lo ? " class=\"first\"" : e >= x.hi * 0.99 ? " class=\"last\"" : "", e);
-    assay_str_put(out, "</svg></th><th scope=\"col\" class=\"num\">p99</th><th scope=\"col\" class=\"num\">Same top, %</th></tr></thead><tbody>\n");
+        assay_str_printf(out, "<text x=\"%.2f%%\" y=\"14\"%s>%g</text>", kl_at(&x, e), e <= x.lo * 1.01 ? " class=\"first\"" : e >= x.hi * 0.99 ? " class=\"last\"" : "", e);
+    assay_str_put(out, "</svg></th><th scope=\"col\" class=\"num\">p99</th><th scope=\"col\" class=\"num wide\">Same top, %</th></tr></thead><tbody>\n");
     for (size_t i = 0; i < r->n_variants; i++)
         if (r->variants[i].kl.n) kl_row(out, &r->variants[i], &x);
     assay_str_put(out, "</tbody></table></div></div>\n");

@@ -64,7 +64,7 @@ assay_status assay_html_table(assay_str *out, assay_table *t, const char *label,
         assay_table_free(t);
         return assay_nomem(err);
     }
-    assay_str_printf(out, "<div class=\"scroll\" tabindex=\"0\" role=\"region\" aria-label=\"%s\"><table><thead><tr>", label);
+    assay_str_printf(out, "<div class=\"scroll\" tabindex=\"0\" role=\"region\" aria-label=\"%s\"><table class=\"generic\"><thead><tr>", label);
     for (size_t c = 0; c < t->n_columns; c++) {
         assay_str_put(out, t->columns[c].right ? "<th scope=\"col\" class=\"num\">" : "<th scope=\"col\">");
         assay_html_text(out, t->columns[c].head);

@@ -6,7 +6,7 @@
 #include "report/html.h"
 
 #define MOST_ROLES 32
-#define SHADES 8
+#define SHADES 8 /* in the legend */
 #define MOST_NUMBERS 16 /* layers; with more the cells hold colour alone */
 
 /* The output error where calibration gave one, else the weight error. */
@@ -52,12 +52,12 @@ static void scan(heat *h, const assay_report *r)
     }
 }
 
+/* 0 to 100 on a logarithmic scale from the least to the largest loss. */
 static int shade(const heat *h, double x)
 {
     if (!(x > 0) || !(h->hi > h->lo)) return 0;
     double t = (log(x) - log(h->lo)) / (log(h->hi) - log(h->lo));
-    int s = (int)(t * SHADES);
-    return ASSAY_MAX(0, ASSAY_MIN(SHADES - 1, s));
+    return (int)(100 * ASSAY_MAX(0.0, ASSAY_MIN(1.0, t)) + 0.5);
 }
 
 /* 0.083, 0.0041, 1.2e-05: two digits that matter. */
@@ -77,7 +77,8 @@ static void put_cell(assay_str *out, const heat *h, const assay_layer_loss *l)
         assay_str_put(out, "<td></td>");
         return;
     }
-    assay_str_printf(out, "<td class=\"heat h%d\" title=\"", shade(h, loss_of(l)));
+    int t = shade(h, loss_of(l));
+    assay_str_printf(out, "<td class=\"heat%s\" style=\"--t:%d%%\" title=\"", t > 55 ? " hot" : "", t);
     assay_html_text(out, l->tensor);
     assay_str_put(out, ": ");
     assay_html_text(out, l->precision);
@@ -123,7 +124,7 @@ void assay_html_heat(assay_str *out, const assay_report *r)
                           "Shades are logarithmic and the same for all variants.</p>\n<div class=\"legend\" aria-hidden=\"true\"><span>%s</span>",
                      h.on_outputs ? "the outputs on the calibration inputs (of the weights where there were none)" : "the weights",
                      short_number(lo, sizeof lo, isfinite(h.lo) ? h.lo : 0));
-    for (int s = 0; s < SHADES; s++) assay_str_printf(out, "<i class=\"heat h%d\"></i>", s);
+    for (int s = 0; s < SHADES; s++) assay_str_printf(out, "<i class=\"heat\" style=\"--t:%d%%\"></i>", s * 100 / (SHADES - 1));
     assay_str_printf(out, "<span>%s</span></div>\n", short_number(hi, sizeof hi, h.hi));
     for (size_t i = 0; i < r->n_variants; i++) {
         assay_html_panel_open(out, r, i);

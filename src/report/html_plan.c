@@ -86,8 +86,8 @@ static void put_memory_chart(assay_str *out, const assay_plan *p, const assay_fi
     put_area(out, "m-weights", c.x, NULL, c.weights, &x, &y);
     put_memory_axes(out, &x, &y);
     double line = assay_axis_at(&y, budget);
-    assay_str_printf(out, "<line class=\"fit\" x1=\"%.1f\" x2=\"%.1f\" y1=\"%.1f\" y2=\"%.1f\"/><text class=\"fit-name\" x=\"%.1f\" y=\"%.1f\" text-anchor=\"end\">may use %s</text>",
-                     LEFT, W - RIGHT, line, line, W - RIGHT, line - 5, assay_show_size(a, sizeof a, f->budget));
+    assay_str_printf(out, "<line class=\"fit\" x1=\"%.1f\" x2=\"%.1f\" y1=\"%.1f\" y2=\"%.1f\"/><text class=\"fit-name\" x=\"%.1f\" y=\"%.1f\">may use %s</text>",
+                     LEFT, W - RIGHT, line, line, LEFT + 4, line - 5, assay_show_size(a, sizeof a, f->budget));
     double asked = assay_axis_at(&x, (double)p->opts.serving.context);
     assay_str_printf(out, "<line class=\"asked\" x1=\"%.1f\" x2=\"%.1f\" y1=\"%.1f\" y2=\"%.1f\"><title>asked: %s tokens</title></line>", asked, asked, TOP, H - BOTTOM,
                      assay_show_count(a, sizeof a, (double)p->opts.serving.context));

@@ -255,13 +255,15 @@ static void forest_row(assay_str *out, const assay_gate_row *r, double lo, doubl
     assay_str_printf(out, "<tr class=\"%s\"><th scope=\"row\">", r->slice ? "slice" : "dimension");
     assay_html_text(out, r->slice ? r->slice : r->dimension);
     if (!r->slice && r->metric != ASSAY_METRIC_ACCURACY) assay_str_printf(out, "<span class=\"sub\">%s</span>", assay_metric_name(r->metric));
-    assay_str_printf(out, "</th><td class=\"num\">%zu</td><td class=\"num wide\">%s</td><td class=\"num wide\">%s</td>", r->n_paired,
+    assay_str_printf(out, "</th><td class=\"num wide\">%zu</td><td class=\"num wide\">%s</td><td class=\"num wide\">%s</td>", r->n_paired,
                      assay_show_mean(a, sizeof a, r->metric, r->baseline), assay_show_mean(b, sizeof b, r->metric, r->variant));
     forest_plot(out, r, lo, hi);
     assay_str_printf(out, "<td class=\"num\">%s</td>", assay_show_diff(a, sizeof a, r->metric, r->diff));
     if (r->metric == ASSAY_METRIC_ACCURACY) assay_str_printf(out, "<td class=\"num wide\">%zu / %zu</td>", r->right_wrong, r->wrong_right);
     else assay_str_put(out, "<td class=\"num wide dim\">–</td>");
-    assay_str_printf(out, "<td class=\"num wide\">%s%s</td><td class=\"num wide\">%s</td><td>", assay_show_p(a, sizeof a, r->p_holm),
+    assay_str_put(out, "<td class=\"num wide\">");
+    assay_html_text(out, assay_show_p(a, sizeof a, r->p_holm)); /* it may be "<0.001" */
+    assay_str_printf(out, "%s</td><td class=\"num wide\">%s</td><td>",
                      r->alarm ? " <b class=\"bad\" title=\"harm alarm\">!</b>" : "", assay_show_mean(b, sizeof b, r->metric, r->mde));
     assay_html_badge(out, r->verdict);
     if (r->verdict == ASSAY_VERDICT_INCONCLUSIVE && r->items_needed > 0)
@@ -295,7 +297,7 @@ void assay_html_forest(assay_str *out, const assay_report *r)
             assay_str_put(out, "</p>");
         }
         assay_str_put(out, "<div class=\"scroll\" tabindex=\"0\" role=\"region\" aria-label=\"Differences per slice\"><table class=\"forest\"><thead><tr>"
-                           "<th scope=\"col\">Slice</th><th scope=\"col\" class=\"num\">n</th><th scope=\"col\" class=\"num wide\">Baseline</th>"
+                           "<th scope=\"col\">Slice</th><th scope=\"col\" class=\"num wide\">n</th><th scope=\"col\" class=\"num wide\">Baseline</th>"
                            "<th scope=\"col\" class=\"num wide\">Variant</th><th scope=\"col\" class=\"plot\"><span class=\"sr\">Interval in points</span>");
         forest_axis(out, lo, hi);
         assay_str_put(out, "</th><th scope=\"col\" class=\"num\">Diff.</th><th scope=\"col\" class=\"num wide\">Worse / better</th>"

@@ -135,8 +135,9 @@ assay_status assay_table_text(assay_str *out, const assay_table *t, const assay_
 /* Markdown: what would be markup is escaped, so that a cell shows what it holds. */
 static void put_markdown(assay_str *out, const char *s)
 {
-    size_t n = s ? strlen(s) : 0;
-    for (size_t i = 0; i < n;) {
+    size_t n = s ? strlen(s) : 0, i = 0;
+    for (; i < n && s[i] == ' '; i++) assay_str_put(out, "&nbsp;"); /* indentation */
+    while (i < n) {
         uint32_t c;
         i += assay_show_utf8_next(&c, s + i, n - i);
         if (c < 0x20 || c == 0x7F) c = ' ';

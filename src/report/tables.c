@@ -219,7 +219,7 @@ void assay_tables_fits(assay_table *t, const assay_plan *p)
     static const assay_column columns[] = {
         {.head = "device"},                              {.head = "runtime", .optional = true},
         {.head = "fits"},                                {.head = "needs", .right = true},
-        {.head = "left", .right = true},                 {.head = "context", .right = true},
+        {.head = "left", .right = true, .optional = true}, {.head = "context", .right = true},
         {.head = "sequences", .right = true},            {.head = "TTFT", .right = true},
         {.head = "TPOT", .right = true},                 {.head = "tokens/s", .right = true},
         {.head = "per M output", .right = true},         {.head = "price of"},
