@@ -59,11 +59,11 @@ static assay_status make_dense(assay_backend *b, assay_weight *w, const assay_ma
     return ASSAY_OK;
 }
 
-/* Borrows elements whose values the mode keeps. */
+/* Borrows elements whose values the mode keeps, unless a file put them at an address that is no multiple of their size. */
 static bool borrow_dense(assay_weight *w, const assay_matrix *m) {
     assay_form form = m->precision == ASSAY_PRECISION_F32 ? ASSAY_FORM_F32 : m->precision == ASSAY_PRECISION_F16 ? ASSAY_FORM_F16 : ASSAY_FORM_BF16;
     bool same = w->mode == ASSAY_ACT_F32 || (w->mode == ASSAY_ACT_BF16 && form == ASSAY_FORM_BF16) || (w->mode == ASSAY_ACT_F16 && form == ASSAY_FORM_F16);
-    if (!same) return false;
+    if (!same || (uintptr_t)m->data % (form == ASSAY_FORM_F32 ? 4 : 2) != 0) return false;
     w->rows.form = form;
     w->rows.data = m->data;
     w->rows.stride = w->k * (form == ASSAY_FORM_F32 ? 4 : 2);

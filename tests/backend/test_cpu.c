@@ -241,6 +241,38 @@ static void test_linear_multi(void **state) {
     assay_backend_close(b);
 }
 
+/* A mapped file may put a matrix anywhere. */
+static void test_unaligned_elements(void **state) {
+    (void)state;
+    assay_backend *b = open_cpu(1, NULL);
+    for (size_t i = 0; i < 5; i++) {
+        assay_matrix m = make_matrix(&cases[i], 6), moved = m;
+        size_t n = (size_t)(m.rows * m.cols) * (m.precision == ASSAY_PRECISION_F32 ? 4 : 2), rows = 9, out = rows * (size_t)m.rows;
+        for (size_t shift = 1; shift < 4; shift++)
+            for (assay_act_mode mode = ASSAY_ACT_F32; mode <= ASSAY_ACT_F16; mode++) {
+                assay_rng r;
+                assay_rng_init(&r, 8);
+                uint8_t *p = malloc(n + shift);
+                float *x = normals(&r, rows * (size_t)m.cols, 1), *y[2] = {malloc(out * 4), malloc(out * 4)};
+                assay_buf *xb = buf_of(b, x, rows * (size_t)m.cols), *yb = buf_of(b, NULL, out);
+                moved.data = memcpy(p + shift, m.data, n);
+                for (int t = 0; t < 2; t++) {
+                    assay_weight *w = NULL;
+                    assert_int_equal(assay_weight_new(&w, b, t ? &moved : &m, mode, NULL), ASSAY_OK);
+                    assay_op_linear(b, yb, w, NULL, xb, rows);
+                    assay_buf_read(b, y[t], yb, 0, out * 4);
+                    assay_weight_free(b, w);
+                }
+                assert_memory_equal(y[0], y[1], out * 4);
+                assay_buf_free(b, xb);
+                assay_buf_free(b, yb);
+                free(p), free(x), free(y[0]), free(y[1]);
+            }
+        assay_matrix_deinit(&m);
+    }
+    assay_backend_close(b);
+}
+
 static void test_refusals_and_defaults(void **state) {
     (void)state;
     assay_backend *b = open_cpu(1, NULL);
@@ -469,7 +501,7 @@ static void test_rmsnorm_add_gate_gather(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_linear),     cmocka_unit_test(test_linear_on_the_reference), cmocka_unit_test(test_codes_equal_their_dense_matrix),
-        cmocka_unit_test(test_linear_multi), cmocka_unit_test(test_refusals_and_defaults),   cmocka_unit_test(test_embed),
+        cmocka_unit_test(test_linear_multi), cmocka_unit_test(test_refusals_and_defaults), cmocka_unit_test(test_unaligned_elements),   cmocka_unit_test(test_embed),
         cmocka_unit_test(test_attention),  cmocka_unit_test(test_rope),                    cmocka_unit_test(test_rmsnorm_add_gate_gather),
     };
     return cmocka_run_group_tests_name("cpu backend", tests, NULL, NULL);
