@@ -42,8 +42,14 @@ $(BUILD)/mkcheckpoint: $(BUILD)/tools/mkcheckpoint.o $(BUILD)/lib/num.a $(BUILD)
 bench: all
 	$(Q)sh tools/bench.sh $(PROGRAM)
 
-interop: all
-	$(Q)sh tools/interop.sh $(PROGRAM)
+# Programs that the comparisons in Python drive.
+$(BUILD)/logits: $(BUILD)/tools/logits.o $(ROOM_LIBS)
+	$(call say,LD,$@) $(CC) $(LDFLAGS) -o $@ $(filter %.o,$^) -Wl,--start-group $(ROOM_LIBS) -Wl,--end-group $(LIBS)
+$(BUILD)/encode_file: $(BUILD)/tests/text/encode_file.o $(BUILD)/lib/text.a $(BUILD)/lib/base.a
+	$(call say,LD,$@) $(CC) $(LDFLAGS) -o $@ $^ $(LIBS)
+
+interop: all $(BUILD)/logits $(BUILD)/encode_file
+	$(Q)BUILD=$(BUILD) sh tools/interop.sh $(PROGRAM)
 
 fuzz:
 	$(Q)sh tools/fuzz.sh '$(T)' $(SECONDS)

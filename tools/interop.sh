@@ -1,0 +1,55 @@
+#!/bin/sh
+# interop.sh PROGRAM: compares with the originals in Python: what we write they load and compute alike, what they write we read.
+#
+# Installs them (pinned) into build/interop/venv on the first run, or uses ASSAY_INTEROP_VENV. Needs PyPI for the installation, nothing after.
+# The environment: BUILD (of PROGRAM's build, set by make interop), ASSAY_SHARED (folder with tokenizers and texts, default ../shared).
+set -u
+program=${1:?usage: interop.sh PROGRAM}
+build=${BUILD:-$(dirname "$program")}
+top=$(cd "$(dirname "$0")/.." && pwd); cd "$top" || exit 1
+shared=${ASSAY_SHARED:-../shared}
+venv=${ASSAY_INTEROP_VENV:-build/interop/venv}
+model=models/demo
+out=build/interop/checkpoints
+failed=0
+
+if [ ! -x "$venv/bin/python" ] || ! "$venv/bin/python" -c 'import torch, transformers, bitsandbytes, compressed_tensors, tokenizers, safetensors' 2>/dev/null; then
+    [ -z "${ASSAY_INTEROP_VENV:-}" ] || { echo "interop.sh: $venv lacks torch, transformers, bitsandbytes or compressed-tensors" >&2; exit 4; }
+    echo "installing the originals into $venv (about 3 GB)"
+    python3 -m venv "$venv" && "$venv/bin/pip" install -q torch==2.15.0 transformers==5.23.0 bitsandbytes==0.50.2 \
+        compressed-tensors==0.20.0 tokenizers==0.23.3 safetensors==0.8.0 accelerate==1.15.0 numpy==2.4.6 || {
+        echo "interop.sh: cannot install the originals: python3-venv and PyPI are needed" >&2; exit 4; }
+fi
+python=$venv/bin/python
+
+step() { # NAME COMMAND...
+    name=$1; shift
+    echo "== $name"
+    "$@" || { echo "NOT OK: $name"; failed=$((failed + 1)); }
+}
+
+rm -rf "$out"; mkdir -p "$out"
+# name and recipe of each variant
+while read -r name recipe; do
+    step "quantize $name ($recipe)" "$program" quantize "$model" "$out/$name" --recipe "$recipe" > "$out/$name.log" 2>&1 || cat "$out/$name.log"
+done <<'LIST'
+llm_int8 llm_int8
+llm_int8-skip llm_int8,skip=layers\.0\.
+nf4 nf4
+nf4-dq nf4,double_quant
+fp4-dq-b128 fp4,group_size=128,double_quant
+int8 rtn,int8
+int4g128 rtn,int4g128
+int4g64-asym-mse rtn,int4g64,symmetric=false,mse
+int3g128 rtn,int3g128
+mixed rtn,int8;match=mlp\.,precision=int4g64;match=layers\.0\.self_attn\.v_proj,none
+LIST
+step 'logits of our checkpoints in transformers' "$python" tools/interop_logits.py "$build/logits" "$model" \
+    "$out"/llm_int8 "$out"/llm_int8-skip "$out"/nf4 "$out"/nf4-dq "$out"/fp4-dq-b128 "$out"/int8 "$out"/int4g128 "$out"/int4g64-asym-mse \
+    "$out"/int3g128 "$out"/mixed
+step 'formats' "$python" tools/interop_formats.py "$program" "$model" "$out"
+if [ -d "$shared/tokenizers" ]; then step 'tokenizers' "$python" tools/interop_text.py "$build/encode_file" "$shared"
+else echo "== tokenizers: skipped, $shared/tokenizers is absent (ASSAY_SHARED)"; fi
+
+if [ "$failed" -ne 0 ]; then echo "$failed comparisons failed"; exit 1; fi
+echo "all comparisons passed"
