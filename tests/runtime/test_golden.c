@@ -183,14 +183,14 @@ static void stories_model(void **state) {
 static void prose_loss(void **state) {
     (void)state;
     enum { WINDOW = 256, WINDOWS = 16 };
-    char path[400], *text = NULL;
+    char *text = NULL;
     size_t size, n;
     int32_t *ids = NULL;
     json_t *golden = NULL;
     assay_err err = {0};
     assay_score_req req[WINDOWS];
     assay_score_res res[WINDOWS];
-    must(assay_read_file(&text, &size, shared_path(path, sizeof path, "demo/prose.txt"), 0, &err), &err);
+    must(assay_read_file(&text, &size, "models/demo/prose.txt", 0, &err), &err);
     must(assay_json_load(&golden, demo_golden, &err), &err);
     assay_runtime *r = open_exact(demo_dir);
     must(assay_tokenizer_encode(&ids, &n, assay_runtime_tokenizer(r), text, size, true, false, &err), &err);

@@ -38,7 +38,7 @@ static assay_runtime *open_with(const char *dir, int batch, int threads, int chu
 /* --- what is asked: contexts that share beginnings of many lengths, each with several continuations, and
  * some long ones --- */
 
-enum { REQUESTS = 44, LONGEST = 300 };
+enum { REQUESTS = 36, LONGEST = 150 };
 static int32_t ids[REQUESTS][LONGEST];
 static assay_score_req score[REQUESTS];
 static assay_generate_req generate[REQUESTS];
@@ -49,9 +49,9 @@ static void make_requests(void) {
     assay_rng_init(&rng, 11);
     for (size_t i = 0; i < REQUESTS; i++) {
         if (i % 4 == 0) /* four in a row share a context; every third context begins as the one before did */
-            for (size_t k = i % 12 == 0 ? 0 : 30; k < LONGEST; k++)
+            for (size_t k = i % 12 == 0 ? 0 : 20; k < LONGEST; k++)
                 text[k] = k == 0 ? 0 : 4 + (int32_t)assay_rng_below(&rng, 2044);
-        size_t n = i % 11 == 5 ? LONGEST : 40 + i / 4 * 7, shared = n - 3 - i % 3;
+        size_t n = i % 11 == 5 ? LONGEST : 26 + i / 4 * 3, shared = n - 3 - i % 3;
         memcpy(ids[i], text, n * sizeof *text);
         for (size_t k = shared; k < n; k++) ids[i][k] = 4 + (int32_t)assay_rng_below(&rng, 2044);
         score[i] = (assay_score_req){ids[i], n, i % 5 == 0 ? 1 : shared};
