@@ -19,7 +19,7 @@ typedef struct heat {
     const char *roles[MOST_ROLES];
     size_t n_roles;
     int first, last;          /* layers */
-    double lo, hi;            /* of all variants, so that shades compare between them */
+    double lo, hi;            /* of the variant shown: what stands out within it is what matters */
     bool on_outputs;
 } heat;
 
@@ -35,20 +35,28 @@ static size_t role_index(const heat *h, const char *role)
     return h->n_roles;
 }
 
-/* Roles in the order in which they first occur. */
+/* Roles in the order in which they first occur, and the range of layers, of all variants: their maps have the same shape. */
 static void scan(heat *h, const assay_report *r)
 {
-    *h = (heat){.first = 1 << 30, .last = -1, .lo = INFINITY};
+    *h = (heat){.first = 1 << 30, .last = -1};
     for (size_t v = 0; v < r->n_variants; v++) {
         for (size_t i = 0; i < r->variants[v].n_losses; i++) {
             const assay_layer_loss *l = &r->variants[v].losses[i];
-            double x = loss_of(l);
             if (role_index(h, role_of(l)) == h->n_roles && h->n_roles < MOST_ROLES) h->roles[h->n_roles++] = role_of(l);
             h->first = ASSAY_MIN(h->first, l->layer);
             h->last = ASSAY_MAX(h->last, l->layer);
             if (!isnan(l->output_error)) h->on_outputs = true;
-            if (x > 0) h->lo = ASSAY_MIN(h->lo, x), h->hi = ASSAY_MAX(h->hi, x);
         }
+    }
+}
+
+static void set_range(heat *h, const assay_report_variant *v)
+{
+    h->lo = INFINITY;
+    h->hi = 0;
+    for (size_t i = 0; i < v->n_losses; i++) {
+        double x = loss_of(&v->losses[i]);
+        if (x > 0) h->lo = ASSAY_MIN(h->lo, x), h->hi = ASSAY_MAX(h->hi, x);
     }
 }
 
@@ -114,22 +122,30 @@ static void put_map(assay_str *out, const heat *h, const assay_report_variant *v
     assay_str_put(out, "</tbody></table></div>\n");
 }
 
+static void put_legend(assay_str *out, const heat *h)
+{
+    char lo[32], hi[32];
+    if (!(h->hi > h->lo)) return;
+    assay_str_printf(out, "<div class=\"legend\" aria-hidden=\"true\"><span>%s</span>", short_number(lo, sizeof lo, h->lo));
+    for (int s = 0; s < SHADES; s++) assay_str_printf(out, "<i class=\"heat\" style=\"--t:%d%%\"></i>", s * 100 / (SHADES - 1));
+    assay_str_printf(out, "<span>%s</span></div>\n", short_number(hi, sizeof hi, h->hi));
+}
+
 void assay_html_heat(assay_str *out, const assay_report *r)
 {
     heat h;
-    char lo[32], hi[32];
     if (!assay_html_has_losses(r)) return;
     scan(&h, r);
     assay_str_printf(out, "<section id=\"losses\" aria-labelledby=\"losses-h\"><h2 id=\"losses-h\">What each matrix lost</h2>\n<p>Relative error of %s per matrix. "
-                          "Shades are logarithmic and the same for all variants.</p>\n<div class=\"legend\" aria-hidden=\"true\"><span>%s</span>",
-                     h.on_outputs ? "the outputs on the calibration inputs (of the weights where there were none)" : "the weights",
-                     short_number(lo, sizeof lo, isfinite(h.lo) ? h.lo : 0));
-    for (int s = 0; s < SHADES; s++) assay_str_printf(out, "<i class=\"heat\" style=\"--t:%d%%\"></i>", s * 100 / (SHADES - 1));
-    assay_str_printf(out, "<span>%s</span></div>\n", short_number(hi, sizeof hi, h.hi));
+                          "Shades are logarithmic, from the least to the largest loss of the variant.</p>\n",
+                     h.on_outputs ? "the outputs on the calibration inputs (of the weights where there were none)" : "the weights");
     for (size_t i = 0; i < r->n_variants; i++) {
         assay_html_panel_open(out, r, i);
-        if (r->variants[i].n_losses) put_map(out, &h, &r->variants[i]);
-        else assay_str_put(out, "<p class=\"empty\">Nothing was quantized here.</p>\n");
+        if (r->variants[i].n_losses) {
+            set_range(&h, &r->variants[i]);
+            put_legend(out, &h);
+            put_map(out, &h, &r->variants[i]);
+        } else assay_str_put(out, "<p class=\"empty\">Nothing was quantized here.</p>\n");
         assay_html_panel_close(out);
     }
     assay_str_put(out, "</section>\n");
