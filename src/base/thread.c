@@ -1,35 +1,143 @@
-/* thread.c: the one place with OpenMP. Tasks are dealt by a shared counter (dynamic), so uneven tasks balance; who computes
- * what never changes a result because tasks own their outputs. Without OpenMP everything runs in the calling thread. */
+/* thread.c: a pool of threads that share out numbered tasks by a counter, so uneven tasks balance; who computes what never changes a result
+ * because tasks own their outputs.
+ *
+ * Why not OpenMP: a forward pass of a small model is thousands of regions of some ten microseconds. libgomp's threads spin at every region's end
+ * (on a machine that is busy with anything else that was measured to cost a factor of ten) or, told not to, sleep at once, which costs more than
+ * the region. Here a worker spins for some 20 us and then sleeps, and the caller never waits for a worker that has not taken a task: on a
+ * busy machine it simply does the tasks itself.
+ *
+ * One job at a time: a second caller, or a task that calls in again, runs its tasks alone. Threads are made when first asked for and stay; a
+ * forked child makes its own. */
 #include "base/thread.h"
 
+#include <pthread.h>
 #include <sched.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
 #include <unistd.h>
-#ifdef _OPENMP
-#include <omp.h>
+
+#define MAX_WORKERS 255
+#define SPINS 1000
+#define CLOSED 0x10000u /* in `active`: no worker may join */
+
+static struct {
+    pthread_mutex_t busy;           /* held by the caller whose job runs */
+    pthread_mutex_t lock;           /* of sleeping */
+    pthread_cond_t wake;
+    pid_t owner;                    /* of the threads */
+    int n_workers;
+    /* the job; written while closed and empty */
+    assay_task_fn fn;
+    void *ctx;
+    size_t n_tasks;
+    int team;
+    _Atomic size_t next;
+    _Atomic unsigned active;        /* workers in the job, and CLOSED */
+    _Atomic uint64_t generation;    /* of jobs */
+    _Atomic int sleepers;
+} pool = {.busy = PTHREAD_MUTEX_INITIALIZER, .lock = PTHREAD_MUTEX_INITIALIZER, .wake = PTHREAD_COND_INITIALIZER, .active = CLOSED};
+
+static void relax(void) {
+#if defined(__x86_64__) || defined(__i386__)
+    __builtin_ia32_pause();
+#elif defined(__aarch64__)
+    __asm__ __volatile__("yield");
 #endif
+}
+
+static void run_tasks(int thread) {
+    for (;;) {
+        size_t i = atomic_fetch_add_explicit(&pool.next, 1, memory_order_relaxed);
+        if (i >= pool.n_tasks) return;
+        pool.fn(pool.ctx, i, thread);
+    }
+}
+
+static bool join_job(void) {
+    unsigned v = atomic_load(&pool.active);
+    do
+        if (v & CLOSED) return false;
+    while (!atomic_compare_exchange_weak(&pool.active, &v, v + 1));
+    return true;
+}
+
+/* Returns when there was a job after the one numbered `seen`. */
+static uint64_t await_job(uint64_t seen) {
+    for (int i = 0; i < SPINS; i++) {
+        uint64_t g = atomic_load(&pool.generation);
+        if (g != seen) return g;
+        relax();
+    }
+    pthread_mutex_lock(&pool.lock);
+    atomic_fetch_add(&pool.sleepers, 1);
+    while (atomic_load(&pool.generation) == seen) pthread_cond_wait(&pool.wake, &pool.lock);
+    atomic_fetch_sub(&pool.sleepers, 1);
+    pthread_mutex_unlock(&pool.lock);
+    return atomic_load(&pool.generation);
+}
+
+static void *worker(void *arg) {
+    int thread = (int)(intptr_t)arg;
+    for (uint64_t seen = 0;;) {
+        seen = await_job(seen);
+        if (!join_job()) continue;
+        if (thread < pool.team) run_tasks(thread);
+        atomic_fetch_sub(&pool.active, 1);
+    }
+    return NULL;
+}
+
+/* Makes threads until there are `want` workers or the system refuses; signals stay with the caller's threads. */
+static void grow(int want) {
+    sigset_t all, before;
+    if (pool.owner != getpid()) { /* the first time, or a forked child, whose parent's threads are not here */
+        pool.owner = getpid();
+        pool.n_workers = 0;
+        atomic_store(&pool.sleepers, 0);
+    }
+    if (pool.n_workers >= want) return;
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    while (pool.n_workers < want && pool.n_workers < MAX_WORKERS) {
+        pthread_t t;
+        if (pthread_create(&t, NULL, worker, (void *)(intptr_t)(pool.n_workers + 1))) break;
+        pthread_detach(t);
+        pool.n_workers++;
+    }
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+}
+
+static void run_job(int n_threads, size_t n_tasks, assay_task_fn fn, void *ctx) {
+    grow(n_threads - 1);
+    pool.fn = fn;
+    pool.ctx = ctx;
+    pool.n_tasks = n_tasks;
+    pool.team = n_threads;
+    atomic_store(&pool.next, 0);
+    atomic_store(&pool.active, 0);
+    atomic_fetch_add(&pool.generation, 1);
+    if (atomic_load(&pool.sleepers)) {
+        pthread_mutex_lock(&pool.lock);
+        pthread_cond_broadcast(&pool.wake);
+        pthread_mutex_unlock(&pool.lock);
+    }
+    run_tasks(0);
+    atomic_fetch_or(&pool.active, CLOSED);
+    for (int i = 0; atomic_load(&pool.active) != CLOSED; i++) {
+        if (i < SPINS) relax();
+        else sched_yield(); /* a worker lost its core in the middle of a task */
+    }
+}
 
 void assay_parallel(int n_threads, size_t n_tasks, assay_task_fn fn, void *ctx) {
-    if (n_threads <= 1 || n_tasks <= 1) {
-        for (size_t i = 0; i < n_tasks; i++) fn(ctx, i, 0);
+    if (n_threads > 1 && n_tasks > 1 && pthread_mutex_trylock(&pool.busy) == 0) {
+        run_job((size_t)n_threads < n_tasks ? n_threads : (int)n_tasks, n_tasks, fn, ctx);
+        pthread_mutex_unlock(&pool.busy);
         return;
     }
-    int team = (size_t)n_threads < n_tasks ? n_threads : (int)n_tasks;
-    size_t next = 0;
-    (void)team;
-#ifdef _OPENMP
-#pragma omp parallel num_threads(team)
-#endif
-    {
-        int thread = 0;
-#ifdef _OPENMP
-        thread = omp_get_thread_num();
-#endif
-        for (;;) {
-            size_t i = __atomic_fetch_add(&next, 1, __ATOMIC_RELAXED);
-            if (i >= n_tasks) break;
-            fn(ctx, i, thread);
-        }
-    }
+    for (size_t i = 0; i < n_tasks; i++) fn(ctx, i, 0);
 }
 
 struct range_job {

@@ -1,4 +1,4 @@
-/* base/thread.h: splitting work over threads (OpenMP; serial without it). Results must not depend on n_threads: a task
+/* base/thread.h: splitting work over a pool of threads. Results must not depend on n_threads: a task
  * writes only what is its own, and tasks are numbered, not assigned. */
 #ifndef ASSAY_BASE_THREAD_H
 #define ASSAY_BASE_THREAD_H
