@@ -1,24 +1,32 @@
 /* backend/attention.c: the paged KV cache and causal attention over it.
  *
- * A page holds 64 positions of all KV heads. Per head, keys lie transposed, [head_dim][64], so that a score has a lane; values lie
- * [64][head_pad], head_pad being head_dim rounded up to 16, so that an output dimension has one.
+ * A page holds 64 positions of all KV heads. Per head, keys lie transposed, [head_dim][64], so that a score
+ * has a lane; values lie [64][head_pad], head_pad being head_dim rounded up to 16, so that an output
+ * dimension has one.
  *
- * A task is a KV head and a block of rows; it walks pages outermost, so that a page is read once for the block's queries (all heads of a
- * group, and neighbouring rows of one sequence). Queries that see a whole page share a tile; those at its edges go one row at a time. A
- * query's own sums only depend on absolute positions (kern.h), so none of this shows in a result. */
+ * A task is a KV head and a block of rows; it walks pages outermost, so that a page is read once for the
+ * block's queries (all heads of a group, and neighbouring rows of one sequence). Queries that see a whole
+ * page share a tile; those at its edges go one row at a time. A query's own sums only depend on absolute
+ * positions (kern.h), so none of this shows in a result. */
 #include <math.h>
 #include <string.h>
 #include "backend/internal.h"
 #include "base/thread.h"
 #include "num/convert.h"
 
-static const int kv_kinds[] = {[ASSAY_KV_F32] = ASSAY_KERN_KV_F32, [ASSAY_KV_BF16] = ASSAY_KERN_KV_BF16, [ASSAY_KV_F16] = ASSAY_KERN_KV_F16};
+static const int kv_kinds[] = {[ASSAY_KV_F32] = ASSAY_KERN_KV_F32,
+                               [ASSAY_KV_BF16] = ASSAY_KERN_KV_BF16,
+                               [ASSAY_KV_F16] = ASSAY_KERN_KV_F16};
 _Static_assert(ASSAY_KV_PAGE == ASSAY_KERN_PAGE, "the kernels' page is the cache's");
 
 static size_t kv_size(assay_kv_type type) { return type == ASSAY_KV_F32 ? 4 : 2; }
-static size_t head_bytes(assay_kv_type type, int head_dim) { return kv_size(type) * ASSAY_KV_PAGE * backend_up((size_t)head_dim, 16); }
+static size_t head_bytes(assay_kv_type type, int head_dim) {
+    return kv_size(type) * ASSAY_KV_PAGE * backend_up((size_t)head_dim, 16);
+}
 
-size_t assay_kv_page_bytes(assay_kv_type type, int n_kv_heads, int head_dim) { return head_bytes(type, head_dim) * (size_t)n_kv_heads; }
+size_t assay_kv_page_bytes(assay_kv_type type, int n_kv_heads, int head_dim) {
+    return head_bytes(type, head_dim) * (size_t)n_kv_heads;
+}
 
 typedef struct att_job {
     assay_backend *b;
@@ -47,10 +55,12 @@ static void put(uint8_t *p, size_t i, float x, assay_kv_type type) {
 
 static void store_rows(void *ctx, size_t begin, size_t end, int thread) {
     att_job *j = ctx;
-    size_t dim = (size_t)j->head_dim, pad = backend_up(dim, 16), heads = (size_t)j->n_kv_heads, head = head_bytes(j->type, j->head_dim);
+    size_t dim = (size_t)j->head_dim, pad = backend_up(dim, 16), heads = (size_t)j->n_kv_heads,
+           head = head_bytes(j->type, j->head_dim);
     (void)thread;
     for (size_t r = begin; r < end; r++) {
-        size_t slot = (size_t)j->pos[r] % ASSAY_KV_PAGE, page = (size_t)j->pages[r][j->pos[r] / ASSAY_KV_PAGE];
+        size_t slot = (size_t)j->pos[r] % ASSAY_KV_PAGE,
+               page = (size_t)j->pages[r][j->pos[r] / ASSAY_KV_PAGE];
         for (size_t h = 0; h < heads; h++) {
             uint8_t *k = j->k + (page * heads + h) * head, *v = j->v + (page * heads + h) * head;
             const float *new_k = j->new_k + (r * heads + h) * dim, *new_v = j->new_v + (r * heads + h) * dim;
@@ -62,10 +72,19 @@ static void store_rows(void *ctx, size_t begin, size_t end, int thread) {
     }
 }
 
-void assay_op_kv_store(assay_backend *b, assay_buf *k_cache, assay_buf *v_cache, assay_kv_type type, const assay_buf *k,
-                       const assay_buf *v, const int32_t *const *pages, const int32_t *pos, size_t n_rows, int n_kv_heads, int head_dim) {
-    att_job j = {.b = b, .k = k_cache->p, .v = v_cache->p, .new_k = (const float *)k->p, .new_v = (const float *)v->p, .type = type,
-                 .pages = pages, .pos = pos, .n_kv_heads = n_kv_heads, .head_dim = head_dim};
+void assay_op_kv_store(assay_backend *b, assay_buf *k_cache, assay_buf *v_cache, assay_kv_type type,
+                       const assay_buf *k, const assay_buf *v, const int32_t *const *pages,
+                       const int32_t *pos, size_t n_rows, int n_kv_heads, int head_dim) {
+    att_job j = {.b = b,
+                 .k = k_cache->p,
+                 .v = v_cache->p,
+                 .new_k = (const float *)k->p,
+                 .new_v = (const float *)v->p,
+                 .type = type,
+                 .pages = pages,
+                 .pos = pos,
+                 .n_kv_heads = n_kv_heads,
+                 .head_dim = head_dim};
     size_t work = n_rows * (size_t)(n_kv_heads * head_dim);
     assay_parallel_range(work < 16384 ? 1 : b->n_threads, n_rows, 1, store_rows, &j);
 }
@@ -76,8 +95,10 @@ static size_t first_key(const att_job *j, size_t row) {
     return j->window > 0 && j->pos[row] >= j->window ? (size_t)(j->pos[row] - j->window + 1) : 0;
 }
 
-/* Page `page` for the rows [begin, end) of a block whose queries are in a: whole pages of one sequence together, else row by row. */
-static void walk_page(const att_job *j, const assay_att *a, size_t kv_head, size_t begin, size_t end, size_t page, size_t heads) {
+/* Page `page` for the rows [begin, end) of a block whose queries are in a: whole pages of one sequence
+ * together, else row by row. */
+static void walk_page(const att_job *j, const assay_att *a, size_t kv_head, size_t begin, size_t end,
+                      size_t page, size_t heads) {
     size_t head = head_bytes(j->type, j->head_dim), n_kv = (size_t)j->n_kv_heads;
     for (size_t r = begin, next; r < end; r = next) {
         size_t start = page * ASSAY_KV_PAGE, from = first_key(j, r), to = (size_t)j->pos[r] + 1;
@@ -85,18 +106,28 @@ static void walk_page(const att_job *j, const assay_att *a, size_t kv_head, size
         if (to <= start || from >= start + ASSAY_KV_PAGE) continue;
         size_t lo = from > start ? from - start : 0, hi = ASSAY_MIN(to - start, (size_t)ASSAY_KV_PAGE);
         if (lo == 0 && hi == ASSAY_KV_PAGE)
-            while (next < end && j->pages[next] == j->pages[r] && first_key(j, next) <= start && (size_t)j->pos[next] + 1 >= start + ASSAY_KV_PAGE)
+            while (next < end && j->pages[next] == j->pages[r] && first_key(j, next) <= start &&
+                   (size_t)j->pos[next] + 1 >= start + ASSAY_KV_PAGE)
                 next++;
         size_t at = ((size_t)j->pages[r][page] * n_kv + kv_head) * head;
-        j->b->k.att_page[kv_kinds[j->type]](a, (r - begin) * heads, (next - r) * heads, j->k + at, j->v + at, lo, hi);
+        j->b->k.att_page[kv_kinds[j->type]](a, (r - begin) * heads, (next - r) * heads, j->k + at, j->v + at,
+                                            lo, hi);
     }
 }
 
 /* Query heads [h0, h0 + heads) of rows [begin, end), all of one KV head. */
-static void attend(const att_job *j, float *scratch, size_t kv_head, size_t h0, size_t heads, size_t begin, size_t end) {
-    size_t dim = (size_t)j->head_dim, pad = backend_up(dim, 16), n = (end - begin) * heads, first = SIZE_MAX, last = 0;
-    assay_att a = {.head_dim = dim, .head_pad = pad, .scale = j->scale, .soft_cap = j->soft_cap, .q = scratch, .acc = scratch + n * pad,
-                   .sum = scratch + 2 * n * pad, .max = scratch + 2 * n * pad + 16 * n};
+static void attend(const att_job *j, float *scratch, size_t kv_head, size_t h0, size_t heads, size_t begin,
+                   size_t end) {
+    size_t dim = (size_t)j->head_dim, pad = backend_up(dim, 16), n = (end - begin) * heads, first = SIZE_MAX,
+           last = 0;
+    assay_att a = {.head_dim = dim,
+                   .head_pad = pad,
+                   .scale = j->scale,
+                   .soft_cap = j->soft_cap,
+                   .q = scratch,
+                   .acc = scratch + n * pad,
+                   .sum = scratch + 2 * n * pad,
+                   .max = scratch + 2 * n * pad + 16 * n};
     memset(a.acc, 0, n * pad * sizeof(float));
     memset(a.sum, 0, n * 16 * sizeof(float));
     for (size_t r = begin, i = 0; r < end; r++) {
@@ -109,28 +140,48 @@ static void attend(const att_job *j, float *scratch, size_t kv_head, size_t h0, 
     }
     for (size_t page = first; page <= last; page++) walk_page(j, &a, kv_head, begin, end, page, heads);
     for (size_t r = begin, i = 0; r < end; r++)
-        for (size_t h = 0; h < heads; h++, i++) j->b->k.att_finish(j->y + (r * (size_t)j->n_heads + h0 + h) * dim, &a, i);
+        for (size_t h = 0; h < heads; h++, i++)
+            j->b->k.att_finish(j->y + (r * (size_t)j->n_heads + h0 + h) * dim, &a, i);
 }
 
 static void attention_task(void *ctx, size_t task, int thread) {
     const att_job *j = ctx;
-    size_t kv_head = task % (size_t)j->n_kv_heads, block = task / (size_t)j->n_kv_heads, group = (size_t)j->group, step = (size_t)j->heads_per_task;
+    size_t kv_head = task % (size_t)j->n_kv_heads, block = task / (size_t)j->n_kv_heads,
+           group = (size_t)j->group, step = (size_t)j->heads_per_task;
     size_t begin = block * j->rows_per_task, end = ASSAY_MIN(begin + j->rows_per_task, j->n_rows);
     for (size_t h = 0; h < group; h += step)
-        attend(j, j->b->att + (size_t)thread * ATT_FLOATS, kv_head, kv_head * group + h, ASSAY_MIN(step, group - h), begin, end);
+        attend(j, j->b->att + (size_t)thread * ATT_FLOATS, kv_head, kv_head * group + h,
+               ASSAY_MIN(step, group - h), begin, end);
 }
 
-void assay_op_attention(assay_backend *b, assay_buf *y, const assay_buf *q, const assay_buf *k_cache, const assay_buf *v_cache,
-                        assay_kv_type type, const int32_t *const *pages, const int32_t *pos, size_t n_rows, int n_heads,
-                        int n_kv_heads, int head_dim, float scale, int window, float soft_cap) {
+void assay_op_attention(assay_backend *b, assay_buf *y, const assay_buf *q, const assay_buf *k_cache,
+                        const assay_buf *v_cache, assay_kv_type type, const int32_t *const *pages,
+                        const int32_t *pos, size_t n_rows, int n_heads, int n_kv_heads, int head_dim,
+                        float scale, int window, float soft_cap) {
     size_t pad = backend_up((size_t)head_dim, 16), work = 0;
-    size_t most = ASSAY_MAX((size_t)1, ASSAY_MIN((size_t)ATT_QUERIES, ATT_FLOATS / (2 * pad + 32))); /* queries that scratch holds */
-    att_job j = {.b = b, .y = (float *)y->p, .q = (const float *)q->p, .k = k_cache->p, .v = v_cache->p, .type = type, .pages = pages,
-                 .pos = pos, .n_rows = n_rows, .n_heads = n_heads, .n_kv_heads = n_kv_heads, .head_dim = head_dim, .window = window,
-                 .group = n_heads / n_kv_heads, .scale = scale, .soft_cap = soft_cap};
+    size_t most =
+        ASSAY_MAX((size_t)1, ASSAY_MIN((size_t)ATT_QUERIES,
+                                       ATT_FLOATS / (2 * pad + 32))); /* queries that scratch holds */
+    att_job j = {.b = b,
+                 .y = (float *)y->p,
+                 .q = (const float *)q->p,
+                 .k = k_cache->p,
+                 .v = v_cache->p,
+                 .type = type,
+                 .pages = pages,
+                 .pos = pos,
+                 .n_rows = n_rows,
+                 .n_heads = n_heads,
+                 .n_kv_heads = n_kv_heads,
+                 .head_dim = head_dim,
+                 .window = window,
+                 .group = n_heads / n_kv_heads,
+                 .scale = scale,
+                 .soft_cap = soft_cap};
     j.heads_per_task = (int)ASSAY_MIN((size_t)j.group, most);
     j.rows_per_task = ASSAY_MAX((size_t)1, most / (size_t)j.heads_per_task);
-    for (size_t r = 0; r < n_rows; r++) work += ((size_t)pos[r] + 1 - first_key(&j, r)) * (size_t)(n_heads * head_dim);
+    for (size_t r = 0; r < n_rows; r++)
+        work += ((size_t)pos[r] + 1 - first_key(&j, r)) * (size_t)(n_heads * head_dim);
     size_t blocks = (n_rows + j.rows_per_task - 1) / j.rows_per_task;
     assay_parallel(work < SERIAL_MACS ? 1 : b->n_threads, blocks * (size_t)n_kv_heads, attention_task, &j);
 }

@@ -1,5 +1,5 @@
-/* backend/cpu.c: the CPU backend: opening, buffers, scratch. The operations are in linear.c, attention.c and point.c, the repacking of
- * weights in weight.c. */
+/* backend/cpu.c: the CPU backend: opening, buffers, scratch. The operations are in linear.c, attention.c and
+ * point.c, the repacking of weights in weight.c. */
 #include <stdio.h>
 #include <string.h>
 #include "backend/internal.h"
@@ -18,12 +18,14 @@ assay_status assay_backend_open_cpu(assay_backend **out, const assay_cpu_opts *o
     ASSAY_GO(assay_kern_init(&b->k, o->isa, err));
     b->n_threads = o->n_threads ? o->n_threads : assay_n_cores();
     size_t size;
-    if (!assay_mul_size(&size, (size_t)b->n_threads, ATT_FLOATS * sizeof(float)) || !(b->att = assay_malloc_aligned(size))) {
+    if (!assay_mul_size(&size, (size_t)b->n_threads, ATT_FLOATS * sizeof(float)) ||
+        !(b->att = assay_malloc_aligned(size))) {
         s = assay_nomem(err);
         goto out;
     }
-    snprintf(b->describe, sizeof b->describe, "cpu %s%s%s%s, %d thread%s", b->k.name, *b->k.extras ? " (" : "", b->k.extras,
-             *b->k.extras ? ")" : "", b->n_threads, b->n_threads == 1 ? "" : "s");
+    snprintf(b->describe, sizeof b->describe, "cpu %s%s%s%s, %d thread%s", b->k.name,
+             *b->k.extras ? " (" : "", b->k.extras, *b->k.extras ? ")" : "", b->n_threads,
+             b->n_threads == 1 ? "" : "s");
     *out = b;
     b = NULL;
 out:
@@ -48,7 +50,8 @@ void assay_backend_close(assay_backend *b) {
 const char *assay_backend_describe(const assay_backend *b) { return b->describe; }
 int assay_backend_n_threads(const assay_backend *b) { return b->n_threads; }
 
-/* calloc and not an aligned allocation: large buffers come zeroed from the system, and a KV cache's pages cost nothing until used. */
+/* calloc and not an aligned allocation: large buffers come zeroed from the system, and a KV cache's pages
+ * cost nothing until used. */
 assay_status assay_buf_new(assay_buf **out, assay_backend *b, size_t n_bytes, assay_err *err) {
     size_t size;
     (void)b;
@@ -108,7 +111,8 @@ assay_status backend_reserve(assay_backend *b, const assay_weight *w, assay_err 
     size_t stride = backend_acts_stride(w), rows = backend_acts_rows(stride), need;
     ASSAY_TRY(grow_aligned(&b->acts.data, &b->acts.size, rows * stride, err));
     if (w->mode == ASSAY_ACT_INT8) {
-        ASSAY_TRY(assay_grow(&b->acts.sums, &b->acts.n_sums, rows * w->irows.n_groups, sizeof *b->acts.sums, err));
+        ASSAY_TRY(
+            assay_grow(&b->acts.sums, &b->acts.n_sums, rows * w->irows.n_groups, sizeof *b->acts.sums, err));
         need = w->threshold > 0 ? rows * w->k : 0;
         if (need > b->acts.n_cols) {
             size_t cap = b->acts.n_cols;
@@ -116,7 +120,8 @@ assay_status backend_reserve(assay_backend *b, const assay_weight *w, assay_err 
             ASSAY_TRY(assay_grow(&b->acts.values, &b->acts.n_cols, need, sizeof *b->acts.values, err));
         }
     }
-    /* A tile holds at least 12 rows, 4 bytes an element at most (embedding lookups decode to float32 whatever the mode). */
+    /* A tile holds at least 12 rows, 4 bytes an element at most (embedding lookups decode to float32 whatever
+     * the mode). */
     need = ASSAY_MAX(TILE_BYTES, 12 * backend_up(w->k, ASSAY_KERN_CHUNK) * 4);
     if (need > b->tile_size) {
         size_t size = b->tile_size * (size_t)b->n_threads;

@@ -1,7 +1,8 @@
 /* backend/internal.h: what the files of the CPU backend share. Not for other rooms.
  *
- * Operations return nothing and so may not allocate: everything they need is reserved when a weight is made (scratch for its inputs
- * and for decoded tiles) or when the backend is opened (attention). One backend serves one calling thread at a time. */
+ * Operations return nothing and so may not allocate: everything they need is reserved when a weight is made
+ * (scratch for its inputs and for decoded tiles) or when the backend is opened (attention). One backend
+ * serves one calling thread at a time. */
 #ifndef ASSAY_BACKEND_INTERNAL_H
 #define ASSAY_BACKEND_INTERNAL_H
 
@@ -9,32 +10,32 @@
 #include "kern/kern.h"
 
 struct assay_buf {
-    uint8_t *p;    /* 64-byte aligned */
+    uint8_t *p; /* 64-byte aligned */
     size_t n;
-    void *block;   /* what was allocated */
+    void *block; /* what was allocated */
 };
 
 /* A linear layer's inputs, as its weights want them, for up to `rows` rows at a time. */
 typedef struct acts {
-    uint8_t *data;       /* bf16, padded float32 or int8 rows, 64-byte aligned */
+    uint8_t *data; /* bf16, padded float32 or int8 rows, 64-byte aligned */
     size_t size;
-    int32_t *sums;       /* int8: [rows][n_groups] */
+    int32_t *sums; /* int8: [rows][n_groups] */
     size_t n_sums;
-    uint32_t *cols;      /* int8 with outliers: [rows][cols] columns, ascending */
-    float *values;       /* and their inputs rounded to f16 */
+    uint32_t *cols; /* int8 with outliers: [rows][cols] columns, ascending */
+    float *values;  /* and their inputs rounded to f16 */
     size_t n_cols;
-    float scale[256];    /* int8: per row */
+    float scale[256]; /* int8: per row */
     size_t n_outliers[256];
 } acts;
 
 /* cos and sin by position for one (inv_freq, scale); recomputed when another comes. */
 typedef struct rope_cache {
-    float *inv_freq;     /* [half] */
+    float *inv_freq; /* [half] */
     int half;
     float scale;
-    float *table;        /* [n][2][half]: cos then sin */
-    uint8_t *have;       /* [n] */
-    size_t n;            /* positions */
+    float *table;  /* [n][2][half]: cos then sin */
+    uint8_t *have; /* [n] */
+    size_t n;      /* positions */
 } rope_cache;
 
 struct assay_backend {
@@ -42,30 +43,30 @@ struct assay_backend {
     int n_threads;
     char describe[96];
     acts acts;
-    uint8_t *tiles;      /* [n_threads][tile_size]: decoded rows of a weight */
+    uint8_t *tiles; /* [n_threads][tile_size]: decoded rows of a weight */
     size_t tile_size;
-    float *att;          /* [n_threads][ATT_FLOATS] */
+    float *att; /* [n_threads][ATT_FLOATS] */
     rope_cache rope;
 };
 
 struct assay_weight {
     assay_act_mode mode; /* never AUTO */
     size_t n_out, k;
-    assay_rows rows;     /* float modes */
-    assay_irows irows;   /* INT8 */
-    float threshold;     /* INT8: outliers from here, 0 = none */
+    assay_rows rows;   /* float modes */
+    assay_irows irows; /* INT8 */
+    float threshold;   /* INT8: outliers from here, 0 = none */
     size_t n_bytes;
-    void *owned[3];      /* codes or converted elements, scales, zeros */
+    void *owned[3]; /* codes or converted elements, scales, zeros */
 };
 
-#define ACTS_ROWS 256          /* most rows of x at a time: what amortizes the decoding of a tile */
+#define ACTS_ROWS 256 /* most rows of x at a time: what amortizes the decoding of a tile */
 #define ACTS_BYTES ((size_t)16 << 20)
 #define TILE_BYTES ((size_t)192 << 10)
-#define TILE_ROWS 48           /* multiples of 12 divide into the kernels' tiles */
+#define TILE_ROWS 48 /* multiples of 12 divide into the kernels' tiles */
 #define ATT_QUERIES 32
-#define ATT_DIM 1024           /* head dimension for which ATT_QUERIES fit; fewer queries at once beyond it */
+#define ATT_DIM 1024 /* head dimension for which ATT_QUERIES fit; fewer queries at once beyond it */
 #define ATT_FLOATS ((size_t)ATT_QUERIES * (2 * ATT_DIM + 32))
-#define SERIAL_MACS 200000     /* less work than this is not worth waking a thread for */
+#define SERIAL_MACS 200000 /* less work than this is not worth waking a thread for */
 
 /* Bytes of one prepared input row, and rows prepared at a time. */
 size_t backend_acts_stride(const assay_weight *w);

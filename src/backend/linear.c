@@ -1,8 +1,9 @@
 /* backend/linear.c: linear layers and embedding lookups.
  *
- * A batch of inputs is rounded or quantized once into scratch, at most ACTS_ROWS rows at a time; then tasks take ranges of outputs.
- * One row multiplies the packed weight as it streams from memory; more rows multiply tiles of it, decoded first where needed. Both
- * sum in the order that kern.h fixes, so neither the number of rows nor the tiling can be seen in a result. */
+ * A batch of inputs is rounded or quantized once into scratch, at most ACTS_ROWS rows at a time; then tasks
+ * take ranges of outputs. One row multiplies the packed weight as it streams from memory; more rows multiply
+ * tiles of it, decoded first where needed. Both sum in the order that kern.h fixes, so neither the number of
+ * rows nor the tiling can be seen in a result. */
 #include <math.h>
 #include <string.h>
 #include "backend/internal.h"
@@ -16,18 +17,18 @@ typedef struct part {
     float *y;
     const float *bias;
     size_t first_task;
-    size_t per_task;   /* outputs */
+    size_t per_task; /* outputs */
 } part;
 
 typedef struct job {
     assay_backend *b;
-    const assay_weight *w;  /* the first: its mode and layout are all parts' */
+    const assay_weight *w; /* the first: its mode and layout are all parts' */
     part parts[PARTS];
     int n_parts;
     size_t n_tasks;
-    const float *x;         /* [m][k], this chunk */
-    const uint8_t *acts;    /* prepared rows */
-    size_t stride;          /* bytes */
+    const float *x;      /* [m][k], this chunk */
+    const uint8_t *acts; /* prepared rows */
+    size_t stride;       /* bytes */
     size_t m;
 } job;
 
@@ -60,7 +61,8 @@ static void prepare_rows(void *ctx, size_t begin, size_t end, int thread) {
         uint8_t *out = a->data + i * j->stride;
         switch (w->mode) {
         case ASSAY_ACT_INT8:
-            k->quant_i8((int8_t *)out, a->sums + i * w->irows.n_groups, &a->scale[i], x, w->k, w->irows.group, w->irows.group_pad, w->threshold);
+            k->quant_i8((int8_t *)out, a->sums + i * w->irows.n_groups, &a->scale[i], x, w->k, w->irows.group,
+                        w->irows.group_pad, w->threshold);
             if (w->threshold > 0) find_outliers(j, i);
             break;
         case ASSAY_ACT_BF16:
@@ -102,7 +104,8 @@ static void int8_task(const job *j, const part *p, size_t from, size_t to) {
     if (p->w->threshold > 0)
         for (size_t i = 0; i < j->m; i++)
             if (a->n_outliers[i])
-                k->outliers_i8(p->y + i * p->w->n_out, w, block, n_blocks, a->values + i * p->w->k, a->cols + i * p->w->k, a->n_outliers[i]);
+                k->outliers_i8(p->y + i * p->w->n_out, w, block, n_blocks, a->values + i * p->w->k,
+                               a->cols + i * p->w->k, a->n_outliers[i]);
 }
 
 static bool aligned(const assay_rows *w) { return ((uintptr_t)w->data | w->stride) % 64 == 0; }
@@ -110,7 +113,8 @@ static bool aligned(const assay_rows *w) { return ((uintptr_t)w->data | w->strid
 static void bf16_task(const job *j, const part *p, size_t from, size_t to, int thread) {
     const assay_kern *k = &j->b->k;
     const assay_rows *w = &p->w->rows;
-    const uint16_t *x = (const uint16_t *)j->acts, *rows = (const uint16_t *)((const uint8_t *)w->data + from * w->stride);
+    const uint16_t *x = (const uint16_t *)j->acts,
+                   *rows = (const uint16_t *)((const uint8_t *)w->data + from * w->stride);
     size_t n = to - from, n_out = p->w->n_out, ld = w->stride / 2;
     if (j->m == 1) {
         k->gemv_bf16[w->form](p->y + from, w, from, n, x);
@@ -128,7 +132,8 @@ static void bf16_task(const job *j, const part *p, size_t from, size_t to, int t
 static void f32_task(const job *j, const part *p, size_t from, size_t to, int thread) {
     const assay_kern *k = &j->b->k;
     const assay_rows *w = &p->w->rows;
-    const float *x = (const float *)j->acts, *rows = (const float *)((const uint8_t *)w->data + from * w->stride);
+    const float *x = (const float *)j->acts,
+                *rows = (const float *)((const uint8_t *)w->data + from * w->stride);
     size_t n = to - from, n_out = p->w->n_out, ld = w->stride / 4;
     if (j->m == 1) {
         k->gemv_f32[w->form](p->y + from, w, from, n, x);
@@ -149,19 +154,24 @@ static void run_task(void *ctx, size_t task, int thread) {
     while (task < j->parts[i].first_task) i--;
     const part *p = &j->parts[i];
     size_t from = (task - p->first_task) * p->per_task, to = ASSAY_MIN(from + p->per_task, p->w->n_out);
-    if (p->w->mode == ASSAY_ACT_INT8) int8_task(j, p, from, to);
-    else if (p->w->mode == ASSAY_ACT_BF16) bf16_task(j, p, from, to, thread);
-    else f32_task(j, p, from, to, thread);
+    if (p->w->mode == ASSAY_ACT_INT8)
+        int8_task(j, p, from, to);
+    else if (p->w->mode == ASSAY_ACT_BF16)
+        bf16_task(j, p, from, to, thread);
+    else
+        f32_task(j, p, from, to, thread);
     if (!p->bias) return;
     for (size_t r = 0; r < j->m; r++)
         for (size_t o = from; o < to; o++) p->y[r * p->w->n_out + o] += p->bias[o];
 }
 
-/* Outputs per task: few long ranges for one row, whose weight streams from memory; tiles that stay in the second-level cache for many. */
+/* Outputs per task: few long ranges for one row, whose weight streams from memory; tiles that stay in the
+ * second-level cache for many. */
 static size_t outputs_per_task(const job *j, const assay_weight *w) {
     if (j->m == 1) return backend_up(ASSAY_MAX(w->n_out / (size_t)(4 * j->b->n_threads), (size_t)1), 64);
     if (w->mode == ASSAY_ACT_INT8) return TILE_ROWS;
-    size_t row = backend_up(w->k, ASSAY_KERN_CHUNK) * (w->mode == ASSAY_ACT_BF16 ? 2 : 4), fit = row ? TILE_BYTES / row / 12 * 12 : TILE_ROWS;
+    size_t row = backend_up(w->k, ASSAY_KERN_CHUNK) * (w->mode == ASSAY_ACT_BF16 ? 2 : 4),
+           fit = row ? TILE_BYTES / row / 12 * 12 : TILE_ROWS;
     return ASSAY_MAX((size_t)12, ASSAY_MIN((size_t)TILE_ROWS, fit));
 }
 
@@ -181,18 +191,25 @@ static void run(job *j) {
 /* Whether inputs prepared for a serve b. */
 static bool same_inputs(const assay_weight *a, const assay_weight *b) {
     if (a->mode != b->mode || a->k != b->k) return false;
-    return a->mode != ASSAY_ACT_INT8 || (a->irows.group == b->irows.group && a->irows.n_groups == b->irows.n_groups && a->threshold == b->threshold);
+    return a->mode != ASSAY_ACT_INT8 ||
+           (a->irows.group == b->irows.group && a->irows.n_groups == b->irows.n_groups &&
+            a->threshold == b->threshold);
 }
 
-void assay_op_linear_multi(assay_backend *b, assay_buf *const *y, assay_weight *const *w, assay_buf *const *bias, int n_w,
-                           const assay_buf *x, size_t n_rows) {
+void assay_op_linear_multi(assay_backend *b, assay_buf *const *y, assay_weight *const *w,
+                           assay_buf *const *bias, int n_w, const assay_buf *x, size_t n_rows) {
     for (int first = 0, end; first < n_w; first = end) {
         for (end = first + 1; end < n_w && end - first < PARTS && same_inputs(w[first], w[end]);) end++;
         size_t rows = backend_acts_rows(backend_acts_stride(w[first])), k = w[first]->k;
         for (size_t row = 0; row < n_rows; row += rows) {
-            job j = {.b = b, .w = w[first], .n_parts = end - first, .x = (const float *)x->p + row * k, .m = ASSAY_MIN(rows, n_rows - row)};
+            job j = {.b = b,
+                     .w = w[first],
+                     .n_parts = end - first,
+                     .x = (const float *)x->p + row * k,
+                     .m = ASSAY_MIN(rows, n_rows - row)};
             for (int i = first; i < end; i++)
-                j.parts[i - first] = (part){.w = w[i], .y = (float *)y[i]->p + row * w[i]->n_out,
+                j.parts[i - first] = (part){.w = w[i],
+                                            .y = (float *)y[i]->p + row * w[i]->n_out,
                                             .bias = bias && bias[i] ? (const float *)bias[i]->p : NULL};
             prepare(&j);
             run(&j);
@@ -200,7 +217,8 @@ void assay_op_linear_multi(assay_backend *b, assay_buf *const *y, assay_weight *
     }
 }
 
-void assay_op_linear(assay_backend *b, assay_buf *y, const assay_weight *w, const assay_buf *bias, const assay_buf *x, size_t n_rows) {
+void assay_op_linear(assay_backend *b, assay_buf *y, const assay_weight *w, const assay_buf *bias,
+                     const assay_buf *x, size_t n_rows) {
     assay_weight *one = (assay_weight *)w; /* the array's type wants it; nothing is written */
     assay_buf *no = (assay_buf *)bias;
     assay_op_linear_multi(b, &y, &one, &no, 1, x, n_rows);
@@ -210,21 +228,27 @@ void assay_op_linear(assay_backend *b, assay_buf *y, const assay_weight *w, cons
 
 static void decode_int8_row(float *out, const assay_weight *w, size_t row) {
     const assay_irows *r = &w->irows;
-    const uint8_t *p = r->data + row / 16 * (r->group_pad * r->n_groups * 16 / (r->bits == 4 ? 2 : 1)) + row % 16 * 4;
+    const uint8_t *p =
+        r->data + row / 16 * (r->group_pad * r->n_groups * 16 / (r->bits == 4 ? 2 : 1)) + row % 16 * 4;
     for (size_t c = 0; c < w->k; c++) {
-        size_t g = c / r->group, at = g * r->group_pad + c % r->group, s = (row / 16 * r->n_groups + g) * 16 + row % 16;
-        int code = r->bits == 8 ? p[at / 4 * 64 + at % 4] : p[at / 8 * 64 + at % 4] >> (at % 8 >= 4 ? 4 : 0) & 15;
+        size_t g = c / r->group, at = g * r->group_pad + c % r->group,
+               s = (row / 16 * r->n_groups + g) * 16 + row % 16;
+        int code =
+            r->bits == 8 ? p[at / 4 * 64 + at % 4] : p[at / 8 * 64 + at % 4] >> (at % 8 >= 4 ? 4 : 0) & 15;
         out[c] = (float)(code - (r->zeros ? r->zeros[s] : r->zero)) * r->scales[s];
     }
 }
 
-void assay_op_embed(assay_backend *b, assay_buf *y, const assay_weight *w, const int32_t *ids, size_t n_rows) {
+void assay_op_embed(assay_backend *b, assay_buf *y, const assay_weight *w, const int32_t *ids,
+                    size_t n_rows) {
     assay_rows exact = w->rows;
     float *row = (float *)b->tiles; /* rows are padded to whole chunks: decoded aside */
     exact.round_f16 = false;
     for (size_t i = 0; i < n_rows; i++) {
-        if (w->mode == ASSAY_ACT_INT8) decode_int8_row(row, w, (size_t)ids[i]);
-        else b->k.unpack_f32[exact.form](row, backend_up(w->k, ASSAY_KERN_CHUNK), &exact, (size_t)ids[i], 1);
+        if (w->mode == ASSAY_ACT_INT8)
+            decode_int8_row(row, w, (size_t)ids[i]);
+        else
+            b->k.unpack_f32[exact.form](row, backend_up(w->k, ASSAY_KERN_CHUNK), &exact, (size_t)ids[i], 1);
         memcpy((float *)y->p + i * w->k, row, w->k * sizeof *row);
     }
 }

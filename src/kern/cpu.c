@@ -5,9 +5,11 @@
 void assay_cpu_detect(assay_cpu *out) {
     memset(out, 0, sizeof *out);
 #if defined(__x86_64__)
-    /* libgcc's and compiler-rt's detection also asks the operating system whether it saves the wide registers. */
+    /* libgcc's and compiler-rt's detection also asks the operating system whether it saves the wide
+     * registers. */
     __builtin_cpu_init();
-    out->avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("bmi2");
+    out->avx2 =
+        __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("bmi2");
     out->avx512 = out->avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
                   __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
     out->vnni = out->avx512 && __builtin_cpu_supports("avx512vnni") && __builtin_cpu_supports("avx512vbmi");

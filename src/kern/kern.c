@@ -1,4 +1,5 @@
-/* kern/kern.c: filling the table: ref first, then each level that the CPU has and the caps allow. Compiled with base flags only. */
+/* kern/kern.c: filling the table: ref first, then each level that the CPU has and the caps allow. Compiled
+ * with base flags only. */
 #include <stdlib.h>
 #include <string.h>
 #include "base/status.h"
@@ -19,7 +20,8 @@ static level level_of(const char *name) {
 static bool level_here(level l) {
     assay_cpu c;
     assay_cpu_detect(&c);
-    return l == LEVEL_REF || (l == LEVEL_AVX2 && c.avx2) || (l == LEVEL_AVX512 && c.avx512) || (l == LEVEL_NEON && c.neon);
+    return l == LEVEL_REF || (l == LEVEL_AVX2 && c.avx2) || (l == LEVEL_AVX512 && c.avx512) ||
+           (l == LEVEL_NEON && c.neon);
 }
 
 static void overlay(assay_kern *k, level l) {
@@ -63,9 +65,11 @@ static assay_status cap(level *l, const char *name, const char *whence, assay_er
     if (!name || !*name) return ASSAY_OK;
     level want = level_of(name);
     if (want == LEVEL_UNKNOWN)
-        return assay_fail(err, ASSAY_EUSAGE, "unknown instruction set '%s' in %s, use ref, avx2, avx512 or neon", name, whence);
+        return assay_fail(err, ASSAY_EUSAGE,
+                          "unknown instruction set '%s' in %s, use ref, avx2, avx512 or neon", name, whence);
     if (!level_here(want))
-        return assay_fail(err, ASSAY_EUNSUPPORTED, "%s asks for '%s', which this machine does not have (it has %s)", whence, name,
+        return assay_fail(err, ASSAY_EUNSUPPORTED,
+                          "%s asks for '%s', which this machine does not have (it has %s)", whence, name,
                           assay_cpu_best());
     if (want < *l) *l = want;
     return ASSAY_OK;

@@ -1,23 +1,26 @@
 /* kern/kern.h: CPU compute kernels: their contracts and the table that holds them.
  *
- * The table is filled with `ref` (plain scalar loops, kern/ref) and overlaid upwards: avx2, avx512, then avx512's VNNI and BF16
- * forms where the CPU has them; neon on arm. It is filled once and then constant. A set is files of that name in kern/x86 or
- * kern/arm, written with the vector vocabulary of kern/body/vec_*.h over the shared loops of kern/body.
+ * The table is filled with `ref` (plain scalar loops, kern/ref) and overlaid upwards: avx2, avx512, then
+ * avx512's VNNI and BF16 forms where the CPU has them; neon on arm. It is filled once and then constant. A
+ * set is files of that name in kern/x86 or kern/arm, written with the vector vocabulary of kern/body/vec_*.h
+ * over the shared loops of kern/body.
  *
- * ORDER OF ACCUMULATION (a must: results may not depend on batch, threads or chunking). A sum over k has sixteen lanes:
+ * ORDER OF ACCUMULATION (a must: results may not depend on batch, threads or chunking). A sum over k has
+ * sixteen lanes:
  *   f32 class    element k goes to lane k % 16 by one fma, k ascending
- *   bf16 class   pair (2i, 2i+1) goes to lane i % 16 by two fmas, the odd element first (what VDPBF16PS does)
+ *   bf16 class   pair (2i, 2i+1) goes to lane i % 16 by two fmas, the odd element first (as VDPBF16PS does)
  *   int8 class   sums within a group are exact integers; groups are scaled and added in order, one fma each
- * k is walked in chunks of ASSAY_KERN_CHUNK, the last one padded with zeros; then lanes are folded 8, 4, 2, 1 apart. Every set
- * keeps this order, so all sets agree bit for bit, with one exception: VDPBF16PS takes subnormal inputs and results as zero
- * (measured on Zen 4; documented by Intel), the other sets do not.
+ * k is walked in chunks of ASSAY_KERN_CHUNK, the last one padded with zeros; then lanes are folded 8, 4, 2, 1
+ * apart. Every set keeps this order, so all sets agree bit for bit, with one exception: VDPBF16PS takes
+ * subnormal inputs and results as zero (measured on Zen 4; documented by Intel), the other sets do not.
  *
- * VALUE OF A WEIGHT. A code's value is the float32 that assay_matrix_decode_rows gives; a class rounds it once to its own type
- * (bf16 class to bf16, f32 class to nothing, or to f16 where `round_f16`). So a quantized weight computes exactly as the dense
- * matrix that it decodes to, whatever the kernel: the one-row kernels decode in registers, the many-row ones into a tile first.
+ * VALUE OF A WEIGHT. A code's value is the float32 that assay_matrix_decode_rows gives; a class rounds it
+ * once to its own type (bf16 class to bf16, f32 class to nothing, or to f16 where `round_f16`). So a
+ * quantized weight computes exactly as the dense matrix that it decodes to, whatever the kernel: the one-row
+ * kernels decode in registers, the many-row ones into a tile first.
  *
- * Alignment: none needed unless said; padded rows of 64 bytes are fastest. No kernel allocates, and none reads past what its
- * contract names. Outputs never alias inputs unless said. NaN and infinity propagate. */
+ * Alignment: none needed unless said; padded rows of 64 bytes are fastest. No kernel allocates, and none
+ * reads past what its contract names. Outputs never alias inputs unless said. NaN and infinity propagate. */
 #ifndef ASSAY_KERN_H
 #define ASSAY_KERN_H
 
@@ -29,14 +32,15 @@
 #define ASSAY_KERN_CHUNK 32  /* columns per step of a float sum */
 #define ASSAY_KERN_BLOCK 128 /* columns per 64-byte block of the Q4 form */
 #define ASSAY_KERN_LANES 16
-#define ASSAY_KERN_PAGE 64   /* keys per page of the attention kernels */
+#define ASSAY_KERN_PAGE 64 /* keys per page of the attention kernels */
 
 /* How the rows of a weight lie in memory. */
 typedef enum assay_form {
     ASSAY_FORM_F32,
     ASSAY_FORM_F16,
     ASSAY_FORM_BF16,
-    ASSAY_FORM_Q4, /* 64-byte blocks of 128 codes: nibble q of little-endian word j is column 32*q + j of the block */
+    ASSAY_FORM_Q4, /* 64-byte blocks of 128 codes: nibble q of little-endian word j is column 32*q + j of the
+                      block */
     ASSAY_FORM_Q8, /* one code per byte; row padded to a multiple of 32 bytes */
     ASSAY_FORM_COUNT
 } assay_form;
@@ -44,106 +48,131 @@ typedef enum assay_form {
 /* Rows of a weight as the float kernels read them. Borrowed memory throughout. */
 typedef struct assay_rows {
     assay_form form;
-    const void *data;      /* row r begins at data + r * stride; Q4 and Q8 hold whole blocks and chunks (padding: any codes) */
-    size_t stride;         /* bytes */
-    size_t k;              /* columns */
-    size_t group;          /* Q4: 32, 64, or a multiple of 128; Q8: a multiple of 32; k or more for one group per row */
-    size_t n_groups;       /* ceil(k / group) */
-    const float *scales;   /* Q4, Q8: [rows][n_groups] */
-    const uint8_t *zeros;  /* [rows][n_groups], or NULL: `values` (Q4) and `zero` (Q8) hold for all groups */
-    float values[16];      /* Q4: value of a code before scaling; with `zeros` it must be 0..15 and the zero is subtracted */
-    float zero;            /* Q8 without zeros */
-    bool round_f16;        /* f32 class: round the scaled value to f16 */
+    const void *data; /* row r begins at data + r * stride; Q4 and Q8 hold whole blocks and chunks (padding:
+                         any codes) */
+    size_t stride;    /* bytes */
+    size_t k;         /* columns */
+    size_t group;     /* Q4: 32, 64 or a multiple of 128; Q8: a multiple of 32; k or more: one group a row */
+    size_t n_groups;      /* ceil(k / group) */
+    const float *scales;  /* Q4, Q8: [rows][n_groups] */
+    const uint8_t *zeros; /* [rows][n_groups], or NULL: `values` (Q4) and `zero` (Q8) hold for all groups */
+    float values[16];     /* Q4: value of a code before scaling; with `zeros` it must be 0..15 and the zero is
+                             subtracted */
+    float zero;           /* Q8 without zeros */
+    bool round_f16;       /* f32 class: round the scaled value to f16 */
 } assay_rows;
 
 /* Weights of the int8 class: 16 rows interleaved so that a 32-bit lane holds four columns of one row.
- *   w8: [block of 16 rows][group_pad/4 * n_groups][16 rows][4 columns]      one byte each
- *   w4: [block of 16 rows][group_pad/8 * n_groups][16 rows][4 bytes]        low nibbles columns 0..3, high nibbles 4..7
- * Each group is padded to group_pad (a multiple of 8) columns; codes there may be anything, since x is zero there. */
+ *   w8: [block of 16 rows][group_pad/4 * n_groups][16 rows][4 columns]  one byte each
+ *   w4: [block of 16 rows][group_pad/8 * n_groups][16 rows][4 bytes]    low nibbles columns 0..3, high 4..7
+ * Each group is padded to group_pad (a multiple of 8) columns; codes there may be anything, since x is zero
+ * there. */
 typedef struct assay_irows {
-    int bits;              /* 8 or 4 */
-    const uint8_t *data;   /* 64-byte aligned */
-    size_t n_rows;         /* outputs; the last block may be short, its codes there are anything */
-    size_t group;          /* columns per group */
+    int bits;            /* 8 or 4 */
+    const uint8_t *data; /* 64-byte aligned */
+    size_t n_rows;       /* outputs; the last block may be short, its codes there are anything */
+    size_t group;        /* columns per group */
     size_t group_pad;
     size_t n_groups;
-    const float *scales;   /* [blocks][n_groups][16] */
-    const uint8_t *zeros;  /* the same shape, or NULL: */
-    int zero;              /* ... this for all */
+    const float *scales;  /* [blocks][n_groups][16] */
+    const uint8_t *zeros; /* the same shape, or NULL: */
+    int zero;             /* ... this for all */
 } assay_irows;
 
 /* Rows of activations of the int8 class. x ~ q * scale. */
 typedef struct assay_iacts {
-    const int8_t *q;       /* [m][stride]: groups at multiples of group_pad, zeros between */
+    const int8_t *q; /* [m][stride]: groups at multiples of group_pad, zeros between */
     size_t stride;
-    const int32_t *sums;   /* [m][n_groups]: sum of q over the group */
-    const float *scale;    /* [m] */
+    const int32_t *sums; /* [m][n_groups]: sum of q over the group */
+    const float *scale;  /* [m] */
 } assay_iacts;
 
-typedef enum assay_kern_gate { ASSAY_KERN_SILU, ASSAY_KERN_GELU_TANH, ASSAY_KERN_GELU, ASSAY_KERN_GATES } assay_kern_gate;
-typedef enum assay_kern_kv { ASSAY_KERN_KV_F32, ASSAY_KERN_KV_BF16, ASSAY_KERN_KV_F16, ASSAY_KERN_KVS } assay_kern_kv;
+typedef enum assay_kern_gate {
+    ASSAY_KERN_SILU,
+    ASSAY_KERN_GELU_TANH,
+    ASSAY_KERN_GELU,
+    ASSAY_KERN_GATES
+} assay_kern_gate;
+typedef enum assay_kern_kv {
+    ASSAY_KERN_KV_F32,
+    ASSAY_KERN_KV_BF16,
+    ASSAY_KERN_KV_F16,
+    ASSAY_KERN_KVS
+} assay_kern_kv;
 
 /* State of n queries of attention. head_pad = head_dim rounded up to 16. */
 typedef struct assay_att {
     size_t head_dim, head_pad;
-    float scale, soft_cap;   /* soft_cap 0 = none */
-    float *q;                /* [n][head_pad] */
-    float *acc;              /* [n][head_pad], zero at the start */
-    float *max;              /* [n], -INFINITY at the start */
-    float *sum;              /* [n][16], zero at the start */
+    float scale, soft_cap; /* soft_cap 0 = none */
+    float *q;              /* [n][head_pad] */
+    float *acc;            /* [n][head_pad], zero at the start */
+    float *max;            /* [n], -INFINITY at the start */
+    float *sum;            /* [n][16], zero at the start */
 } assay_att;
 
 typedef struct assay_kern {
-    const char *name;        /* "ref" "avx2" "avx512" "neon" */
-    const char *extras;      /* "", "vnni", "vnni bf16" */
+    const char *name;   /* "ref" "avx2" "avx512" "neon" */
+    const char *extras; /* "", "vnni", "vnni bf16" */
 
-    /* y[i][j] = sum_k x[i][k] * w[j][k] for m rows of x and n of w. ldx, ldw in elements; x rows are readable and zero up to a
-     * multiple of 32 columns; w rows need not be. y: [m][ldy]. */
-    void (*gemm_f32)(float *y, size_t ldy, const float *x, size_t ldx, const float *w, size_t ldw, size_t k, size_t m, size_t n);
-    void (*gemm_bf16)(float *y, size_t ldy, const uint16_t *x, size_t ldx, const uint16_t *w, size_t ldw, size_t k, size_t m,
-                      size_t n);
-    /* y[j] = sum_k x[k] * value(w[row + j][k]) for n rows; x as above. Bit-identical to gemm on the unpacked rows. */
+    /* y[i][j] = sum_k x[i][k] * w[j][k] for m rows of x and n of w. ldx, ldw in elements; x rows are readable
+     * and zero up to a multiple of 32 columns; w rows need not be. y: [m][ldy]. */
+    void (*gemm_f32)(float *y, size_t ldy, const float *x, size_t ldx, const float *w, size_t ldw, size_t k,
+                     size_t m, size_t n);
+    void (*gemm_bf16)(float *y, size_t ldy, const uint16_t *x, size_t ldx, const uint16_t *w, size_t ldw,
+                      size_t k, size_t m, size_t n);
+    /* y[j] = sum_k x[k] * value(w[row + j][k]) for n rows; x as above. Bit-identical to gemm on the unpacked
+     * rows. (bf16 of F32 and F16 rows exists in ref alone: nobody streams those.) */
     void (*gemv_f32[ASSAY_FORM_COUNT])(float *y, const assay_rows *w, size_t row, size_t n, const float *x);
-    void (*gemv_bf16[ASSAY_FORM_COUNT])(float *y, const assay_rows *w, size_t row, size_t n, const uint16_t *x);
-    /* Values of n rows; out rows are ld elements apart and written up to a multiple of 32 columns (zeros past k). */
+    void (*gemv_bf16[ASSAY_FORM_COUNT])(float *y, const assay_rows *w, size_t row, size_t n,
+                                        const uint16_t *x);
+    /* Values of n rows; out rows are ld elements apart and written up to a multiple of 32 columns (zeros past
+     * k). */
     void (*unpack_f32[ASSAY_FORM_COUNT])(float *out, size_t ld, const assay_rows *w, size_t row, size_t n);
-    void (*unpack_bf16[ASSAY_FORM_COUNT])(uint16_t *out, size_t ld, const assay_rows *w, size_t row, size_t n);
+    void (*unpack_bf16[ASSAY_FORM_COUNT])(uint16_t *out, size_t ld, const assay_rows *w, size_t row,
+                                          size_t n);
 
-    /* y[i][16*block + j] = x.scale[i] * sum_g scales[g] * (float)(sum_k q[i][k] * (code[j][k] - zero[g])), groups in order, for m rows
-     * and n_blocks blocks of 16 outputs from `block`; outputs past n_rows are not written. group sums must fit int32:
-     * a group of at most 65536 columns. y: [m][ldy], indexed by output from 0 (not from block). */
-    void (*gemm_i8)(float *y, size_t ldy, const assay_irows *w, size_t block, size_t n_blocks, const assay_iacts *x, size_t m);
-    /* y[16*block + j] += sum_i x[i] * f16((code[j][cols[i]] - zero) * scale) for one row: the columns that quant_i8 left out, i ascending
-     * in one chain of fmas from 0; x rounded to f16 by the caller. */
-    void (*outliers_i8)(float *y, const assay_irows *w, size_t block, size_t n_blocks, const float *x, const uint32_t *cols, size_t n);
-    /* One row of x [k] to int8: absmax over entries with |x| < threshold (all when threshold is 0), q = round(x * (127/absmax)) to
-     * nearest even, 0 for entries left out. Fills q [n_groups*group_pad], sums, *scale = absmax/127. Not finite absmax: q = 0 and
-     * scale not finite. `group` columns per group. */
-    void (*quant_i8)(int8_t *q, int32_t *sums, float *scale, const float *x, size_t k, size_t group, size_t group_pad,
-                     float threshold);
+    /* y[i][16*block + j] = x.scale[i] * sum_g scales[g] * (float)(sum_k q[i][k] * (code[j][k] - zero[g])),
+     * groups in order, for m rows and n_blocks blocks of 16 outputs from `block`; outputs past n_rows are not
+     * written. group sums must fit int32: a group of at most 65536 columns. y: [m][ldy], indexed by output
+     * from 0 (not from block). */
+    void (*gemm_i8)(float *y, size_t ldy, const assay_irows *w, size_t block, size_t n_blocks,
+                    const assay_iacts *x, size_t m);
+    /* y[16*block + j] += sum_i x[i] * f16((code[j][cols[i]] - zero) * scale) for one row: the columns that
+     * quant_i8 left out, i ascending in one chain of fmas from 0; x rounded to f16 by the caller. */
+    void (*outliers_i8)(float *y, const assay_irows *w, size_t block, size_t n_blocks, const float *x,
+                        const uint32_t *cols, size_t n);
+    /* One row of x [k] to int8: absmax over entries with |x| < threshold (all when threshold is 0), q =
+     * round(x * (127/absmax)) to nearest even, 0 for entries left out. Fills q [n_groups*group_pad], sums,
+     * *scale = absmax/127. Not finite absmax: q = 0 and scale not finite. `group` columns per group. */
+    void (*quant_i8)(int8_t *q, int32_t *sums, float *scale, const float *x, size_t k, size_t group,
+                     size_t group_pad, float threshold);
 
-    /* One page for queries [first, first+n): keys lo <= j < hi of k_page ([head_dim][64]: transposed) and v_page ([64][head_pad]).
-     * s_j = soft_cap(scale * sum_d q[d] k[d][j]), d ascending in one chain; m' = max(m, max s); sum lane j%16 and acc are
-     * multiplied by exp(m-m'), then gain exp(s_j - m') and exp(s_j - m') * v[j], j ascending. */
-    void (*att_page[ASSAY_KERN_KVS])(const assay_att *a, size_t first, size_t n, const void *k_page, const void *v_page, size_t lo,
-                                     size_t hi);
+    /* One page for queries [first, first+n): keys lo <= j < hi of k_page ([head_dim][64]: transposed) and
+     * v_page ([64][head_pad]). s_j = soft_cap(scale * sum_d q[d] k[d][j]), d ascending in one chain; m' =
+     * max(m, max s); sum lane j%16 and acc are multiplied by exp(m-m'), then gain exp(s_j - m') and exp(s_j -
+     * m') * v[j], j ascending. */
+    void (*att_page[ASSAY_KERN_KVS])(const assay_att *a, size_t first, size_t n, const void *k_page,
+                                     const void *v_page, size_t lo, size_t hi);
     /* out[head_dim] = acc / (sum of the lanes) of query i */
     void (*att_finish)(float *out, const assay_att *a, size_t i);
 
     /* y = (x * (1/sqrt(mean(x^2) + eps))) * w; squares summed in the f32 class's order. y may be x. */
     void (*rmsnorm)(float *y, const float *x, const float *w, size_t n, float eps);
-    void (*add)(float *x, const float *y, size_t n);                                /* x += y */
-    void (*gate[ASSAY_KERN_GATES])(float *y, const float *g, const float *u, size_t n); /* y = f(g) * u; y may be g */
+    void (*add)(float *x, const float *y, size_t n); /* x += y */
+    void (*gate[ASSAY_KERN_GATES])(float *y, const float *g, const float *u,
+                                   size_t n); /* y = f(g) * u; y may be g */
     /* (a, b) = (a*cos - b*sin, b*cos + a*sin) over n pairs, in place */
     void (*rope)(float *a, float *b, const float *cos, const float *sin, size_t n);
-    void (*to_bf16)(uint16_t *out, const float *x, size_t n);  /* nearest even */
-    void (*round_f16)(float *out, const float *x, size_t n);   /* to f16 and back; out may be x */
+    void (*to_bf16)(uint16_t *out, const float *x, size_t n); /* nearest even */
+    void (*round_f16)(float *out, const float *x, size_t n);  /* to f16 and back; out may be x */
 
-    /* Loops for kern/limits: `n` times 16 independent register-only operations; return flops (or int8 operations) done. */
+    /* Loops for kern/limits: `n` times 16 independent register-only operations; return flops (or int8
+     * operations) done. */
     double (*peak_f32)(size_t n);
     double (*peak_bf16)(size_t n);
     double (*peak_i8)(size_t n);
-    uint64_t (*read)(const void *p, size_t n);  /* a sum over n bytes (multiple of 512), as fast as memory gives them */
+    uint64_t (*read)(const void *p,
+                     size_t n); /* a sum over n bytes (multiple of 512), as fast as memory gives them */
 } assay_kern;
 
 /* What this CPU has, and the best level for it: "ref", "avx2", "avx512" or "neon". */
@@ -153,8 +182,8 @@ typedef struct assay_cpu {
 void assay_cpu_detect(assay_cpu *out);
 const char *assay_cpu_best(void);
 
-/* Fills the table for a level by name (NULL = best). ASSAY_CPU in the environment caps the level, and so does `isa`. EUSAGE names an
- * unknown level, EUNSUPPORTED one that this CPU or build lacks. */
+/* Fills the table for a level by name (NULL = best). ASSAY_CPU in the environment caps the level, and so does
+ * `isa`. EUSAGE names an unknown level, EUNSUPPORTED one that this CPU or build lacks. */
 assay_status assay_kern_init(assay_kern *out, const char *isa, assay_err *err);
 
 #endif

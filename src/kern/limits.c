@@ -1,5 +1,6 @@
-/* kern/limits.c: measuring the machine. Memory: every thread sums its part of a buffer that no cache holds. Peaks: every thread runs the
- * register-only loops of the table. Other programs only lower a figure, so the best of several runs is kept. */
+/* kern/limits.c: measuring the machine. Memory: every thread sums its part of a buffer that no cache holds.
+ * Peaks: every thread runs the register-only loops of the table. Other programs only lower a figure, so the
+ * best of several runs is kept. */
 #include <string.h>
 #include "base/clock.h"
 #include "base/mem.h"
@@ -15,16 +16,18 @@ typedef struct job {
     const assay_kern *k;
     double (*peak)(size_t n);
     uint8_t *buffer;
-    size_t part;         /* bytes of a task */
-    double ops[64];      /* of a task; also keeps the reads from being optimized away */
+    size_t part;    /* bytes of a task */
+    double ops[64]; /* of a task; also keeps the reads from being optimized away */
     bool fill;
 } job;
 
 static void read_task(void *ctx, size_t task, int thread) {
     job *j = ctx;
     (void)thread;
-    if (j->fill) memset(j->buffer + task * j->part, 1, j->part);
-    else j->ops[task] = (double)j->k->read(j->buffer + task * j->part, j->part);
+    if (j->fill)
+        memset(j->buffer + task * j->part, 1, j->part);
+    else
+        j->ops[task] = (double)j->k->read(j->buffer + task * j->part, j->part);
 }
 static void peak_task(void *ctx, size_t task, int thread) {
     job *j = ctx;

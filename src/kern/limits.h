@@ -7,10 +7,10 @@
 /* Of n_threads threads together, best of several runs. */
 typedef struct assay_limits {
     int n_threads;
-    double read_gbs;     /* 1e9 bytes per second from memory (buffer larger than the caches) */
-    double f32_gflops;   /* fused multiply-adds, two operations each */
-    double bf16_gflops;  /* pair products of bf16 as this CPU's kernels do them */
-    double int8_gops;    /* products of unsigned and signed bytes */
+    double read_gbs;    /* 1e9 bytes per second from memory (buffer larger than the caches) */
+    double f32_gflops;  /* fused multiply-adds, two operations each */
+    double bf16_gflops; /* pair products of bf16 as this CPU's kernels do them */
+    double int8_gops;   /* products of unsigned and signed bytes */
 } assay_limits;
 
 /* Takes about a second and 512 MiB. ENOMEM; EUSAGE for n_threads < 1. */

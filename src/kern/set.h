@@ -1,5 +1,5 @@
-/* kern/set.h: the functions that overlay the table, one per operation family and instruction set. Included by kern.c and by the files
- * that define them; which exist depends on the architecture. */
+/* kern/set.h: the functions that overlay the table, one per operation family and instruction set. Included by
+ * kern.c and by the files that define them; which exist depends on the architecture. */
 #ifndef ASSAY_KERN_SET_H
 #define ASSAY_KERN_SET_H
 

@@ -1,5 +1,6 @@
-/* The CPU backend: linear layers in every precision and mode against the decoded matrix in double, attention, rope, norm and embedding
- * against their definitions, and above all invariance: a row's bits do not depend on how many rows, threads or pieces it came in. */
+/* The CPU backend: linear layers in every precision and mode against the decoded matrix in double, attention,
+ * rope, norm and embedding against their definitions, and above all invariance: a row's bits do not depend on
+ * how many rows, threads or pieces it came in. */
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -43,20 +44,24 @@ typedef struct matrix_case {
 } matrix_case;
 
 static const matrix_case cases[] = {
-    {ASSAY_PRECISION_F32, 70, 256, 0, false, 0},     {ASSAY_PRECISION_F32, 5, 99, 0, false, 0},
-    {ASSAY_PRECISION_F16, 70, 256, 0, false, 0},     {ASSAY_PRECISION_BF16, 133, 768, 0, false, 0},
-    {ASSAY_PRECISION_BF16, 7, 45, 0, false, 0},      {ASSAY_PRECISION_INT8, 96, 256, 0, false, 0},
-    {ASSAY_PRECISION_INT8, 37, 300, 128, true, 0},   {ASSAY_PRECISION_INT8, 50, 256, 0, false, 2.0},
-    {ASSAY_PRECISION_INT4, 64, 384, 128, false, 0},  {ASSAY_PRECISION_INT4, 33, 320, 32, true, 0},
-    {ASSAY_PRECISION_INT4, 40, 200, 64, true, 2.0},  {ASSAY_PRECISION_INT4, 20, 130, 48, false, 0},
-    {ASSAY_PRECISION_INT3, 33, 256, 128, true, 0},   {ASSAY_PRECISION_INT2, 33, 256, 64, true, 0},
-    {ASSAY_PRECISION_INT5, 21, 160, 32, false, 0},   {ASSAY_PRECISION_INT6, 21, 161, 0, true, 0},
-    {ASSAY_PRECISION_INT7, 21, 160, 40, false, 0},   {ASSAY_PRECISION_NF4, 48, 256, 64, false, 0},
-    {ASSAY_PRECISION_NF4, 31, 100, 64, false, 0},    {ASSAY_PRECISION_FP4, 48, 256, 128, false, 0},
+    {ASSAY_PRECISION_F32, 70, 256, 0, false, 0},    {ASSAY_PRECISION_F32, 5, 99, 0, false, 0},
+    {ASSAY_PRECISION_F16, 70, 256, 0, false, 0},    {ASSAY_PRECISION_BF16, 133, 768, 0, false, 0},
+    {ASSAY_PRECISION_BF16, 7, 45, 0, false, 0},     {ASSAY_PRECISION_INT8, 96, 256, 0, false, 0},
+    {ASSAY_PRECISION_INT8, 37, 300, 128, true, 0},  {ASSAY_PRECISION_INT8, 50, 256, 0, false, 2.0},
+    {ASSAY_PRECISION_INT4, 64, 384, 128, false, 0}, {ASSAY_PRECISION_INT4, 33, 320, 32, true, 0},
+    {ASSAY_PRECISION_INT4, 40, 200, 64, true, 2.0}, {ASSAY_PRECISION_INT4, 20, 130, 48, false, 0},
+    {ASSAY_PRECISION_INT3, 33, 256, 128, true, 0},  {ASSAY_PRECISION_INT2, 33, 256, 64, true, 0},
+    {ASSAY_PRECISION_INT5, 21, 160, 32, false, 0},  {ASSAY_PRECISION_INT6, 21, 161, 0, true, 0},
+    {ASSAY_PRECISION_INT7, 21, 160, 40, false, 0},  {ASSAY_PRECISION_NF4, 48, 256, 64, false, 0},
+    {ASSAY_PRECISION_NF4, 31, 100, 64, false, 0},   {ASSAY_PRECISION_FP4, 48, 256, 128, false, 0},
 };
 
 static assay_matrix make_matrix(const matrix_case *c, uint64_t seed) {
-    assay_matrix m = {.precision = c->precision, .rows = c->rows, .cols = c->cols, .group_size = c->group, .outlier_threshold = c->threshold};
+    assay_matrix m = {.precision = c->precision,
+                      .rows = c->rows,
+                      .cols = c->cols,
+                      .group_size = c->group,
+                      .outlier_threshold = c->threshold};
     size_t n = (size_t)(c->rows * c->cols);
     assay_rng r;
     assay_rng_init(&r, seed);
@@ -65,18 +70,22 @@ static assay_matrix make_matrix(const matrix_case *c, uint64_t seed) {
         for (size_t i = 0; i < n; i++) {
             float v = (float)(0.1 * assay_rng_normal(&r));
             uint16_t h = c->precision == ASSAY_PRECISION_F16 ? assay_f32_to_f16(v) : assay_f32_to_bf16(v);
-            if (c->precision == ASSAY_PRECISION_F32) memcpy(p + 4 * i, &v, 4);
-            else memcpy(p + 2 * i, &h, 2);
+            if (c->precision == ASSAY_PRECISION_F32)
+                memcpy(p + 4 * i, &v, 4);
+            else
+                memcpy(p + 2 * i, &h, 2);
         }
         m.data = p;
         m.owns_data = true;
         return m;
     }
     assert_int_equal(assay_matrix_alloc(&m, c->asymmetric, NULL), ASSAY_OK);
-    for (size_t i = 0; i < n; i++) m.codes[i] = (uint8_t)(assay_rng_next(&r) & ((1u << assay_precision_bits(c->precision)) - 1));
+    for (size_t i = 0; i < n; i++)
+        m.codes[i] = (uint8_t)(assay_rng_next(&r) & ((1u << assay_precision_bits(c->precision)) - 1));
     for (int64_t i = 0; i < m.n_scales; i++) {
         m.scales[i] = (float)((0.5 + assay_rng_double(&r)) / (1 << assay_precision_bits(c->precision)));
-        if (m.zeros) m.zeros[i] = (uint8_t)(assay_rng_next(&r) & ((1u << assay_precision_bits(c->precision)) - 1));
+        if (m.zeros)
+            m.zeros[i] = (uint8_t)(assay_rng_next(&r) & ((1u << assay_precision_bits(c->precision)) - 1));
     }
     return m;
 }
@@ -88,7 +97,8 @@ static double rounded(double v, assay_act_mode mode) {
 }
 
 /* y of one row and output by its definition, in double; *size receives sum |x w|. */
-static double expected(double *size, const float *x, const float *w, size_t k, assay_act_mode mode, double threshold) {
+static double expected(double *size, const float *x, const float *w, size_t k, assay_act_mode mode,
+                       double threshold) {
     double sum = 0, absmax = 0;
     *size = 0;
     if (mode == ASSAY_ACT_INT8)
@@ -119,7 +129,8 @@ static void check_linear(const matrix_case *c, assay_act_mode mode, const char *
     size_t k = (size_t)c->cols, n = (size_t)c->rows;
     assay_rng r;
     assay_rng_init(&r, 5);
-    float *x = normals(&r, MAX_ROWS * k, 1), *bias = normals(&r, n, 1), *w = malloc(n * k * sizeof *w), *first = malloc(MAX_ROWS * n * sizeof *first);
+    float *x = normals(&r, MAX_ROWS * k, 1), *bias = normals(&r, n, 1), *w = malloc(n * k * sizeof *w),
+          *first = malloc(MAX_ROWS * n * sizeof *first);
     float *y = malloc(MAX_ROWS * n * sizeof *y);
     assay_matrix_decode_rows(w, &m, 0, c->rows);
     for (int threads = 1; threads <= 2; threads++) {
@@ -139,7 +150,8 @@ static void check_linear(const matrix_case *c, assay_act_mode mode, const char *
                 assay_buf_free(b, yb);
                 if (threads == 1 && t == 0) memcpy(first + row * n, y + row * n, m_rows * n * sizeof *y);
                 if (memcmp(y + row * n, first + row * n, m_rows * n * sizeof *y) != 0)
-                    fail_msg("%s mode %d: rows from %zu in batches of %zu on %d threads differ", assay_precision_name(c->precision), (int)mode, row, batches[t], threads);
+                    fail_msg("%s mode %d: rows from %zu in batches of %zu on %d threads differ",
+                             assay_precision_name(c->precision), (int)mode, row, batches[t], threads);
             }
         assay_buf_free(b, biases);
         assay_weight_free(b, weight);
@@ -148,9 +160,12 @@ static void check_linear(const matrix_case *c, assay_act_mode mode, const char *
     for (size_t i = 0; i < MAX_ROWS; i++)
         for (size_t o = 0; o < n; o++) {
             double size, want = expected(&size, x + i * k, w + o * k, k, mode, c->threshold) + bias[o];
-            double bound = ((double)k / 16 + 16) * 0x1p-23 * (size + fabs(bias[o])) + (mode == ASSAY_ACT_INT8 ? 4 * 0x1p-23 * size : 0);
+            double bound = ((double)k / 16 + 16) * 0x1p-23 * (size + fabs(bias[o])) +
+                           (mode == ASSAY_ACT_INT8 ? 4 * 0x1p-23 * size : 0);
             if (!(fabs(first[i * n + o] - want) <= bound))
-                fail_msg("%s mode %d: row %zu output %zu is %.9g, want %.9g +- %.2g", assay_precision_name(c->precision), (int)mode, i, o, (double)first[i * n + o], want, bound);
+                fail_msg("%s mode %d: row %zu output %zu is %.9g, want %.9g +- %.2g",
+                         assay_precision_name(c->precision), (int)mode, i, o, (double)first[i * n + o], want,
+                         bound);
         }
     free(x), free(bias), free(w), free(first), free(y);
     assay_matrix_deinit(&m);
@@ -160,7 +175,8 @@ static void test_linear(void **state) {
     (void)state;
     for (size_t i = 0; i < ASSAY_LEN(cases); i++)
         for (assay_act_mode mode = ASSAY_ACT_F32; mode <= ASSAY_ACT_INT8; mode++)
-            if (mode != ASSAY_ACT_INT8 || assay_precision_get_kind(cases[i].precision) == ASSAY_KIND_INT) check_linear(&cases[i], mode, NULL);
+            if (mode != ASSAY_ACT_INT8 || assay_precision_get_kind(cases[i].precision) == ASSAY_KIND_INT)
+                check_linear(&cases[i], mode, NULL);
 }
 static void test_linear_on_the_reference(void **state) {
     (void)state;
@@ -203,11 +219,14 @@ static void test_codes_equal_their_dense_matrix(void **state) {
     assay_backend_close(b);
 }
 
-/* Several weights at once, with one input prepared for all or for each, equal the same one by one. More rows than scratch holds. */
+/* Several weights at once, with one input prepared for all or for each, equal the same one by one. More rows
+ * than scratch holds. */
 static void test_linear_multi(void **state) {
     (void)state;
     assay_backend *b = open_cpu(2, NULL);
-    static const matrix_case three[] = {{ASSAY_PRECISION_INT8, 40, 256, 0, false, 2.5}, {ASSAY_PRECISION_INT4, 17, 256, 64, false, 0}, {ASSAY_PRECISION_INT8, 64, 256, 0, false, 2.5}};
+    static const matrix_case three[] = {{ASSAY_PRECISION_INT8, 40, 256, 0, false, 2.5},
+                                        {ASSAY_PRECISION_INT4, 17, 256, 64, false, 0},
+                                        {ASSAY_PRECISION_INT8, 64, 256, 0, false, 2.5}};
     size_t rows = 300, k = 256;
     assay_rng r;
     assay_rng_init(&r, 8);
@@ -247,7 +266,8 @@ static void test_unaligned_elements(void **state) {
     assay_backend *b = open_cpu(1, NULL);
     for (size_t i = 0; i < 5; i++) {
         assay_matrix m = make_matrix(&cases[i], 6), moved = m;
-        size_t n = (size_t)(m.rows * m.cols) * (m.precision == ASSAY_PRECISION_F32 ? 4 : 2), rows = 9, out = rows * (size_t)m.rows;
+        size_t n = (size_t)(m.rows * m.cols) * (m.precision == ASSAY_PRECISION_F32 ? 4 : 2), rows = 9,
+               out = rows * (size_t)m.rows;
         for (size_t shift = 1; shift < 4; shift++)
             for (assay_act_mode mode = ASSAY_ACT_F32; mode <= ASSAY_ACT_F16; mode++) {
                 assay_rng r;
@@ -315,8 +335,11 @@ static void test_embed(void **state) {
     for (size_t i = 0; i < ASSAY_LEN(cases); i++)
         for (assay_act_mode mode = ASSAY_ACT_F32; mode <= ASSAY_ACT_INT8; mode++) {
             bool dense = assay_precision_get_kind(cases[i].precision) == ASSAY_KIND_DENSE;
-            if (mode == ASSAY_ACT_INT8 && assay_precision_get_kind(cases[i].precision) != ASSAY_KIND_INT) continue;
-            if (mode != ASSAY_ACT_F32 && mode != ASSAY_ACT_INT8 && (dense || cases[i].cols % 32 != 0 || cases[i].group % 32 != 0)) continue; /* may be rounded to the mode */
+            if (mode == ASSAY_ACT_INT8 && assay_precision_get_kind(cases[i].precision) != ASSAY_KIND_INT)
+                continue;
+            if (mode != ASSAY_ACT_F32 && mode != ASSAY_ACT_INT8 &&
+                (dense || cases[i].cols % 32 != 0 || cases[i].group % 32 != 0))
+                continue; /* may be rounded to the mode */
             assay_matrix m = make_matrix(&cases[i], 2);
             size_t k = (size_t)m.cols;
             assay_weight *w = NULL;
@@ -347,18 +370,24 @@ typedef struct shape {
 #define POSITIONS 150
 
 static float stored(float x, assay_kv_type t) {
-    return t == ASSAY_KV_F32 ? x : t == ASSAY_KV_BF16 ? assay_bf16_to_f32(assay_f32_to_bf16(x)) : assay_f16_to_f32(assay_f32_to_f16(x));
+    return t == ASSAY_KV_F32  ? x
+         : t == ASSAY_KV_BF16 ? assay_bf16_to_f32(assay_f32_to_bf16(x))
+                              : assay_f16_to_f32(assay_f32_to_f16(x));
 }
 
-/* Runs POSITIONS tokens of two interleaved sequences through store and attention in chunks, into y [2][POSITIONS][heads*dim]. */
-static void run_attention(float *y, const float *q, const float *k, const float *v, const shape *s, size_t chunk, int threads) {
+/* Runs POSITIONS tokens of two interleaved sequences through store and attention in chunks, into y
+ * [2][POSITIONS][heads*dim]. */
+static void run_attention(float *y, const float *q, const float *k, const float *v, const shape *s,
+                          size_t chunk, int threads) {
     static const int32_t table[2][3] = {{4, 0, 2}, {1, 5, 3}};
     assay_backend *b = open_cpu(threads, NULL);
-    size_t qn = (size_t)(s->n_heads * s->head_dim), kn = (size_t)(s->n_kv_heads * s->head_dim), page = assay_kv_page_bytes(s->type, s->n_kv_heads, s->head_dim);
+    size_t qn = (size_t)(s->n_heads * s->head_dim), kn = (size_t)(s->n_kv_heads * s->head_dim),
+           page = assay_kv_page_bytes(s->type, s->n_kv_heads, s->head_dim);
     assay_buf *kc = NULL, *vc = NULL;
     assert_int_equal(assay_buf_new(&kc, b, 6 * page, NULL), ASSAY_OK);
     assert_int_equal(assay_buf_new(&vc, b, 6 * page, NULL), ASSAY_OK);
-    uint8_t *junk = malloc(6 * page); /* what an earlier sequence left: NaN must not leak from keys that a row may not see */
+    uint8_t *junk = malloc(
+        6 * page); /* what an earlier sequence left: NaN must not leak from keys that a row may not see */
     memset(junk, 0xff, 6 * page);
     assay_buf_write(b, kc, 0, junk, 6 * page);
     assay_buf_write(b, vc, 0, junk, 6 * page);
@@ -367,7 +396,8 @@ static void run_attention(float *y, const float *q, const float *k, const float 
         size_t n = ASSAY_MIN(chunk, POSITIONS - at);
         const int32_t *pages[2 * POSITIONS];
         int32_t pos[2 * POSITIONS];
-        assay_buf *qb = buf_of(b, NULL, 2 * n * qn), *kb = buf_of(b, NULL, 2 * n * kn), *vb = buf_of(b, NULL, 2 * n * kn), *yb = buf_of(b, NULL, 2 * n * qn);
+        assay_buf *qb = buf_of(b, NULL, 2 * n * qn), *kb = buf_of(b, NULL, 2 * n * kn),
+                  *vb = buf_of(b, NULL, 2 * n * kn), *yb = buf_of(b, NULL, 2 * n * qn);
         for (size_t i = 0; i < 2 * n; i++) {
             size_t seq = i / n, p = at + i % n, row = seq * POSITIONS + p;
             pages[i] = table[seq];
@@ -377,8 +407,10 @@ static void run_attention(float *y, const float *q, const float *k, const float 
             assay_buf_write(b, vb, i * kn * 4, v + row * kn, kn * 4);
         }
         assay_op_kv_store(b, kc, vc, s->type, kb, vb, pages, pos, 2 * n, s->n_kv_heads, s->head_dim);
-        assay_op_attention(b, yb, qb, kc, vc, s->type, pages, pos, 2 * n, s->n_heads, s->n_kv_heads, s->head_dim, 0.2f, s->window, s->soft_cap);
-        for (size_t i = 0; i < 2 * n; i++) assay_buf_read(b, y + ((i / n) * POSITIONS + at + i % n) * qn, yb, i * qn * 4, qn * 4);
+        assay_op_attention(b, yb, qb, kc, vc, s->type, pages, pos, 2 * n, s->n_heads, s->n_kv_heads,
+                           s->head_dim, 0.2f, s->window, s->soft_cap);
+        for (size_t i = 0; i < 2 * n; i++)
+            assay_buf_read(b, y + ((i / n) * POSITIONS + at + i % n) * qn, yb, i * qn * 4, qn * 4);
         assay_buf_free(b, qb), assay_buf_free(b, kb), assay_buf_free(b, vb), assay_buf_free(b, yb);
     }
     assay_buf_free(b, kc);
@@ -386,7 +418,8 @@ static void run_attention(float *y, const float *q, const float *k, const float 
     assay_backend_close(b);
 }
 
-static void check_against_double(const float *y, const float *q, const float *k, const float *v, const shape *s) {
+static void check_against_double(const float *y, const float *q, const float *k, const float *v,
+                                 const shape *s) {
     size_t dim = (size_t)s->head_dim, qn = (size_t)s->n_heads * dim, kn = (size_t)s->n_kv_heads * dim;
     for (size_t row = 0; row < 2 * POSITIONS; row += 7)
         for (int h = 0; h < s->n_heads; h++) {
@@ -395,7 +428,9 @@ static void check_against_double(const float *y, const float *q, const float *k,
             double p[POSITIONS], top = -INFINITY, sum = 0;
             for (size_t j = lo; j <= pos; j++) {
                 p[j] = 0;
-                for (size_t d = 0; d < dim; d++) p[j] += (double)q[row * qn + (size_t)h * dim + d] * stored(k[(base + j) * kn + kvh * dim + d], s->type);
+                for (size_t d = 0; d < dim; d++)
+                    p[j] += (double)q[row * qn + (size_t)h * dim + d] *
+                            stored(k[(base + j) * kn + kvh * dim + d], s->type);
                 p[j] *= 0.2;
                 if (s->soft_cap > 0) p[j] = tanh(p[j] / s->soft_cap) * s->soft_cap;
                 top = fmax(top, p[j]);
@@ -403,9 +438,11 @@ static void check_against_double(const float *y, const float *q, const float *k,
             for (size_t j = lo; j <= pos; j++) sum += p[j] = exp(p[j] - top);
             for (size_t d = 0; d < dim; d++) {
                 double want = 0;
-                for (size_t j = lo; j <= pos; j++) want += p[j] / sum * stored(v[(base + j) * kn + kvh * dim + d], s->type);
+                for (size_t j = lo; j <= pos; j++)
+                    want += p[j] / sum * stored(v[(base + j) * kn + kvh * dim + d], s->type);
                 float got = y[row * qn + (size_t)h * dim + d];
-                if (!(fabs(got - want) < 3e-5)) fail_msg("row %zu head %d dim %zu: %g, want %g", row, h, d, (double)got, want);
+                if (!(fabs(got - want) < 3e-5))
+                    fail_msg("row %zu head %d dim %zu: %g, want %g", row, h, d, (double)got, want);
             }
         }
 }
@@ -413,19 +450,24 @@ static void check_against_double(const float *y, const float *q, const float *k,
 static void test_attention(void **state) {
     (void)state;
     static const shape shapes[] = {
-        {8, 2, 64, 0, 0, ASSAY_KV_BF16}, {4, 4, 32, 0, 0, ASSAY_KV_F32},  {6, 2, 80, 0, 30, ASSAY_KV_F16},
+        {8, 2, 64, 0, 0, ASSAY_KV_BF16}, {4, 4, 32, 0, 0, ASSAY_KV_F32},    {6, 2, 80, 0, 30, ASSAY_KV_F16},
         {2, 1, 8, 40, 0, ASSAY_KV_F32},  {3, 3, 128, 70, 0, ASSAY_KV_BF16}, {40, 1, 16, 0, 0, ASSAY_KV_F32},
     };
     for (size_t i = 0; i < ASSAY_LEN(shapes); i++) {
         const shape *s = &shapes[i];
-        size_t qn = (size_t)(s->n_heads * s->head_dim), kn = (size_t)(s->n_kv_heads * s->head_dim), bytes = 2 * POSITIONS * qn * 4;
+        size_t qn = (size_t)(s->n_heads * s->head_dim), kn = (size_t)(s->n_kv_heads * s->head_dim),
+               bytes = 2 * POSITIONS * qn * 4;
         assay_rng r;
         assay_rng_init(&r, 21);
-        float *q = normals(&r, 2 * POSITIONS * qn, 1), *k = normals(&r, 2 * POSITIONS * kn, 1), *v = normals(&r, 2 * POSITIONS * kn, 1);
+        float *q = normals(&r, 2 * POSITIONS * qn, 1), *k = normals(&r, 2 * POSITIONS * kn, 1),
+              *v = normals(&r, 2 * POSITIONS * kn, 1);
         float *first = malloc(bytes), *y = malloc(bytes);
         run_attention(first, q, k, v, s, POSITIONS, 1);
         check_against_double(first, q, k, v, s);
-        static const struct { size_t chunk; int threads; } ways[] = {{POSITIONS, 2}, {1, 1}, {7, 2}, {64, 1}, {65, 2}};
+        static const struct {
+            size_t chunk;
+            int threads;
+        } ways[] = {{POSITIONS, 2}, {1, 1}, {7, 2}, {64, 1}, {65, 2}};
         for (size_t t = 0; t < ASSAY_LEN(ways); t++) {
             run_attention(y, q, k, v, s, ways[t].chunk, ways[t].threads);
             assert_memory_equal(y, first, bytes);
@@ -445,7 +487,8 @@ static void test_rope(void **state) {
     assay_rng r;
     assay_rng_init(&r, 4);
     float *x = normals(&r, ROWS * HEADS * DIM, 1);
-    for (int round = 0; round < 2; round++) { /* the second with other frequencies: what was cached must not be used */
+    for (int round = 0; round < 2;
+         round++) { /* the second with other frequencies: what was cached must not be used */
         for (int i = 0; i < HALF; i++) inv[i] = (float)pow(10000.0 + round, -(double)i / HALF);
         for (int i = 0; i < ROWS; i++) pos[i] = i * 31 + round;
         assay_buf *buf = buf_of(b, x, ROWS * HEADS * DIM);
@@ -456,8 +499,10 @@ static void test_rope(void **state) {
             for (int d = 0; d < DIM; d++) {
                 const float *h = x + i * DIM;
                 double want = h[d], a = (double)pos[i / HEADS] * (double)inv[d % HALF];
-                if (d < HALF) want = 1.25 * (h[d] * cos(a) - h[d + HALF] * sin(a));
-                else if (d < 2 * HALF) want = 1.25 * (h[d] * cos(a) + h[d - HALF] * sin(a));
+                if (d < HALF)
+                    want = 1.25 * (h[d] * cos(a) - h[d + HALF] * sin(a));
+                else if (d < 2 * HALF)
+                    want = 1.25 * (h[d] * cos(a) + h[d - HALF] * sin(a));
                 assert_true(fabs(got[i * DIM + d] - want) < 2e-6);
             }
     }
@@ -471,14 +516,17 @@ static void test_rmsnorm_add_gate_gather(void **state) {
     assay_backend *b = open_cpu(2, NULL);
     assay_rng r;
     assay_rng_init(&r, 9);
-    float *x = normals(&r, ROWS * N, 3), *w = normals(&r, N, 1), *u = normals(&r, ROWS * N, 1), *y = malloc(ROWS * N * 4), *one = malloc(N * 4);
-    assay_buf *xb = buf_of(b, x, ROWS * N), *wb = buf_of(b, w, N), *ub = buf_of(b, u, ROWS * N), *yb = buf_of(b, NULL, ROWS * N);
+    float *x = normals(&r, ROWS * N, 3), *w = normals(&r, N, 1), *u = normals(&r, ROWS * N, 1),
+          *y = malloc(ROWS * N * 4), *one = malloc(N * 4);
+    assay_buf *xb = buf_of(b, x, ROWS * N), *wb = buf_of(b, w, N), *ub = buf_of(b, u, ROWS * N),
+              *yb = buf_of(b, NULL, ROWS * N);
     assay_op_rmsnorm(b, yb, xb, wb, ROWS, N, 1e-6f);
     assay_buf_read(b, y, yb, 0, ROWS * N * 4);
     for (int i = 0; i < ROWS; i++) {
         double s = 0;
         for (int c = 0; c < N; c++) s += (double)x[i * N + c] * x[i * N + c];
-        for (int c = 0; c < N; c++) assert_true(fabs(y[i * N + c] - x[i * N + c] / sqrt(s / N + 1e-6) * w[c]) < 1e-5);
+        for (int c = 0; c < N; c++)
+            assert_true(fabs(y[i * N + c] - x[i * N + c] / sqrt(s / N + 1e-6) * w[c]) < 1e-5);
         assay_buf *row = buf_of(b, x + i * N, N);
         assay_op_rmsnorm(b, row, row, wb, 1, N, 1e-6f); /* alone and in place: the same bits */
         assay_buf_read(b, one, row, 0, N * 4);
@@ -488,7 +536,8 @@ static void test_rmsnorm_add_gate_gather(void **state) {
     assay_op_gate(b, yb, xb, ub, ROWS * N, ASSAY_GATE_SILU);
     assay_op_add(b, yb, ub, ROWS * N);
     assay_buf_read(b, y, yb, 0, ROWS * N * 4);
-    for (int i = 0; i < ROWS * N; i++) assert_true(fabs(y[i] - (x[i] / (1 + exp(-(double)x[i])) * u[i] + u[i])) < 1e-5);
+    for (int i = 0; i < ROWS * N; i++)
+        assert_true(fabs(y[i] - (x[i] / (1 + exp(-(double)x[i])) * u[i] + u[i])) < 1e-5);
     static const int32_t rows[] = {32, 5, 5};
     assay_op_gather_rows(b, yb, xb, rows, 3, N);
     assay_buf_read(b, y, yb, 0, 3 * N * 4);
@@ -500,9 +549,16 @@ static void test_rmsnorm_add_gate_gather(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_linear),     cmocka_unit_test(test_linear_on_the_reference), cmocka_unit_test(test_codes_equal_their_dense_matrix),
-        cmocka_unit_test(test_linear_multi), cmocka_unit_test(test_refusals_and_defaults), cmocka_unit_test(test_unaligned_elements),   cmocka_unit_test(test_embed),
-        cmocka_unit_test(test_attention),  cmocka_unit_test(test_rope),                    cmocka_unit_test(test_rmsnorm_add_gate_gather),
+        cmocka_unit_test(test_linear),
+        cmocka_unit_test(test_linear_on_the_reference),
+        cmocka_unit_test(test_codes_equal_their_dense_matrix),
+        cmocka_unit_test(test_linear_multi),
+        cmocka_unit_test(test_refusals_and_defaults),
+        cmocka_unit_test(test_unaligned_elements),
+        cmocka_unit_test(test_embed),
+        cmocka_unit_test(test_attention),
+        cmocka_unit_test(test_rope),
+        cmocka_unit_test(test_rmsnorm_add_gate_gather),
     };
     return cmocka_run_group_tests_name("cpu backend", tests, NULL, NULL);
 }

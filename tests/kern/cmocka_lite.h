@@ -1,5 +1,5 @@
-/* tests/kern/cmocka_lite.h: the words of cmocka that checkkern uses, for machines that have no cmocka (tests/kern/neon.sh). TAP on stdout;
- * a failed assertion ends its test. */
+/* tests/kern/cmocka_lite.h: the words of cmocka that checkkern uses, for machines that have no cmocka
+ * (tests/kern/neon.sh). TAP on stdout; a failed assertion ends its test. */
 #ifndef CMOCKA_LITE_H
 #define CMOCKA_LITE_H
 
@@ -13,18 +13,19 @@ struct CMUnitTest {
 };
 static jmp_buf lite_failed;
 
-#define cmocka_unit_test(f) {#f, f}
+#define cmocka_unit_test(f)                                                                                  \
+    { #f, f }
 #define print_message(...) printf(__VA_ARGS__)
-#define fail_msg(...)                                                                                                 \
-    do {                                                                                                              \
-        printf("# %s:%d: ", __FILE__, __LINE__);                                                                      \
-        printf(__VA_ARGS__);                                                                                          \
-        printf("\n");                                                                                                 \
-        longjmp(lite_failed, 1);                                                                                      \
+#define fail_msg(...)                                                                                        \
+    do {                                                                                                     \
+        printf("# %s:%d: ", __FILE__, __LINE__);                                                             \
+        printf(__VA_ARGS__);                                                                                 \
+        printf("\n");                                                                                        \
+        longjmp(lite_failed, 1);                                                                             \
     } while (0)
-#define assert_true(c)                                                                                                \
-    do {                                                                                                              \
-        if (!(c)) fail_msg("%s", #c);                                                                                 \
+#define assert_true(c)                                                                                       \
+    do {                                                                                                     \
+        if (!(c)) fail_msg("%s", #c);                                                                        \
     } while (0)
 #define assert_int_equal(a, b) assert_true((a) == (b))
 #define assert_non_null(p) assert_true((p) != NULL)
@@ -45,6 +46,7 @@ static inline int lite_run(const struct CMUnitTest *t, size_t n) {
     }
     return failed;
 }
-#define cmocka_run_group_tests_name(name, tests, setup, teardown) lite_run(tests, sizeof(tests) / sizeof((tests)[0]))
+#define cmocka_run_group_tests_name(name, tests, setup, teardown)                                            \
+    lite_run(tests, sizeof(tests) / sizeof((tests)[0]))
 
 #endif

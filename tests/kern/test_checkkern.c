@@ -1,8 +1,10 @@
-/* Every entry of the kernel table, at every level this CPU has, against the reference: sizes 0, one block, tile +- 1, odd counts,
- * primes; buffers end at guard pages. Floats are compared bit for bit, because kern.h fixes the order of every sum; only inputs that
- * make subnormal numbers would be exempt, and there are none here.
+/* Every entry of the kernel table, at every level this CPU has, against the reference: sizes 0, one block,
+ * tile +- 1, odd counts, primes; buffers end at guard pages. Floats are compared bit for bit, because kern.h
+ * fixes the order of every sum; only inputs that make subnormal numbers would be exempt, and there are none
+ * here.
  *
- *   test_checkkern --bench     prints GB/s and GFLOP/s of each product beside the machine's own limits instead */
+ *   test_checkkern --bench     prints GB/s and GFLOP/s of each product beside the machine's own limits
+ * instead */
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -34,7 +36,8 @@ typedef struct guarded {
 
 static guarded guard(size_t n) {
     size_t page = (size_t)sysconf(_SC_PAGESIZE), size = (n + page - 1) / page * page + page;
-    guarded g = {.size = size, .map = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0)};
+    guarded g = {.size = size,
+                 .map = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0)};
     assert_true(g.map != MAP_FAILED);
     assert_int_equal(mprotect((char *)g.map + size - page, page, PROT_NONE), 0);
     g.p = (char *)g.map + size - page - n;
@@ -51,17 +54,22 @@ static float *random_floats(guarded *g, size_t n, size_t ld, size_t rows) {
 static uint16_t *random_bf16(guarded *g, size_t n, size_t ld, size_t rows) {
     uint16_t *p = g->p;
     for (size_t r = 0; r < rows; r++)
-        for (size_t i = 0; i < ld; i++) p[r * ld + i] = i < n ? assay_f32_to_bf16((float)assay_rng_normal(&rng)) : 0;
+        for (size_t i = 0; i < ld; i++)
+            p[r * ld + i] = i < n ? assay_f32_to_bf16((float)assay_rng_normal(&rng)) : 0;
     return p;
 }
 
-static void assert_same_floats(const float *a, const float *b, size_t n, const char *what, size_t k, size_t m) {
+static void assert_same_floats(const float *a, const float *b, size_t n, const char *what, size_t k,
+                               size_t m) {
     for (size_t i = 0; i < n; i++)
-        if (memcmp(a + i, b + i, sizeof *a) != 0) fail_msg("%s k=%zu m=%zu: element %zu is %a, reference %a", what, k, m, i, (double)a[i], (double)b[i]);
+        if (memcmp(a + i, b + i, sizeof *a) != 0)
+            fail_msg("%s k=%zu m=%zu: element %zu is %a, reference %a", what, k, m, i, (double)a[i],
+                     (double)b[i]);
 }
 
 static size_t up(size_t n, size_t to) { return (n + to - 1) / to * to; }
-static const size_t widths[] = {0, 1, 2, 15, 16, 17, 31, 32, 33, 63, 64, 96, 97, 127, 128, 129, 160, 256, 509, 640};
+static const size_t widths[] = {0,  1,  2,  15,  16,  17,  31,  32,  33,  63,
+                                64, 96, 97, 127, 128, 129, 160, 256, 509, 640};
 static const size_t heights[] = {1, 2, 3, 4, 5, 6, 7, 8, 13};
 
 /* --- products --- */
@@ -70,7 +78,8 @@ static void check_gemm_f32(const assay_kern *kern) {
     for (size_t a = 0; a < ASSAY_LEN(widths); a++)
         for (size_t b = 0; b < ASSAY_LEN(heights); b++) {
             size_t k = widths[a], m = heights[b], n = heights[(a + b) % ASSAY_LEN(heights)], ldx = up(k, 32);
-            guarded gx = guard(m * ldx * 4), gw = guard(n * k * 4), gy = guard(m * n * 4), gr = guard(m * n * 4);
+            guarded gx = guard(m * ldx * 4), gw = guard(n * k * 4), gy = guard(m * n * 4),
+                    gr = guard(m * n * 4);
             float *x = random_floats(&gx, k, ldx, m), *w = random_floats(&gw, k, k, n);
             kern->gemm_f32(gy.p, n, x, ldx, w, k, k, m, n);
             ref_kern.gemm_f32(gr.p, n, x, ldx, w, k, k, m, n);
@@ -82,7 +91,8 @@ static void check_gemm_bf16(const assay_kern *kern) {
     for (size_t a = 0; a < ASSAY_LEN(widths); a++)
         for (size_t b = 0; b < ASSAY_LEN(heights); b++) {
             size_t k = widths[a], m = heights[b], n = heights[(a + b) % ASSAY_LEN(heights)], ldx = up(k, 32);
-            guarded gx = guard(m * ldx * 2), gw = guard(n * k * 2), gy = guard(m * n * 4), gr = guard(m * n * 4);
+            guarded gx = guard(m * ldx * 2), gw = guard(n * k * 2), gy = guard(m * n * 4),
+                    gr = guard(m * n * 4);
             uint16_t *x = random_bf16(&gx, k, ldx, m), *w = random_bf16(&gw, k, k, n);
             kern->gemm_bf16(gy.p, n, x, ldx, w, k, k, m, n);
             ref_kern.gemm_bf16(gr.p, n, x, ldx, w, k, k, m, n);
@@ -92,25 +102,41 @@ static void check_gemm_bf16(const assay_kern *kern) {
 }
 
 /* Rows of every form and group size; `w` borrows from the three guarded buffers. */
-static const struct { assay_form form; size_t group; bool zeros, f16; } row_cases[] = {
-    {ASSAY_FORM_F32, 0, false, false},  {ASSAY_FORM_F16, 0, false, false},  {ASSAY_FORM_BF16, 0, false, false},
-    {ASSAY_FORM_Q4, 32, false, false},  {ASSAY_FORM_Q4, 64, false, false},  {ASSAY_FORM_Q4, 64, true, true},
-    {ASSAY_FORM_Q4, 128, false, true},  {ASSAY_FORM_Q4, 128, true, false},  {ASSAY_FORM_Q4, 256, false, false},
-    {ASSAY_FORM_Q4, 9999, true, false}, {ASSAY_FORM_Q8, 32, false, false},  {ASSAY_FORM_Q8, 96, true, true},
+static const struct {
+    assay_form form;
+    size_t group;
+    bool zeros, f16;
+} row_cases[] = {
+    {ASSAY_FORM_F32, 0, false, false},  {ASSAY_FORM_F16, 0, false, false},
+    {ASSAY_FORM_BF16, 0, false, false}, {ASSAY_FORM_Q4, 32, false, false},
+    {ASSAY_FORM_Q4, 64, false, false},  {ASSAY_FORM_Q4, 64, true, true},
+    {ASSAY_FORM_Q4, 128, false, true},  {ASSAY_FORM_Q4, 128, true, false},
+    {ASSAY_FORM_Q4, 256, false, false}, {ASSAY_FORM_Q4, 9999, true, false},
+    {ASSAY_FORM_Q8, 32, false, false},  {ASSAY_FORM_Q8, 96, true, true},
     {ASSAY_FORM_Q8, 128, false, false}, {ASSAY_FORM_Q8, 9999, false, true},
 };
 static assay_rows random_rows(guarded g[3], size_t which, size_t k, size_t rows) {
-    assay_rows w = {.form = row_cases[which].form, .k = k, .group = row_cases[which].group, .n_groups = 1, .zero = 128,
+    assay_rows w = {.form = row_cases[which].form,
+                    .k = k,
+                    .group = row_cases[which].group,
+                    .n_groups = 1,
+                    .zero = 128,
                     .round_f16 = row_cases[which].f16};
     bool codes = w.form >= ASSAY_FORM_Q4;
-    w.stride = w.form == ASSAY_FORM_F32 ? 4 * k : w.form == ASSAY_FORM_Q4 ? up(k, 128) / 2 : w.form == ASSAY_FORM_Q8 ? up(k, 32) : 2 * k;
+    w.stride = w.form == ASSAY_FORM_F32 ? 4 * k
+             : w.form == ASSAY_FORM_Q4  ? up(k, 128) / 2
+             : w.form == ASSAY_FORM_Q8  ? up(k, 32)
+                                        : 2 * k;
     if (codes) w.n_groups = ASSAY_MAX((k + w.group - 1) / w.group, (size_t)1);
     g[0] = guard(rows * w.stride), g[1] = guard(rows * w.n_groups * 4), g[2] = guard(rows * w.n_groups);
-    for (size_t i = 0; codes && i < rows * w.stride; i++) ((uint8_t *)g[0].p)[i] = (uint8_t)assay_rng_next(&rng);
+    for (size_t i = 0; codes && i < rows * w.stride; i++)
+        ((uint8_t *)g[0].p)[i] = (uint8_t)assay_rng_next(&rng);
     for (size_t i = 0; !codes && i < rows * k; i++) {
         float v = (float)assay_rng_normal(&rng);
-        if (w.form == ASSAY_FORM_F32) ((float *)g[0].p)[i] = v;
-        else ((uint16_t *)g[0].p)[i] = w.form == ASSAY_FORM_F16 ? assay_f32_to_f16(v) : assay_f32_to_bf16(v);
+        if (w.form == ASSAY_FORM_F32)
+            ((float *)g[0].p)[i] = v;
+        else
+            ((uint16_t *)g[0].p)[i] = w.form == ASSAY_FORM_F16 ? assay_f32_to_f16(v) : assay_f32_to_bf16(v);
     }
     for (size_t i = 0; i < rows * w.n_groups; i++) {
         ((float *)g[1].p)[i] = (float)(0.01 + 0.05 * assay_rng_double(&rng));
@@ -127,7 +153,8 @@ static void check_rows(const assay_kern *kern) {
     for (size_t c = 0; c < ASSAY_LEN(row_cases); c++)
         for (size_t a = 1; a < ASSAY_LEN(widths); a++) {
             size_t k = widths[a], n = heights[(a + c) % ASSAY_LEN(heights)], ld = up(k, 32);
-            guarded g[3], gx = guard(ld * 4), gh = guard(ld * 2), gy = guard(n * 4), gr = guard(n * 4), gt = guard(n * ld * 4), gu = guard(n * ld * 4);
+            guarded g[3], gx = guard(ld * 4), gh = guard(ld * 2), gy = guard(n * 4), gr = guard(n * 4),
+                          gt = guard(n * ld * 4), gu = guard(n * ld * 4);
             assay_rows w = random_rows(g, c, k, n + 1); /* row 0 is skipped, so that offsets count */
             float *x = random_floats(&gx, k, ld, 1);
             uint16_t *xh = random_bf16(&gh, k, ld, 1);
@@ -155,33 +182,52 @@ static void check_rows(const assay_kern *kern) {
 }
 
 static void check_int8(const assay_kern *kern) {
-    static const struct { size_t group, pad; bool zeros; int bits; } cases[] = {
-        {9999, 0, false, 8}, {32, 32, false, 8}, {33, 40, true, 8}, {128, 128, true, 4}, {64, 64, false, 4}, {9999, 0, true, 4}, {1, 8, false, 4},
+    static const struct {
+        size_t group, pad;
+        bool zeros;
+        int bits;
+    } cases[] = {
+        {9999, 0, false, 8}, {32, 32, false, 8}, {33, 40, true, 8}, {128, 128, true, 4},
+        {64, 64, false, 4},  {9999, 0, true, 4}, {1, 8, false, 4},
     };
     for (size_t c = 0; c < ASSAY_LEN(cases); c++)
         for (size_t a = 1; a < ASSAY_LEN(widths); a++) {
-            size_t k = widths[a], m = heights[(a + c) % ASSAY_LEN(heights)] + (a == 10 ? 16 : 0), n = 1 + (a * 37 + c) % 130;
-            size_t group = ASSAY_MIN(cases[c].group, k), pad = cases[c].pad ? ASSAY_MIN(cases[c].pad, up(group, 8)) : up(k, 8);
+            size_t k = widths[a], m = heights[(a + c) % ASSAY_LEN(heights)] + (a == 10 ? 16 : 0),
+                   n = 1 + (a * 37 + c) % 130;
+            size_t group = ASSAY_MIN(cases[c].group, k),
+                   pad = cases[c].pad ? ASSAY_MIN(cases[c].pad, up(group, 8)) : up(k, 8);
             size_t groups = (k + group - 1) / group, blocks = (n + 15) / 16, stride = groups * pad;
-            guarded gw = guard(up(blocks * 16 * stride * (size_t)cases[c].bits / 8, 64)), gs = guard(blocks * groups * 64), gz = guard(blocks * groups * 16);
-            guarded gx = guard(m * k * 4), gq = guard(m * stride), gp = guard(m * stride), gm = guard(m * groups * 4), gn = guard(m * groups * 4);
+            guarded gw = guard(up(blocks * 16 * stride * (size_t)cases[c].bits / 8, 64)),
+                    gs = guard(blocks * groups * 64), gz = guard(blocks * groups * 16);
+            guarded gx = guard(m * k * 4), gq = guard(m * stride), gp = guard(m * stride),
+                    gm = guard(m * groups * 4), gn = guard(m * groups * 4);
             guarded ga = guard(m * 4), gb = guard(m * 4), gy = guard(m * n * 4), gr = guard(m * n * 4);
             float *x = random_floats(&gx, k, k, m);
-            for (size_t i = 0; i < blocks * 16 * stride * (size_t)cases[c].bits / 8; i++) ((uint8_t *)gw.p)[i] = a % 5 == 0 ? 255 : (uint8_t)assay_rng_next(&rng);
+            for (size_t i = 0; i < blocks * 16 * stride * (size_t)cases[c].bits / 8; i++)
+                ((uint8_t *)gw.p)[i] = a % 5 == 0 ? 255 : (uint8_t)assay_rng_next(&rng);
             for (size_t i = 0; i < blocks * groups * 16; i++) {
                 ((float *)gs.p)[i] = (float)(0.01 + 0.05 * assay_rng_double(&rng));
                 ((uint8_t *)gz.p)[i] = (uint8_t)(assay_rng_next(&rng) % (cases[c].bits == 4 ? 16 : 256));
             }
             float threshold = a % 3 == 0 ? 1.5f : 0;
             for (size_t i = 0; i < m; i++) {
-                kern->quant_i8((int8_t *)gq.p + i * stride, (int32_t *)gm.p + i * groups, (float *)ga.p + i, x + i * k, k, group, pad, threshold);
-                ref_kern.quant_i8((int8_t *)gp.p + i * stride, (int32_t *)gn.p + i * groups, (float *)gb.p + i, x + i * k, k, group, pad, threshold);
+                kern->quant_i8((int8_t *)gq.p + i * stride, (int32_t *)gm.p + i * groups, (float *)ga.p + i,
+                               x + i * k, k, group, pad, threshold);
+                ref_kern.quant_i8((int8_t *)gp.p + i * stride, (int32_t *)gn.p + i * groups,
+                                  (float *)gb.p + i, x + i * k, k, group, pad, threshold);
             }
             assert_memory_equal(gq.p, gp.p, m * stride);
             assert_memory_equal(gm.p, gn.p, m * groups * 4);
             assert_memory_equal(ga.p, gb.p, m * 4);
-            assay_irows w = {.bits = cases[c].bits, .data = gw.p, .n_rows = n, .group = group, .group_pad = pad, .n_groups = groups, .scales = gs.p,
-                             .zeros = cases[c].zeros ? gz.p : NULL, .zero = cases[c].bits == 4 ? 8 : 128};
+            assay_irows w = {.bits = cases[c].bits,
+                             .data = gw.p,
+                             .n_rows = n,
+                             .group = group,
+                             .group_pad = pad,
+                             .n_groups = groups,
+                             .scales = gs.p,
+                             .zeros = cases[c].zeros ? gz.p : NULL,
+                             .zero = cases[c].bits == 4 ? 8 : 128};
             assay_iacts acts = {.q = gq.p, .stride = stride, .sums = gm.p, .scale = ga.p};
             kern->gemm_i8(gy.p, n, &w, 0, blocks, &acts, m);
             ref_kern.gemm_i8(gr.p, n, &w, 0, blocks, &acts, m);
@@ -191,7 +237,8 @@ static void check_int8(const assay_kern *kern) {
             kern->outliers_i8(gy.p, &w, 0, blocks, large, cols, 3);
             ref_kern.outliers_i8(gr.p, &w, 0, blocks, large, cols, 3);
             assert_same_floats(gy.p, gr.p, n, "outliers_i8", k, m);
-            unguard(&gw), unguard(&gs), unguard(&gz), unguard(&gx), unguard(&gq), unguard(&gp), unguard(&gm), unguard(&gn);
+            unguard(&gw), unguard(&gs), unguard(&gz), unguard(&gx), unguard(&gq), unguard(&gp), unguard(&gm),
+                unguard(&gn);
             unguard(&ga), unguard(&gb), unguard(&gy), unguard(&gr);
         }
 }
@@ -224,22 +271,33 @@ static void check_attention(const assay_kern *kern) {
     for (size_t d = 0; d < ASSAY_LEN(dims); d++)
         for (int type = 0; type < ASSAY_KERN_KVS; type++) {
             size_t n = 13, dim = dims[d], pad = up(dim, 16), es = type == ASSAY_KERN_KV_F32 ? 4 : 2;
-            guarded gk = guard(dim * 64 * es), gv = guard(64 * pad * es), gq = guard(n * pad * 4), st[2][3], go[2];
+            guarded gk = guard(dim * 64 * es), gv = guard(64 * pad * es), gq = guard(n * pad * 4), st[2][3],
+                    go[2];
             assay_att a[2];
             for (size_t i = 0; i < 64 * pad; i++) {
                 float kv[2] = {(float)assay_rng_normal(&rng), (float)assay_rng_normal(&rng)};
                 guarded *to[2] = {&gk, &gv};
                 for (int t = 0; t < 2; t++) {
                     if (t == 0 && i >= 64 * dim) continue;
-                    if (es == 4) ((float *)to[t]->p)[i] = kv[t];
-                    else ((uint16_t *)to[t]->p)[i] = type == ASSAY_KERN_KV_F16 ? assay_f32_to_f16(kv[t]) : assay_f32_to_bf16(kv[t]);
+                    if (es == 4)
+                        ((float *)to[t]->p)[i] = kv[t];
+                    else
+                        ((uint16_t *)to[t]->p)[i] =
+                            type == ASSAY_KERN_KV_F16 ? assay_f32_to_f16(kv[t]) : assay_f32_to_bf16(kv[t]);
                 }
             }
             random_floats(&gq, dim, pad, n);
             for (int t = 0; t < 2; t++) {
-                st[t][0] = guard(n * pad * 4), st[t][1] = guard(n * 4), st[t][2] = guard(n * 64), go[t] = guard(dim * 4);
-                a[t] = (assay_att){.head_dim = dim, .head_pad = pad, .scale = 0.3f, .soft_cap = d % 2 ? 20.0f : 0, .q = gq.p, .acc = st[t][0].p,
-                                   .max = st[t][1].p, .sum = st[t][2].p};
+                st[t][0] = guard(n * pad * 4), st[t][1] = guard(n * 4), st[t][2] = guard(n * 64),
+                go[t] = guard(dim * 4);
+                a[t] = (assay_att){.head_dim = dim,
+                                   .head_pad = pad,
+                                   .scale = 0.3f,
+                                   .soft_cap = d % 2 ? 20.0f : 0,
+                                   .q = gq.p,
+                                   .acc = st[t][0].p,
+                                   .max = st[t][1].p,
+                                   .sum = st[t][2].p};
                 for (size_t i = 0; i < n; i++) a[t].max[i] = -INFINITY;
             }
             for (size_t r = 0; r < ASSAY_LEN(ranges); r++) {
@@ -303,21 +361,23 @@ static void check_pointwise(const assay_kern *kern) {
     }
 }
 
-/* The gates against libm in double. Left of -6 the tails shrink as exp(-x*x/2), which amplifies the rounding of its argument: nothing
- * that a model could notice, and left out here. */
+/* The gates against libm in double. Left of -6 the tails shrink as exp(-x*x/2), which amplifies the rounding
+ * of its argument: nothing that a model could notice, and left out here. */
 static void check_gate_accuracy(const assay_kern *kern) {
     double worst[ASSAY_KERN_GATES] = {0};
     for (float x = -6; x < 12; x += 0.003f)
         for (int f = 0; f < ASSAY_KERN_GATES; f++) {
             float one = 1, y;
-            double d = x, want = f == ASSAY_KERN_SILU        ? d / (1 + exp(-d))
-                                 : f == ASSAY_KERN_GELU_TANH ? d / (1 + exp(-2 * sqrt(2 / M_PI) * (d + 0.044715 * d * d * d)))
-                                                             : 0.5 * d * erfc(-d / sqrt(2));
+            double d = x, want = f == ASSAY_KERN_SILU ? d / (1 + exp(-d))
+                               : f == ASSAY_KERN_GELU_TANH
+                                   ? d / (1 + exp(-2 * sqrt(2 / M_PI) * (d + 0.044715 * d * d * d)))
+                                   : 0.5 * d * erfc(-d / sqrt(2));
             kern->gate[f](&y, &x, &one, 1);
             if (want == 0) continue;
             worst[f] = fmax(worst[f], fabs(y - want) / fabs(want) / 0x1p-24);
         }
-    for (int f = 0; f < ASSAY_KERN_GATES; f++) print_message("# gate %d: worst error %.1f half ulp\n", f, worst[f]);
+    for (int f = 0; f < ASSAY_KERN_GATES; f++)
+        print_message("# gate %d: worst error %.1f half ulp\n", f, worst[f]);
     assert_true(worst[ASSAY_KERN_SILU] < 8); /* in units of half an ulp */
     assert_true(worst[ASSAY_KERN_GELU_TANH] < 40);
     assert_true(worst[ASSAY_KERN_GELU] < 16);
@@ -350,10 +410,10 @@ static void at_every_level(void (*check)(const assay_kern *)) {
     }
     assert_true(n >= 2); /* the reference and at least one set */
 }
-#define LEVEL_TEST(name)                                                                                              \
-    static void test_##name(void **state) {                                                                           \
-        (void)state;                                                                                                  \
-        at_every_level(check_##name);                                                                                 \
+#define LEVEL_TEST(name)                                                                                     \
+    static void test_##name(void **state) {                                                                  \
+        (void)state;                                                                                         \
+        at_every_level(check_##name);                                                                        \
     }
 LEVEL_TEST(gemm_f32)
 LEVEL_TEST(gemm_bf16)
@@ -409,47 +469,83 @@ static void run_bench(void *ctx) {
 }
 static void print_rate(const char *name, bench *b, double bytes, double ops, double gbs, double peak) {
     double t = best_seconds(run_bench, b);
-    printf("%-30s %8.2f GB/s %5.1f %%   %8.1f G(FL)OP/s %5.1f %%\n", name, bytes / t * 1e-9, bytes / t * 1e-7 / gbs, ops / t * 1e-9, ops / t * 1e-7 / peak);
+    printf("%-30s %8.2f GB/s %5.1f %%   %8.1f G(FL)OP/s %5.1f %%\n", name, bytes / t * 1e-9,
+           bytes / t * 1e-7 / gbs, ops / t * 1e-9, ops / t * 1e-7 / peak);
 }
 static int run_benches(void) {
     assay_limits l;
     assay_kern k;
     assay_err err = {0};
-    if (assay_limits_measure(&l, 1, &err) != ASSAY_OK || assay_kern_init(&k, NULL, &err) != ASSAY_OK) return 1;
-    printf("%s %s, one thread: read %.1f GB/s, f32 %.0f, bf16 %.0f GFLOP/s, int8 %.0f GOP/s\n", k.name, k.extras, l.read_gbs, l.f32_gflops,
-           l.bf16_gflops, l.int8_gops);
+    if (assay_limits_measure(&l, 1, &err) != ASSAY_OK || assay_kern_init(&k, NULL, &err) != ASSAY_OK)
+        return 1;
+    printf("%s %s, one thread: read %.1f GB/s, f32 %.0f, bf16 %.0f GFLOP/s, int8 %.0f GOP/s\n", k.name,
+           k.extras, l.read_gbs, l.f32_gflops, l.bf16_gflops, l.int8_gops);
     size_t kk = 2048, n = 65536;
     uint8_t *data = aligned_alloc(64, n * kk * 4);
-    float *scales = aligned_alloc(64, n * 64 * 4), *y = aligned_alloc(64, n * 64 * 4), *x = aligned_alloc(64, 512 * kk * 4);
+    float *scales = aligned_alloc(64, n * 64 * 4), *y = aligned_alloc(64, n * 64 * 4),
+          *x = aligned_alloc(64, 512 * kk * 4);
     int32_t *sums = aligned_alloc(64, 512 * 64 * 4);
     if (!data || !scales || !y || !x || !sums) return 1;
-    memset(data, 1, n * kk * 4), memset(x, 0, 512 * kk * 4), memset(sums, 0, 512 * 64 * 4); /* touched: pages of their own */
+    memset(data, 1, n * kk * 4), memset(x, 0, 512 * kk * 4),
+        memset(sums, 0, 512 * 64 * 4); /* touched: pages of their own */
     for (size_t i = 0; i < n * 64; i++) scales[i] = 1;
     assay_rng_init(&rng, 1);
-    static const struct { const char *name; int what; assay_form form; size_t group; } gemv[] = {
-        {"gemv bf16 x bf16", 0, ASSAY_FORM_BF16, 0},   {"gemv q4 g64 x bf16", 0, ASSAY_FORM_Q4, 64}, {"gemv q4 g128 x bf16", 0, ASSAY_FORM_Q4, 128},
-        {"gemv q4 g32 x bf16", 0, ASSAY_FORM_Q4, 32},  {"gemv q8 row x bf16", 0, ASSAY_FORM_Q8, 9999}, {"gemv f32 x f32", 1, ASSAY_FORM_F32, 0},
-        {"gemv f16 x f32", 1, ASSAY_FORM_F16, 0},      {"gemv q4 g64 x f32", 1, ASSAY_FORM_Q4, 64},  {"gemv q8 row x f32", 1, ASSAY_FORM_Q8, 9999},
+    static const struct {
+        const char *name;
+        int what;
+        assay_form form;
+        size_t group;
+    } gemv[] = {
+        {"gemv bf16 x bf16", 0, ASSAY_FORM_BF16, 0},    {"gemv q4 g64 x bf16", 0, ASSAY_FORM_Q4, 64},
+        {"gemv q4 g128 x bf16", 0, ASSAY_FORM_Q4, 128}, {"gemv q4 g32 x bf16", 0, ASSAY_FORM_Q4, 32},
+        {"gemv q8 row x bf16", 0, ASSAY_FORM_Q8, 9999}, {"gemv f32 x f32", 1, ASSAY_FORM_F32, 0},
+        {"gemv f16 x f32", 1, ASSAY_FORM_F16, 0},       {"gemv q4 g64 x f32", 1, ASSAY_FORM_Q4, 64},
+        {"gemv q8 row x f32", 1, ASSAY_FORM_Q8, 9999},
     };
     for (size_t i = 0; i < ASSAY_LEN(gemv); i++) {
         bench b = {.k = &k, .what = gemv[i].what, .n = n, .m = 1, .y = y, .x = x};
-        b.w = (assay_rows){.form = gemv[i].form, .data = data, .k = kk, .group = gemv[i].group, .n_groups = 1, .scales = scales, .zero = 128};
-        b.w.stride = b.w.form == ASSAY_FORM_F32 ? 4 * kk : b.w.form == ASSAY_FORM_Q4 ? kk / 2 : b.w.form == ASSAY_FORM_Q8 ? kk : 2 * kk;
+        b.w = (assay_rows){.form = gemv[i].form,
+                           .data = data,
+                           .k = kk,
+                           .group = gemv[i].group,
+                           .n_groups = 1,
+                           .scales = scales,
+                           .zero = 128};
+        b.w.stride = b.w.form == ASSAY_FORM_F32 ? 4 * kk
+                   : b.w.form == ASSAY_FORM_Q4  ? kk / 2
+                   : b.w.form == ASSAY_FORM_Q8  ? kk
+                                                : 2 * kk;
         if (b.w.form >= ASSAY_FORM_Q4 && b.w.group < kk) b.w.n_groups = kk / b.w.group;
-        double bytes = (double)n * ((double)b.w.stride + (b.w.form >= ASSAY_FORM_Q4 ? 4 * (double)b.w.n_groups : 0));
-        print_rate(gemv[i].name, &b, bytes, 2.0 * (double)n * (double)kk, l.read_gbs, gemv[i].what ? l.f32_gflops : l.bf16_gflops);
+        double bytes =
+            (double)n * ((double)b.w.stride + (b.w.form >= ASSAY_FORM_Q4 ? 4 * (double)b.w.n_groups : 0));
+        print_rate(gemv[i].name, &b, bytes, 2.0 * (double)n * (double)kk, l.read_gbs,
+                   gemv[i].what ? l.f32_gflops : l.bf16_gflops);
     }
-    static const struct { const char *name; int bits; size_t group, m, n; } gemm8[] = {
-        {"gemv i8 row", 8, 2048, 1, 65536}, {"gemv i8 g128", 8, 128, 1, 65536}, {"gemv i4 g128 x i8", 4, 128, 1, 65536},
-        {"gemm i8 row, 512 rows", 8, 2048, 512, 2048}, {"gemm i8 g128, 512 rows", 8, 128, 512, 2048}, {"gemm i4 g128 x i8, 512 rows", 4, 128, 512, 2048},
+    static const struct {
+        const char *name;
+        int bits;
+        size_t group, m, n;
+    } gemm8[] = {
+        {"gemv i8 row", 8, 2048, 1, 65536},
+        {"gemv i8 g128", 8, 128, 1, 65536},
+        {"gemv i4 g128 x i8", 4, 128, 1, 65536},
+        {"gemm i8 row, 512 rows", 8, 2048, 512, 2048},
+        {"gemm i8 g128, 512 rows", 8, 128, 512, 2048},
+        {"gemm i4 g128 x i8, 512 rows", 4, 128, 512, 2048},
     };
     for (size_t i = 0; i < ASSAY_LEN(gemm8); i++) {
         bench b = {.k = &k, .what = 2, .n = gemm8[i].n, .m = gemm8[i].m, .y = y};
         size_t groups = kk / gemm8[i].group;
-        b.iw = (assay_irows){.bits = gemm8[i].bits, .data = data, .n_rows = b.n, .group_pad = gemm8[i].group, .n_groups = groups, .scales = scales, .zero = 128};
+        b.iw = (assay_irows){.bits = gemm8[i].bits,
+                             .data = data,
+                             .n_rows = b.n,
+                             .group_pad = gemm8[i].group,
+                             .n_groups = groups,
+                             .scales = scales,
+                             .zero = 128};
         b.ia = (assay_iacts){.q = (int8_t *)x, .stride = kk, .sums = sums, .scale = scales};
-        print_rate(gemm8[i].name, &b, (double)b.n * ((double)kk * gemm8[i].bits / 8 + 4 * (double)groups), 2.0 * (double)b.m * (double)b.n * (double)kk,
-                   l.read_gbs, l.int8_gops);
+        print_rate(gemm8[i].name, &b, (double)b.n * ((double)kk * gemm8[i].bits / 8 + 4 * (double)groups),
+                   2.0 * (double)b.m * (double)b.n * (double)kk, l.read_gbs, l.int8_gops);
     }
     for (int wide = 0; wide < 2; wide++)
         for (int f = 3; f < 5; f++) {
@@ -458,7 +554,8 @@ static int run_benches(void) {
             if (wide) b.m = 128;
             char name[64];
             snprintf(name, sizeof name, "gemm %s k=%zu, %zu rows", f == 3 ? "bf16" : "f32", b.w.k, b.m);
-            print_rate(name, &b, 0, 2.0 * (double)b.m * (double)b.n * (double)b.w.k, l.read_gbs, f == 3 ? l.bf16_gflops : l.f32_gflops);
+            print_rate(name, &b, 0, 2.0 * (double)b.m * (double)b.n * (double)b.w.k, l.read_gbs,
+                       f == 3 ? l.bf16_gflops : l.f32_gflops);
         }
     free(data), free(scales), free(y), free(x), free(sums);
     return 0;
@@ -472,10 +569,11 @@ int main(int argc, char **argv) {
         return 1;
     }
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_names),       cmocka_unit_test(test_gemm_f32),  cmocka_unit_test(test_gemm_bf16),
-        cmocka_unit_test(test_rows),        cmocka_unit_test(test_int8),      cmocka_unit_test(test_quant_edges),
-        cmocka_unit_test(test_attention),   cmocka_unit_test(test_pointwise), cmocka_unit_test(test_gate_accuracy),
-        cmocka_unit_test(test_dot_accuracy),
+        cmocka_unit_test(test_names),         cmocka_unit_test(test_gemm_f32),
+        cmocka_unit_test(test_gemm_bf16),     cmocka_unit_test(test_rows),
+        cmocka_unit_test(test_int8),          cmocka_unit_test(test_quant_edges),
+        cmocka_unit_test(test_attention),     cmocka_unit_test(test_pointwise),
+        cmocka_unit_test(test_gate_accuracy), cmocka_unit_test(test_dot_accuracy),
     };
     return cmocka_run_group_tests_name("checkkern", tests, NULL, NULL);
 }

@@ -1,14 +1,15 @@
-/* kern/body/att.h: attention over one page of keys. Scores have a lane per key (the page's keys are stored transposed), outputs a lane
- * per dimension: both are sums of broadcast times row vectors, in one ascending chain per element. */
+/* kern/body/att.h: attention over one page of keys. Scores have a lane per key (the page's keys are stored
+ * transposed), outputs a lane per dimension: both are sums of broadcast times row vectors, in one ascending
+ * chain per element. */
 #ifndef ASSAY_KERN_ATT_H
 #define ASSAY_KERN_ATT_H
 
 #include "kern/body/math.h"
 
 VEC_FN v16 kv_load(const void *p, size_t i, assay_kern_kv type) {
-    return type == ASSAY_KERN_KV_F32    ? v16_load((const char *)p + 4 * i)
-           : type == ASSAY_KERN_KV_BF16 ? v16_of_bits(v16i_sll(v16i_u16((const char *)p + 2 * i), 16))
-                                        : v16_load_f16((const char *)p + 2 * i);
+    return type == ASSAY_KERN_KV_F32  ? v16_load((const char *)p + 4 * i)
+         : type == ASSAY_KERN_KV_BF16 ? v16_of_bits(v16i_sll(v16i_u16((const char *)p + 2 * i), 16))
+                                      : v16_load_f16((const char *)p + 2 * i);
 }
 
 /* Scores of one query -> weights p[64]; updates max and sum, returns what acc must be multiplied by. */
@@ -17,7 +18,8 @@ VEC_FN float att_softmax(float *p, v16 s[4], const assay_att *a, size_t i, size_
     v16 none = v16_set1(-INFINITY), top = none;
     VEC_UNROLL for (int c = 0; c < 4; c++) {
         s[c] = v16_mul(s[c], v16_set1(a->scale));
-        if (a->soft_cap > 0) s[c] = v16_mul(v16_tanh(v16_div(s[c], v16_set1(a->soft_cap))), v16_set1(a->soft_cap));
+        if (a->soft_cap > 0)
+            s[c] = v16_mul(v16_tanh(v16_div(s[c], v16_set1(a->soft_cap))), v16_set1(a->soft_cap));
         if (hi - lo < ASSAY_KERN_PAGE) {
             v16 j = v16_add(v16_load(iota), v16_set1((float)(16 * c)));
             s[c] = v16_if_lt(j, v16_set1((float)lo), none, v16_if_lt(j, v16_set1((float)hi), s[c], none));
@@ -40,26 +42,26 @@ VEC_FN float att_softmax(float *p, v16 s[4], const assay_att *a, size_t i, size_
 }
 
 /* acc columns [c, c + 16*nc) of nq queries */
-VEC_FN void att_values(const assay_att *a, size_t q0, float p[][ASSAY_KERN_PAGE], const float *decay, const void *v, size_t c, size_t lo,
-                       size_t hi, int nq, int nc, assay_kern_kv type) {
+VEC_FN void att_values(const assay_att *a, size_t q0, float p[][ASSAY_KERN_PAGE], const float *decay,
+                       const void *v, size_t c, size_t lo, size_t hi, int nq, int nc, assay_kern_kv type) {
     v16 acc[ATT_Q][4];
-    VEC_UNROLL for (int i = 0; i < nq; i++)
-        VEC_UNROLL for (int n = 0; n < nc; n++)
-            acc[i][n] = v16_mul(v16_load(a->acc + (q0 + (size_t)i) * a->head_pad + c + 16 * (size_t)n), v16_set1(decay[i]));
+    VEC_UNROLL for (int i = 0; i < nq; i++) VEC_UNROLL for (int n = 0; n < nc; n++) acc[i][n] =
+        v16_mul(v16_load(a->acc + (q0 + (size_t)i) * a->head_pad + c + 16 * (size_t)n), v16_set1(decay[i]));
     for (size_t j = lo; j < hi; j++) {
         v16 vv[4];
-        VEC_UNROLL for (int n = 0; n < nc; n++) vv[n] = kv_load(v, j * a->head_pad + c + 16 * (size_t)n, type);
+        VEC_UNROLL for (int n = 0; n < nc; n++) vv[n] =
+            kv_load(v, j * a->head_pad + c + 16 * (size_t)n, type);
         VEC_UNROLL for (int i = 0; i < nq; i++) {
             v16 w = v16_set1(p[i][j]);
             VEC_UNROLL for (int n = 0; n < nc; n++) acc[i][n] = v16_fma(w, vv[n], acc[i][n]);
         }
     }
-    VEC_UNROLL for (int i = 0; i < nq; i++)
-        VEC_UNROLL for (int n = 0; n < nc; n++)
-            v16_store(a->acc + (q0 + (size_t)i) * a->head_pad + c + 16 * (size_t)n, acc[i][n]);
+    VEC_UNROLL for (int i = 0; i < nq; i++) VEC_UNROLL for (int n = 0; n < nc; n++)
+        v16_store(a->acc + (q0 + (size_t)i) * a->head_pad + c + 16 * (size_t)n, acc[i][n]);
 }
 
-VEC_FN void att_tile(const assay_att *a, size_t q0, const void *k, const void *v, size_t lo, size_t hi, int nq, assay_kern_kv type) {
+VEC_FN void att_tile(const assay_att *a, size_t q0, const void *k, const void *v, size_t lo, size_t hi,
+                     int nq, assay_kern_kv type) {
     float p[ATT_Q][ASSAY_KERN_PAGE], decay[ATT_Q];
     v16 s[ATT_Q][4];
     VEC_UNROLL for (int i = 0; i < nq; i++) VEC_UNROLL for (int c = 0; c < 4; c++) s[i][c] = v16_zero();
@@ -80,7 +82,8 @@ VEC_FN void att_tile(const assay_att *a, size_t q0, const void *k, const void *v
     }
     if (c < a->head_pad) att_values(a, q0, p, decay, v, c, lo, hi, nq, 1, type);
 }
-VEC_FN void att_page(const assay_att *a, size_t first, size_t n, const void *k, const void *v, size_t lo, size_t hi, assay_kern_kv type) {
+VEC_FN void att_page(const assay_att *a, size_t first, size_t n, const void *k, const void *v, size_t lo,
+                     size_t hi, assay_kern_kv type) {
     size_t i = first, end = first + n;
     for (; i + ATT_Q <= end; i += ATT_Q) att_tile(a, i, k, v, lo, hi, ATT_Q, type);
     if (ATT_Q > 4 && i + 4 <= end) {
@@ -93,13 +96,16 @@ VEC_FN void att_page(const assay_att *a, size_t first, size_t n, const void *k, 
     }
     for (; i < end; i++) att_tile(a, i, k, v, lo, hi, 1, type);
 }
-static void att_page_f32(const assay_att *a, size_t first, size_t n, const void *k, const void *v, size_t lo, size_t hi) {
+static void att_page_f32(const assay_att *a, size_t first, size_t n, const void *k, const void *v, size_t lo,
+                         size_t hi) {
     att_page(a, first, n, k, v, lo, hi, ASSAY_KERN_KV_F32);
 }
-static void att_page_bf16(const assay_att *a, size_t first, size_t n, const void *k, const void *v, size_t lo, size_t hi) {
+static void att_page_bf16(const assay_att *a, size_t first, size_t n, const void *k, const void *v, size_t lo,
+                          size_t hi) {
     att_page(a, first, n, k, v, lo, hi, ASSAY_KERN_KV_BF16);
 }
-static void att_page_f16(const assay_att *a, size_t first, size_t n, const void *k, const void *v, size_t lo, size_t hi) {
+static void att_page_f16(const assay_att *a, size_t first, size_t n, const void *k, const void *v, size_t lo,
+                         size_t hi) {
     att_page(a, first, n, k, v, lo, hi, ASSAY_KERN_KV_F16);
 }
 static void att_finish(float *out, const assay_att *a, size_t i) {

@@ -1,24 +1,24 @@
-/* kern/body/dot.h: what the f32 and the bf16 class share: loading dense elements, the scaled values of a group of codes, and the
- * choice of a tile's height and of a block's groups as constants. */
+/* kern/body/dot.h: what the f32 and the bf16 class share: loading dense elements, the scaled values of a
+ * group of codes, and the choice of a tile's height and of a block's groups as constants. */
 #ifndef ASSAY_KERN_DOT_H
 #define ASSAY_KERN_DOT_H
 
 VEC_FN v16 dense_f32(const char *p, assay_form form, size_t i) {
-    return form == ASSAY_FORM_F32    ? v16_load(p + 4 * i)
-           : form == ASSAY_FORM_F16 ? v16_load_f16(p + 2 * i)
-                                    : v16_of_bits(v16i_sll(v16i_u16(p + 2 * i), 16));
+    return form == ASSAY_FORM_F32 ? v16_load(p + 4 * i)
+         : form == ASSAY_FORM_F16 ? v16_load_f16(p + 2 * i)
+                                  : v16_of_bits(v16i_sll(v16i_u16(p + 2 * i), 16));
 }
 VEC_FN size_t form_size(assay_form form) { return form == ASSAY_FORM_F32 ? 4 : 2; }
 
 /* Rows of x left over after whole tiles: a tile of exactly that height. */
-#define TILE_CASES(CALL)                                                                                              \
-    switch (mc) {                                                                                                     \
-    case 1: CALL(1); break;                                                                                           \
-    case 2: CALL(TILE_M >= 2 ? 2 : 1); break;                                                                         \
-    case 3: CALL(TILE_M >= 3 ? 3 : 1); break;                                                                         \
-    case 4: CALL(TILE_M >= 4 ? 4 : 1); break;                                                                         \
-    case 5: CALL(TILE_M >= 5 ? 5 : 1); break;                                                                         \
-    default: CALL(TILE_M); break;                                                                                     \
+#define TILE_CASES(CALL)                                                                                     \
+    switch (mc) {                                                                                            \
+    case 1: CALL(1); break;                                                                                  \
+    case 2: CALL(TILE_M >= 2 ? 2 : 1); break;                                                                \
+    case 3: CALL(TILE_M >= 3 ? 3 : 1); break;                                                                \
+    case 4: CALL(TILE_M >= 4 ? 4 : 1); break;                                                                \
+    case 5: CALL(TILE_M >= 5 ? 5 : 1); break;                                                                \
+    default: CALL(TILE_M); break;                                                                            \
     }
 
 /* The 16 values of group g of a row: (values - zero) * scale, as decode_rows computes them. */
@@ -31,12 +31,17 @@ VEC_FN v16 q4_scaled(const assay_rows *w, size_t row, size_t g) {
 VEC_FN v16 q8_zero(const assay_rows *w, size_t row, size_t g) {
     return v16_set1(w->zeros ? (float)w->zeros[row * w->n_groups + g] : w->zero);
 }
-VEC_FN v16 q8_scale(const assay_rows *w, size_t row, size_t g) { return v16_set1(w->scales[row * w->n_groups + g]); }
+VEC_FN v16 q8_scale(const assay_rows *w, size_t row, size_t g) {
+    return v16_set1(w->scales[row * w->n_groups + g]);
+}
 
 /* Groups per block as a constant. */
-#define Q4_CASES(w, CALL)                                                                                             \
-    if ((w)->n_groups > 1 && (w)->group == 32) CALL(4);                                                               \
-    else if ((w)->n_groups > 1 && (w)->group == 64) CALL(2);                                                          \
-    else CALL(1)
+#define Q4_CASES(w, CALL)                                                                                    \
+    if ((w)->n_groups > 1 && (w)->group == 32)                                                               \
+        CALL(4);                                                                                             \
+    else if ((w)->n_groups > 1 && (w)->group == 64)                                                          \
+        CALL(2);                                                                                             \
+    else                                                                                                     \
+        CALL(1)
 
 #endif

@@ -4,7 +4,8 @@
 
 #include "kern/body/dot.h"
 
-VEC_FN void tile_bf16(float *y, size_t ldy, const uint16_t *x, size_t ldx, const char *w, size_t stride, size_t k, int mr, int nr) {
+VEC_FN void tile_bf16(float *y, size_t ldy, const uint16_t *x, size_t ldx, const char *w, size_t stride,
+                      size_t k, int mr, int nr) {
     v16 acc[TILE_M][GEMV_N];
     VEC_UNROLL for (int i = 0; i < mr; i++) VEC_UNROLL for (int j = 0; j < nr; j++) acc[i][j] = v16_zero();
     size_t c = 0;
@@ -29,22 +30,26 @@ VEC_FN void tile_bf16(float *y, size_t ldy, const uint16_t *x, size_t ldx, const
         }
     }
     VEC_UNROLL for (int i = 0; i < mr; i++) {
-        if (nr == 4) v16_sum4(y + (size_t)i * ldy, acc[i][0], acc[i][1], acc[i][2], acc[i][3]);
-        else VEC_UNROLL for (int j = 0; j < nr; j++) y[(size_t)i * ldy + (size_t)j] = v16_sum(acc[i][j]);
+        if (nr == 4)
+            v16_sum4(y + (size_t)i * ldy, acc[i][0], acc[i][1], acc[i][2], acc[i][3]);
+        else
+            VEC_UNROLL for (int j = 0; j < nr; j++) y[(size_t)i * ldy + (size_t)j] = v16_sum(acc[i][j]);
     }
 }
 
-static void gemm_bf16(float *y, size_t ldy, const uint16_t *x, size_t ldx, const uint16_t *w, size_t ldw, size_t k, size_t m,
-                      size_t n) {
+static void gemm_bf16(float *y, size_t ldy, const uint16_t *x, size_t ldx, const uint16_t *w, size_t ldw,
+                      size_t k, size_t m, size_t n) {
     for (size_t i = 0; i < m; i += TILE_M) {
         size_t mc = ASSAY_MIN((size_t)TILE_M, m - i), j = 0;
         for (; j + TILE_N <= n; j += TILE_N) {
-#define CALL(M) tile_bf16(y + i * ldy + j, ldy, x + i * ldx, ldx, (const char *)(w + j * ldw), 2 * ldw, k, M, TILE_N)
+#define CALL(M)                                                                                              \
+    tile_bf16(y + i * ldy + j, ldy, x + i * ldx, ldx, (const char *)(w + j * ldw), 2 * ldw, k, M, TILE_N)
             TILE_CASES(CALL)
 #undef CALL
         }
         for (; j < n; j++) {
-#define CALL(M) tile_bf16(y + i * ldy + j, ldy, x + i * ldx, ldx, (const char *)(w + j * ldw), 2 * ldw, k, M, 1)
+#define CALL(M)                                                                                              \
+    tile_bf16(y + i * ldy + j, ldy, x + i * ldx, ldx, (const char *)(w + j * ldw), 2 * ldw, k, M, 1)
             TILE_CASES(CALL)
 #undef CALL
         }
@@ -54,13 +59,14 @@ static void gemm_bf16(float *y, size_t ldy, const uint16_t *x, size_t ldx, const
 static void gemv_bf16_bf16(float *y, const assay_rows *w, size_t row, size_t n, const uint16_t *x) {
     const char *p = (const char *)w->data + row * w->stride;
     size_t j = 0;
-    for (; j + GEMV_N <= n; j += GEMV_N) tile_bf16(y + j, 0, x, 0, p + j * w->stride, w->stride, w->k, 1, GEMV_N);
+    for (; j + GEMV_N <= n; j += GEMV_N)
+        tile_bf16(y + j, 0, x, 0, p + j * w->stride, w->stride, w->k, 1, GEMV_N);
     for (; j < n; j++) tile_bf16(y + j, 0, x, 0, p + j * w->stride, w->stride, w->k, 1, 1);
 }
 
 /* As q4_block_f32. */
-VEC_FN void q4_block_bf16(v16 *acc, vb_table *tab, const assay_rows *w, size_t row, size_t b, int nr, int gpb, size_t blocks, int nq,
-                          const uint16_t *x, uint16_t *out, size_t ld) {
+VEC_FN void q4_block_bf16(v16 *acc, vb_table *tab, const assay_rows *w, size_t row, size_t b, int nr, int gpb,
+                          size_t blocks, int nq, const uint16_t *x, uint16_t *out, size_t ld) {
     vb_block d[GEMV_N] = {0};
     VEC_UNROLL for (int r = 0; r < nr; r++) {
         const char *p = (const char *)w->data + (row + (size_t)r) * w->stride + 64 * b;
@@ -71,18 +77,21 @@ VEC_FN void q4_block_bf16(v16 *acc, vb_table *tab, const assay_rows *w, size_t r
     VEC_UNROLL for (int q = 0; q < 4; q++) {
         if (q >= nq) break;
         if (gpb == 4 || (gpb == 2 && q % 2 == 0))
-            VEC_UNROLL for (int r = 0; r < nr; r++)
-                tab[r] = vb_table_of(q4_scaled(w, row + (size_t)r, b * (size_t)gpb + (size_t)(q * gpb / 4)));
+            VEC_UNROLL for (int r = 0; r < nr; r++) tab[r] =
+                vb_table_of(q4_scaled(w, row + (size_t)r, b * (size_t)gpb + (size_t)(q * gpb / 4)));
         size_t c = ASSAY_KERN_BLOCK * b + 32 * (size_t)q;
         vb xv = out ? vb_zero() : vb_load(x + c);
         VEC_UNROLL for (int r = 0; r < nr; r++) {
             vb v = vb_q4(d[r], q, tab[r]);
-            if (out) vb_store(out + (size_t)r * ld + c, v);
-            else acc[r] = vb_dot(acc[r], xv, v);
+            if (out)
+                vb_store(out + (size_t)r * ld + c, v);
+            else
+                acc[r] = vb_dot(acc[r], xv, v);
         }
     }
 }
-VEC_FN void q4_rows_bf16(float *y, const assay_rows *w, size_t row, int nr, int gpb, const uint16_t *x, uint16_t *out, size_t ld) {
+VEC_FN void q4_rows_bf16(float *y, const assay_rows *w, size_t row, int nr, int gpb, const uint16_t *x,
+                         uint16_t *out, size_t ld) {
     v16 acc[GEMV_N];
     vb_table tab[GEMV_N];
     size_t blocks = gpb > 1 ? 1 : w->n_groups == 1 ? SIZE_MAX : w->group / ASSAY_KERN_BLOCK;
@@ -98,10 +107,10 @@ VEC_FN void q4_rows_bf16(float *y, const assay_rows *w, size_t row, int nr, int 
 }
 static void gemv_bf16_q4(float *y, const assay_rows *w, size_t row, size_t n, const uint16_t *x) {
     size_t j = 0;
-#define CALL(G)                                                                                                       \
-    do {                                                                                                              \
-        for (; j + GEMV_N <= n; j += GEMV_N) q4_rows_bf16(y + j, w, row + j, GEMV_N, G, x, NULL, 0);                  \
-        for (; j < n; j++) q4_rows_bf16(y + j, w, row + j, 1, G, x, NULL, 0);                                         \
+#define CALL(G)                                                                                              \
+    do {                                                                                                     \
+        for (; j + GEMV_N <= n; j += GEMV_N) q4_rows_bf16(y + j, w, row + j, GEMV_N, G, x, NULL, 0);         \
+        for (; j < n; j++) q4_rows_bf16(y + j, w, row + j, 1, G, x, NULL, 0);                                \
     } while (0)
     Q4_CASES(w, CALL);
 #undef CALL
@@ -118,7 +127,8 @@ static void unpack_bf16_q4(uint16_t *out, size_t ld, const assay_rows *w, size_t
     }
 }
 
-VEC_FN void q8_rows_bf16(float *y, const assay_rows *w, size_t row, int nr, const uint16_t *x, uint16_t *out, size_t ld) {
+VEC_FN void q8_rows_bf16(float *y, const assay_rows *w, size_t row, int nr, const uint16_t *x, uint16_t *out,
+                         size_t ld) {
     v16 acc[GEMV_N], zero[GEMV_N], scale[GEMV_N];
     size_t left = 0, g = 0;
     VEC_UNROLL for (int r = 0; r < nr; r++) acc[r] = zero[r] = scale[r] = v16_zero();
@@ -136,8 +146,10 @@ VEC_FN void q8_rows_bf16(float *y, const assay_rows *w, size_t row, int nr, cons
             const uint8_t *p = (const uint8_t *)w->data + (row + (size_t)r) * w->stride + c;
             vb v = vb_q8(p, zero[r], scale[r]);
             VEC_PREFETCH(p + (size_t)nr * w->stride);
-            if (out) vb_store(out + (size_t)r * ld + c, v);
-            else acc[r] = vb_dot(acc[r], xv, v);
+            if (out)
+                vb_store(out + (size_t)r * ld + c, v);
+            else
+                acc[r] = vb_dot(acc[r], xv, v);
         }
     }
     if (!out) VEC_UNROLL for (int r = 0; r < nr; r++) y[r] = v16_sum(acc[r]);
@@ -154,8 +166,9 @@ static void unpack_bf16_q8(uint16_t *out, size_t ld, const assay_rows *w, size_t
     }
 }
 
-/* Dense float rows to bf16 (bf16 itself is copied and padded). */
-VEC_FN void unpack_dense_bf16(uint16_t *out, size_t ld, const assay_rows *w, size_t row, size_t n, assay_form form) {
+/* Dense float rows to bf16. */
+VEC_FN void unpack_dense_bf16(uint16_t *out, size_t ld, const assay_rows *w, size_t row, size_t n,
+                              assay_form form) {
     for (size_t j = 0; j < n; j++) {
         const char *p = (const char *)w->data + (row + j) * w->stride;
         size_t c = 0;
@@ -164,7 +177,8 @@ VEC_FN void unpack_dense_bf16(uint16_t *out, size_t ld, const assay_rows *w, siz
         if (c < w->k) {
             float tail[ASSAY_KERN_CHUNK] = {0};
             memcpy(tail, p + c * form_size(form), (w->k - c) * form_size(form));
-            vb_store(out + j * ld + c, vb_of_f32(dense_f32((const char *)tail, form, 0), dense_f32((const char *)tail, form, 16)));
+            vb_store(out + j * ld + c, vb_of_f32(dense_f32((const char *)tail, form, 0),
+                                                 dense_f32((const char *)tail, form, 16)));
         }
     }
 }
@@ -175,6 +189,14 @@ static void unpack_bf16_f16(uint16_t *out, size_t ld, const assay_rows *w, size_
     unpack_dense_bf16(out, ld, w, row, n, ASSAY_FORM_F16);
 }
 
+/* bf16 itself: copied, so that a tile is aligned and padded. */
+static void unpack_bf16_bf16(uint16_t *out, size_t ld, const assay_rows *w, size_t row, size_t n) {
+    for (size_t j = 0; j < n; j++) {
+        memcpy(out + j * ld, (const char *)w->data + (row + j) * w->stride, 2 * w->k);
+        zero_tail_bf16(out + j * ld, w->k);
+    }
+}
+
 static inline void set_dot_bf16(assay_kern *k) {
     k->gemm_bf16 = gemm_bf16;
     k->gemv_bf16[ASSAY_FORM_BF16] = gemv_bf16_bf16;
@@ -182,6 +204,7 @@ static inline void set_dot_bf16(assay_kern *k) {
     k->gemv_bf16[ASSAY_FORM_Q8] = gemv_bf16_q8;
     k->unpack_bf16[ASSAY_FORM_F32] = unpack_bf16_f32;
     k->unpack_bf16[ASSAY_FORM_F16] = unpack_bf16_f16;
+    k->unpack_bf16[ASSAY_FORM_BF16] = unpack_bf16_bf16;
     k->unpack_bf16[ASSAY_FORM_Q4] = unpack_bf16_q4;
     k->unpack_bf16[ASSAY_FORM_Q8] = unpack_bf16_q8;
 }

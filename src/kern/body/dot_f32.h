@@ -1,14 +1,17 @@
-/* kern/body/dot_f32.h: products of the f32 class: tiles of dot products, one-row products that decode in registers, and unpacking.
+/* kern/body/dot_f32.h: products of the f32 class: tiles of dot products, one-row products that decode in
+ * registers, and unpacking.
  *
- * A tile holds mr x nr sixteen-lane sums in registers and walks k once. Both operands are contiguous along k, so nothing is packed. */
+ * A tile holds mr x nr sixteen-lane sums in registers and walks k once. Both operands are contiguous along k,
+ * so nothing is packed. */
 #ifndef ASSAY_KERN_DOT_F32_H
 #define ASSAY_KERN_DOT_F32_H
 
 #include "kern/body/dot.h"
 
-/* y[i*ldy + j] for mr rows of x and nr of w; strides in bytes for w, elements for x. form is a constant, dense. */
-VEC_FN void tile_f32(float *y, size_t ldy, const float *x, size_t ldx, const char *w, size_t stride, size_t k, int mr, int nr,
-                     assay_form form) {
+/* y[i*ldy + j] for mr rows of x and nr of w; strides in bytes for w, elements for x. form is a constant,
+ * dense. */
+VEC_FN void tile_f32(float *y, size_t ldy, const float *x, size_t ldx, const char *w, size_t stride, size_t k,
+                     int mr, int nr, assay_form form) {
     v16 acc[TILE_M][GEMV_N];
     VEC_UNROLL for (int i = 0; i < mr; i++) VEC_UNROLL for (int j = 0; j < nr; j++) acc[i][j] = v16_zero();
     size_t c = 0;
@@ -28,30 +31,37 @@ VEC_FN void tile_f32(float *y, size_t ldy, const float *x, size_t ldx, const cha
     if (c < k) {
         float tail[GEMV_N][ASSAY_KERN_CHUNK];
         memset(tail, 0, sizeof tail);
-        for (int j = 0; j < nr; j++) memcpy(tail[j], w + (size_t)j * stride + c * form_size(form), (k - c) * form_size(form));
-        VEC_UNROLL for (size_t h = 0; h < ASSAY_KERN_CHUNK; h += 16)
-            VEC_UNROLL for (int i = 0; i < mr; i++) {
-                v16 xv = v16_load(x + (size_t)i * ldx + c + h);
-                VEC_UNROLL for (int j = 0; j < nr; j++)
-                    acc[i][j] = v16_fma(xv, dense_f32((const char *)tail[j], form, h), acc[i][j]);
-            }
+        for (int j = 0; j < nr; j++)
+            memcpy(tail[j], w + (size_t)j * stride + c * form_size(form), (k - c) * form_size(form));
+        VEC_UNROLL for (size_t h = 0; h < ASSAY_KERN_CHUNK; h += 16) VEC_UNROLL for (int i = 0; i < mr; i++) {
+            v16 xv = v16_load(x + (size_t)i * ldx + c + h);
+            VEC_UNROLL for (int j = 0; j < nr; j++) acc[i][j] =
+                v16_fma(xv, dense_f32((const char *)tail[j], form, h), acc[i][j]);
+        }
     }
     VEC_UNROLL for (int i = 0; i < mr; i++) {
-        if (nr == 4) v16_sum4(y + (size_t)i * ldy, acc[i][0], acc[i][1], acc[i][2], acc[i][3]);
-        else VEC_UNROLL for (int j = 0; j < nr; j++) y[(size_t)i * ldy + (size_t)j] = v16_sum(acc[i][j]);
+        if (nr == 4)
+            v16_sum4(y + (size_t)i * ldy, acc[i][0], acc[i][1], acc[i][2], acc[i][3]);
+        else
+            VEC_UNROLL for (int j = 0; j < nr; j++) y[(size_t)i * ldy + (size_t)j] = v16_sum(acc[i][j]);
     }
 }
 
-static void gemm_f32(float *y, size_t ldy, const float *x, size_t ldx, const float *w, size_t ldw, size_t k, size_t m, size_t n) {
+static void gemm_f32(float *y, size_t ldy, const float *x, size_t ldx, const float *w, size_t ldw, size_t k,
+                     size_t m, size_t n) {
     for (size_t i = 0; i < m; i += TILE_M) {
         size_t mc = ASSAY_MIN((size_t)TILE_M, m - i), j = 0;
         for (; j + TILE_N <= n; j += TILE_N) {
-#define CALL(M) tile_f32(y + i * ldy + j, ldy, x + i * ldx, ldx, (const char *)(w + j * ldw), 4 * ldw, k, M, TILE_N, ASSAY_FORM_F32)
+#define CALL(M)                                                                                              \
+    tile_f32(y + i * ldy + j, ldy, x + i * ldx, ldx, (const char *)(w + j * ldw), 4 * ldw, k, M, TILE_N,     \
+             ASSAY_FORM_F32)
             TILE_CASES(CALL)
 #undef CALL
         }
         for (; j < n; j++) {
-#define CALL(M) tile_f32(y + i * ldy + j, ldy, x + i * ldx, ldx, (const char *)(w + j * ldw), 4 * ldw, k, M, 1, ASSAY_FORM_F32)
+#define CALL(M)                                                                                              \
+    tile_f32(y + i * ldy + j, ldy, x + i * ldx, ldx, (const char *)(w + j * ldw), 4 * ldw, k, M, 1,          \
+             ASSAY_FORM_F32)
             TILE_CASES(CALL)
 #undef CALL
         }
@@ -59,10 +69,12 @@ static void gemm_f32(float *y, size_t ldy, const float *x, size_t ldx, const flo
 }
 
 /* One row of x against rows of w of a dense form. */
-VEC_FN void gemv_dense_f32(float *y, const assay_rows *w, size_t row, size_t n, const float *x, assay_form form) {
+VEC_FN void gemv_dense_f32(float *y, const assay_rows *w, size_t row, size_t n, const float *x,
+                           assay_form form) {
     const char *p = (const char *)w->data + row * w->stride;
     size_t j = 0;
-    for (; j + GEMV_N <= n; j += GEMV_N) tile_f32(y + j, 0, x, 0, p + j * w->stride, w->stride, w->k, 1, GEMV_N, form);
+    for (; j + GEMV_N <= n; j += GEMV_N)
+        tile_f32(y + j, 0, x, 0, p + j * w->stride, w->stride, w->k, 1, GEMV_N, form);
     for (; j < n; j++) tile_f32(y + j, 0, x, 0, p + j * w->stride, w->stride, w->k, 1, 1, form);
 }
 static void gemv_f32_f32(float *y, const assay_rows *w, size_t row, size_t n, const float *x) {
@@ -86,10 +98,10 @@ VEC_FN v16 q8_f32(const assay_rows *w, const uint8_t *p, v16 zero, v16 scale) {
     return w->round_f16 ? v16_round_f16(v) : v;
 }
 
-/* Block b (nq chunks of it) of nr rows: adds its products to acc, or, when `out` is given, stores its values. gpb, the groups per block,
- * is a constant: 4, 2, or 1 with `blocks` blocks to a group. */
-VEC_FN void q4_block_f32(v16 *acc, v16 *tab, const assay_rows *w, size_t row, size_t b, int nr, int gpb, size_t blocks, int nq,
-                         const float *x, float *out, size_t ld) {
+/* Block b (nq chunks of it) of nr rows: adds its products to acc, or, when `out` is given, stores its values.
+ * gpb, the groups per block, is a constant: 4, 2, or 1 with `blocks` blocks to a group. */
+VEC_FN void q4_block_f32(v16 *acc, v16 *tab, const assay_rows *w, size_t row, size_t b, int nr, int gpb,
+                         size_t blocks, int nq, const float *x, float *out, size_t ld) {
     v16i d[GEMV_N][2] = {0};
     VEC_UNROLL for (int r = 0; r < nr; r++) {
         const char *p = (const char *)w->data + (row + (size_t)r) * w->stride + 64 * b;
@@ -101,19 +113,22 @@ VEC_FN void q4_block_f32(v16 *acc, v16 *tab, const assay_rows *w, size_t row, si
     VEC_UNROLL for (int q = 0; q < 4; q++) {
         if (q >= nq) break;
         if (gpb == 4 || (gpb == 2 && q % 2 == 0))
-            VEC_UNROLL for (int r = 0; r < nr; r++)
-                tab[r] = q4_table_f32(w, row + (size_t)r, b * (size_t)gpb + (size_t)(q * gpb / 4));
+            VEC_UNROLL for (int r = 0; r < nr; r++) tab[r] =
+                q4_table_f32(w, row + (size_t)r, b * (size_t)gpb + (size_t)(q * gpb / 4));
         VEC_UNROLL for (int h = 0; h < 2; h++) {
             size_t c = ASSAY_KERN_BLOCK * b + 32 * (size_t)q + 16 * (size_t)h;
             VEC_UNROLL for (int r = 0; r < nr; r++) {
                 v16 v = v16_lookup(tab[r], v16i_srl(d[r][h], 4 * q));
-                if (out) v16_store(out + (size_t)r * ld + c, v);
-                else acc[r] = v16_fma(v16_load(x + c), v, acc[r]);
+                if (out)
+                    v16_store(out + (size_t)r * ld + c, v);
+                else
+                    acc[r] = v16_fma(v16_load(x + c), v, acc[r]);
             }
         }
     }
 }
-VEC_FN void q4_rows_f32(float *y, const assay_rows *w, size_t row, int nr, int gpb, const float *x, float *out, size_t ld) {
+VEC_FN void q4_rows_f32(float *y, const assay_rows *w, size_t row, int nr, int gpb, const float *x,
+                        float *out, size_t ld) {
     v16 acc[GEMV_N], tab[GEMV_N];
     size_t blocks = gpb > 1 ? 1 : w->n_groups == 1 ? SIZE_MAX : w->group / ASSAY_KERN_BLOCK;
     size_t full = w->k / ASSAY_KERN_BLOCK, b = 0;
@@ -125,10 +140,10 @@ VEC_FN void q4_rows_f32(float *y, const assay_rows *w, size_t row, int nr, int g
 }
 static void gemv_f32_q4(float *y, const assay_rows *w, size_t row, size_t n, const float *x) {
     size_t j = 0;
-#define CALL(G)                                                                                                       \
-    do {                                                                                                              \
-        for (; j + GEMV_N <= n; j += GEMV_N) q4_rows_f32(y + j, w, row + j, GEMV_N, G, x, NULL, 0);                   \
-        for (; j < n; j++) q4_rows_f32(y + j, w, row + j, 1, G, x, NULL, 0);                                          \
+#define CALL(G)                                                                                              \
+    do {                                                                                                     \
+        for (; j + GEMV_N <= n; j += GEMV_N) q4_rows_f32(y + j, w, row + j, GEMV_N, G, x, NULL, 0);          \
+        for (; j < n; j++) q4_rows_f32(y + j, w, row + j, 1, G, x, NULL, 0);                                 \
     } while (0)
     Q4_CASES(w, CALL);
 #undef CALL
@@ -147,7 +162,8 @@ static void unpack_f32_q4(float *out, size_t ld, const assay_rows *w, size_t row
     }
 }
 
-VEC_FN void q8_rows_f32(float *y, const assay_rows *w, size_t row, int nr, const float *x, float *out, size_t ld) {
+VEC_FN void q8_rows_f32(float *y, const assay_rows *w, size_t row, int nr, const float *x, float *out,
+                        size_t ld) {
     v16 acc[GEMV_N], zero[GEMV_N], scale[GEMV_N];
     size_t left = 0, g = 0;
     VEC_UNROLL for (int r = 0; r < nr; r++) acc[r] = zero[r] = scale[r] = v16_zero();
@@ -162,12 +178,14 @@ VEC_FN void q8_rows_f32(float *y, const assay_rows *w, size_t row, int nr, const
         }
         VEC_UNROLL for (size_t h = c; h < c + ASSAY_KERN_CHUNK; h += 16)
             VEC_UNROLL for (int r = 0; r < nr; r++) {
-                const uint8_t *p = (const uint8_t *)w->data + (row + (size_t)r) * w->stride + h;
-                v16 v = q8_f32(w, p, zero[r], scale[r]);
-                VEC_PREFETCH(p + (size_t)nr * w->stride);
-                if (out) v16_store(out + (size_t)r * ld + h, v);
-                else acc[r] = v16_fma(v16_load(x + h), v, acc[r]);
-            }
+            const uint8_t *p = (const uint8_t *)w->data + (row + (size_t)r) * w->stride + h;
+            v16 v = q8_f32(w, p, zero[r], scale[r]);
+            VEC_PREFETCH(p + (size_t)nr * w->stride);
+            if (out)
+                v16_store(out + (size_t)r * ld + h, v);
+            else
+                acc[r] = v16_fma(v16_load(x + h), v, acc[r]);
+        }
     }
     if (!out) VEC_UNROLL for (int r = 0; r < nr; r++) y[r] = v16_sum(acc[r]);
 }
@@ -183,7 +201,8 @@ static void unpack_f32_q8(float *out, size_t ld, const assay_rows *w, size_t row
     }
 }
 
-VEC_FN void unpack_dense_f32(float *out, size_t ld, const assay_rows *w, size_t row, size_t n, assay_form form) {
+VEC_FN void unpack_dense_f32(float *out, size_t ld, const assay_rows *w, size_t row, size_t n,
+                             assay_form form) {
     for (size_t j = 0; j < n; j++) {
         const char *p = (const char *)w->data + (row + j) * w->stride;
         size_t c = 0;

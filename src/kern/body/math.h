@@ -1,9 +1,11 @@
-/* kern/body/math.h: exp, tanh and the gate functions on sixteen lanes. The same operations in the same order in kern/ref, so that all
- * sets agree bit for bit; libm is not used because its results differ between versions.
+/* kern/body/math.h: exp, tanh and the gate functions on sixteen lanes. The same operations in the same order
+ * in kern/ref, so that all sets agree bit for bit; libm is not used because its results differ between
+ * versions.
  *
- * exp: Cody and Waite's reduction, polynomial of Moshier's Cephes expf (about 1 ulp). Above 88.3762 it is infinity (2^127.5 and more),
- * below -87.33 zero (no subnormal results). tanh: Cephes tanhf. GELU's Gaussian integral: the erfc of Numerical Recipes (W. J. Cody's
- * form by Chebyshev fit, 1.2e-7 relative), with the square's rounding error carried, so that the far tail keeps its digits. */
+ * exp: Cody and Waite's reduction, polynomial of Moshier's Cephes expf (about 1 ulp). Above 88.3762 it is
+ * infinity (2^127.5 and more), below -87.33 zero (no subnormal results). tanh: Cephes tanhf. GELU's Gaussian
+ * integral: the erfc of Numerical Recipes (W. J. Cody's form by Chebyshev fit, 1.2e-7 relative), with the
+ * square's rounding error carried, so that the far tail keeps its digits. */
 #ifndef ASSAY_KERN_MATH_H
 #define ASSAY_KERN_MATH_H
 
@@ -56,7 +58,8 @@ VEC_FN v16 v16_gelu(v16 g) {
     p = v16_fma(p, t, v16_set1(0.37409196f));
     p = v16_fma(p, t, v16_set1(1.00002368f));
     p = v16_fma(p, t, v16_set1(-1.26551223f));
-    v16 c = v16_mul(v16_mul(v16_set1(0.5f), t), v16_mul(v16_exp(v16_mul(half, h)), v16_exp(v16_fma(half, e, p))));
+    v16 c =
+        v16_mul(v16_mul(v16_set1(0.5f), t), v16_mul(v16_exp(v16_mul(half, h)), v16_exp(v16_fma(half, e, p))));
     return v16_mul(g, v16_if_lt(g, v16_zero(), c, v16_sub(v16_set1(1.0f), c)));
 }
 

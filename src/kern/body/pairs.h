@@ -1,6 +1,9 @@
-/* kern/body/pairs.h: bf16 pair products for instruction sets that have none: the even and the odd elements of 32 bf16 values as
- * float32 lanes, multiplied by two fmas in VDPBF16PS' order. Included by a vocabulary after v16 and v16i. */
-typedef struct vb { v16 even, odd; } vb;
+/* kern/body/pairs.h: bf16 pair products for instruction sets that have none: the even and the odd elements of
+ * 32 bf16 values as float32 lanes, multiplied by two fmas in VDPBF16PS' order. Included by a vocabulary after
+ * v16 and v16i. */
+typedef struct vb {
+    v16 even, odd;
+} vb;
 typedef v16i vb_block;
 typedef v16 vb_table; /* 16 values that bf16 holds exactly */
 
@@ -12,13 +15,19 @@ VEC_FN v16 v16_round_bf16(v16 v) {
     return v16_if_nan(v, quiet, r);
 }
 VEC_FN vb vb_zero(void) { return (vb){v16_zero(), v16_zero()}; }
-VEC_FN vb vb_of_words(v16i w) { return (vb){v16_of_bits(v16i_sll(w, 16)), v16_of_bits(v16i_and(w, v16i_set1((int)0xffff0000)))}; }
+VEC_FN vb vb_of_words(v16i w) {
+    return (vb){v16_of_bits(v16i_sll(w, 16)), v16_of_bits(v16i_and(w, v16i_set1((int)0xffff0000)))};
+}
 VEC_FN vb vb_load(const void *p) { return vb_of_words(v16i_load(p)); }
-VEC_FN void vb_store(void *p, vb v) { v16i_store(p, v16i_or(v16i_srl(v16_bits(v.even), 16), v16_bits(v.odd))); }
+VEC_FN void vb_store(void *p, vb v) {
+    v16i_store(p, v16i_or(v16i_srl(v16_bits(v.even), 16), v16_bits(v.odd)));
+}
 VEC_FN v16 vb_dot(v16 acc, vb x, vb w) { return v16_fma(x.even, w.even, v16_fma(x.odd, w.odd, acc)); }
 VEC_FN vb_block vb_block_load(const void *p) { return v16i_load(p); }
 VEC_FN vb_table vb_table_of(v16 t) { return v16_round_bf16(t); }
-VEC_FN vb vb_q4(vb_block w, int q, vb_table t) { return (vb){v16_lookup(t, v16i_srl(w, 4 * q)), v16_lookup(t, v16i_srl(w, 16 + 4 * q))}; }
+VEC_FN vb vb_q4(vb_block w, int q, vb_table t) {
+    return (vb){v16_lookup(t, v16i_srl(w, 4 * q)), v16_lookup(t, v16i_srl(w, 16 + 4 * q))};
+}
 VEC_FN vb vb_q8(const uint8_t *p, v16 zero, v16 scale) {
     v16i w = v16i_u16(p);
     v16 e = v16_mul(v16_sub(v16_of_int(v16i_and(w, v16i_set1(255))), zero), scale);

@@ -1,4 +1,5 @@
-/* kern/body/point.h: elementwise work and the norm. Tails go through a zero-padded copy, so there is one loop per operation. */
+/* kern/body/point.h: elementwise work and the norm. Tails go through a zero-padded copy, so there is one loop
+ * per operation. */
 #ifndef ASSAY_KERN_POINT_H
 #define ASSAY_KERN_POINT_H
 
@@ -32,7 +33,8 @@ static void rmsnorm(float *y, const float *x, const float *w, size_t n, float ep
         store_part(y + i, v16_mul(v16_mul(load_part(x + i, n - i), r), load_part(w + i, n - i)), n - i);
 }
 static void add(float *x, const float *y, size_t n) {
-    for (size_t i = 0; i < n; i += 16) store_part(x + i, v16_add(load_part(x + i, n - i), load_part(y + i, n - i)), n - i);
+    for (size_t i = 0; i < n; i += 16)
+        store_part(x + i, v16_add(load_part(x + i, n - i), load_part(y + i, n - i)), n - i);
 }
 static void gate_silu(float *y, const float *g, const float *u, size_t n) {
     for (size_t i = 0; i < n; i += 16)

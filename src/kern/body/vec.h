@@ -1,13 +1,15 @@
-/* kern/body/vec.h: what every vector vocabulary shares. A vocabulary (vec_avx2.h, vec_avx512.h, vec_neon.h) gives sixteen float lanes
- * (v16), sixteen 32-bit integer lanes (v16i) and about forty words on them; the loops in kern/body are written with those words
- * alone, once for all instruction sets, and so add up in the same order everywhere.
+/* kern/body/vec.h: what every vector vocabulary shares. A vocabulary (vec_avx2.h, vec_avx512.h, vec_neon.h)
+ * gives sixteen float lanes (v16), sixteen 32-bit integer lanes (v16i) and about forty words on them; the
+ * loops in kern/body are written with those words alone, once for all instruction sets, and so add up in the
+ * same order everywhere.
  *
  * The words that are not plain arithmetic:
  *   v16_sum(v)             lanes folded 8, 4, 2, 1 apart
  *   v16_sum4(out, a..d)    four such sums at once
  *   v16_lookup(t, i)       t[i & 15] per lane
  *   v16_pow2(v)            2^n, n the integer in the low mantissa bits of v = n + 1.5*2^23
- *   v16i_dot4(acc, w, x)   acc += sum over the lane's four bytes of unsigned w * signed x, exactly; x from vx_bcast4
+ *   v16i_dot4(acc, w, x)   acc += sum over the lane's four bytes of unsigned w * signed x, exactly; x from
+ *                          vx_bcast4
  *   vb                     32 bf16 values as 16 pairs; vb_dot is two fmas per lane, odd element first */
 #ifndef ASSAY_KERN_VEC_H
 #define ASSAY_KERN_VEC_H

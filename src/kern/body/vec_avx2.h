@@ -1,4 +1,5 @@
-/* kern/body/vec_avx2.h: the vocabulary on AVX2 + FMA + F16C: two 8-lane halves stand for the sixteen lanes. */
+/* kern/body/vec_avx2.h: the vocabulary on AVX2 + FMA + F16C: two 8-lane halves stand for the sixteen lanes.
+ */
 #ifndef ASSAY_KERN_VEC_AVX2_H
 #define ASSAY_KERN_VEC_AVX2_H
 
@@ -8,8 +9,12 @@
 #include <immintrin.h>
 #include "kern/body/vec.h"
 
-typedef struct v16 { __m256 a, b; } v16;
-typedef struct v16i { __m256i a, b; } v16i;
+typedef struct v16 {
+    __m256 a, b;
+} v16;
+typedef struct v16i {
+    __m256i a, b;
+} v16i;
 typedef unsigned vec_u32 __attribute__((vector_size(32)));
 
 #define TILE_M 3
@@ -24,7 +29,9 @@ typedef unsigned vec_u32 __attribute__((vector_size(32)));
 
 VEC_FN v16 v16_zero(void) { return (v16){_mm256_setzero_ps(), _mm256_setzero_ps()}; }
 VEC_FN v16 v16_set1(float f) { return (v16){_mm256_set1_ps(f), _mm256_set1_ps(f)}; }
-VEC_FN v16 v16_load(const void *p) { return (v16){_mm256_loadu_ps(p), _mm256_loadu_ps((const float *)((const char *)p + 32))}; }
+VEC_FN v16 v16_load(const void *p) {
+    return (v16){_mm256_loadu_ps(p), _mm256_loadu_ps((const float *)((const char *)p + 32))};
+}
 VEC_FN void v16_store(float *p, v16 v) {
     _mm256_storeu_ps(p, v.a);
     _mm256_storeu_ps(p + 8, v.b);
@@ -33,7 +40,9 @@ VEC_FN v16 v16_add(v16 a, v16 b) { return V16_2(_mm256_add_ps, a, b); }
 VEC_FN v16 v16_sub(v16 a, v16 b) { return V16_2(_mm256_sub_ps, a, b); }
 VEC_FN v16 v16_mul(v16 a, v16 b) { return V16_2(_mm256_mul_ps, a, b); }
 VEC_FN v16 v16_div(v16 a, v16 b) { return V16_2(_mm256_div_ps, a, b); }
-VEC_FN v16 v16_fma(v16 a, v16 b, v16 c) { return (v16){_mm256_fmadd_ps(a.a, b.a, c.a), _mm256_fmadd_ps(a.b, b.b, c.b)}; }
+VEC_FN v16 v16_fma(v16 a, v16 b, v16 c) {
+    return (v16){_mm256_fmadd_ps(a.a, b.a, c.a), _mm256_fmadd_ps(a.b, b.b, c.b)};
+}
 VEC_FN v16 v16_if_lt(v16 a, v16 b, v16 yes, v16 no) {
     return (v16){_mm256_blendv_ps(no.a, yes.a, _mm256_cmp_ps(a.a, b.a, _CMP_LT_OQ)),
                  _mm256_blendv_ps(no.b, yes.b, _mm256_cmp_ps(a.b, b.b, _CMP_LT_OQ))};
@@ -59,14 +68,19 @@ VEC_FN v16i v16i_mul(v16i a, v16i b) { return V16I_2(_mm256_mullo_epi32, a, b); 
 VEC_FN v16i v16i_and(v16i a, v16i b) { return V16I_2(_mm256_and_si256, a, b); }
 VEC_FN v16i v16i_or(v16i a, v16i b) { return V16I_2(_mm256_or_si256, a, b); }
 VEC_FN v16i v16i_max(v16i a, v16i b) { return V16I_2(_mm256_max_epi32, a, b); }
-VEC_FN v16i v16i_srl(v16i x, int n) { return (v16i){(__m256i)((vec_u32)x.a >> (unsigned)n), (__m256i)((vec_u32)x.b >> (unsigned)n)}; }
-VEC_FN v16i v16i_sll(v16i x, int n) { return (v16i){(__m256i)((vec_u32)x.a << (unsigned)n), (__m256i)((vec_u32)x.b << (unsigned)n)}; }
+VEC_FN v16i v16i_srl(v16i x, int n) {
+    return (v16i){(__m256i)((vec_u32)x.a >> (unsigned)n), (__m256i)((vec_u32)x.b >> (unsigned)n)};
+}
+VEC_FN v16i v16i_sll(v16i x, int n) {
+    return (v16i){(__m256i)((vec_u32)x.a << (unsigned)n), (__m256i)((vec_u32)x.b << (unsigned)n)};
+}
 VEC_FN v16i v16i_u8(const void *p) {
     __m128i v = _mm_loadu_si128(p);
     return (v16i){_mm256_cvtepu8_epi32(v), _mm256_cvtepu8_epi32(_mm_srli_si128(v, 8))};
 }
 VEC_FN v16i v16i_u16(const void *p) {
-    return (v16i){_mm256_cvtepu16_epi32(_mm_loadu_si128(p)), _mm256_cvtepu16_epi32(_mm_loadu_si128((const __m128i *)p + 1))};
+    return (v16i){_mm256_cvtepu16_epi32(_mm_loadu_si128(p)),
+                  _mm256_cvtepu16_epi32(_mm_loadu_si128((const __m128i *)p + 1))};
 }
 VEC_FN void v16i_store_u16(void *p, v16i v) {
     _mm256_storeu_si256(p, _mm256_permute4x64_epi64(_mm256_packus_epi32(v.a, v.b), 0xd8));
@@ -79,7 +93,8 @@ VEC_FN v16 v16_of_int(v16i v) { return (v16){_mm256_cvtepi32_ps(v.a), _mm256_cvt
 VEC_FN v16i v16i_round(v16 v) { return (v16i){_mm256_cvtps_epi32(v.a), _mm256_cvtps_epi32(v.b)}; }
 
 VEC_FN v16 v16_load_f16(const void *p) {
-    return (v16){_mm256_cvtph_ps(_mm_loadu_si128(p)), _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)p + 1))};
+    return (v16){_mm256_cvtph_ps(_mm_loadu_si128(p)),
+                 _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)p + 1))};
 }
 VEC_FN v16 v16_round_f16(v16 v) {
     return (v16){_mm256_cvtph_ps(_mm256_cvtps_ph(v.a, _MM_FROUND_TO_NEAREST_INT)),
@@ -106,7 +121,9 @@ VEC_FN void v16_sum4(float *out, v16 a, v16 b, v16 c, v16 d) {
 }
 VEC_FN v16 v16_pow2(v16 v) { return v16_of_bits(v16i_add(v16i_sll(v16_bits(v), 23), v16i_set1(0x3f800000))); }
 
-typedef struct vx { __m256i even, odd; } vx; /* bytes 0,2 and 1,3 of each lane as 16-bit numbers */
+typedef struct vx {
+    __m256i even, odd;
+} vx; /* bytes 0,2 and 1,3 of each lane as 16-bit numbers */
 VEC_FN vx vx_bcast4(const int8_t *p) {
     int x;
     memcpy(&x, p, 4);
@@ -119,7 +136,9 @@ VEC_FN __m256i vec_dot4(__m256i acc, __m256i w, vx x) {
     __m256i o = _mm256_madd_epi16(_mm256_srli_epi16(w, 8), x.odd);
     return _mm256_add_epi32(acc, _mm256_add_epi32(e, o));
 }
-VEC_FN v16i v16i_dot4(v16i acc, v16i w, vx x) { return (v16i){vec_dot4(acc.a, w.a, x), vec_dot4(acc.b, w.b, x)}; }
+VEC_FN v16i v16i_dot4(v16i acc, v16i w, vx x) {
+    return (v16i){vec_dot4(acc.a, w.a, x), vec_dot4(acc.b, w.b, x)};
+}
 
 #include "kern/body/pairs.h"
 

@@ -1,4 +1,5 @@
-/* kern/body/vec_avx512.h: the vocabulary on AVX-512 (F, BW, DQ, VL); with the file's flags also VNNI's dot4 and BF16's pair product. */
+/* kern/body/vec_avx512.h: the vocabulary on AVX-512 (F, BW, DQ, VL); with the file's flags also VNNI's dot4
+ * and BF16's pair product. */
 #ifndef ASSAY_KERN_VEC_AVX512_H
 #define ASSAY_KERN_VEC_AVX512_H
 
@@ -33,7 +34,9 @@ VEC_FN v16 v16_fma(v16 a, v16 b, v16 c) { return _mm512_fmadd_ps(a, b, c); }
 VEC_FN v16 v16_if_lt(v16 a, v16 b, v16 yes, v16 no) {
     return _mm512_mask_blend_ps(_mm512_cmp_ps_mask(a, b, _CMP_LT_OQ), no, yes);
 }
-VEC_FN v16 v16_if_nan(v16 a, v16 yes, v16 no) { return _mm512_mask_blend_ps(_mm512_cmp_ps_mask(a, a, _CMP_UNORD_Q), no, yes); }
+VEC_FN v16 v16_if_nan(v16 a, v16 yes, v16 no) {
+    return _mm512_mask_blend_ps(_mm512_cmp_ps_mask(a, a, _CMP_UNORD_Q), no, yes);
+}
 VEC_FN v16i v16_bits(v16 v) { return _mm512_castps_si512(v); }
 VEC_FN v16 v16_of_bits(v16i v) { return _mm512_castsi512_ps(v); }
 
@@ -66,15 +69,18 @@ VEC_FN float v16_sum(v16 v) {
     return _mm_cvtss_f32(_mm_add_ss(b, _mm_movehdup_ps(b)));
 }
 VEC_FN void v16_sum4(float *out, v16 a, v16 b, v16 c, v16 d) {
-    v16 ab = _mm512_add_ps(_mm512_shuffle_f32x4(a, b, 0x44), _mm512_shuffle_f32x4(a, b, 0xee));     /* 8 apart */
+    v16 ab = _mm512_add_ps(_mm512_shuffle_f32x4(a, b, 0x44), _mm512_shuffle_f32x4(a, b, 0xee)); /* 8 apart */
     v16 cd = _mm512_add_ps(_mm512_shuffle_f32x4(c, d, 0x44), _mm512_shuffle_f32x4(c, d, 0xee));
-    v16 s = _mm512_add_ps(_mm512_shuffle_f32x4(ab, cd, 0x88), _mm512_shuffle_f32x4(ab, cd, 0xdd));  /* 4 apart: one row each */
+    v16 s = _mm512_add_ps(_mm512_shuffle_f32x4(ab, cd, 0x88),
+                          _mm512_shuffle_f32x4(ab, cd, 0xdd)); /* 4 apart: one row each */
     s = _mm512_add_ps(s, _mm512_permute_ps(s, 0xee));
     s = _mm512_add_ps(s, _mm512_permute_ps(s, 0x55));
     _mm_storeu_ps(out, _mm512_castps512_ps128(_mm512_maskz_compress_ps(0x1111, s)));
 }
 
-VEC_FN v16 v16_pow2(v16 v) { return v16_of_bits(_mm512_add_epi32(_mm512_slli_epi32(v16_bits(v), 23), _mm512_set1_epi32(0x3f800000))); }
+VEC_FN v16 v16_pow2(v16 v) {
+    return v16_of_bits(_mm512_add_epi32(_mm512_slli_epi32(v16_bits(v), 23), _mm512_set1_epi32(0x3f800000)));
+}
 
 #if defined(__AVX512VNNI__)
 typedef __m512i vx;
@@ -83,13 +89,16 @@ VEC_FN vx vx_bcast4(const int8_t *p) {
     memcpy(&x, p, 4);
     return _mm512_set1_epi32(x);
 }
-/* Not the intrinsic: gcc 12 copies the sums of a whole tile between registers and stack around it, at half the speed. */
+/* Not the intrinsic: gcc 12 copies the sums of a whole tile between registers and stack around it, at half
+ * the speed. */
 VEC_FN v16i v16i_dot4(v16i acc, v16i w, vx x) {
     __asm__("vpdpbusd %2, %1, %0" : "+v"(acc) : "v"(w), "v"(x));
     return acc;
 }
 #else
-typedef struct vx { __m512i even, odd; } vx; /* bytes 0,2 and 1,3 of each lane as 16-bit numbers */
+typedef struct vx {
+    __m512i even, odd;
+} vx; /* bytes 0,2 and 1,3 of each lane as 16-bit numbers */
 VEC_FN vx vx_bcast4(const int8_t *p) {
     int x;
     memcpy(&x, p, 4);
@@ -107,14 +116,17 @@ VEC_FN v16i v16i_dot4(v16i acc, v16i w, vx x) {
 #if defined(__AVX512BF16__)
 typedef __m512bh vb;
 typedef __m512i vb_block; /* the 64 bytes of a Q4 block */
-typedef __m512i vb_table; /* 16 bf16 values, twice: VPERMW takes five bits of the index and the fifth is the next nibble's */
+typedef __m512i vb_table; /* 16 bf16 values, twice: VPERMW takes five bits of the index and the fifth is the
+                             next nibble's */
 VEC_FN vb vb_zero(void) { return (vb)_mm512_setzero_si512(); }
 VEC_FN vb vb_load(const void *p) { return (vb)_mm512_loadu_si512(p); }
 VEC_FN void vb_store(void *p, vb v) { _mm512_storeu_si512(p, (__m512i)v); }
 VEC_FN v16 vb_dot(v16 acc, vb x, vb w) { return _mm512_dpbf16_ps(acc, x, w); }
 VEC_FN vb_block vb_block_load(const void *p) { return _mm512_loadu_si512(p); }
 VEC_FN vb_table vb_table_of(v16 t) { return (__m512i)_mm512_cvtne2ps_pbh(t, t); }
-VEC_FN vb vb_q4(vb_block w, int q, vb_table t) { return (vb)_mm512_permutexvar_epi16((__m512i)((vec_u16)w >> (unsigned short)(4 * q)), t); }
+VEC_FN vb vb_q4(vb_block w, int q, vb_table t) {
+    return (vb)_mm512_permutexvar_epi16((__m512i)((vec_u16)w >> (unsigned short)(4 * q)), t);
+}
 VEC_FN vb vb_of_f32(v16 first, v16 second) { return _mm512_cvtne2ps_pbh(second, first); }
 VEC_FN vb vb_q8(const uint8_t *p, v16 zero, v16 scale) {
     v16 a = v16_mul(v16_sub(v16_of_int(v16i_u8(p)), zero), scale);

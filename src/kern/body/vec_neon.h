@@ -1,4 +1,5 @@
-/* kern/body/vec_neon.h: the vocabulary on AArch64's base vector set: four quarters stand for the sixteen lanes. */
+/* kern/body/vec_neon.h: the vocabulary on AArch64's base vector set: four quarters stand for the sixteen
+ * lanes. */
 #ifndef ASSAY_KERN_VEC_NEON_H
 #define ASSAY_KERN_VEC_NEON_H
 
@@ -8,8 +9,12 @@
 #include <arm_neon.h>
 #include "kern/body/vec.h"
 
-typedef struct v16 { float32x4_t q[4]; } v16;
-typedef struct v16i { uint32x4_t q[4]; } v16i;
+typedef struct v16 {
+    float32x4_t q[4];
+} v16;
+typedef struct v16i {
+    uint32x4_t q[4];
+} v16i;
 
 #define TILE_M 2
 #define TILE_N 2
@@ -19,32 +24,46 @@ typedef struct v16i { uint32x4_t q[4]; } v16i;
 #define ATT_Q 1
 
 /* The four quarters written out, i being 0 to 3 in expr. */
-#define V16_QUARTER(n, expr)                                                                                          \
-    {                                                                                                                 \
-        enum { i = n };                                                                                               \
-        r.q[i] = (expr);                                                                                              \
+#define V16_QUARTER(n, expr)                                                                                 \
+    {                                                                                                        \
+        enum { i = n };                                                                                      \
+        r.q[i] = (expr);                                                                                     \
     }
-#define V16_EACH(T, expr)                                                                                             \
-    T r;                                                                                                              \
-    V16_QUARTER(0, expr) V16_QUARTER(1, expr) V16_QUARTER(2, expr) V16_QUARTER(3, expr)                               \
+/* clang-format off */
+#define V16_EACH(T, expr)                                                                                    \
+    T r;                                                                                                     \
+    V16_QUARTER(0, expr) V16_QUARTER(1, expr) V16_QUARTER(2, expr) V16_QUARTER(3, expr)                      \
     return r
+/* clang-format on */
 
 VEC_FN v16 v16_set1(float f) { V16_EACH(v16, vdupq_n_f32(f)); }
 VEC_FN v16 v16_zero(void) { return v16_set1(0); }
-VEC_FN v16 v16_load(const void *p) { V16_EACH(v16, vreinterpretq_f32_u8(vld1q_u8((const uint8_t *)p + 16 * i))); }
-VEC_FN void v16_store(float *p, v16 v) { VEC_UNROLL for (int i = 0; i < 4; i++) vst1q_f32(p + 4 * i, v.q[i]); }
+VEC_FN v16 v16_load(const void *p) {
+    V16_EACH(v16, vreinterpretq_f32_u8(vld1q_u8((const uint8_t *)p + 16 * i)));
+}
+VEC_FN void v16_store(float *p, v16 v) {
+    VEC_UNROLL for (int i = 0; i < 4; i++) vst1q_f32(p + 4 * i, v.q[i]);
+}
 VEC_FN v16 v16_add(v16 a, v16 b) { V16_EACH(v16, vaddq_f32(a.q[i], b.q[i])); }
 VEC_FN v16 v16_sub(v16 a, v16 b) { V16_EACH(v16, vsubq_f32(a.q[i], b.q[i])); }
 VEC_FN v16 v16_mul(v16 a, v16 b) { V16_EACH(v16, vmulq_f32(a.q[i], b.q[i])); }
 VEC_FN v16 v16_div(v16 a, v16 b) { V16_EACH(v16, vdivq_f32(a.q[i], b.q[i])); }
 VEC_FN v16 v16_fma(v16 a, v16 b, v16 c) { V16_EACH(v16, vfmaq_f32(c.q[i], a.q[i], b.q[i])); }
-VEC_FN v16 v16_if_lt(v16 a, v16 b, v16 yes, v16 no) { V16_EACH(v16, vbslq_f32(vcltq_f32(a.q[i], b.q[i]), yes.q[i], no.q[i])); }
-VEC_FN v16 v16_if_nan(v16 a, v16 yes, v16 no) { V16_EACH(v16, vbslq_f32(vceqq_f32(a.q[i], a.q[i]), no.q[i], yes.q[i])); }
+VEC_FN v16 v16_if_lt(v16 a, v16 b, v16 yes, v16 no) {
+    V16_EACH(v16, vbslq_f32(vcltq_f32(a.q[i], b.q[i]), yes.q[i], no.q[i]));
+}
+VEC_FN v16 v16_if_nan(v16 a, v16 yes, v16 no) {
+    V16_EACH(v16, vbslq_f32(vceqq_f32(a.q[i], a.q[i]), no.q[i], yes.q[i]));
+}
 VEC_FN v16i v16_bits(v16 v) { V16_EACH(v16i, vreinterpretq_u32_f32(v.q[i])); }
 VEC_FN v16 v16_of_bits(v16i v) { V16_EACH(v16, vreinterpretq_f32_u32(v.q[i])); }
 
-VEC_FN v16i v16i_load(const void *p) { V16_EACH(v16i, vreinterpretq_u32_u8(vld1q_u8((const uint8_t *)p + 16 * i))); }
-VEC_FN void v16i_store(void *p, v16i v) { VEC_UNROLL for (int i = 0; i < 4; i++) vst1q_u8((uint8_t *)p + 16 * i, vreinterpretq_u8_u32(v.q[i])); }
+VEC_FN v16i v16i_load(const void *p) {
+    V16_EACH(v16i, vreinterpretq_u32_u8(vld1q_u8((const uint8_t *)p + 16 * i)));
+}
+VEC_FN void v16i_store(void *p, v16i v) {
+    VEC_UNROLL for (int i = 0; i < 4; i++) vst1q_u8((uint8_t *)p + 16 * i, vreinterpretq_u8_u32(v.q[i]));
+}
 VEC_FN v16i v16i_set1(int x) { V16_EACH(v16i, vdupq_n_u32((uint32_t)x)); }
 VEC_FN v16i v16i_add(v16i a, v16i b) { V16_EACH(v16i, vaddq_u32(a.q[i], b.q[i])); }
 VEC_FN v16i v16i_sub(v16i a, v16i b) { V16_EACH(v16i, vsubq_u32(a.q[i], b.q[i])); }
@@ -52,22 +71,29 @@ VEC_FN v16i v16i_mul(v16i a, v16i b) { V16_EACH(v16i, vmulq_u32(a.q[i], b.q[i]))
 VEC_FN v16i v16i_and(v16i a, v16i b) { V16_EACH(v16i, vandq_u32(a.q[i], b.q[i])); }
 VEC_FN v16i v16i_or(v16i a, v16i b) { V16_EACH(v16i, vorrq_u32(a.q[i], b.q[i])); }
 VEC_FN v16i v16i_max(v16i a, v16i b) {
-    V16_EACH(v16i, vreinterpretq_u32_s32(vmaxq_s32(vreinterpretq_s32_u32(a.q[i]), vreinterpretq_s32_u32(b.q[i]))));
+    V16_EACH(v16i,
+             vreinterpretq_u32_s32(vmaxq_s32(vreinterpretq_s32_u32(a.q[i]), vreinterpretq_s32_u32(b.q[i]))));
 }
 VEC_FN v16i v16i_srl(v16i a, int n) { V16_EACH(v16i, a.q[i] >> (uint32_t)n); }
 VEC_FN v16i v16i_sll(v16i a, int n) { V16_EACH(v16i, a.q[i] << (uint32_t)n); }
-VEC_FN v16i v16i_u16(const void *p) { V16_EACH(v16i, vmovl_u16(vreinterpret_u16_u8(vld1_u8((const uint8_t *)p + 8 * i)))); }
+VEC_FN v16i v16i_u16(const void *p) {
+    V16_EACH(v16i, vmovl_u16(vreinterpret_u16_u8(vld1_u8((const uint8_t *)p + 8 * i))));
+}
 VEC_FN v16i v16i_u8(const void *p) {
     uint8x16_t b = vld1q_u8(p);
     uint16x8_t lo = vmovl_u8(vget_low_u8(b)), hi = vmovl_high_u8(b);
-    return (v16i){{vmovl_u16(vget_low_u16(lo)), vmovl_high_u16(lo), vmovl_u16(vget_low_u16(hi)), vmovl_high_u16(hi)}};
+    return (v16i){
+        {vmovl_u16(vget_low_u16(lo)), vmovl_high_u16(lo), vmovl_u16(vget_low_u16(hi)), vmovl_high_u16(hi)}};
 }
 VEC_FN void v16i_store_u16(void *p, v16i v) {
-    VEC_UNROLL for (int i = 0; i < 4; i++) vst1_u8((uint8_t *)p + 8 * i, vreinterpret_u8_u16(vmovn_u32(v.q[i])));
+    VEC_UNROLL for (int i = 0; i < 4; i++)
+        vst1_u8((uint8_t *)p + 8 * i, vreinterpret_u8_u16(vmovn_u32(v.q[i])));
 }
 VEC_FN void v16i_store_i8(void *p, v16i v) {
-    int16x8_t lo = vcombine_s16(vqmovn_s32(vreinterpretq_s32_u32(v.q[0])), vqmovn_s32(vreinterpretq_s32_u32(v.q[1])));
-    int16x8_t hi = vcombine_s16(vqmovn_s32(vreinterpretq_s32_u32(v.q[2])), vqmovn_s32(vreinterpretq_s32_u32(v.q[3])));
+    int16x8_t lo =
+        vcombine_s16(vqmovn_s32(vreinterpretq_s32_u32(v.q[0])), vqmovn_s32(vreinterpretq_s32_u32(v.q[1])));
+    int16x8_t hi =
+        vcombine_s16(vqmovn_s32(vreinterpretq_s32_u32(v.q[2])), vqmovn_s32(vreinterpretq_s32_u32(v.q[3])));
     vst1q_s8(p, vcombine_s8(vqmovn_s16(lo), vqmovn_s16(hi)));
 }
 VEC_FN v16 v16_of_int(v16i v) { V16_EACH(v16, vcvtq_f32_s32(vreinterpretq_s32_u32(v.q[i]))); }
@@ -79,10 +105,11 @@ VEC_FN v16 v16_load_f16(const void *p) {
 VEC_FN v16 v16_round_f16(v16 v) { V16_EACH(v16, vcvt_f32_f16(vcvt_f16_f32(v.q[i]))); }
 /* The table is 64 bytes: four times the index, plus 0..3, picks a float's bytes. */
 VEC_FN v16 v16_lookup(v16 t, v16i x) {
-    uint8x16x4_t tab = {{vreinterpretq_u8_f32(t.q[0]), vreinterpretq_u8_f32(t.q[1]), vreinterpretq_u8_f32(t.q[2]),
-                         vreinterpretq_u8_f32(t.q[3])}};
+    uint8x16x4_t tab = {{vreinterpretq_u8_f32(t.q[0]), vreinterpretq_u8_f32(t.q[1]),
+                         vreinterpretq_u8_f32(t.q[2]), vreinterpretq_u8_f32(t.q[3])}};
     uint32x4_t m = vdupq_n_u32(15), f = vdupq_n_u32(0x04040404), o = vdupq_n_u32(0x03020100);
-    V16_EACH(v16, vreinterpretq_f32_u8(vqtbl4q_u8(tab, vreinterpretq_u8_u32(vmlaq_u32(o, vandq_u32(x.q[i], m), f)))));
+    V16_EACH(v16, vreinterpretq_f32_u8(
+                      vqtbl4q_u8(tab, vreinterpretq_u8_u32(vmlaq_u32(o, vandq_u32(x.q[i], m), f)))));
 }
 
 VEC_FN float v16_sum(v16 v) {
@@ -106,7 +133,8 @@ VEC_FN vx vx_bcast4(const int8_t *p) {
 }
 VEC_FN uint32x4_t vec_dot4(uint32x4_t acc, uint32x4_t w, vx x) {
     uint8x16_t b = vreinterpretq_u8_u32(w);
-    int16x8_t wl = vreinterpretq_s16_u16(vmovl_u8(vget_low_u8(b))), wh = vreinterpretq_s16_u16(vmovl_high_u8(b));
+    int16x8_t wl = vreinterpretq_s16_u16(vmovl_u8(vget_low_u8(b))),
+              wh = vreinterpretq_s16_u16(vmovl_high_u8(b));
     int16x8_t xs = vmovl_s8(vget_low_s8(x)); /* x repeats, so both halves are the same */
     int32x4_t p = vpaddq_s32(vmull_s16(vget_low_s16(wl), vget_low_s16(xs)), vmull_high_s16(wl, xs));
     int32x4_t q = vpaddq_s32(vmull_s16(vget_low_s16(wh), vget_low_s16(xs)), vmull_high_s16(wh, xs));

@@ -12,11 +12,13 @@ static float element(const void *p, size_t i, assay_kern_kv type) {
     return type == ASSAY_KERN_KV_BF16 ? assay_bf16_to_f32(h) : assay_f16_to_f32(h);
 }
 
-static void att_query(const assay_att *a, size_t i, const void *k, const void *v, size_t lo, size_t hi, assay_kern_kv type) {
+static void att_query(const assay_att *a, size_t i, const void *k, const void *v, size_t lo, size_t hi,
+                      assay_kern_kv type) {
     float s[ASSAY_KERN_PAGE], top = a->max[i], *acc = a->acc + i * a->head_pad, *sum = a->sum + 16 * i;
     for (size_t j = lo; j < hi; j++) {
         s[j] = 0;
-        for (size_t d = 0; d < a->head_dim; d++) s[j] = fmaf(a->q[i * a->head_pad + d], element(k, d * ASSAY_KERN_PAGE + j, type), s[j]);
+        for (size_t d = 0; d < a->head_dim; d++)
+            s[j] = fmaf(a->q[i * a->head_pad + d], element(k, d * ASSAY_KERN_PAGE + j, type), s[j]);
         s[j] *= a->scale;
         if (a->soft_cap > 0) s[j] = assay_ref_tanh(s[j] / a->soft_cap) * a->soft_cap;
         if (top < s[j]) top = s[j];
@@ -27,17 +29,21 @@ static void att_query(const assay_att *a, size_t i, const void *k, const void *v
     for (size_t j = lo; j < hi; j++) {
         float p = assay_ref_exp(s[j] - top);
         sum[j % 16] += p;
-        for (size_t d = 0; d < a->head_pad; d++) acc[d] = fmaf(p, element(v, j * a->head_pad + d, type), acc[d]);
+        for (size_t d = 0; d < a->head_pad; d++)
+            acc[d] = fmaf(p, element(v, j * a->head_pad + d, type), acc[d]);
     }
     a->max[i] = top;
 }
-static void att_page_f32(const assay_att *a, size_t first, size_t n, const void *k, const void *v, size_t lo, size_t hi) {
+static void att_page_f32(const assay_att *a, size_t first, size_t n, const void *k, const void *v, size_t lo,
+                         size_t hi) {
     for (size_t i = first; i < first + n; i++) att_query(a, i, k, v, lo, hi, ASSAY_KERN_KV_F32);
 }
-static void att_page_bf16(const assay_att *a, size_t first, size_t n, const void *k, const void *v, size_t lo, size_t hi) {
+static void att_page_bf16(const assay_att *a, size_t first, size_t n, const void *k, const void *v, size_t lo,
+                          size_t hi) {
     for (size_t i = first; i < first + n; i++) att_query(a, i, k, v, lo, hi, ASSAY_KERN_KV_BF16);
 }
-static void att_page_f16(const assay_att *a, size_t first, size_t n, const void *k, const void *v, size_t lo, size_t hi) {
+static void att_page_f16(const assay_att *a, size_t first, size_t n, const void *k, const void *v, size_t lo,
+                         size_t hi) {
     for (size_t i = first; i < first + n; i++) att_query(a, i, k, v, lo, hi, ASSAY_KERN_KV_F16);
 }
 static void att_finish(float *out, const assay_att *a, size_t i) {

@@ -20,11 +20,13 @@ static float dot_bf16(const uint16_t *x, const uint16_t *w, size_t k) {
     return ref_fold(lane);
 }
 
-static void gemm_f32(float *y, size_t ldy, const float *x, size_t ldx, const float *w, size_t ldw, size_t k, size_t m, size_t n) {
+static void gemm_f32(float *y, size_t ldy, const float *x, size_t ldx, const float *w, size_t ldw, size_t k,
+                     size_t m, size_t n) {
     for (size_t i = 0; i < m; i++)
         for (size_t j = 0; j < n; j++) y[i * ldy + j] = dot_f32(x + i * ldx, w + j * ldw, k);
 }
-static void gemm_bf16(float *y, size_t ldy, const uint16_t *x, size_t ldx, const uint16_t *w, size_t ldw, size_t k, size_t m, size_t n) {
+static void gemm_bf16(float *y, size_t ldy, const uint16_t *x, size_t ldx, const uint16_t *w, size_t ldw,
+                      size_t k, size_t m, size_t n) {
     for (size_t i = 0; i < m; i++)
         for (size_t j = 0; j < n; j++) y[i * ldy + j] = dot_bf16(x + i * ldx, w + j * ldw, k);
 }
@@ -58,12 +60,14 @@ static void unpack_f32(float *out, size_t ld, const assay_rows *w, size_t row, s
     for (size_t j = 0; j < n; j++)
         for (size_t c = 0; c < padded(w->k); c++) {
             float v = c < w->k ? value(w, row + j, c) : 0;
-            out[j * ld + c] = w->round_f16 && w->form >= ASSAY_FORM_Q4 ? assay_f16_to_f32(assay_f32_to_f16(v)) : v;
+            out[j * ld + c] =
+                w->round_f16 && w->form >= ASSAY_FORM_Q4 ? assay_f16_to_f32(assay_f32_to_f16(v)) : v;
         }
 }
 static void unpack_bf16(uint16_t *out, size_t ld, const assay_rows *w, size_t row, size_t n) {
     for (size_t j = 0; j < n; j++)
-        for (size_t c = 0; c < padded(w->k); c++) out[j * ld + c] = assay_f32_to_bf16(c < w->k ? value(w, row + j, c) : 0);
+        for (size_t c = 0; c < padded(w->k); c++)
+            out[j * ld + c] = assay_f32_to_bf16(c < w->k ? value(w, row + j, c) : 0);
 }
 
 /* --- one-row products: unpacking a chunk at a time into the same order --- */

@@ -8,7 +8,8 @@ static int code(const assay_irows *w, size_t row, size_t g, size_t c) {
     return p[at % 4] >> (at % 8 >= 4 ? 4 : 0) & 15;
 }
 
-static void gemm_i8(float *y, size_t ldy, const assay_irows *w, size_t block, size_t n_blocks, const assay_iacts *x, size_t m) {
+static void gemm_i8(float *y, size_t ldy, const assay_irows *w, size_t block, size_t n_blocks,
+                    const assay_iacts *x, size_t m) {
     for (size_t i = 0; i < m; i++)
         for (size_t j = block * 16; j < (block + n_blocks) * 16 && j < w->n_rows; j++) {
             float sum = 0;
@@ -24,19 +25,22 @@ static void gemm_i8(float *y, size_t ldy, const assay_irows *w, size_t block, si
         }
 }
 
-static void outliers_i8(float *y, const assay_irows *w, size_t block, size_t n_blocks, const float *x, const uint32_t *cols, size_t n) {
+static void outliers_i8(float *y, const assay_irows *w, size_t block, size_t n_blocks, const float *x,
+                        const uint32_t *cols, size_t n) {
     for (size_t j = block * 16; j < (block + n_blocks) * 16 && j < w->n_rows; j++) {
         float sum = 0;
         for (size_t i = 0; i < n; i++) {
             size_t g = cols[i] / w->group, at = (j / 16 * w->n_groups + g) * 16 + j % 16;
-            float v = (float)(code(w, j, g, cols[i] % w->group) - (w->zeros ? w->zeros[at] : w->zero)) * w->scales[at];
+            float v = (float)(code(w, j, g, cols[i] % w->group) - (w->zeros ? w->zeros[at] : w->zero)) *
+                      w->scales[at];
             sum = fmaf(x[i], assay_f16_to_f32(assay_f32_to_f16(v)), sum);
         }
         y[j] += sum;
     }
 }
 
-static void quant_i8(int8_t *q, int32_t *sums, float *scale, const float *x, size_t k, size_t group, size_t group_pad, float threshold) {
+static void quant_i8(int8_t *q, int32_t *sums, float *scale, const float *x, size_t k, size_t group,
+                     size_t group_pad, float threshold) {
     size_t n_groups = (k + group - 1) / group;
     float absmax = 0, inv;
     memset(q, 0, n_groups * group_pad);

@@ -1,4 +1,5 @@
-/* kern/ref/peak_ref.c: the machine's limits in scalar code, for machines without a vector set. Four chains hide the latency. */
+/* kern/ref/peak_ref.c: the machine's limits in scalar code, for machines without a vector set. Four chains
+ * hide the latency. */
 #include "kern/ref/ref.h"
 
 static double peak_float(size_t n) {

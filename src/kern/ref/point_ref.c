@@ -1,4 +1,5 @@
-/* kern/ref/point_ref.c: the reference for elementwise work, the norm, and exp and tanh (the sources are named in kern/body/math.h). */
+/* kern/ref/point_ref.c: the reference for elementwise work, the norm, and exp and tanh (the sources are named
+ * in kern/body/math.h). */
 #include "kern/ref/ref.h"
 
 static float horner(const float *c, int n, float x) {
@@ -8,7 +9,8 @@ static float horner(const float *c, int n, float x) {
 }
 
 float assay_ref_exp(float x) {
-    static const float c[] = {1.9875691500e-4f, 1.3981999507e-3f, 8.3334519073e-3f, 4.1665795894e-2f, 1.6666665459e-1f, 5.0000001201e-1f};
+    static const float c[] = {1.9875691500e-4f, 1.3981999507e-3f, 8.3334519073e-3f,
+                              4.1665795894e-2f, 1.6666665459e-1f, 5.0000001201e-1f};
     if (isnan(x)) return x;
     if (x < -87.33f) return 0;
     if (x > 88.3762f) return INFINITY;
@@ -17,7 +19,8 @@ float assay_ref_exp(float x) {
     return ldexpf(fmaf(horner(c, 6, r), r * r, r) + 1.0f, (int)n);
 }
 float assay_ref_tanh(float x) {
-    static const float c[] = {-5.70498872745e-3f, 2.06390887954e-2f, -5.37397155531e-2f, 1.33314422036e-1f, -3.33332819422e-1f};
+    static const float c[] = {-5.70498872745e-3f, 2.06390887954e-2f, -5.37397155531e-2f, 1.33314422036e-1f,
+                              -3.33332819422e-1f};
     float a = fabsf(x), z = x * x;
     if (a < 0.625f) return fmaf(horner(c, 5, z) * z, x, x);
     float big = 1.0f - 2.0f / (assay_ref_exp(a + a) + 1.0f);
@@ -25,10 +28,12 @@ float assay_ref_tanh(float x) {
 }
 
 static float silu(float g) { return g / (1.0f + assay_ref_exp(0.0f - g)); }
-static float gelu_tanh(float g) { return g / (1.0f + assay_ref_exp(g * fmaf(g * g, -0.0713548162726f, -1.5957691216057308f))); }
+static float gelu_tanh(float g) {
+    return g / (1.0f + assay_ref_exp(g * fmaf(g * g, -0.0713548162726f, -1.5957691216057308f)));
+}
 static float gelu(float g) {
-    static const float c[] = {0.17087277f, -0.82215223f, 1.48851587f, -1.13520398f, 0.27886807f,
-                              -0.18628806f, 0.09678418f, 0.37409196f, 1.00002368f, -1.26551223f};
+    static const float c[] = {0.17087277f,  -0.82215223f, 1.48851587f, -1.13520398f, 0.27886807f,
+                              -0.18628806f, 0.09678418f,  0.37409196f, 1.00002368f,  -1.26551223f};
     float h = g * g, e = fmaf(g, g, 0.0f - h), t = 1.0f / fmaf(fabsf(g), 0.35355339059327376f, 1.0f);
     float tail = 0.5f * t * (assay_ref_exp(-0.5f * h) * assay_ref_exp(fmaf(-0.5f, e, horner(c, 10, t))));
     return g * (g < 0 ? tail : 1.0f - tail);

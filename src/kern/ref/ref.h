@@ -1,5 +1,6 @@
-/* kern/ref/ref.h: the reference's own words: sixteen lanes as an array. Everything in kern/ref is plain scalar code that says what an
- * operation means, in the order that kern.h fixes; it shares nothing with kern/body, so that each can find the other's mistakes. */
+/* kern/ref/ref.h: the reference's own words: sixteen lanes as an array. Everything in kern/ref is plain
+ * scalar code that says what an operation means, in the order that kern.h fixes; it shares nothing with
+ * kern/body, so that each can find the other's mistakes. */
 #ifndef ASSAY_KERN_REF_H
 #define ASSAY_KERN_REF_H
 

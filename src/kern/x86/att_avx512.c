@@ -4,6 +4,4 @@
 #include "kern/set.h"
 #include "kern/body/att.h"
 
-void VEC_NAME(assay_kern_set_att)(assay_kern *k) {
-    set_att(k);
-}
+void VEC_NAME(assay_kern_set_att)(assay_kern *k) { set_att(k); }

@@ -4,6 +4,4 @@
 #include "kern/set.h"
 #include "kern/body/dot_bf16.h"
 
-void VEC_NAME(assay_kern_set_dot)(assay_kern *k) {
-    set_dot_bf16(k);
-}
+void VEC_NAME(assay_kern_set_dot)(assay_kern *k) { set_dot_bf16(k); }

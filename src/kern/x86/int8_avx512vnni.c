@@ -4,6 +4,4 @@
 #include "kern/set.h"
 #include "kern/body/int8.h"
 
-void VEC_NAME(assay_kern_set_int8)(assay_kern *k) {
-    set_int8(k);
-}
+void VEC_NAME(assay_kern_set_int8)(assay_kern *k) { set_int8(k); }

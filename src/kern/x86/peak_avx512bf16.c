@@ -4,6 +4,4 @@
 #include "kern/set.h"
 #include "kern/body/peak.h"
 
-void VEC_NAME(assay_kern_set_peak)(assay_kern *k) {
-    k->peak_bf16 = peak_bf16;
-}
+void VEC_NAME(assay_kern_set_peak)(assay_kern *k) { k->peak_bf16 = peak_bf16; }

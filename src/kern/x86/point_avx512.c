@@ -4,6 +4,4 @@
 #include "kern/set.h"
 #include "kern/body/point.h"
 
-void VEC_NAME(assay_kern_set_point)(assay_kern *k) {
-    set_point(k);
-}
+void VEC_NAME(assay_kern_set_point)(assay_kern *k) { set_point(k); }
