@@ -111,12 +111,12 @@ static assay_status parse_options(assay_bpe *b, const json_t *model, const char 
 /* What encoding looks up for every character. */
 static assay_status index_characters(assay_bpe *b, const json_t *model, const char *where, assay_err *err) {
     assay_str c = {0};
-    for (int32_t cp = 0; cp < ASSAY_BPE_DIRECT; cp++) {
+    for (int32_t cp = 0; cp < ASSAY_BPE_DIRECT && !c.failed; cp++) {
         assay_str_clear(&c);
         assay_utf8_put(&c, cp);
         b->direct[cp] = assay_vocab_find(&b->vocab, assay_str_c(&c), c.len);
     }
-    for (int k = 0; k < 256; k++) {
+    for (int k = 0; k < 256 && !c.failed; k++) {
         assay_str_clear(&c);
         assay_str_printf(&c, "<0x%02X>", k);
         b->byte_id[k] = assay_vocab_find(&b->vocab, assay_str_c(&c), c.len);
@@ -240,6 +240,7 @@ static assay_status to_symbols(size_t *n_out, const assay_bpe *b, assay_bpe_scra
     for (size_t i = 0, len; i < n; i += len) {
         int32_t cp = assay_utf8_next(&len, s + i, n - i);
         int32_t id = character_id(b, &dressed, cp, s + i, len, i == 0, i + len == n);
+        if (dressed.failed) break;
         if (id >= 0) {
             if (pending) symbol_put(w, &count, b->unk);
             pending = false;

@@ -2,10 +2,11 @@
  *
  * What differs, and what becomes of it (both engines in Unicode mode):
  *   \s \S              White_Space; PCRE2 adds U+180E          -> \p{WSpace} \P{WSpace}
- *   \w \W \b \B        Alphabetic, M, Nd, Pc; PCRE2: L N _     -> a class, or lookarounds on it
+ *   \w \W \b \B        Alphabetic, M, Nd, Pc, and 6 of Latin-1's numbers; PCRE2: L N _ -> a class, or lookarounds on it
  *   \h \H              hexadecimal digit; PCRE2: blank         -> a class
  *   \p{Han}            script; PCRE2: script extensions        -> \p{sc:Han}
  *   \p{Letter} ...     long and POSIX names                    -> short names and classes (table below)
+ *   [[:alpha:]] ...    Unicode properties; PCRE2 has others    -> the same table, but [:punct:] is P and S
  *   x{1,3}+            greedy repetition of a repetition       -> (?:x{1,3})+
  *   (?m)               dot matches newline                     -> (?s)
  *   [a&&b]             intersection                            -> (?:(?=[a])[b])
@@ -16,7 +17,8 @@
 #include "base/mem.h"
 #include "text/pattern.h"
 
-#define WORD "\\p{Alphabetic}\\p{M}\\p{Nd}\\p{Pc}"
+#define POSIX_WORD "\\p{Alphabetic}\\p{M}\\p{Nd}\\p{Pc}"
+#define WORD POSIX_WORD "\\xb2\\xb3\\xb9\\xbc-\\xbe" /* so says its table for \w, outside of classes */
 #define MAX_GROUPS 200
 #define MAX_PATTERN 16384 /* bytes; the longest real one has about 600 */
 
@@ -49,10 +51,41 @@ static const struct {
     {"lineseparator", "\\p{Zl}"}, {"paragraphseparator", "\\p{Zp}"}, {"other", "\\p{C}"}, {"control", "\\p{Cc}"},
     {"format", "\\p{Cf}"}, {"alpha", "\\p{Alphabetic}"}, {"alphabetic", "\\p{Alphabetic}"}, {"digit", "\\p{Nd}"},
     {"lower", "\\p{Lowercase}"}, {"lowercase", "\\p{Lowercase}"}, {"upper", "\\p{Uppercase}"}, {"uppercase", "\\p{Uppercase}"},
-    {"space", "\\p{WSpace}"}, {"whitespace", "\\p{WSpace}"}, {"alnum", "\\p{Alphabetic}\\p{Nd}"}, {"word", WORD},
-    {"ascii", "\\x00-\\x7f"}, {"any", "\\x00-\\x{10ffff}"}, {"xdigit", "0-9A-Fa-f"}, {"emoji", "\\p{Emoji}"},
+    {"space", "\\p{WSpace}"}, {"whitespace", "\\p{WSpace}"}, {"word", WORD},
+    {"ascii", "\\x00-\\x7f"}, {"any", "\\x00-\\x{10ffff}"}, {"alnum", "\\p{Alphabetic}\\p{Nd}"}, {"xdigit", "0-9A-Fa-f"}, {"emoji", "\\p{Emoji}"},
     {"cntrl", "\\p{Cc}"}, {"blank", "\\p{Zs}\\t"},
 };
+
+static const char *property_inside(const char *name) {
+    for (size_t p = 0; p < ASSAY_LEN(properties); p++)
+        if (strcmp(properties[p].name, name) == 0) return properties[p].inside;
+    return NULL;
+}
+
+/* Writes a property, given by what stands for it inside a class. */
+static assay_status put_property(reader *r, const char *inside, bool negated, bool in_class) {
+    bool one = inside[0] == '\\' && inside[1] == 'p' && strchr(inside, '}')[1] == '\0';
+    if (one) assay_str_printf(r->out, "\\%c%s", negated ? 'P' : 'p', inside + 2);
+    else if (!in_class) assay_str_printf(r->out, "[%s%s]", negated ? "^" : "", inside);
+    else if (!negated) assay_str_put(r->out, inside);
+    else return unsupported(r, "a negated compound property inside a class");
+    return ASSAY_OK;
+}
+
+/* [:NAME:] inside a class; r->i is on the first colon. */
+static assay_status posix_class(reader *r) {
+    const char *begin = r->re + r->i + 1, *end = memmem(begin, r->n - r->i - 1, ":]", 2);
+    char name[16];
+    bool negated = begin < r->re + r->n && *begin == '^';
+    if (negated) begin++;
+    if (!end || end <= begin || (size_t)(end - begin) >= sizeof name) return unsupported(r, "a class inside a class");
+    memcpy(name, begin, (size_t)(end - begin));
+    name[end - begin] = '\0';
+    const char *inside = strcmp(name, "punct") == 0 ? "\\p{P}\\p{S}" : strcmp(name, "word") == 0 ? POSIX_WORD : property_inside(name);
+    if (!inside) return unsupported(r, "a POSIX class of that name");
+    r->i = (size_t)(end - r->re) + 2;
+    return put_property(r, inside, negated, true);
+}
 
 /* \p{NAME} at r->i (just after "\p" or "\P"). */
 static assay_status property(reader *r, bool negated, bool in_class) {
@@ -74,21 +107,8 @@ static assay_status property(reader *r, bool negated, bool in_class) {
     if (i >= r->n || k == 0) return unsupported(r, "an unfinished property");
     name[k] = '\0';
     r->i = i + 1;
-    for (size_t p = 0; p < ASSAY_LEN(properties); p++) {
-        if (strcmp(properties[p].name, name) != 0) continue;
-        const char *inside = properties[p].inside;
-        bool one = inside[0] == '\\' && inside[1] == 'p' && strchr(inside, '}')[1] == '\0';
-        if (one) {
-            assay_str_printf(r->out, "\\%c%s", negated ? 'P' : 'p', inside + 2);
-        } else if (!in_class) {
-            assay_str_printf(r->out, "[%s%s]", negated ? "^" : "", inside);
-        } else if (!negated) {
-            assay_str_put(r->out, inside);
-        } else {
-            return unsupported(r, "a negated compound property inside a class");
-        }
-        return ASSAY_OK;
-    }
+    const char *inside = property_inside(name);
+    if (inside) return put_property(r, inside, negated, in_class);
     /* One or two letters are a general category; anything else is the name of a script. */
     assay_str_printf(r->out, "\\%c{%s%.*s}", negated ? 'P' : 'p', k <= 2 ? "" : "sc:", (int)(i - begin), r->re + begin);
     return ASSAY_OK;
@@ -104,7 +124,7 @@ static assay_status escape(reader *r, bool in_class) {
     } table[] = {
         {'s', "\\p{WSpace}", "\\p{WSpace}"},
         {'S', "\\P{WSpace}", "\\P{WSpace}"},
-        {'w', "[" WORD "]", WORD},
+        {'w', "[" WORD "]", POSIX_WORD},
         {'W', "[^" WORD "]", NULL},
         {'h', "[0-9A-Fa-f]", "0-9A-Fa-f"},
         {'H', "[^0-9A-Fa-f]", NULL},
@@ -149,7 +169,7 @@ static assay_status class(reader *r) {
         if (c == '\\') {
             ASSAY_TRY(escape(r, true));
         } else if (c == '[' && r->i < r->n && r->re[r->i] == ':') {
-            assay_str_putc(r->out, '['); /* [:alpha:] means the same in both */
+            ASSAY_TRY(posix_class(r));
         } else if (c == '[') {
             return unsupported(r, "a class inside a class");
         } else if (c == '&' && r->i < r->n && r->re[r->i] == '&') {

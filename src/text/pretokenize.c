@@ -247,7 +247,8 @@ static assay_status parse_digits(assay_step *step, const json_t *j, const char *
 }
 
 static assay_status parse_whitespace(assay_step *step, const json_t *j, const char *where, assay_err *err) {
-    static const char words[] = "\\w+|[^\\w\\s]+";
+    /* Rust's \w, which is not Oniguruma's: Join_Control counts, and only inside a class are the rest the same. */
+    static const char words[] = "[\\w\\x{200c}\\x{200d}]+|[^\\w\\s\\x{200c}\\x{200d}]+";
     (void)j, (void)where;
     step->invert = true;
     step->behavior = ASSAY_SPLIT_REMOVED;

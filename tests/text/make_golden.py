@@ -79,7 +79,7 @@ def golden_tokenizers():
 # ---- steps: a small vocabulary of our own whose merges cross every kind of boundary ----
 
 STEP_TEXTS = ["", " ", "Hello World", "  Hello  World  ", "a1b22c333", "x, y; z!", "don't stop", "é e\u0301 Å ﬁ ½", "İI ſß", "one\ntwo\r\n\tthree",
-              "[MASK] in[MASK]side [MASK]", "  [L]  left [R]  right  word[W]word [W] [W]", "Sp\u00a0ce\u3000wide", "日本語 text", "▁x▁", "中😀", "A b_c-d.e"]
+              "[MASK] in[MASK]side [MASK]", "  [L]  left [R]  right  word[W]word [W] [W]", "Sp\u00a0ce\u3000wide", "日本語 text", "▁x▁", "中😀", "A b_c-d.e", "x½y ²z a\u200db Ⓐ"]
 
 BYTE_LEVEL_OFF = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": False}
 
@@ -111,7 +111,7 @@ def step_configs():
         add("Split String " + b, pre_tokenizer=split("l", b, regex=False))
         add("Punctuation " + b, pre_tokenizer={"type": "Punctuation", "behavior": b})
     for p in ["\\p{L}{1,2}+", "(?i:HE|w)", "(?m:o.)", "[\\p{L}&&[^\\p{Lu}]]+", "\\b\\w", "\\p{Han}|\\p{Katakana}+", "\\S+\\s?+", "\\h+", "[^\\s\\w]|\\d", "^\\s*|\\p{^L}",
-              "(?<=l)l|\\p{Ll}(?=\\p{P})", "[[:upper:]]|\\p{Alpha}(?!.)", "\\p{Letter}{2}?"]:
+              "[\\w]+", "\\w+", "[^\\w]", "[[:punct:]]|[[:^alpha:]]", "(?<=l)l|\\p{Ll}(?=\\p{P})", "[[:upper:]]|\\p{Alpha}(?!.)", "\\p{Letter}{2}?"]:
         add("Split Regex " + p, pre_tokenizer=split(p, "Isolated"))
     for d in [True, False]:
         add("Digits %d" % d, pre_tokenizer={"type": "Digits", "individual_digits": d})
@@ -182,6 +182,8 @@ def golden_steps():
     for config in step_configs():
         full = step_tokenizer(model, config)
         tok = Tokenizer.from_str(json.dumps(full))
+        for a in full["added_tokens"]:  # where the training put one into the vocabulary, that id holds
+            a["id"] = tok.token_to_id(a["content"])
         cases = []
         for t in STEP_TEXTS:
             ids = tok.encode(t).ids
@@ -197,6 +199,9 @@ def golden_steps():
             own["model"] = {k: v for k, v in full["model"].items() if k not in ("vocab", "merges") or full["model"]["continuing_subword_prefix"]}
         out.append({"name": config["name"], "tokenizer": own, "cases": cases})
     base = step_tokenizer(model, {})
+    tok = Tokenizer.from_str(json.dumps(base))
+    for a in base["added_tokens"]:
+        a["id"] = tok.token_to_id(a["content"])
     return {"versions": VERSIONS, "texts": STEP_TEXTS, "model": base["model"], "added_tokens": base["added_tokens"], "sets": out}
 
 
@@ -224,7 +229,7 @@ SNIPPETS = r'''
 {{ -x|abs }} {{ (-x)|abs }} {{ 2 + 3|string|length }} {{ 'a' ~ 'b'|upper }} {{ '1' + 1 ~ 1 + '1' }} {{ 2 * 3 ~ 4 }}
 {{ list[0] }} {{ list[-1] }} {{ list[5] }}| {{ s[0] }} {{ s[-1] }} {{ u[6] }} {{ u[-1] }} {{ d['b'] }} {{ d.b }} {{ d.a.c[2].e }} {{ d['nope'] }}| {{ list.0 }} {{ nested.1.1.1 }}
 {{ list[1:] }} {{ list[:-1] }} {{ list[::-1] }} {{ list[::2] }} {{ s[2:5] }} {{ s[::-1] }} {{ s[-3:] }} {{ u[0:3] }} {{ s[10:2] }} {{ s[:100] }} {{ list[-100:100:3] }} {{ (1,2,3)[1:] }} {{ s[5:1:-2] }} {{ list[none:none] }}
-{{ d.items }}| {{ d['items'] }} {{ d.items() }} {{ d.keys()|list }} {{ d.values()|list }} {{ d.get('b') }} {{ d.get('q') }} {{ d.get('q', 5) }}
+{{ d['items'] }} {{ d.items()|list }} {{ d.keys()|list }} {{ d.values()|list }} {{ d.get('b') }} {{ d.get('q') }} {{ d.get('q', 5) }}
 {{ none.foo }}| {{ x.foo }}| {{ s.nope }}| {{ list.append is defined }} {{ d.update is defined }}
 {% for i in list %}{{ loop.index }}{{ loop.index0 }}{{ loop.revindex }}{{ loop.revindex0 }}{{ loop.first }}{{ loop.last }}{{ loop.length }}{{ i }},{% endfor %}
 {% for i in [] %}x{% else %}empty{% endfor %} {% for i in missing %}x{% else %}undef{% endfor %} {% for i in list %}{% else %}no{% endfor %}

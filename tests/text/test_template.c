@@ -150,7 +150,8 @@ static void test_open(void **state) {
     assert_null(t);
     err = (assay_err){0};
     messages = json_array();
-    assert_int_equal(render(&out, "\n{{ raise_exception('no: ' ~ messages|length) }}", 47, messages, NULL, false, NULL, &err), ASSAY_EINPUT);
+    const char *raises = "\n{{ raise_exception('no: ' ~ messages|length) }}";
+    assert_int_equal(render(&out, raises, strlen(raises), messages, NULL, false, NULL, &err), ASSAY_EINPUT);
     assert_string_equal(err.message, "chat template line 2: no: 0");
     json_decref(messages);
 }
