@@ -10,11 +10,10 @@ ifdef WERROR
 WARN += -Werror
 endif
 OPT      ?= -O2 -g
-OPENMP   ?= $(if $(findstring clang,$(CC)),,-fopenmp)
 CPPFLAGS += -Iinclude -Isrc -I$(BUILD)/gen -D_GNU_SOURCE -DASSAY_VERSION='"$(VERSION)"'
 # No fast-math, no contraction, no -march=native: results must not depend on where it was built.
-CFLAGS   += -std=c17 $(OPT) $(WARN) -ffp-contract=off -fno-math-errno -fvisibility=hidden -fno-common $(OPENMP)
-LDFLAGS  += $(OPENMP)
+CFLAGS   += -std=c17 $(OPT) $(WARN) -ffp-contract=off -fno-math-errno -fvisibility=hidden -fno-common -pthread
+LDFLAGS  += -pthread
 ifneq ($(SANITIZE),)
 CFLAGS   += -fsanitize=$(SANITIZE) -fno-omit-frame-pointer -fno-sanitize-recover=undefined
 LDFLAGS  += -fsanitize=$(SANITIZE)
@@ -25,7 +24,7 @@ PKGS := jansson yaml-0.1 libpcre2-8 libutf8proc sqlite3 libcrypto
 PKG_CONFIG ?= pkg-config
 LIBS := $(shell $(PKG_CONFIG) --libs $(PKGS) 2>/dev/null) -lm
 CPPFLAGS += $(shell $(PKG_CONFIG) --cflags $(PKGS) 2>/dev/null)
-BUILD_FLAGS := $(CC) $(OPT) $(OPENMP) $(if $(SANITIZE),sanitize=$(SANITIZE))
+BUILD_FLAGS := $(CC) $(OPT) $(if $(SANITIZE),sanitize=$(SANITIZE))
 CPPFLAGS += -DASSAY_BUILD_FLAGS='"$(BUILD_FLAGS)"'
 
 # One kernel file, one instruction set: the flags follow from the file's name (src/kern/x86/NAME_ISA.c).

@@ -4,7 +4,7 @@
 set -e
 target=$1 seconds=${2:-60}
 command -v clang >/dev/null || { echo "fuzz.sh: needs clang" >&2; exit 5; }
-make --no-print-directory BUILD=build/fuzz CC=clang OPENMP= OPT='-O1 -g' SANITIZE=fuzzer-no-link,address,undefined build/fuzz/libassay.a
+make --no-print-directory BUILD=build/fuzz CC=clang OPT='-O1 -g' SANITIZE=fuzzer-no-link,address,undefined build/fuzz/libassay.a
 for f in tests/fuzz/fuzz_${target:-*}.c; do
     n=$(basename "$f" .c); n=${n#fuzz_}
     mkdir -p "build/fuzz/corpus/$n" build/fuzz/findings
