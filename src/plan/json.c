@@ -1,27 +1,23 @@
-/* json.c: a plan as JSON, "assay.plan/1": sizes, KV cache, what was assumed, every device, and the source of every figure.
- * Bytes, seconds and operations per second are plain numbers; what is not known is null. */
+/* json.c: a plan as JSON, "assay.plan/1": sizes, KV cache, what was assumed, every device, and the source of
+ * every figure. Bytes, seconds and operations per second are plain numbers; what is not known is null. */
 #include <math.h>
 #include "base/mem.h"
 #include "plan/plan.h"
 
 /* json_object_set_new takes the reference and fails on NULL: one flag collects all failures. */
-static void put(json_t *o, bool *ok, const char *key, json_t *v)
-{
+static void put(json_t *o, bool *ok, const char *key, json_t *v) {
     if (json_object_set_new(o, key, v) != 0) *ok = false;
 }
 
-static json_t *number(double v)
-{
+static json_t *number(double v) {
     return isfinite(v) ? json_real(v) : json_null();
 }
 
-static json_t *bytes_of(double v)
-{
+static json_t *bytes_of(double v) {
     return isfinite(v) ? json_integer((json_int_t)v) : json_null();
 }
 
-static json_t *figure(const assay_figure *f, bool *ok)
-{
+static json_t *figure(const assay_figure *f, bool *ok) {
     if (isnan(f->value)) return json_null();
     json_t *o = json_object();
     put(o, ok, "value", number(f->value));
@@ -29,8 +25,7 @@ static json_t *figure(const assay_figure *f, bool *ok)
     return o;
 }
 
-static json_t *size_line(const assay_size_line *l, bool *ok)
-{
+static json_t *size_line(const assay_size_line *l, bool *ok) {
     char name[32];
     json_t *o = json_object();
     put(o, ok, "part", json_string(assay_part_name(l->part)));
@@ -41,12 +36,12 @@ static json_t *size_line(const assay_size_line *l, bool *ok)
     put(o, ok, "scales", bytes_of(l->scales));
     put(o, ok, "zeros", bytes_of(l->zeros));
     put(o, ok, "metadata", bytes_of(l->meta));
-    put(o, ok, "bits_per_weight", number((l->codes + l->scales + l->zeros + l->meta) * 8.0 / (double)l->params));
+    put(o, ok, "bits_per_weight",
+        number((l->codes + l->scales + l->zeros + l->meta) * 8.0 / (double)l->params));
     return o;
 }
 
-static json_t *sizes(const assay_sizes *z, bool *ok)
-{
+static json_t *sizes(const assay_sizes *z, bool *ok) {
     json_t *o = json_object(), *lines = json_array();
     for (int i = 0; i < z->n_lines; i++)
         if (json_array_append_new(lines, size_line(&z->lines[i], ok)) != 0) *ok = false;
@@ -68,8 +63,7 @@ static json_t *sizes(const assay_sizes *z, bool *ok)
     return o;
 }
 
-static json_t *price_of(const assay_price *p, bool *ok)
-{
+static json_t *price_of(const assay_price *p, bool *ok) {
     if (!p) return json_null();
     json_t *o = json_object();
     put(o, ok, "per_hour", number(p->per_hour));
@@ -81,8 +75,7 @@ static json_t *price_of(const assay_price *p, bool *ok)
     return o;
 }
 
-static json_t *fit(const assay_fit *f, bool *ok)
-{
+static json_t *fit(const assay_fit *f, bool *ok) {
     const assay_device *d = f->device;
     json_t *o = json_object();
     put(o, ok, "device", json_string(d->id));
@@ -113,8 +106,7 @@ static json_t *fit(const assay_fit *f, bool *ok)
     return o;
 }
 
-static json_t *assumptions(const assay_plan *p, bool *ok)
-{
+static json_t *assumptions(const assay_plan *p, bool *ok) {
     const assay_plan_opts *a = &p->opts;
     json_t *o = json_object(), *v = json_object();
     put(v, ok, "context", json_integer(a->serving.context));
@@ -131,8 +123,7 @@ static json_t *assumptions(const assay_plan *p, bool *ok)
     return o;
 }
 
-static void use_source(json_t *all, bool *ok, const char *code)
-{
+static void use_source(json_t *all, bool *ok, const char *code) {
     const assay_source *s = assay_source_find(code);
     if (!s || json_object_get(all, code)) return;
     json_t *o = json_object();
@@ -143,20 +134,19 @@ static void use_source(json_t *all, bool *ok, const char *code)
     put(all, ok, code, o);
 }
 
-static json_t *sources(const assay_plan *p, bool *ok)
-{
+static json_t *sources(const assay_plan *p, bool *ok) {
     json_t *all = json_object();
     for (size_t i = 0; i < p->n_fits; i++) {
         const assay_device *d = p->fits[i].device;
         const assay_figure *figures[] = {&d->memory, &d->bandwidth, &d->f16, &d->int8, &d->fp8};
-        for (size_t k = 0; k < ASSAY_LEN(figures); k++) use_source(all, ok, figures[k]->source);
+        for (size_t k = 0; k < ASSAY_LEN(figures); k++)
+            use_source(all, ok, figures[k]->source);
         use_source(all, ok, p->fits[i].runtime->source);
     }
     return all;
 }
 
-assay_status assay_plan_to_json(json_t **out, const assay_plan *p, assay_err *err)
-{
+assay_status assay_plan_to_json(json_t **out, const assay_plan *p, assay_err *err) {
     bool ok = true;
     json_t *o = json_object(), *kv = json_object(), *fits = json_array();
     put(o, &ok, "schema", json_string("assay.plan/1"));
@@ -165,7 +155,8 @@ assay_status assay_plan_to_json(json_t **out, const assay_plan *p, assay_err *er
     put(kv, &ok, "storage", json_string(assay_kv_name(p->opts.kv)));
     put(kv, &ok, "bytes_per_token", number(p->kv_per_token));
     put(kv, &ok, "bytes_per_sequence", bytes_of(p->kv_per_sequence));
-    put(kv, &ok, "sliding_window", p->config->sliding_window ? json_integer(p->config->sliding_window) : json_null());
+    put(kv, &ok, "sliding_window",
+        p->config->sliding_window ? json_integer(p->config->sliding_window) : json_null());
     put(o, &ok, "kv", kv);
     put(o, &ok, "assumptions", assumptions(p, &ok));
     for (size_t i = 0; i < p->n_fits; i++)

@@ -2,38 +2,38 @@
  *
  * One matrix of rows x cols:
  *   DENSE     rows * cols * bytes
- *   INT       codes rows * cols * bits / 8; per row ceil(cols / group) scales of scale_dtype; asymmetric: as many zero points of
- *             the code's width
- *   CODEBOOK  codes rows * cols * bits / 8; ceil(rows * cols / block) float32 scales over the flattened matrix; doubly quantized:
- *             that many bytes and one float32 per 256 of them (Dettmers et al. 2023, QLoRA, section 3)
- * Metadata per matrix: INT the two int64 of its shape (compressed-tensors' weight_shape); CODEBOOK its table of 16 floats,
- * doubly quantized also the map of 256 floats and the offset (bitsandbytes' quant_map, nested_quant_map, nested_offset).
- * Not counted: the safetensors header and bitsandbytes' quant_state JSON, some hundred bytes per matrix. */
+ *   INT       codes rows * cols * bits / 8; per row ceil(cols / group) scales of scale_dtype; asymmetric: as
+ * many zero points of the code's width CODEBOOK  codes rows * cols * bits / 8; ceil(rows * cols / block)
+ * float32 scales over the flattened matrix; doubly quantized: that many bytes and one float32 per 256 of them
+ * (Dettmers et al. 2023, QLoRA, section 3) Metadata per matrix: INT the two int64 of its shape
+ * (compressed-tensors' weight_shape); CODEBOOK its table of 16 floats, doubly quantized also the map of 256
+ * floats and the offset (bitsandbytes' quant_map, nested_quant_map, nested_offset). Not counted: the
+ * safetensors header and bitsandbytes' quant_state JSON, some hundred bytes per matrix. */
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include "plan/plan.h"
 
-const char *assay_part_name(assay_part p)
-{
+const char *assay_part_name(assay_part p) {
     static const char *const names[] = {"decoder matrices", "embedding", "head", "norms and biases"};
     return (unsigned)p < ASSAY_PART_COUNT ? names[p] : "?";
 }
 
-static double meta_of(const assay_storage *s)
-{
+static double meta_of(const assay_storage *s) {
     switch (assay_precision_get_kind(s->precision)) {
-    case ASSAY_KIND_INT: return 2 * 8;
-    case ASSAY_KIND_CODEBOOK: return 16 * 4 + (s->double_quant ? 256 * 4 + 4 : 0);
-    case ASSAY_KIND_DENSE: break;
+    case ASSAY_KIND_INT:
+        return 2 * 8;
+    case ASSAY_KIND_CODEBOOK:
+        return 16 * 4 + (s->double_quant ? 256 * 4 + 4 : 0);
+    case ASSAY_KIND_DENSE:
+        break;
     }
     return 0;
 }
 
 /* A group or block size after its letter: digits only, 1 to 2^20. */
-static bool parse_size(int64_t *out, const char **p)
-{
+static bool parse_size(int64_t *out, const char **p) {
     if (**p < '1' || **p > '9') return false;
     char *end;
     long v = strtol(*p, &end, 10);
@@ -43,8 +43,7 @@ static bool parse_size(int64_t *out, const char **p)
     return true;
 }
 
-assay_status assay_storage_parse(assay_storage *out, const char *name, assay_err *err)
-{
+assay_status assay_storage_parse(assay_storage *out, const char *name, assay_err *err) {
     assay_storage s = {.scale_dtype = ASSAY_DTYPE_F16, .act_bits = 16};
     if (strcmp(name, "llm_int8") == 0) {
         s.precision = ASSAY_PRECISION_INT8;
@@ -78,36 +77,42 @@ assay_status assay_storage_parse(assay_storage *out, const char *name, assay_err
     }
     if (!ok || *p)
         return assay_fail(err, ASSAY_EINPUT,
-                          "unknown storage '%s'; examples are bf16, int8, int4g128, int4g128a (asymmetric), nf4, nf4dq (double "
-                          "quantization), fp4b128 (block), llm_int8", name);
+                          "unknown storage '%s'; examples are bf16, int8, int4g128, int4g128a (asymmetric), "
+                          "nf4, nf4dq (double "
+                          "quantization), fp4b128 (block), llm_int8",
+                          name);
     s.meta_bytes = meta_of(&s);
     *out = s;
     return ASSAY_OK;
 }
 
-char *assay_storage_name(char *buf, size_t n, const assay_storage *s)
-{
+char *assay_storage_name(char *buf, size_t n, const assay_storage *s) {
     char size[24] = "";
     const char *base = assay_precision_name(s->precision);
     assay_precision_kind kind = assay_precision_get_kind(s->precision);
-    if (kind == ASSAY_KIND_INT && s->act_bits == 8 && s->precision == ASSAY_PRECISION_INT8 && !s->group_size) {
+    if (kind == ASSAY_KIND_INT && s->act_bits == 8 && s->precision == ASSAY_PRECISION_INT8 &&
+        !s->group_size) {
         snprintf(buf, n, "llm_int8");
         return buf;
     }
-    if (kind == ASSAY_KIND_INT && s->group_size) snprintf(size, sizeof size, "g%lld", (long long)s->group_size);
+    if (kind == ASSAY_KIND_INT && s->group_size)
+        snprintf(size, sizeof size, "g%lld", (long long)s->group_size);
     if (kind == ASSAY_KIND_CODEBOOK && s->group_size && s->group_size != 64)
         snprintf(size, sizeof size, "b%lld", (long long)s->group_size);
-    const char *tail = kind == ASSAY_KIND_INT ? (s->asymmetric ? "a" : "") : kind == ASSAY_KIND_CODEBOOK && s->double_quant ? "dq" : "";
+    const char *tail = kind == ASSAY_KIND_INT                           ? (s->asymmetric ? "a" : "")
+                       : kind == ASSAY_KIND_CODEBOOK && s->double_quant ? "dq"
+                                                                        : "";
     snprintf(buf, n, "%s%s%s", base, size, tail);
     return buf;
 }
 
-void assay_storage_bytes(double *codes, double *scales, double *zeros, const assay_storage *s, int64_t rows, int64_t cols)
-{
+void assay_storage_bytes(double *codes, double *scales, double *zeros, const assay_storage *s, int64_t rows,
+                         int64_t cols) {
     double n = (double)rows * (double)cols, sc = 0, zp = 0;
     int bits = assay_precision_bits(s->precision);
     switch (assay_precision_get_kind(s->precision)) {
-    case ASSAY_KIND_DENSE: break;
+    case ASSAY_KIND_DENSE:
+        break;
     case ASSAY_KIND_INT: {
         double groups = (double)rows * (s->group_size ? ceil((double)cols / (double)s->group_size) : 1.0);
         assay_dtype t = s->scale_dtype == ASSAY_DTYPE_F64 ? ASSAY_DTYPE_F16 : s->scale_dtype;
@@ -126,8 +131,8 @@ void assay_storage_bytes(double *codes, double *scales, double *zeros, const ass
     if (zeros) *zeros = zp;
 }
 
-assay_status assay_storage_uniform(void *ctx, assay_storage *out, const assay_tensor_spec *spec, assay_err *err)
-{
+assay_status assay_storage_uniform(void *ctx, assay_storage *out, const assay_tensor_spec *spec,
+                                   assay_err *err) {
     (void)err;
     if (spec->is_linear) *out = *(const assay_storage *)ctx;
     return ASSAY_OK;
@@ -140,26 +145,27 @@ typedef struct size_ctx {
     const assay_config *c;
     assay_storage_fn fn;
     void *ctx;
-    double head_bytes, head_macs;      /* the embedding's, until a head of its own is met */
+    double head_bytes, head_macs; /* the embedding's, until a head of its own is met */
     int head_act;
-    double by_bits[65];                /* parameters of decoder matrices per code width */
+    double by_bits[65]; /* parameters of decoder matrices per code width */
 } size_ctx;
 
-static assay_storage dense_storage(assay_dtype t)
-{
+static assay_storage dense_storage(assay_dtype t) {
     assay_storage s = {.act_bits = 16};
-    s.precision = t == ASSAY_DTYPE_F32 ? ASSAY_PRECISION_F32 : t == ASSAY_DTYPE_F16 ? ASSAY_PRECISION_F16 : ASSAY_PRECISION_BF16;
+    s.precision = t == ASSAY_DTYPE_F32   ? ASSAY_PRECISION_F32
+                  : t == ASSAY_DTYPE_F16 ? ASSAY_PRECISION_F16
+                                         : ASSAY_PRECISION_BF16;
     return s;
 }
 
-static bool same_storage(const assay_storage *a, const assay_storage *b)
-{
+static bool same_storage(const assay_storage *a, const assay_storage *b) {
     return a->precision == b->precision && a->group_size == b->group_size && a->asymmetric == b->asymmetric &&
-           a->double_quant == b->double_quant && a->scale_dtype == b->scale_dtype && a->act_bits == b->act_bits;
+           a->double_quant == b->double_quant && a->scale_dtype == b->scale_dtype &&
+           a->act_bits == b->act_bits;
 }
 
-static assay_status find_line(assay_size_line **out, assay_sizes *z, assay_part part, const assay_storage *s, assay_err *err)
-{
+static assay_status find_line(assay_size_line **out, assay_sizes *z, assay_part part, const assay_storage *s,
+                              assay_err *err) {
     for (int i = 0; i < z->n_lines; i++) {
         if (z->lines[i].part == part && same_storage(&z->lines[i].storage, s)) {
             *out = &z->lines[i];
@@ -167,21 +173,20 @@ static assay_status find_line(assay_size_line **out, assay_sizes *z, assay_part 
         }
     }
     if (z->n_lines == ASSAY_SIZE_LINES)
-        return assay_fail(err, ASSAY_EINPUT, "the recipe stores tensors in more than %d ways", ASSAY_SIZE_LINES);
+        return assay_fail(err, ASSAY_EINPUT, "the recipe stores tensors in more than %d ways",
+                          ASSAY_SIZE_LINES);
     *out = &z->lines[z->n_lines++];
     **out = (assay_size_line){.part = part, .storage = *s};
     return ASSAY_OK;
 }
 
-static assay_part part_of(const assay_tensor_spec *t)
-{
+static assay_part part_of(const assay_tensor_spec *t) {
     if (t->is_embedding) return ASSAY_PART_EMBEDDING;
     if (t->is_head) return ASSAY_PART_HEAD;
     return t->is_vector ? ASSAY_PART_VECTORS : ASSAY_PART_LINEAR;
 }
 
-static assay_status add_tensor(void *vctx, const assay_tensor_spec *t, assay_err *err)
-{
+static assay_status add_tensor(void *vctx, const assay_tensor_spec *t, assay_err *err) {
     size_ctx *x = vctx;
     assay_storage s = dense_storage(x->c->dtype);
     if (x->fn) ASSAY_TRY(x->fn(x->ctx, &s, t, err));
@@ -201,7 +206,8 @@ static assay_status add_tensor(void *vctx, const assay_tensor_spec *t, assay_err
     line->meta += s.meta_bytes;
     double all = codes + scales + zeros;
     if (part == ASSAY_PART_EMBEDDING || part == ASSAY_PART_HEAD) {
-        x->head_bytes = all; /* a tied head reads the embedding; one of its own comes after it and replaces it */
+        x->head_bytes =
+            all; /* a tied head reads the embedding; one of its own comes after it and replaces it */
         x->head_macs = n;
         x->head_act = s.act_bits;
         return ASSAY_OK;
@@ -216,15 +222,13 @@ static assay_status add_tensor(void *vctx, const assay_tensor_spec *t, assay_err
 }
 
 /* 70553706496 -> 70e9: what the model's name would say. */
-static double two_digits(double n)
-{
+static double two_digits(double n) {
     if (n < 1) return 0;
     double unit = pow(10.0, floor(log10(n)) - 1.0);
     return floor(n / unit) * unit;
 }
 
-static void add_totals(assay_sizes *z, const double *by_bits)
-{
+static void add_totals(assay_sizes *z, const double *by_bits) {
     double linear = 0, linear_params = 0, most = 0;
     for (int i = 0; i < z->n_lines; i++) {
         const assay_size_line *l = &z->lines[i];
@@ -251,8 +255,8 @@ static void add_totals(assay_sizes *z, const double *by_bits)
     if (linear_params > 0) z->linear_bpw = linear * 8.0 / linear_params;
 }
 
-assay_status assay_sizes_compute(assay_sizes *out, const assay_config *c, assay_storage_fn fn, void *ctx, assay_err *err)
-{
+assay_status assay_sizes_compute(assay_sizes *out, const assay_config *c, assay_storage_fn fn, void *ctx,
+                                 assay_err *err) {
     memset(out, 0, sizeof *out);
     size_ctx x = {.out = out, .c = c, .fn = fn, .ctx = ctx};
     ASSAY_TRY(assay_config_each_tensor(c, add_tensor, &x, err));

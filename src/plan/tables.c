@@ -8,10 +8,10 @@
 
 /* devices.def holds gigabytes and tera-operations; the table holds bytes and operations per second. */
 #define FIG(value, source) value, source
-#define UNKNOWN NAN, NULL
-#define X(...) DEVICE(__VA_ARGS__)
-#define DEVICE(id, name, kind, mv, ms, bv, bs, fv, fs, iv, is, ev, es)                                                \
-    {id, name, kind, {(mv) * GB, ms}, {(bv) * GB, bs}, {(fv) * 1e12, fs}, {(iv) * 1e12, is}, {(ev) * 1e12, es}},
+#define UNKNOWN            NAN, NULL
+#define X(...)             DEVICE(__VA_ARGS__)
+#define DEVICE(id, name, kind, mv, ms, bv, bs, fv, fs, iv, is, ev, es)                                       \
+    {id, name, kind, {(mv)*GB, ms}, {(bv)*GB, bs}, {(fv)*1e12, fs}, {(iv)*1e12, is}, {(ev)*1e12, es}},
 static const assay_device device_table[] = {
 #include "plan/devices.def"
 };
@@ -24,8 +24,8 @@ static const assay_source source_table[] = {
 };
 #undef X
 
-#define X(id, share, mib, block, chunk, bytes, logits, source)                                                        \
-    {id, share, (double)(mib) * 1048576.0, block, chunk, bytes, (logits) != 0, source},
+#define X(id, share, mib, block, chunk, bytes, logits, source)                                               \
+    {id, share, (double)(mib)*1048576.0, block, chunk, bytes, (logits) != 0, source},
 static const assay_runtime_profile runtime_table[] = {
 #include "plan/runtimes.def"
 };
@@ -41,26 +41,22 @@ static const kv_row kv_table[ASSAY_KV_FORMAT_COUNT] = {
 };
 #undef X
 
-const assay_device *assay_devices(size_t *n)
-{
+const assay_device *assay_devices(size_t *n) {
     *n = ASSAY_LEN(device_table);
     return device_table;
 }
 
-const assay_source *assay_sources(size_t *n)
-{
+const assay_source *assay_sources(size_t *n) {
     *n = ASSAY_LEN(source_table);
     return source_table;
 }
 
-const assay_runtime_profile *assay_runtime_profiles(size_t *n)
-{
+const assay_runtime_profile *assay_runtime_profiles(size_t *n) {
     *n = ASSAY_LEN(runtime_table);
     return runtime_table;
 }
 
-assay_status assay_device_find(const assay_device **out, const char *id, assay_err *err)
-{
+assay_status assay_device_find(const assay_device **out, const char *id, assay_err *err) {
     const char *ids[ASSAY_LEN(device_table)];
     for (size_t i = 0; i < ASSAY_LEN(device_table); i++) {
         ids[i] = device_table[i].id;
@@ -71,19 +67,18 @@ assay_status assay_device_find(const assay_device **out, const char *id, assay_e
     }
     const char *near = assay_nearest(id, ids, ASSAY_LEN(ids));
     if (near) return assay_fail(err, ASSAY_ENOTFOUND, "unknown device '%s', did you mean '%s'", id, near);
-    return assay_fail(err, ASSAY_ENOTFOUND, "unknown device '%s'; `assay plan --devices` lists the %zu known ones", id,
+    return assay_fail(err, ASSAY_ENOTFOUND,
+                      "unknown device '%s'; `assay plan --devices` lists the %zu known ones", id,
                       ASSAY_LEN(device_table));
 }
 
-const assay_source *assay_source_find(const char *code)
-{
+const assay_source *assay_source_find(const char *code) {
     for (size_t i = 0; code && i < ASSAY_LEN(source_table); i++)
         if (strcmp(source_table[i].code, code) == 0) return &source_table[i];
     return NULL;
 }
 
-assay_status assay_runtime_profile_find(const assay_runtime_profile **out, const char *id, assay_err *err)
-{
+assay_status assay_runtime_profile_find(const assay_runtime_profile **out, const char *id, assay_err *err) {
     assay_str names = {0};
     for (size_t i = 0; i < ASSAY_LEN(runtime_table); i++) {
         if (strcmp(runtime_table[i].id, id) == 0) {
@@ -93,18 +88,17 @@ assay_status assay_runtime_profile_find(const assay_runtime_profile **out, const
         }
         assay_str_printf(&names, "%s%s", i ? ", " : "", runtime_table[i].id);
     }
-    assay_status s = assay_fail(err, ASSAY_ENOTFOUND, "unknown runtime '%s'; known are %s", id, assay_str_c(&names));
+    assay_status s =
+        assay_fail(err, ASSAY_ENOTFOUND, "unknown runtime '%s'; known are %s", id, assay_str_c(&names));
     assay_str_free(&names);
     return s;
 }
 
-const char *assay_kv_name(assay_kv_format k)
-{
+const char *assay_kv_name(assay_kv_format k) {
     return (unsigned)k < ASSAY_KV_FORMAT_COUNT ? kv_table[k].name : "?";
 }
 
-bool assay_kv_parse(assay_kv_format *out, const char *name)
-{
+bool assay_kv_parse(assay_kv_format *out, const char *name) {
     for (int i = 0; i < ASSAY_KV_FORMAT_COUNT; i++) {
         if (strcmp(kv_table[i].name, name) == 0) {
             *out = (assay_kv_format)i;
@@ -114,8 +108,7 @@ bool assay_kv_parse(assay_kv_format *out, const char *name)
     return false;
 }
 
-double assay_kv_token_layer_bytes(const assay_config *c, assay_kv_format k)
-{
+double assay_kv_token_layer_bytes(const assay_config *c, assay_kv_format k) {
     const kv_row *row = &kv_table[(unsigned)k < ASSAY_KV_FORMAT_COUNT ? k : 0];
     double d = (double)c->head_dim;
     double blocks = row->block ? ceil(d / row->block) : 1.0;
@@ -124,13 +117,12 @@ double assay_kv_token_layer_bytes(const assay_config *c, assay_kv_format k)
 }
 
 /* A layer slides when the model has a window and the layer is not below Qwen2's max_window_layers. */
-static bool layer_slides(const assay_config *c, int64_t layer)
-{
+static bool layer_slides(const assay_config *c, int64_t layer) {
     return c->sliding_window > 0 && layer >= c->first_sliding_layer;
 }
 
-double assay_kv_sequence_bytes(const assay_config *c, assay_kv_format k, int64_t context, int64_t block, int64_t chunk)
-{
+double assay_kv_sequence_bytes(const assay_config *c, assay_kv_format k, int64_t context, int64_t block,
+                               int64_t chunk) {
     if (context <= 0) return 0.0;
     if (block < 1) block = 1;
     if (chunk < 1) chunk = 1;

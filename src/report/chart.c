@@ -4,15 +4,13 @@
 #include <string.h>
 #include "report/html.h"
 
-double assay_axis_at(const assay_axis *x, double v)
-{
+double assay_axis_at(const assay_axis *x, double v) {
     v = ASSAY_MAX(x->lo, ASSAY_MIN(x->hi, v));
     double t = x->log ? (log(v) - log(x->lo)) / (log(x->hi) - log(x->lo)) : (v - x->lo) / (x->hi - x->lo);
     return x->a + t * (x->b - x->a);
 }
 
-size_t assay_axis_ticks(double *out, size_t most, double lo, double hi, int about)
-{
+size_t assay_axis_ticks(double *out, size_t most, double lo, double hi, int about) {
     static const double nice[] = {1, 2, 2.5, 5, 10};
     if (!(hi > lo) || about < 1) return 0;
     double raw = (hi - lo) / about, unit = pow(10, floor(log10(raw))), step = 10 * unit;
@@ -23,17 +21,18 @@ size_t assay_axis_ticks(double *out, size_t most, double lo, double hi, int abou
         }
     }
     size_t n = 0;
-    for (double k = ceil(lo / step - 1e-9); k * step <= hi + step * 1e-9 && n < most; k++) out[n++] = k * step + 0.0; /* no minus zero */
+    for (double k = ceil(lo / step - 1e-9); k * step <= hi + step * 1e-9 && n < most; k++)
+        out[n++] = k * step + 0.0; /* no minus zero */
     return n;
 }
 
 /* --- quality against size --- */
 
-#define W 340.0
-#define H 236.0
-#define LEFT 40.0
-#define RIGHT 14.0
-#define TOP 12.0
+#define W      340.0
+#define H      236.0
+#define LEFT   40.0
+#define RIGHT  14.0
+#define TOP    12.0
 #define BOTTOM 34.0
 
 typedef struct box {
@@ -42,16 +41,15 @@ typedef struct box {
 
 typedef struct panel {
     const assay_report *r;
-    const assay_gate_row *row;   /* of the first gate: names, metric, margin */
-    double scale;                /* data to shown units: 100 for points */
+    const assay_gate_row *row; /* of the first gate: names, metric, margin */
+    double scale;              /* data to shown units: 100 for points */
     assay_axis x, y;
-    double floor;                /* what is below is drawn at the bottom with its number */
-    box taken[160];              /* labels and points drawn so far */
+    double floor;   /* what is below is drawn at the bottom with its number */
+    box taken[160]; /* labels and points drawn so far */
     size_t n_taken;
 } panel;
 
-static bool overlaps(const panel *p, const box *b)
-{
+static bool overlaps(const panel *p, const box *b) {
     for (size_t i = 0; i < p->n_taken; i++) {
         const box *t = &p->taken[i];
         if (b->x0 < t->x1 && t->x0 < b->x1 && b->y0 < t->y1 && t->y0 < b->y1) return true;
@@ -59,14 +57,13 @@ static bool overlaps(const panel *p, const box *b)
     return b->x0 < LEFT || b->x1 > W || b->y0 < 0 || b->y1 > H - BOTTOM + 4;
 }
 
-static void take(panel *p, box b)
-{
+static void take(panel *p, box b) {
     if (p->n_taken < ASSAY_LEN(p->taken)) p->taken[p->n_taken++] = b;
 }
 
-/* The first free place around a point, nearest first, with a leader line when it is not near; none is better than a pile. */
-static void put_label(assay_str *out, panel *p, double x, double y, const char *name, const char *class)
-{
+/* The first free place around a point, nearest first, with a leader line when it is not near; none is better
+ * than a pile. */
+static void put_label(assay_str *out, panel *p, double x, double y, const char *name, const char *class) {
     static const double angle[] = {-1.5708, 0, 3.1416, 1.5708, -0.7, -2.44, 0.7, 2.44};
     assay_str cut = {0};
     assay_show_line(&cut, name, 16, false);
@@ -74,14 +71,24 @@ static void put_label(assay_str *out, panel *p, double x, double y, const char *
     for (size_t i = 0; i < 5 * ASSAY_LEN(angle); i++) {
         double far = 11 + 11 * (double)(i / ASSAY_LEN(angle)), t = angle[i % ASSAY_LEN(angle)];
         double ax = x + far * cos(t), ay = y + far * sin(t); /* where the text touches the ring */
-        double x0 = cos(t) > 0.3 ? ax - 2 : cos(t) < -0.3 ? ax - w + 2 : ax - w / 2, mid = ay + (sin(t) > 0.3 ? 3 : sin(t) < -0.3 ? -2 : 0);
+        double x0 = cos(t) > 0.3    ? ax - 2
+                    : cos(t) < -0.3 ? ax - w + 2
+                                    : ax - w / 2,
+               mid = ay + (sin(t) > 0.3    ? 3
+                           : sin(t) < -0.3 ? -2
+                                           : 0);
         box b = {x0 - 1, mid - 6, x0 + w + 1, mid + 6};
         if (overlaps(p, &b)) continue;
         take(p, b);
-        if (far > 12) assay_str_printf(out, "<line class=\"leader\" x1=\"%.1f\" y1=\"%.1f\" x2=\"%.1f\" y2=\"%.1f\"/>", x + 5 * cos(t), y + 5 * sin(t), ax, ay);
+        if (far > 12)
+            assay_str_printf(out, "<line class=\"leader\" x1=\"%.1f\" y1=\"%.1f\" x2=\"%.1f\" y2=\"%.1f\"/>",
+                             x + 5 * cos(t), y + 5 * sin(t), ax, ay);
         const char *anchor = cos(t) > 0.3 ? "start" : cos(t) < -0.3 ? "end" : "middle";
         assay_str_printf(out, "<text class=\"label%s\" x=\"%.1f\" y=\"%.1f\" text-anchor=\"%s\">", class,
-                         cos(t) > 0.3 ? x0 : cos(t) < -0.3 ? x0 + w : ax, mid + 4, anchor);
+                         cos(t) > 0.3    ? x0
+                         : cos(t) < -0.3 ? x0 + w
+                                         : ax,
+                         mid + 4, anchor);
         assay_html_text(out, assay_str_c(&cut));
         assay_str_put(out, "</text>");
         break;
@@ -89,10 +96,11 @@ static void put_label(assay_str *out, panel *p, double x, double y, const char *
     assay_str_free(&cut);
 }
 
-/* Bits per weight on a logarithmic axis; y from somewhat below the margin to somewhat above zero, however badly a variant fails. */
-static void set_axes(panel *p)
-{
-    double lo = INFINITY, hi = 0, worst = 0, best = 0, margin = isnan(p->row->margin) ? 0 : p->row->margin * p->scale;
+/* Bits per weight on a logarithmic axis; y from somewhat below the margin to somewhat above zero, however
+ * badly a variant fails. */
+static void set_axes(panel *p) {
+    double lo = INFINITY, hi = 0, worst = 0, best = 0,
+           margin = isnan(p->row->margin) ? 0 : p->row->margin * p->scale;
     for (size_t i = 0; i < p->r->n_variants; i++) {
         const assay_report_variant *v = &p->r->variants[i];
         if (!(v->effective_bpw > 0)) continue;
@@ -116,21 +124,25 @@ static void set_axes(panel *p)
     p->x = (assay_axis){.lo = lo / 1.25, .hi = hi * 1.25, .a = LEFT, .b = W - RIGHT, .log = true};
 }
 
-static void put_frame(assay_str *out, panel *p)
-{
+static void put_frame(assay_str *out, panel *p) {
     static const double bits[] = {1, 2, 3, 4, 5, 6, 8, 12, 16, 32};
     double ticks[12];
     double right = W - RIGHT, base = H - BOTTOM;
     if (!isnan(p->row->margin)) {
         double m = assay_axis_at(&p->y, -p->row->margin * p->scale), z = assay_axis_at(&p->y, 0);
-        assay_str_printf(out, "<rect class=\"band\" x=\"%.1f\" y=\"%.1f\" width=\"%.1f\" height=\"%.1f\"/><rect class=\"beyond\" x=\"%.1f\" y=\"%.1f\" "
-                              "width=\"%.1f\" height=\"%.1f\"/><line class=\"margin\" x1=\"%.1f\" x2=\"%.1f\" y1=\"%.1f\" y2=\"%.1f\"/>",
+        assay_str_printf(out,
+                         "<rect class=\"band\" x=\"%.1f\" y=\"%.1f\" width=\"%.1f\" height=\"%.1f\"/><rect "
+                         "class=\"beyond\" x=\"%.1f\" y=\"%.1f\" "
+                         "width=\"%.1f\" height=\"%.1f\"/><line class=\"margin\" x1=\"%.1f\" x2=\"%.1f\" "
+                         "y1=\"%.1f\" y2=\"%.1f\"/>",
                          LEFT, z, right - LEFT, m - z, LEFT, m, right - LEFT, base - m, LEFT, right, m, m);
     }
     size_t n = assay_axis_ticks(ticks, ASSAY_LEN(ticks), p->floor, p->y.hi, 5);
     for (size_t i = 0; i < n; i++) {
         double y = assay_axis_at(&p->y, ticks[i]);
-        assay_str_printf(out, "<line class=\"%s\" x1=\"%.1f\" x2=\"%.1f\" y1=\"%.1f\" y2=\"%.1f\"/><text class=\"tick\" x=\"%.1f\" y=\"%.1f\" text-anchor=\"end\">",
+        assay_str_printf(out,
+                         "<line class=\"%s\" x1=\"%.1f\" x2=\"%.1f\" y1=\"%.1f\" y2=\"%.1f\"/><text "
+                         "class=\"tick\" x=\"%.1f\" y=\"%.1f\" text-anchor=\"end\">",
                          ticks[i] == 0 ? "zero" : "grid", LEFT, right, y, y, LEFT - 6, y + 4);
         assay_str_printf(out, ticks[i] == 0 ? "%g</text>" : "%+g</text>", ticks[i] == 0 ? 0.0 : ticks[i]);
     }
@@ -140,66 +152,87 @@ static void put_frame(assay_str *out, panel *p)
         double x = assay_axis_at(&p->x, bits[i]);
         if (x - last < 18) continue;
         last = x;
-        assay_str_printf(out, "<line class=\"grid\" x1=\"%.1f\" x2=\"%.1f\" y1=\"%.1f\" y2=\"%.1f\"/><text class=\"tick\" x=\"%.1f\" y=\"%.1f\" "
-                              "text-anchor=\"middle\">%g</text>", x, x, base, base + 4, x, base + 17, bits[i]);
+        assay_str_printf(out,
+                         "<line class=\"grid\" x1=\"%.1f\" x2=\"%.1f\" y1=\"%.1f\" y2=\"%.1f\"/><text "
+                         "class=\"tick\" x=\"%.1f\" y=\"%.1f\" "
+                         "text-anchor=\"middle\">%g</text>",
+                         x, x, base, base + 4, x, base + 17, bits[i]);
     }
-    assay_str_printf(out, "<text class=\"axis-name\" x=\"%.1f\" y=\"%.1f\" text-anchor=\"end\">bits per weight</text>", right, H - 3);
+    assay_str_printf(
+        out, "<text class=\"axis-name\" x=\"%.1f\" y=\"%.1f\" text-anchor=\"end\">bits per weight</text>",
+        right, H - 3);
 }
 
-static bool is_below(const panel *p, const assay_gate_row *row)
-{
+static bool is_below(const panel *p, const assay_gate_row *row) {
     return row->diff * p->scale < p->floor;
 }
 
-static void put_point(assay_str *out, panel *p, const assay_report_variant *v, const assay_gate_row *row)
-{
+static void put_point(assay_str *out, panel *p, const assay_report_variant *v, const assay_gate_row *row) {
     char a[32], lo[32], hi[32];
     bool below = is_below(p, row);
-    double x = assay_axis_at(&p->x, v->effective_bpw), y = assay_axis_at(&p->y, below ? p->y.lo : row->diff * p->scale);
+    double x = assay_axis_at(&p->x, v->effective_bpw),
+           y = assay_axis_at(&p->y, below ? p->y.lo : row->diff * p->scale);
     bool chosen = p->r->decision.chosen && strcmp(p->r->decision.chosen, v->name) == 0;
     assay_str_printf(out, "<g class=\"%s\"><title>", assay_html_class(row->verdict));
     assay_html_text(out, v->name);
-    assay_str_printf(out, ": %s %s (%s to %s), %s</title>", assay_show_diff(a, sizeof a, row->metric, row->diff), assay_show_unit(row->metric),
-                     assay_show_diff(lo, sizeof lo, row->metric, row->lower), assay_show_diff(hi, sizeof hi, row->metric, row->upper),
-                     assay_verdict_name(row->verdict));
+    assay_str_printf(
+        out, ": %s %s (%s to %s), %s</title>", assay_show_diff(a, sizeof a, row->metric, row->diff),
+        assay_show_unit(row->metric), assay_show_diff(lo, sizeof lo, row->metric, row->lower),
+        assay_show_diff(hi, sizeof hi, row->metric, row->upper), assay_verdict_name(row->verdict));
     if (below) {
         assay_str_printf(out, "<path class=\"dot\" d=\"M%.1f %.1fl6 -9h-12z\"/>", x, y - 1);
         take(p, (box){x - 6, y - 10, x + 6, y});
     } else {
-        double y1 = assay_axis_at(&p->y, row->lower * p->scale), y2 = assay_axis_at(&p->y, row->upper * p->scale);
-        assay_str_printf(out, "<line class=\"bar\" x1=\"%.1f\" x2=\"%.1f\" y1=\"%.1f\" y2=\"%.1f\"/>", x, x, y1, y2);
-        if (row->verdict == ASSAY_VERDICT_FAIL) assay_str_printf(out, "<path class=\"dot\" d=\"M%.1f %.1fl5 5l-5 5l-5 -5z\"/>", x, y - 5);
-        else assay_str_printf(out, "<circle class=\"dot\" cx=\"%.1f\" cy=\"%.1f\" r=\"%s\"/>", x, y, chosen ? "5.5" : "4.5");
+        double y1 = assay_axis_at(&p->y, row->lower * p->scale),
+               y2 = assay_axis_at(&p->y, row->upper * p->scale);
+        assay_str_printf(out, "<line class=\"bar\" x1=\"%.1f\" x2=\"%.1f\" y1=\"%.1f\" y2=\"%.1f\"/>", x, x,
+                         y1, y2);
+        if (row->verdict == ASSAY_VERDICT_FAIL)
+            assay_str_printf(out, "<path class=\"dot\" d=\"M%.1f %.1fl5 5l-5 5l-5 -5z\"/>", x, y - 5);
+        else
+            assay_str_printf(out, "<circle class=\"dot\" cx=\"%.1f\" cy=\"%.1f\" r=\"%s\"/>", x, y,
+                             chosen ? "5.5" : "4.5");
         take(p, (box){x - 5, y - 5, x + 5, y + 5});
         take(p, (box){x - 1, y2, x + 1, y1});
     }
     assay_str_put(out, "</g>\n");
 }
 
-static void put_point_label(assay_str *out, panel *p, const assay_report_variant *v, const assay_gate_row *row)
-{
+static void put_point_label(assay_str *out, panel *p, const assay_report_variant *v,
+                            const assay_gate_row *row) {
     char label[96], a[32];
-    bool below = is_below(p, row), chosen = p->r->decision.chosen && strcmp(p->r->decision.chosen, v->name) == 0;
-    double x = assay_axis_at(&p->x, v->effective_bpw), y = assay_axis_at(&p->y, below ? p->y.lo : row->diff * p->scale);
+    bool below = is_below(p, row),
+         chosen = p->r->decision.chosen && strcmp(p->r->decision.chosen, v->name) == 0;
+    double x = assay_axis_at(&p->x, v->effective_bpw),
+           y = assay_axis_at(&p->y, below ? p->y.lo : row->diff * p->scale);
     assay_show_diff(a, sizeof a, row->metric, row->diff);
-    if (below) snprintf(label, sizeof label, "%.40s %s", v->name, a);
-    else snprintf(label, sizeof label, "%.80s", v->name);
+    if (below)
+        snprintf(label, sizeof label, "%.40s %s", v->name, a);
+    else
+        snprintf(label, sizeof label, "%.80s", v->name);
     put_label(out, p, x, below ? y - 5 : y, label, chosen ? " strong" : "");
 }
 
-static void put_panel(assay_str *out, const assay_report *r, const assay_gate_row *row)
-{
-    panel p = {.r = r, .row = row, .scale = row->metric == ASSAY_METRIC_PERPLEXITY || row->metric == ASSAY_METRIC_KL ? 1 : 100};
+static void put_panel(assay_str *out, const assay_report *r, const assay_gate_row *row) {
+    panel p = {.r = r,
+               .row = row,
+               .scale = row->metric == ASSAY_METRIC_PERPLEXITY || row->metric == ASSAY_METRIC_KL ? 1 : 100};
     set_axes(&p);
     assay_str_put(out, "<figure><figcaption>");
     assay_html_text(out, row->dimension);
-    assay_str_printf(out, "<span class=\"sub\">%s, %s</span></figcaption><svg viewBox=\"0 0 %g %g\" role=\"img\" aria-label=\"difference against bits per weight\">\n",
+    assay_str_printf(out,
+                     "<span class=\"sub\">%s, %s</span></figcaption><svg viewBox=\"0 0 %g %g\" role=\"img\" "
+                     "aria-label=\"difference against bits per weight\">\n",
                      assay_metric_name(row->metric), p.scale == 1 ? "nats" : "points", W, H);
     put_frame(out, &p);
     const assay_report_variant *base = assay_show_baseline(r);
-    double bx = base->effective_bpw > 0 ? assay_axis_at(&p.x, base->effective_bpw) : 0, by = assay_axis_at(&p.y, 0);
+    double bx = base->effective_bpw > 0 ? assay_axis_at(&p.x, base->effective_bpw) : 0,
+           by = assay_axis_at(&p.y, 0);
     if (base->effective_bpw > 0) {
-        assay_str_printf(out, "<g class=\"v-base\"><rect class=\"dot\" x=\"%.1f\" y=\"%.1f\" width=\"8\" height=\"8\"/></g>", bx - 4, by - 4);
+        assay_str_printf(
+            out,
+            "<g class=\"v-base\"><rect class=\"dot\" x=\"%.1f\" y=\"%.1f\" width=\"8\" height=\"8\"/></g>",
+            bx - 4, by - 4);
         take(&p, (box){bx - 5, by - 5, bx + 5, by + 5});
     }
     /* all points, then all labels: a label must not lie on any point */
@@ -208,24 +241,31 @@ static void put_panel(assay_str *out, const assay_report *r, const assay_gate_ro
             const assay_report_variant *v = &r->variants[i];
             const assay_gate_row *own = assay_show_row(v->gate, row->dimension, NULL);
             if (!own || !(v->effective_bpw > 0) || isnan(own->diff)) continue;
-            if (labels) put_point_label(out, &p, v, own);
-            else put_point(out, &p, v, own);
+            if (labels)
+                put_point_label(out, &p, v, own);
+            else
+                put_point(out, &p, v, own);
         }
     }
     if (base->effective_bpw > 0) put_label(out, &p, bx, by, base->name, "");
     assay_str_put(out, "</svg></figure>\n");
 }
 
-void assay_html_quality(assay_str *out, const assay_report *r)
-{
+void assay_html_quality(assay_str *out, const assay_report *r) {
     const assay_gate *g = assay_show_first_gate(r);
     if (!g) return;
-    assay_str_put(out, "<section id=\"quality\" aria-labelledby=\"quality-h\"><h2 id=\"quality-h\">Quality against size</h2>\n"
-                       "<p>One panel per dimension, never an average over them. The line through a point is its interval; the band below zero is what "
-                       "the policy allows to be lost, the hatched ground lies beyond it. A triangle at the bottom is off the scale.</p>\n"
-                       "<svg width=\"0\" height=\"0\" class=\"defs\" aria-hidden=\"true\"><defs><pattern id=\"hatch\" width=\"6\" height=\"6\" "
-                       "patternUnits=\"userSpaceOnUse\" patternTransform=\"rotate(45)\"><rect class=\"hatch-ground\" width=\"6\" height=\"6\"/>"
-                       "<line class=\"hatch-line\" x1=\"0\" x2=\"0\" y1=\"0\" y2=\"6\"/></pattern></defs></svg>\n<div class=\"charts\">\n");
+    assay_str_put(out, "<section id=\"quality\" aria-labelledby=\"quality-h\"><h2 id=\"quality-h\">Quality "
+                       "against size</h2>\n"
+                       "<p>One panel per dimension, never an average over them. The line through a point is "
+                       "its interval; the band below zero is what "
+                       "the policy allows to be lost, the hatched ground lies beyond it. A triangle at the "
+                       "bottom is off the scale.</p>\n"
+                       "<svg width=\"0\" height=\"0\" class=\"defs\" aria-hidden=\"true\"><defs><pattern "
+                       "id=\"hatch\" width=\"6\" height=\"6\" "
+                       "patternUnits=\"userSpaceOnUse\" patternTransform=\"rotate(45)\"><rect "
+                       "class=\"hatch-ground\" width=\"6\" height=\"6\"/>"
+                       "<line class=\"hatch-line\" x1=\"0\" x2=\"0\" y1=\"0\" "
+                       "y2=\"6\"/></pattern></defs></svg>\n<div class=\"charts\">\n");
     for (size_t i = 0; i < g->n_rows; i++)
         if (!g->rows[i].slice) put_panel(out, r, &g->rows[i]);
     assay_str_put(out, "</div></section>\n");

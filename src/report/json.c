@@ -4,24 +4,20 @@
 #include "base/mem.h"
 #include "report/show.h"
 
-static void put(json_t *o, bool *ok, const char *key, json_t *v)
-{
+static void put(json_t *o, bool *ok, const char *key, json_t *v) {
     if (json_object_set_new(o, key, v) != 0) *ok = false;
 }
 
-static void append(json_t *a, bool *ok, json_t *v)
-{
+static void append(json_t *a, bool *ok, json_t *v) {
     if (json_array_append_new(a, v) != 0) *ok = false;
 }
 
-static json_t *number(double v)
-{
+static json_t *number(double v) {
     return isfinite(v) ? json_real(v) : json_null();
 }
 
 /* Strings may come from outside: invalid UTF-8 becomes U+FFFD, which jansson would refuse otherwise. */
-static json_t *string(const char *s, bool *ok)
-{
+static json_t *string(const char *s, bool *ok) {
     if (!s) return json_null();
     json_t *j = json_string(s);
     if (j) return j;
@@ -38,15 +34,14 @@ static json_t *string(const char *s, bool *ok)
     return j;
 }
 
-static json_t *strings(const char *const *s, size_t n, bool *ok)
-{
+static json_t *strings(const char *const *s, size_t n, bool *ok) {
     json_t *a = json_array();
-    for (size_t i = 0; i < n; i++) append(a, ok, string(s[i], ok));
+    for (size_t i = 0; i < n; i++)
+        append(a, ok, string(s[i], ok));
     return a;
 }
 
-static json_t *kl(const assay_report_kl *k, bool *ok)
-{
+static json_t *kl(const assay_report_kl *k, bool *ok) {
     if (!k->n) return json_null();
     json_t *o = json_object();
     put(o, ok, "n", json_integer((json_int_t)k->n));
@@ -61,8 +56,7 @@ static json_t *kl(const assay_report_kl *k, bool *ok)
     return o;
 }
 
-static json_t *loss(const assay_layer_loss *l, bool *ok)
-{
+static json_t *loss(const assay_layer_loss *l, bool *ok) {
     json_t *o = json_object();
     put(o, ok, "tensor", string(l->tensor, ok));
     put(o, ok, "layer", json_integer(l->layer));
@@ -76,8 +70,8 @@ static json_t *loss(const assay_layer_loss *l, bool *ok)
     return o;
 }
 
-static assay_status variant(json_t **out, const assay_report_variant *v, bool flips, bool *ok, assay_err *err)
-{
+static assay_status variant(json_t **out, const assay_report_variant *v, bool flips, bool *ok,
+                            assay_err *err) {
     json_t *o = json_object(), *losses = json_array(), *plan = NULL;
     *out = o;
     put(o, ok, "name", string(v->name, ok));
@@ -93,14 +87,14 @@ static assay_status variant(json_t **out, const assay_report_variant *v, bool fl
     put(o, ok, "verdict", v->gate ? assay_gate_to_json(v->gate, flips) : json_null());
     if (v->plan) ASSAY_TRY(assay_plan_to_json(&plan, v->plan, err));
     put(o, ok, "plan", v->plan ? plan : json_null());
-    for (size_t i = 0; i < v->n_losses; i++) append(losses, ok, loss(&v->losses[i], ok));
+    for (size_t i = 0; i < v->n_losses; i++)
+        append(losses, ok, loss(&v->losses[i], ok));
     put(o, ok, "losses", losses);
     put(o, ok, "manifest", v->manifest ? json_deep_copy(v->manifest) : json_null());
     return ASSAY_OK;
 }
 
-assay_status assay_report_json(json_t **out, const assay_report *r, bool flips, assay_err *err)
-{
+assay_status assay_report_json(json_t **out, const assay_report *r, bool flips, assay_err *err) {
     bool ok = true;
     assay_status s = ASSAY_OK;
     if (!r->n_variants) return assay_fail(err, ASSAY_EINPUT, "the report has no variants");

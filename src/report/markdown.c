@@ -1,19 +1,22 @@
-/* markdown.c: the report for a pull request or a wiki. GitHub's dialect; text from outside is escaped or fenced. */
+/* markdown.c: the report for a pull request or a wiki. GitHub's dialect; text from outside is escaped or
+ * fenced. */
 #include <stdio.h>
 #include <string.h>
 #include "report/show.h"
 
 /* One line of prose with markup escaped. */
-static void put_text(assay_str *out, const char *s)
-{
+static void put_text(assay_str *out, const char *s) {
     size_t n = s ? strlen(s) : 0;
     for (size_t i = 0; i < n;) {
         uint32_t c;
         i += assay_show_utf8_next(&c, s + i, n - i);
         if (c < 0x20 || c == 0x7F) c = ' ';
-        if (c == '<') assay_str_put(out, "&lt;");
-        else if (c == '>') assay_str_put(out, "&gt;");
-        else if (c == '&') assay_str_put(out, "&amp;");
+        if (c == '<')
+            assay_str_put(out, "&lt;");
+        else if (c == '>')
+            assay_str_put(out, "&gt;");
+        else if (c == '&')
+            assay_str_put(out, "&amp;");
         else {
             if (c < 0x80 && c && strchr("\\*_`[]#|~", (int)c)) assay_str_putc(out, '\\');
             assay_show_utf8_put(out, c);
@@ -21,8 +24,7 @@ static void put_text(assay_str *out, const char *s)
     }
 }
 
-static void put_list(assay_str *out, const char *const *items, size_t n)
-{
+static void put_list(assay_str *out, const char *const *items, size_t n) {
     for (size_t i = 0; i < n; i++) {
         assay_str_put(out, "- ");
         put_text(out, items[i]);
@@ -30,21 +32,18 @@ static void put_list(assay_str *out, const char *const *items, size_t n)
     }
 }
 
-static assay_status put_table(assay_str *out, assay_table *t, assay_err *err)
-{
+static assay_status put_table(assay_str *out, assay_table *t, assay_err *err) {
     assay_status s = assay_table_markdown(out, t, err);
     assay_table_free(t);
     assay_str_putc(out, '\n');
     return s;
 }
 
-static void put_verdict(assay_str *out, assay_verdict v)
-{
+static void put_verdict(assay_str *out, assay_verdict v) {
     assay_str_printf(out, "%s **%s**", assay_show_symbol(v), assay_verdict_name(v));
 }
 
-assay_status assay_report_gate_markdown(assay_str *out, const assay_gate *g, assay_err *err)
-{
+assay_status assay_report_gate_markdown(assay_str *out, const assay_gate *g, assay_err *err) {
     assay_table t;
     assay_str_put(out, "### ");
     put_text(out, g->variant);
@@ -64,8 +63,7 @@ assay_status assay_report_gate_markdown(assay_str *out, const assay_gate *g, ass
     return assay_str_status(out, err);
 }
 
-assay_status assay_report_plan_markdown(assay_str *out, const assay_plan *p, assay_err *err)
-{
+assay_status assay_report_plan_markdown(assay_str *out, const assay_plan *p, assay_err *err) {
     assay_table t;
     assay_str_put(out, "### ");
     put_text(out, p->model);
@@ -83,8 +81,7 @@ assay_status assay_report_plan_markdown(assay_str *out, const assay_plan *p, ass
     return assay_str_status(out, err);
 }
 
-static assay_status put_variant(assay_str *out, const assay_report_variant *v, assay_err *err)
-{
+static assay_status put_variant(assay_str *out, const assay_report_variant *v, assay_err *err) {
     if (v->problem) {
         assay_str_put(out, "### ");
         put_text(out, v->name);
@@ -96,8 +93,7 @@ static assay_status put_variant(assay_str *out, const assay_report_variant *v, a
     return v->gate ? assay_report_gate_markdown(out, v->gate, err) : ASSAY_OK;
 }
 
-assay_status assay_report_markdown(assay_str *out, const assay_report *r, assay_err *err)
-{
+assay_status assay_report_markdown(assay_str *out, const assay_report *r, assay_err *err) {
     assay_table t;
     assay_column columns[ASSAY_MATRIX_COLUMNS];
     const assay_report_decision *d = &r->decision;
@@ -118,7 +114,8 @@ assay_status assay_report_markdown(assay_str *out, const assay_report *r, assay_
     put_text(out, r->suite);
     assay_str_put(out, ", ");
     put_text(out, r->date);
-    assay_str_put(out, ".\n\n## Variants\n\nDifference to the baseline per dimension, in points; perplexity and KL in nats.\n\n");
+    assay_str_put(out, ".\n\n## Variants\n\nDifference to the baseline per dimension, in points; perplexity "
+                       "and KL in nats.\n\n");
     assay_tables_matrix(&t, columns, ASSAY_LEN(columns), r, false);
     ASSAY_TRY(put_table(out, &t, err));
     if (assay_show_first_gate(r)) {
@@ -127,7 +124,8 @@ assay_status assay_report_markdown(assay_str *out, const assay_report *r, assay_
         ASSAY_TRY(put_table(out, &t, err));
         assay_str_put(out, "## Dimensions and slices\n\n");
     }
-    for (size_t i = 0; i < r->n_variants; i++) ASSAY_TRY(put_variant(out, &r->variants[i], err));
+    for (size_t i = 0; i < r->n_variants; i++)
+        ASSAY_TRY(put_variant(out, &r->variants[i], err));
     for (size_t i = 0; i < r->n_variants; i++) {
         const assay_report_variant *v = &r->variants[i];
         if (!v->plan || !d->chosen || strcmp(d->chosen, v->name) != 0) continue;

@@ -1,5 +1,5 @@
-/* report/show.h: how single things are shown, the same in every medium: numbers with their units, verdicts as word and symbol, text
- * that came from outside. Inside the report room only. */
+/* report/show.h: how single things are shown, the same in every medium: numbers with their units, verdicts as
+ * word and symbol, text that came from outside. Inside the report room only. */
 #ifndef ASSAY_REPORT_SHOW_H
 #define ASSAY_REPORT_SHOW_H
 
@@ -9,27 +9,32 @@
 #include "report/report.h"
 #include "report/table.h"
 
-/* Reads one code point of s[0..n), n > 0: returns the bytes it took; invalid UTF-8 takes one byte and is U+FFFD. */
+/* Reads one code point of s[0..n), n > 0: returns the bytes it took; invalid UTF-8 takes one byte and is
+ * U+FFFD. */
 size_t assay_show_utf8_next(uint32_t *cp, const char *s, size_t n);
 void assay_show_utf8_put(assay_str *out, uint32_t cp);
-int assay_utf8_width(const char *s, size_t n);          /* display columns */
-/* Text from outside on one line: control characters become spaces, invalid bytes U+FFFD ('?' in ascii). At most `most` columns, then "…". */
+int assay_utf8_width(const char *s, size_t n); /* display columns */
+/* Text from outside on one line: control characters become spaces, invalid bytes U+FFFD ('?' in ascii). At
+ * most `most` columns, then "…". */
 void assay_show_line(assay_str *out, const char *s, int most, bool ascii);
 
 assay_tone assay_show_tone(assay_verdict v);
-const char *assay_show_symbol(assay_verdict v);         /* UTF-8: ✓ ✗ ? ~ · */
-const char *assay_show_symbol_ascii(assay_verdict v);   /* + x ? ~ . */
+const char *assay_show_symbol(assay_verdict v);       /* UTF-8: ✓ ✗ ? ~ · */
+const char *assay_show_symbol_ascii(assay_verdict v); /* + x ? ~ . */
 
 /* Each writes into buf (at least 32 bytes) and returns it; what is not known is "-". */
-char *assay_show_mean(char *buf, size_t n, assay_metric m, double v);   /* 97.5 (percent), 12.34 (perplexity), 0.0123 (KL) */
-char *assay_show_diff(char *buf, size_t n, assay_metric m, double v);   /* +1.25 (points), -0.0123 (nats) */
-char *assay_show_margin(char *buf, size_t n, assay_metric m, double v); /* 2.0 pt, 5.0 % (perplexity), 0.0200 */
-const char *assay_show_unit(assay_metric m);                            /* "pt", "nats" */
-char *assay_show_p(char *buf, size_t n, double p);                      /* 0.012, <0.001 */
-char *assay_show_size(char *buf, size_t n, double v);                  /* 1.50 GiB */
-char *assay_show_ms(char *buf, size_t n, double seconds, bool at_least);/* 12.3 ms, 1.42 s, >= 12.3 ms */
-char *assay_show_count(char *buf, size_t n, double v);                  /* 131,072 */
-char *assay_show_number(char *buf, size_t n, int decimals, double v);   /* printf("%.*f"), "-" for NaN, "many" for infinity */
+char *assay_show_mean(char *buf, size_t n, assay_metric m,
+                      double v); /* 97.5 (percent), 12.34 (perplexity), 0.0123 (KL) */
+char *assay_show_diff(char *buf, size_t n, assay_metric m, double v); /* +1.25 (points), -0.0123 (nats) */
+char *assay_show_margin(char *buf, size_t n, assay_metric m,
+                        double v);                    /* 2.0 pt, 5.0 % (perplexity), 0.0200 */
+const char *assay_show_unit(assay_metric m);          /* "pt", "nats" */
+char *assay_show_p(char *buf, size_t n, double p);    /* 0.012, <0.001 */
+char *assay_show_size(char *buf, size_t n, double v); /* 1.50 GiB */
+char *assay_show_ms(char *buf, size_t n, double seconds, bool at_least); /* 12.3 ms, 1.42 s, >= 12.3 ms */
+char *assay_show_count(char *buf, size_t n, double v);                   /* 131,072 */
+char *assay_show_number(char *buf, size_t n, int decimals,
+                        double v); /* printf("%.*f"), "-" for NaN, "many" for infinity */
 
 /* The baseline (variants[0] when none is marked) and the first gate of a report; NULL when there is none. */
 const assay_report_variant *assay_show_baseline(const assay_report *r);
@@ -39,7 +44,8 @@ const assay_policy *assay_show_policy(const assay_report *r);
 const assay_gate_row *assay_show_row(const assay_gate *g, const char *dimension, const char *slice);
 
 /* Tables that several media share. The caller frees; columns are static. */
-void assay_tables_matrix(assay_table *t, assay_column *columns, size_t most, const assay_report *r, bool ascii);
+void assay_tables_matrix(assay_table *t, assay_column *columns, size_t most, const assay_report *r,
+                         bool ascii);
 #define ASSAY_MATRIX_COLUMNS 24
 void assay_tables_gate(assay_table *t, const assay_gate *g, bool ascii);
 void assay_tables_limits(assay_table *t, const assay_gate *g, bool ascii);

@@ -5,15 +5,13 @@
 #include <unistd.h>
 #include "report/report.h"
 
-static bool is_set(const char *name)
-{
+static bool is_set(const char *name) {
     const char *v = getenv(name);
     return v && *v;
 }
 
 /* The locale as the environment has it, without setting it: LC_ALL, LC_CTYPE, LANG, the first that is set. */
-static bool wants_utf8(void)
-{
+static bool wants_utf8(void) {
     static const char *const names[] = {"LC_ALL", "LC_CTYPE", "LANG"};
     for (size_t i = 0; i < ASSAY_LEN(names); i++) {
         if (!is_set(names[i])) continue;
@@ -23,8 +21,7 @@ static bool wants_utf8(void)
     return false;
 }
 
-void assay_term_detect(assay_term *t, int fd)
-{
+void assay_term_detect(assay_term *t, int fd) {
     memset(t, 0, sizeof *t);
     bool tty = isatty(fd);
     const char *term = getenv("TERM");
@@ -33,6 +30,8 @@ void assay_term_detect(assay_term *t, int fd)
     struct winsize w;
     long columns = is_set("COLUMNS") ? strtol(getenv("COLUMNS"), NULL, 10) : 0;
     if (columns <= 0 && tty && ioctl(fd, TIOCGWINSZ, &w) == 0) columns = w.ws_col;
-    if (columns > 0) t->width = (int)ASSAY_MAX(ASSAY_MIN(columns, 400), 40);
-    else if (!tty) t->width = 120;
+    if (columns > 0)
+        t->width = (int)ASSAY_MAX(ASSAY_MIN(columns, 400), 40);
+    else if (!tty)
+        t->width = 120;
 }

@@ -6,8 +6,7 @@
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
-{
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     assay_prices *p = NULL;
     assay_err err = {0};
     if (assay_prices_parse(&p, (const char *)data, size, "fuzz", &err) == ASSAY_OK) {

@@ -1,7 +1,8 @@
 /* Deployment math against figures worked by hand from public configurations.
  *
- * The configurations are those of meta-llama/Llama-3.1-8B and -70B (public facts: layers, widths, heads, vocabulary) and of
- * mistralai/Mistral-7B-v0.1 (sliding window). Every expected figure is derived in a comment. */
+ * The configurations are those of meta-llama/Llama-3.1-8B and -70B (public facts: layers, widths, heads,
+ * vocabulary) and of mistralai/Mistral-7B-v0.1 (sliding window). Every expected figure is derived in a
+ * comment. */
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -17,19 +18,21 @@
 
 #define GIB 1073741824.0
 
-static const char *config_text(char *buf, size_t n, int hidden, int inter, int layers, int heads, int kv, const char *more)
-{
+static const char *config_text(char *buf, size_t n, int hidden, int inter, int layers, int heads, int kv,
+                               const char *more) {
     snprintf(buf, n,
-             "{\"architectures\":[\"LlamaForCausalLM\"],\"model_type\":\"llama\",\"hidden_size\":%d,\"intermediate_size\":%d,"
-             "\"num_hidden_layers\":%d,\"num_attention_heads\":%d,\"num_key_value_heads\":%d,\"vocab_size\":128256,"
-             "\"max_position_embeddings\":131072,\"rms_norm_eps\":1e-05,\"rope_theta\":500000.0,\"hidden_act\":\"silu\","
+             "{\"architectures\":[\"LlamaForCausalLM\"],\"model_type\":\"llama\",\"hidden_size\":%d,"
+             "\"intermediate_size\":%d,"
+             "\"num_hidden_layers\":%d,\"num_attention_heads\":%d,\"num_key_value_heads\":%d,\"vocab_size\":"
+             "128256,"
+             "\"max_position_embeddings\":131072,\"rms_norm_eps\":1e-05,\"rope_theta\":500000.0,\"hidden_"
+             "act\":\"silu\","
              "\"tie_word_embeddings\":false,\"torch_dtype\":\"bfloat16\"%s}",
              hidden, inter, layers, heads, kv, more);
     return buf;
 }
 
-static void parse(assay_config *c, const char *text)
-{
+static void parse(assay_config *c, const char *text) {
     json_t *j = NULL;
     assay_err err = {0};
     assert_int_equal(assay_json_parse(&j, text, strlen(text), "test", &err), ASSAY_OK);
@@ -37,15 +40,15 @@ static void parse(assay_config *c, const char *text)
     json_decref(j);
 }
 
-static void llama(assay_config *c, int size)
-{
+static void llama(assay_config *c, int size) {
     char buf[1024];
-    if (size == 8) parse(c, config_text(buf, sizeof buf, 4096, 14336, 32, 32, 8, ""));
-    else parse(c, config_text(buf, sizeof buf, 8192, 28672, 80, 64, 8, ""));
+    if (size == 8)
+        parse(c, config_text(buf, sizeof buf, 4096, 14336, 32, 32, 8, ""));
+    else
+        parse(c, config_text(buf, sizeof buf, 8192, 28672, 80, 64, 8, ""));
 }
 
-static assay_storage storage(const char *name)
-{
+static assay_storage storage(const char *name) {
     assay_storage s;
     assay_err err = {0};
     if (assay_storage_parse(&s, name, &err) != ASSAY_OK) fail_msg("%s", err.message);
@@ -54,17 +57,18 @@ static assay_storage storage(const char *name)
 
 /* --- sizes --- */
 
-static void storage_names_round_trip(void **state)
-{
+static void storage_names_round_trip(void **state) {
     (void)state;
-    static const char *const names[] = {"f32", "f16", "bf16", "int8", "int8g128", "int4g128", "int4g128a", "int4g32", "int3g64a",
-                                        "int2g128", "nf4", "nf4dq", "fp4", "fp4b128", "nf4b256dq", "llm_int8"};
+    static const char *const names[] = {
+        "f32",      "f16",      "bf16", "int8",  "int8g128", "int4g128", "int4g128a", "int4g32",
+        "int3g64a", "int2g128", "nf4",  "nf4dq", "fp4",      "fp4b128",  "nf4b256dq", "llm_int8"};
     for (size_t i = 0; i < ASSAY_LEN(names); i++) {
         char buf[32];
         assay_storage s = storage(names[i]);
         assert_string_equal(assay_storage_name(buf, sizeof buf, &s), names[i]);
     }
-    static const char *const bad[] = {"", "int", "int4g", "int4g0", "int4gx", "int4g128b", "bf16x", "nf4x", "int44", "int4g99999999"};
+    static const char *const bad[] = {"",          "int",   "int4g", "int4g0", "int4gx",
+                                      "int4g128b", "bf16x", "nf4x",  "int44",  "int4g99999999"};
     for (size_t i = 0; i < ASSAY_LEN(bad); i++) {
         assay_storage s;
         assay_err err = {0};
@@ -73,13 +77,24 @@ static void storage_names_round_trip(void **state)
     }
 }
 
-/* Bits per weight of one matrix: b + (scale + zero) / group. Figures of EVAL: 4.156, 4.125, 4.5; NF4 4.5, doubly quantized 4.127. */
-static void bits_per_weight_of_a_matrix(void **state)
-{
+/* Bits per weight of one matrix: b + (scale + zero) / group. Figures of EVAL: 4.156, 4.125, 4.5; NF4 4.5,
+ * doubly quantized 4.127. */
+static void bits_per_weight_of_a_matrix(void **state) {
     (void)state;
-    static const struct { const char *name; double bpw; } want[] = {
-        {"int4g128a", 4.15625}, {"int4g128", 4.125}, {"int4g32", 4.5}, {"int8g128", 8.125}, {"nf4", 4.5},
-        {"nf4dq", 4 + 8.0 / 64 + 32.0 / (64 * 256)}, {"bf16", 16}, {"f32", 32}, {"llm_int8", 8 + 32.0 / 4096}, {"int8", 8 + 16.0 / 4096},
+    static const struct {
+        const char *name;
+        double bpw;
+    } want[] = {
+        {"int4g128a", 4.15625},
+        {"int4g128", 4.125},
+        {"int4g32", 4.5},
+        {"int8g128", 8.125},
+        {"nf4", 4.5},
+        {"nf4dq", 4 + 8.0 / 64 + 32.0 / (64 * 256)},
+        {"bf16", 16},
+        {"f32", 32},
+        {"llm_int8", 8 + 32.0 / 4096},
+        {"int8", 8 + 16.0 / 4096},
     };
     for (size_t i = 0; i < ASSAY_LEN(want); i++) {
         double c, sc, z;
@@ -100,8 +115,7 @@ static void bits_per_weight_of_a_matrix(void **state)
     assert_float_equal(sc, 7 * 4, 0);
 }
 
-static const assay_size_line *line_of(const assay_sizes *z, assay_part part)
-{
+static const assay_size_line *line_of(const assay_sizes *z, assay_part part) {
     for (int i = 0; i < z->n_lines; i++)
         if (z->lines[i].part == part) return &z->lines[i];
     fail_msg("no line for %s", assay_part_name(part));
@@ -110,18 +124,16 @@ static const assay_size_line *line_of(const assay_sizes *z, assay_part part)
 
 /* Llama 3.1 70B at 4 bits, line by line.
  *   a calculator says             70e9 * 4 / 8                       = 35,000,000,000 B = 32.60 GiB
- *   its parameters                80 * (2*8192*8192 + 2*1024*8192 + 3*28672*8192) = 68,451,041,280 in the decoder's matrices
- *                                 + 2 * 128256*8192 = 2,101,346,304 in embedding and head + 161 * 8192 in norms
- *                                 = 70,553,706,496
- *   all of them at 4 bits         35,276,853,248 B                                   = 32.85 GiB
- *   codes of the decoder's        68,451,041,280 / 2 = 34,225,520,640 B              = 31.88 GiB
- *   scales, one f16 per 128       68,451,041,280 / 128 * 2 = 1,069,547,520 B         =  1.00 GiB
- *   embedding, head in bf16       2 * 2,101,346,304 = 4,202,692,608 B                =  3.91 GiB
- *   norms in bf16                 2 * 1,318,912 B                                    =  0.00 GiB
+ *   its parameters                80 * (2*8192*8192 + 2*1024*8192 + 3*28672*8192) = 68,451,041,280 in the
+ * decoder's matrices
+ *                                 + 2 * 128256*8192 = 2,101,346,304 in embedding and head + 161 * 8192 in
+ * norms = 70,553,706,496 all of them at 4 bits         35,276,853,248 B = 32.85 GiB codes of the decoder's
+ * 68,451,041,280 / 2 = 34,225,520,640 B              = 31.88 GiB scales, one f16 per 128       68,451,041,280
+ * / 128 * 2 = 1,069,547,520 B         =  1.00 GiB embedding, head in bf16       2 * 2,101,346,304 =
+ * 4,202,692,608 B                =  3.91 GiB norms in bf16                 2 * 1,318,912 B =  0.00 GiB
  *   shapes, 16 B per matrix       560 * 16 B
  *   total                         39,500,407,552 B                                   = 36.79 GiB */
-static void llama_70b_at_4_bits_line_by_line(void **state)
-{
+static void llama_70b_at_4_bits_line_by_line(void **state) {
     (void)state;
     assay_config c;
     assay_sizes z;
@@ -157,8 +169,7 @@ static void llama_70b_at_4_bits_line_by_line(void **state)
     assay_config_deinit(&c);
 }
 
-static void tied_heads_count_once_and_are_read_all_the_same(void **state)
-{
+static void tied_heads_count_once_and_are_read_all_the_same(void **state) {
     (void)state;
     char buf[1024];
     assay_config c;
@@ -178,15 +189,13 @@ static void tied_heads_count_once_and_are_read_all_the_same(void **state)
 }
 
 /* A recipe by name: the MLP at 4 bits, attention at 8. */
-static assay_status mixed(void *ctx, assay_storage *out, const assay_tensor_spec *t, assay_err *err)
-{
+static assay_status mixed(void *ctx, assay_storage *out, const assay_tensor_spec *t, assay_err *err) {
     (void)ctx;
     if (!t->is_linear) return ASSAY_OK;
     return assay_storage_parse(out, strstr(t->name, "mlp") ? "int4g128" : "int8", err);
 }
 
-static void a_mixed_recipe_has_a_line_per_storage(void **state)
-{
+static void a_mixed_recipe_has_a_line_per_storage(void **state) {
     (void)state;
     assay_config c;
     assay_sizes z;
@@ -204,17 +213,19 @@ static void a_mixed_recipe_has_a_line_per_storage(void **state)
 
 /* --- KV cache --- */
 
-/* Llama 3.1 8B: 32 layers * 8 heads * 128 * 2 (K, V) * 2 B = 131,072 B per token; 8192 tokens are 1 GiB exactly. */
-static void kv_of_llama_8b_is_one_gib_at_8192(void **state)
-{
+/* Llama 3.1 8B: 32 layers * 8 heads * 128 * 2 (K, V) * 2 B = 131,072 B per token; 8192 tokens are 1 GiB
+ * exactly. */
+static void kv_of_llama_8b_is_one_gib_at_8192(void **state) {
     (void)state;
     assay_config c;
     llama(&c, 8);
     assert_float_equal(assay_kv_token_layer_bytes(&c, ASSAY_KV_FORMAT_F16) * 32, 131072, 0);
     assert_float_equal(assay_kv_sequence_bytes(&c, ASSAY_KV_FORMAT_F16, 8192, 1, 1), GIB, 0);
     assert_float_equal(assay_kv_sequence_bytes(&c, ASSAY_KV_FORMAT_F16, 8192, 16, 8192), GIB, 0);
-    assert_float_equal(assay_kv_sequence_bytes(&c, ASSAY_KV_FORMAT_F16, 8191, 16, 1), GIB, 0); /* rounded up to a block */
-    /* 8 bits: half, plus 2 * 8 heads * 4 B of scales per token and layer; q8_0 8.5 bits, q4_0 4.5 bits, nvfp4 4.5 bits */
+    assert_float_equal(assay_kv_sequence_bytes(&c, ASSAY_KV_FORMAT_F16, 8191, 16, 1), GIB,
+                       0); /* rounded up to a block */
+    /* 8 bits: half, plus 2 * 8 heads * 4 B of scales per token and layer; q8_0 8.5 bits, q4_0 4.5 bits,
+     * nvfp4 4.5 bits */
     assert_float_equal(assay_kv_token_layer_bytes(&c, ASSAY_KV_FORMAT_FP8), 2 * 8 * 128, 0);
     assert_float_equal(assay_kv_token_layer_bytes(&c, ASSAY_KV_FORMAT_INT8), 2 * 8 * (128 + 4), 0);
     assert_float_equal(assay_kv_token_layer_bytes(&c, ASSAY_KV_FORMAT_Q8_0), 2 * 8 * 128 * 8.5 / 8, 0);
@@ -230,12 +241,12 @@ static void kv_of_llama_8b_is_one_gib_at_8192(void **state)
     assert_false(assay_kv_parse(&k, "f12"));
 }
 
-static void the_shared_llama_8b_config_gives_the_same(void **state)
-{
+static void the_shared_llama_8b_config_gives_the_same(void **state) {
     (void)state;
     const char *shared = getenv("ASSAY_SHARED");
     char path[512];
-    snprintf(path, sizeof path, "%s/tokenizers/configs/llama-3.1-8b.config.json", shared ? shared : "../shared");
+    snprintf(path, sizeof path, "%s/tokenizers/configs/llama-3.1-8b.config.json",
+             shared ? shared : "../shared");
     if (!assay_path_exists(path)) {
         print_message("no %s\n", path);
         skip();
@@ -251,8 +262,7 @@ static void the_shared_llama_8b_config_gives_the_same(void **state)
 }
 
 /* A window of 4096 keeps W - 1 + chunk tokens per layer; Qwen2's first layers do not slide. */
-static void sliding_windows_bound_the_cache_layer_by_layer(void **state)
-{
+static void sliding_windows_bound_the_cache_layer_by_layer(void **state) {
     (void)state;
     assay_config c;
     llama(&c, 8);
@@ -260,17 +270,18 @@ static void sliding_windows_bound_the_cache_layer_by_layer(void **state)
     double layer = assay_kv_token_layer_bytes(&c, ASSAY_KV_FORMAT_F16);
     assert_float_equal(assay_kv_sequence_bytes(&c, ASSAY_KV_FORMAT_F16, 2048, 1, 1), 32 * 2048 * layer, 0);
     assert_float_equal(assay_kv_sequence_bytes(&c, ASSAY_KV_FORMAT_F16, 100000, 1, 1), 32 * 4096 * layer, 0);
-    assert_float_equal(assay_kv_sequence_bytes(&c, ASSAY_KV_FORMAT_F16, 100000, 1, 512), 32 * (4095 + 512) * layer, 0);
+    assert_float_equal(assay_kv_sequence_bytes(&c, ASSAY_KV_FORMAT_F16, 100000, 1, 512),
+                       32 * (4095 + 512) * layer, 0);
     c.first_sliding_layer = 28;
-    assert_float_equal(assay_kv_sequence_bytes(&c, ASSAY_KV_FORMAT_F16, 10000, 1, 1), (28 * 10000 + 4 * 4096) * layer, 0);
+    assert_float_equal(assay_kv_sequence_bytes(&c, ASSAY_KV_FORMAT_F16, 10000, 1, 1),
+                       (28 * 10000 + 4 * 4096) * layer, 0);
     assert_float_equal(assay_kv_sequence_bytes(&c, ASSAY_KV_FORMAT_F16, 0, 1, 1), 0, 0);
     assay_config_deinit(&c);
 }
 
 /* --- devices and prices --- */
 
-static void every_figure_of_a_device_has_a_source(void **state)
-{
+static void every_figure_of_a_device_has_a_source(void **state) {
     (void)state;
     size_t n;
     const assay_device *d = assay_devices(&n);
@@ -285,7 +296,8 @@ static void every_figure_of_a_device_has_a_source(void **state)
             assert_true(f[k]->value > 0);
             if (!assay_source_find(f[k]->source)) fail_msg("%s: no source '%s'", d[i].id, f[k]->source);
         }
-        for (size_t k = 0; k < i; k++) assert_string_not_equal(d[i].id, d[k].id);
+        for (size_t k = 0; k < i; k++)
+            assert_string_not_equal(d[i].id, d[k].id);
         /* plausible orders of magnitude: a wrong unit would be off by 1000 */
         if (!isnan(d[i].memory.value)) assert_in_range((uint64_t)(d[i].memory.value / 1e9), 8, 1024);
         assert_in_range((uint64_t)(d[i].bandwidth.value / 1e9), 50, 20000);
@@ -293,14 +305,15 @@ static void every_figure_of_a_device_has_a_source(void **state)
     }
     size_t n_sources;
     const assay_source *s = assay_sources(&n_sources);
-    for (size_t i = 0; i < n_sources; i++) assert_true(strlen(s[i].title) > 0 && strlen(s[i].date) >= 7);
+    for (size_t i = 0; i < n_sources; i++)
+        assert_true(strlen(s[i].title) > 0 && strlen(s[i].date) >= 7);
     size_t n_runtimes;
     const assay_runtime_profile *r = assay_runtime_profiles(&n_runtimes);
-    for (size_t i = 0; i < n_runtimes; i++) assert_non_null(assay_source_find(r[i].source));
+    for (size_t i = 0; i < n_runtimes; i++)
+        assert_non_null(assay_source_find(r[i].source));
 }
 
-static void an_unknown_device_is_named_with_the_nearest(void **state)
-{
+static void an_unknown_device_is_named_with_the_nearest(void **state) {
     (void)state;
     const assay_device *d;
     assay_err err = {0};
@@ -314,20 +327,21 @@ static void an_unknown_device_is_named_with_the_nearest(void **state)
     assert_non_null(strstr(err.message, "known are native, vllm"));
 }
 
-static assay_status prices(assay_prices **p, const char *text, assay_err *err)
-{
+static assay_status prices(assay_prices **p, const char *text, assay_err *err) {
     memset(err, 0, sizeof *err);
     return assay_prices_parse(p, text, strlen(text), "prices.yaml", err);
 }
 
-static void a_price_needs_its_date(void **state)
-{
+static void a_price_needs_its_date(void **state) {
     (void)state;
     assay_prices *p;
     assay_err err;
-    assert_int_equal(prices(&p, "prices:\n  - {device: l4, per_hour: 0.8, date: 2026-05-20, source: x}\n"
-                                "  - {device: l4, per_hour: 0.7, date: 2026-06, region: eu, tier: spot}\n"
-                                "  - {device: l4, per_hour: 0.9, date: 2025-12-31, currency: EUR}\n", &err), ASSAY_OK);
+    assert_int_equal(prices(&p,
+                            "prices:\n  - {device: l4, per_hour: 0.8, date: 2026-05-20, source: x}\n"
+                            "  - {device: l4, per_hour: 0.7, date: 2026-06, region: eu, tier: spot}\n"
+                            "  - {device: l4, per_hour: 0.9, date: 2025-12-31, currency: EUR}\n",
+                            &err),
+                     ASSAY_OK);
     const assay_price *l4 = assay_prices_find(p, "l4");
     assert_float_equal(l4->per_hour, 0.7, 0); /* the latest */
     assert_string_equal(l4->date, "2026-06");
@@ -337,7 +351,9 @@ static void a_price_needs_its_date(void **state)
     assert_null(assay_prices_find(NULL, "t4"));
     assay_prices_free(p);
 
-    static const struct { const char *text, *says; } bad[] = {
+    static const struct {
+        const char *text, *says;
+    } bad[] = {
         {"prices:\n  - {device: l4, per_hour: 0.8}\n", "prices.yaml:2: price of l4 has no date"},
         {"prices:\n  - {device: l4, per_hour: 0.8, date: ''}\n", "no date"},
         {"prices:\n  - {device: l4, per_hour: 0.8, date: yesterday}\n", "'yesterday' is no date"},
@@ -357,8 +373,7 @@ static void a_price_needs_its_date(void **state)
     }
 }
 
-static void the_example_price_file_loads(void **state)
-{
+static void the_example_price_file_loads(void **state) {
     (void)state;
     assay_prices *p;
     assay_err err = {0};
@@ -369,8 +384,8 @@ static void the_example_price_file_loads(void **state)
 
 /* --- plans --- */
 
-static void plan_on(assay_plan *p, const assay_config *c, const char *store, const char *device, assay_plan_opts o)
-{
+static void plan_on(assay_plan *p, const assay_config *c, const char *store, const char *device,
+                    assay_plan_opts o) {
     static assay_storage s;
     static const assay_device *d[1];
     assay_err err = {0};
@@ -389,13 +404,13 @@ static void plan_on(assay_plan *p, const assay_config *c, const char *store, con
  *   activations  8192 tokens * 2 B * (2 * 4096 + 3 * 14336) + logits of 4 * 128256 * 4 B
  *   overhead     1 GiB
  * makes 22.3e9 B: it does not fit one, and fits two. */
-static void memory_adds_up(void **state)
-{
+static void memory_adds_up(void **state) {
     (void)state;
     assay_config c;
     assay_plan p;
     llama(&c, 8);
-    plan_on(&p, &c, "bf16", "l4", (assay_plan_opts){.serving = {.context = 8192, .concurrency = 4}, .max_parallel = 1});
+    plan_on(&p, &c, "bf16", "l4",
+            (assay_plan_opts){.serving = {.context = 8192, .concurrency = 4}, .max_parallel = 1});
     const assay_fit *f = &p.fits[0];
     double act = 8192.0 * 2 * (2 * 4096 + 3 * 14336) + 4.0 * 4 * 128256;
     assert_string_equal(f->runtime->id, "vllm");
@@ -417,14 +432,14 @@ static void memory_adds_up(void **state)
     double vectors = 2.0 * 65 * 4096; /* norms are not split */
     assert_float_equal(f->weights, (16060522496.0 - vectors) / 2 + vectors, 0);
     assert_float_equal(f->kv, 2 * GIB, 0);
-    assert_float_equal(assay_plan_memory_at(&p, f, 8192, 4), f->weights + f->kv + f->activations + f->overhead, 1);
+    assert_float_equal(assay_plan_memory_at(&p, f, 8192, 4),
+                       f->weights + f->kv + f->activations + f->overhead, 1);
     assay_plan_deinit(&p);
     assay_config_deinit(&c);
 }
 
 /* What the plan calls the largest must fit, and one more must not. */
-static void the_largest_context_and_concurrency_are_the_largest(void **state)
-{
+static void the_largest_context_and_concurrency_are_the_largest(void **state) {
     (void)state;
     static const char *const devices[] = {"l4", "rtx-4090", "h100-sxm", "m4-max"};
     static const char *const stores[] = {"bf16", "int4g128", "nf4dq"};
@@ -433,12 +448,14 @@ static void the_largest_context_and_concurrency_are_the_largest(void **state)
     for (size_t i = 0; i < ASSAY_LEN(devices); i++) {
         for (size_t k = 0; k < ASSAY_LEN(stores); k++) {
             assay_plan p;
-            plan_on(&p, &c, stores[k], devices[i], (assay_plan_opts){.serving = {.context = 4096, .concurrency = 2}});
+            plan_on(&p, &c, stores[k], devices[i],
+                    (assay_plan_opts){.serving = {.context = 4096, .concurrency = 2}});
             const assay_fit *f = &p.fits[0];
             assert_true(f->fits);
             assert_true(f->max_context >= 4096 && f->max_concurrency >= 2);
             assert_true(assay_plan_memory_at(&p, f, f->max_context, 2) <= f->budget);
-            if (f->max_context < 131072) assert_true(assay_plan_memory_at(&p, f, f->max_context + 1, 2) > f->budget);
+            if (f->max_context < 131072)
+                assert_true(assay_plan_memory_at(&p, f, f->max_context + 1, 2) > f->budget);
             assert_true(assay_plan_memory_at(&p, f, 4096, f->max_concurrency) <= f->budget);
             assert_true(assay_plan_memory_at(&p, f, 4096, f->max_concurrency + 1) > f->budget);
             assay_plan_deinit(&p);
@@ -447,8 +464,7 @@ static void the_largest_context_and_concurrency_are_the_largest(void **state)
     assay_config_deinit(&c);
 }
 
-static void seventy_billion_need_several_small_devices(void **state)
-{
+static void seventy_billion_need_several_small_devices(void **state) {
     (void)state;
     assay_config c;
     assay_plan p;
@@ -466,37 +482,44 @@ static void seventy_billion_need_several_small_devices(void **state)
     assert_int_equal(p.fits[0].max_context, 0);
     assay_plan_deinit(&p);
     /* eight KV heads on sixteen devices: each holds one, none holds a half */
-    plan_on(&p, &c, "f32", "rtx-4090", (assay_plan_opts){.serving = {.context = 8192, .concurrency = 8}, .max_parallel = 16});
+    plan_on(&p, &c, "f32", "rtx-4090",
+            (assay_plan_opts){.serving = {.context = 8192, .concurrency = 8}, .max_parallel = 16});
     assert_int_equal(p.fits[0].n_parallel, 16);
-    assert_float_equal(p.fits[0].kv, 8 * assay_kv_sequence_bytes(&c, ASSAY_KV_FORMAT_F16, 8192, 16, 8192) / 8, 1);
+    assert_float_equal(p.fits[0].kv, 8 * assay_kv_sequence_bytes(&c, ASSAY_KV_FORMAT_F16, 8192, 16, 8192) / 8,
+                       1);
     assay_plan_deinit(&p);
     assay_config_deinit(&c);
 }
 
-/* Decode of one sequence on an H100 in bf16 is bound by bandwidth: (weights - embedding + KV) / (3350e9 * 0.7) + launch. */
-static void decode_is_the_bytes_over_the_bandwidth(void **state)
-{
+/* Decode of one sequence on an H100 in bf16 is bound by bandwidth: (weights - embedding + KV) / (3350e9 *
+ * 0.7) + launch. */
+static void decode_is_the_bytes_over_the_bandwidth(void **state) {
     (void)state;
     assay_config c;
     assay_plan p;
     llama(&c, 8);
-    plan_on(&p, &c, "bf16", "h100-sxm", (assay_plan_opts){.serving = {.context = 2048, .prompt = 1000, .output = 200}, .launch_seconds = -1});
+    plan_on(
+        &p, &c, "bf16", "h100-sxm",
+        (assay_plan_opts){.serving = {.context = 2048, .prompt = 1000, .output = 200}, .launch_seconds = -1});
     const assay_fit *f = &p.fits[0];
     double read = 16060522496.0 - 2.0 * 128256 * 4096, kv = 131072.0 * 1104; /* 1100 tokens in blocks of 16 */
     assert_int_equal(f->tpot_bound, ASSAY_BOUND_BANDWIDTH);
     assert_float_equal(f->tpot, (read + kv) / (3350e9 * 0.7), 1e-9);
     /* prefill: 2 operations per multiply-add, the head for one token, and the causal triangle of attention */
-    double macs = (8030261248.0 - 2.0 * 128256 * 4096 - 65.0 * 4096) * 1000 + 128256.0 * 4096 + 2.0 * 4096 * 32 * (1000.0 * 1001 / 2);
+    double macs = (8030261248.0 - 2.0 * 128256 * 4096 - 65.0 * 4096) * 1000 + 128256.0 * 4096 +
+                  2.0 * 4096 * 32 * (1000.0 * 1001 / 2);
     assert_int_equal(f->ttft_bound, ASSAY_BOUND_COMPUTE);
     assert_float_equal(f->ttft, 2 * macs / (989.4e12 * 0.5), 1e-9);
     assay_plan_deinit(&p);
 
     /* many sequences of a short context: compute takes over */
-    plan_on(&p, &c, "bf16", "h100-sxm", (assay_plan_opts){.serving = {.context = 64, .prompt = 32, .output = 32, .concurrency = 2048}});
+    plan_on(&p, &c, "bf16", "h100-sxm",
+            (assay_plan_opts){.serving = {.context = 64, .prompt = 32, .output = 32, .concurrency = 2048}});
     assert_int_equal(p.fits[0].tpot_bound, ASSAY_BOUND_COMPUTE);
     assay_plan_deinit(&p);
 
-    /* weight-only 4 bits read less and compute at the 16-bit peak: same prefill, faster decode; 8-bit activations use the int8 peak */
+    /* weight-only 4 bits read less and compute at the 16-bit peak: same prefill, faster decode; 8-bit
+     * activations use the int8 peak */
     assay_plan q, w8;
     assay_plan_opts o = {.serving = {.context = 2048, .prompt = 1000, .output = 200}, .launch_seconds = -1};
     plan_on(&p, &c, "bf16", "h100-sxm", o);
@@ -511,8 +534,7 @@ static void decode_is_the_bytes_over_the_bandwidth(void **state)
     assay_config_deinit(&c);
 }
 
-static void what_is_unknown_stays_unknown(void **state)
-{
+static void what_is_unknown_stays_unknown(void **state) {
     (void)state;
     assay_config c;
     assay_plan p;
@@ -534,16 +556,17 @@ static void what_is_unknown_stays_unknown(void **state)
 }
 
 /* cost = price / 3600 / (rate * utilisation) * 1e6 */
-static void cost_follows_from_price_rate_and_utilisation(void **state)
-{
+static void cost_follows_from_price_rate_and_utilisation(void **state) {
     (void)state;
     assay_config c;
     assay_plan p;
     assay_prices *pr;
     assay_err err;
-    assert_int_equal(prices(&pr, "prices:\n  - {device: h100-sxm, per_hour: 3.6, date: 2026-05-20}\n", &err), ASSAY_OK);
+    assert_int_equal(prices(&pr, "prices:\n  - {device: h100-sxm, per_hour: 3.6, date: 2026-05-20}\n", &err),
+                     ASSAY_OK);
     llama(&c, 8);
-    plan_on(&p, &c, "bf16", "h100-sxm", (assay_plan_opts){.prices = pr, .serving = {.prompt = 900, .output = 100, .concurrency = 8}});
+    plan_on(&p, &c, "bf16", "h100-sxm",
+            (assay_plan_opts){.prices = pr, .serving = {.prompt = 900, .output = 100, .concurrency = 8}});
     const assay_fit *f = &p.fits[0];
     assert_float_equal(f->output_rate, 100 / (f->ttft + 100 * f->tpot / 8), 1e-6);
     assert_float_equal(f->cost_output, 0.001 / (f->output_rate * 0.5) * 1e6, 1e-9);
@@ -558,10 +581,12 @@ static void cost_follows_from_price_rate_and_utilisation(void **state)
     assay_prices_free(pr);
 }
 
-static void contradictions_are_refused(void **state)
-{
+static void contradictions_are_refused(void **state) {
     (void)state;
-    static const struct { assay_plan_opts o; const char *says; } bad[] = {
+    static const struct {
+        assay_plan_opts o;
+        const char *says;
+    } bad[] = {
         {{.serving = {.context = 200000}}, "beyond the model's 131072 positions"},
         {{.serving = {.context = 1000, .prompt = 900, .output = 200}}, "do not fit into context"},
         {{.serving = {.context = 1000, .prompt = 1000}}, "do not fit into context"},
@@ -584,8 +609,7 @@ static void contradictions_are_refused(void **state)
     assay_config_deinit(&c);
 }
 
-static void the_whole_table_plans_and_becomes_json(void **state)
-{
+static void the_whole_table_plans_and_becomes_json(void **state) {
     (void)state;
     assay_config c;
     assay_plan p;
@@ -603,8 +627,7 @@ static void the_whole_table_plans_and_becomes_json(void **state)
     const json_t *sources = json_object_get(j, "sources");
     size_t i;
     json_t *d;
-    json_array_foreach(json_object_get(j, "devices"), i, d)
-    {
+    json_array_foreach(json_object_get(j, "devices"), i, d) {
         const char *code = json_string_value(json_object_get(json_object_get(d, "bandwidth"), "source"));
         assert_non_null(json_object_get(sources, code));
     }
@@ -613,8 +636,7 @@ static void the_whole_table_plans_and_becomes_json(void **state)
     assay_config_deinit(&c);
 }
 
-static void out_of_memory_is_a_status(void **state)
-{
+static void out_of_memory_is_a_status(void **state) {
     (void)state;
     assay_config c;
     llama(&c, 8);
@@ -625,8 +647,10 @@ static void out_of_memory_is_a_status(void **state)
         assay_mem_fail_after(i);
         const char *text = "prices:\n  - {device: l4, per_hour: 0.8, date: 2026-05-20}\n";
         assay_status s = assay_prices_parse(&pr, text, strlen(text), "p", &err);
-        if (s == ASSAY_OK) s = assay_plan_make(&p, &c, NULL, NULL, &(assay_plan_opts){.prices = pr}, &err);
-        else memset(&p, 0, sizeof p);
+        if (s == ASSAY_OK)
+            s = assay_plan_make(&p, &c, NULL, NULL, &(assay_plan_opts){.prices = pr}, &err);
+        else
+            memset(&p, 0, sizeof p);
         assay_mem_fail_after(-1);
         assay_plan_deinit(&p);
         assay_prices_free(pr);
@@ -640,8 +664,7 @@ static void out_of_memory_is_a_status(void **state)
     assay_config_deinit(&c);
 }
 
-int main(void)
-{
+int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(storage_names_round_trip),
         cmocka_unit_test(bits_per_weight_of_a_matrix),

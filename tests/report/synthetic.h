@@ -1,6 +1,7 @@
-/* synthetic.h: a study that never ran, for looking at reports: eight variants of an 8-billion-parameter model on five dimensions,
- * perplexity and KL. Numbers come from a seeded generator and normal approximations; they are plausible, not true. Some texts
- * are hostile on purpose: markup, quotes, invalid UTF-8, control and direction characters. */
+/* synthetic.h: a study that never ran, for looking at reports: eight variants of an 8-billion-parameter model
+ * on five dimensions, perplexity and KL. Numbers come from a seeded generator and normal approximations; they
+ * are plausible, not true. Some texts are hostile on purpose: markup, quotes, invalid UTF-8, control and
+ * direction characters. */
 #ifndef TESTS_REPORT_SYNTHETIC_H
 #define TESTS_REPORT_SYNTHETIC_H
 
@@ -11,9 +12,9 @@
 #include "report/report.h"
 
 #define N_VARIANTS 8
-#define N_SLICES 16
-#define N_ROWS (N_SLICES + 5 + 2)
-#define N_LAYERS 32
+#define N_SLICES   16
+#define N_ROWS     (N_SLICES + 5 + 2)
+#define N_LAYERS   32
 #define MOST_FLIPS 60
 
 typedef struct synthetic {
@@ -38,8 +39,8 @@ typedef struct synthetic {
 
 typedef struct synthetic_spec {
     const char *name, *recipe, *storage;
-    double harm;      /* chance that a right answer becomes wrong */
-    double kl;        /* mean KL */
+    double harm; /* chance that a right answer becomes wrong */
+    double kl;   /* mean KL */
 } synthetic_spec;
 
 static const synthetic_spec synthetic_specs[N_VARIANTS] = {
@@ -53,33 +54,50 @@ static const synthetic_spec synthetic_specs[N_VARIANTS] = {
     {"int2", "round to nearest, 2 bits in groups of 128", "int2g128a", 0.72, 3.4},
 };
 
-static const struct { const char *dimension, *slice; double right; } synthetic_slices[N_SLICES] = {
-    {"math", "add2", 1.0}, {"math", "add3", 0.95}, {"math", "sub2", 0.83}, {"math", "word", 0.97},
-    {"code", "assign", 0.8}, {"code", "loop", 1.0}, {"code", "branch", 0.97}, {"code", "reverse", 1.0},
-    {"structured", "flat", 1.0}, {"structured", "nested", 1.0}, {"structured", "typed", 1.0},
-    {"recall", "4 keys", 1.0}, {"recall", "8 keys", 0.97}, {"recall", "24 keys", 0.85},
-    {"knowledge", "common", 1.0}, {"knowledge", "rare", 0.99},
+static const struct {
+    const char *dimension, *slice;
+    double right;
+} synthetic_slices[N_SLICES] = {
+    {"math", "add2", 1.0},         {"math", "add3", 0.95},       {"math", "sub2", 0.83},
+    {"math", "word", 0.97},        {"code", "assign", 0.8},      {"code", "loop", 1.0},
+    {"code", "branch", 0.97},      {"code", "reverse", 1.0},     {"structured", "flat", 1.0},
+    {"structured", "nested", 1.0}, {"structured", "typed", 1.0}, {"recall", "4 keys", 1.0},
+    {"recall", "8 keys", 0.97},    {"recall", "24 keys", 0.85},  {"knowledge", "common", 1.0},
+    {"knowledge", "rare", 0.99},
 };
 
-static assay_gate_limit synthetic_limit(double value, double limit)
-{
-    return (assay_gate_limit){.value = value, .lower = value, .upper = value, .limit = limit,
-                              .verdict = isnan(limit) ? ASSAY_VERDICT_INFO : value <= limit ? ASSAY_VERDICT_PASS : ASSAY_VERDICT_FAIL};
+static assay_gate_limit synthetic_limit(double value, double limit) {
+    return (assay_gate_limit){.value = value,
+                              .lower = value,
+                              .upper = value,
+                              .limit = limit,
+                              .verdict = isnan(limit)     ? ASSAY_VERDICT_INFO
+                                         : value <= limit ? ASSAY_VERDICT_PASS
+                                                          : ASSAY_VERDICT_FAIL};
 }
 
-static void synthetic_judge(assay_gate_row *r)
-{
-    if (isnan(r->margin)) r->verdict = ASSAY_VERDICT_INFO, r->reason = "reported, not judged";
-    else if (r->lower > -r->margin) r->verdict = ASSAY_VERDICT_PASS, r->reason = "lower bound above the margin";
-    else if (r->upper < -r->margin) r->verdict = ASSAY_VERDICT_FAIL, r->reason = "upper bound below the margin";
-    else r->verdict = ASSAY_VERDICT_INCONCLUSIVE, r->reason = "the interval holds the margin: too few items", r->items_needed = 3.0 * (double)r->n;
+static void synthetic_judge(assay_gate_row *r) {
+    if (isnan(r->margin))
+        r->verdict = ASSAY_VERDICT_INFO, r->reason = "reported, not judged";
+    else if (r->lower > -r->margin)
+        r->verdict = ASSAY_VERDICT_PASS, r->reason = "lower bound above the margin";
+    else if (r->upper < -r->margin)
+        r->verdict = ASSAY_VERDICT_FAIL, r->reason = "upper bound below the margin";
+    else
+        r->verdict = ASSAY_VERDICT_INCONCLUSIVE, r->reason = "the interval holds the margin: too few items",
+        r->items_needed = 3.0 * (double)r->n;
 }
 
-static void synthetic_row(assay_gate_row *r, const char *dimension, const char *slice, size_t n, size_t right, size_t worse, size_t better, double margin)
-{
+static void synthetic_row(assay_gate_row *r, const char *dimension, const char *slice, size_t n, size_t right,
+                          size_t worse, size_t better, double margin) {
     double d = ((double)better - (double)worse) / (double)n, f = (double)(better + worse) / (double)n;
     double se = sqrt(fmax(f - d * d, 0.35 / (double)n) / (double)n);
-    *r = (assay_gate_row){.dimension = dimension, .slice = slice, .metric = ASSAY_METRIC_ACCURACY, .n = n, .n_paired = n, .n_clusters = n};
+    *r = (assay_gate_row){.dimension = dimension,
+                          .slice = slice,
+                          .metric = ASSAY_METRIC_ACCURACY,
+                          .n = n,
+                          .n_paired = n,
+                          .n_clusters = n};
     r->baseline = (double)right / (double)n;
     r->variant = r->baseline + d;
     r->diff = d;
@@ -107,8 +125,8 @@ static void synthetic_row(assay_gate_row *r, const char *dimension, const char *
     synthetic_judge(r);
 }
 
-static void synthetic_mean_row(assay_gate_row *r, assay_metric m, const char *dimension, double baseline, double loss, double margin)
-{
+static void synthetic_mean_row(assay_gate_row *r, assay_metric m, const char *dimension, double baseline,
+                               double loss, double margin) {
     synthetic_row(r, dimension, NULL, 400, 400, 0, 0, margin);
     r->metric = m;
     r->baseline = baseline;
@@ -123,16 +141,19 @@ static void synthetic_mean_row(assay_gate_row *r, assay_metric m, const char *di
 }
 
 /* Outputs that try to break out of every medium. */
-static void synthetic_text(char *base, char *cand, size_t n, int k)
-{
+static void synthetic_text(char *base, char *cand, size_t n, int k) {
     static const char *const pairs[][2] = {
         {"32 + 39 = 71. The answer is 71.", "32 + 39 = 61. The answer is 61."},
         {"{\"name\": \"transfer\", \"arguments\": {\"amount\": 250, \"currency\": \"EUR\"}}",
          "{\"name\": \"transfer\", \"arguments\": {\"amount\": \"250\", \"currency\": \"EUR\"}}"},
-        {"def f(xs):\n    total = 0\n    for x in xs:\n        total += x\n    return total\n", "def f(xs):\n    total = 1\n    for x in xs:\n        total += x\n    return total\n"},
-        {"The key of 'harbour' is 4711.", "The key of 'harbour' is 4771, I think, and the key of 'lantern' is 4711."},
-        {"<script>alert('base')</script> & \"quotes\"", "<script>alert('cand')</script> </pre></body> <img src=x onerror=alert(1)>"},
-        {"na\xc3\xafve \xff\xfe bytes and \x1b[31mescapes\x1b[0m", "na\xc3\xafve \xc3 bytes \xe2\x80\xae" "txt.exe"},
+        {"def f(xs):\n    total = 0\n    for x in xs:\n        total += x\n    return total\n",
+         "def f(xs):\n    total = 1\n    for x in xs:\n        total += x\n    return total\n"},
+        {"The key of 'harbour' is 4711.",
+         "The key of 'harbour' is 4771, I think, and the key of 'lantern' is 4711."},
+        {"<script>alert('base')</script> & \"quotes\"",
+         "<script>alert('cand')</script> </pre></body> <img src=x onerror=alert(1)>"},
+        {"na\xc3\xafve \xff\xfe bytes and \x1b[31mescapes\x1b[0m", "na\xc3\xafve \xc3 bytes \xe2\x80\xae"
+                                                                   "txt.exe"},
         {"", "\n\nSure! Here is the answer:"},
         {"Paris", "Paris, the capital of France, which lies on the Seine and has been"},
         {"7 \xc3\x97 8 = 56 \xe2\x9c\x93", "7 \xc3\x97 8 = 54 \xe2\x9c\x93"},
@@ -142,13 +163,22 @@ static void synthetic_text(char *base, char *cand, size_t n, int k)
     snprintf(cand, n, "%s", p[1]);
 }
 
-static void synthetic_gate(synthetic *s, int v, assay_rng *rng)
-{
+static void synthetic_gate(synthetic *s, int v, assay_rng *rng) {
     assay_gate *g = &s->gates[v];
     const synthetic_spec *spec = &synthetic_specs[v];
-    *g = (assay_gate){.baseline = "bf16", .variant = spec->name, .baseline_id = 1, .variant_id = v + 1, .rerun_id = 99, .suite = "suites/demo.yaml",
-                      .suite_hash = "5d41402abc4b2a76b9719d911017c592", .date = "2026-11-21", .rows = s->rows[v], .n_rows = 0, .items_needed = NAN,
-                      .flips = s->flips[v], .policy = &s->policy};
+    *g = (assay_gate){.baseline = "bf16",
+                      .variant = spec->name,
+                      .baseline_id = 1,
+                      .variant_id = v + 1,
+                      .rerun_id = 99,
+                      .suite = "suites/demo.yaml",
+                      .suite_hash = "5d41402abc4b2a76b9719d911017c592",
+                      .date = "2026-11-21",
+                      .rows = s->rows[v],
+                      .n_rows = 0,
+                      .items_needed = NAN,
+                      .flips = s->flips[v],
+                      .policy = &s->policy};
     for (int i = 0; i < N_SLICES;) {
         int first = i;
         size_t sum_right = 0, sum_worse = 0, sum_better = 0, dim = g->n_rows++;
@@ -156,17 +186,22 @@ static void synthetic_gate(synthetic *s, int v, assay_rng *rng)
             size_t n = 200, right = (size_t)(200 * synthetic_slices[i].right), worse = 0, better = 0;
             for (size_t k = 0; k < n; k++) {
                 double u = assay_rng_double(rng);
-                if (k < right) worse += u < spec->harm * (1 + 3 * (1 - synthetic_slices[i].right));
-                else better += u < spec->harm * 3 && v < 7;
+                if (k < right)
+                    worse += u < spec->harm * (1 + 3 * (1 - synthetic_slices[i].right));
+                else
+                    better += u < spec->harm * 3 && v < 7;
             }
-            synthetic_row(&s->rows[v][g->n_rows++], synthetic_slices[i].dimension, synthetic_slices[i].slice, n, right, worse, better, 0.04);
+            synthetic_row(&s->rows[v][g->n_rows++], synthetic_slices[i].dimension, synthetic_slices[i].slice,
+                          n, right, worse, better, 0.04);
             sum_right += right, sum_worse += worse, sum_better += better;
         }
-        synthetic_row(&s->rows[v][dim], synthetic_slices[first].dimension, NULL, (size_t)(i - first) * 200, sum_right, sum_worse, sum_better, 0.02);
+        synthetic_row(&s->rows[v][dim], synthetic_slices[first].dimension, NULL, (size_t)(i - first) * 200,
+                      sum_right, sum_worse, sum_better, 0.02);
         g->n_flips_to_wrong += sum_worse;
         g->n_flips_to_right += sum_better;
     }
-    synthetic_mean_row(&s->rows[v][g->n_rows++], ASSAY_METRIC_PERPLEXITY, "prose", 6.24, spec->kl * 0.9, log(1.05));
+    synthetic_mean_row(&s->rows[v][g->n_rows++], ASSAY_METRIC_PERPLEXITY, "prose", 6.24, spec->kl * 0.9,
+                       log(1.05));
     synthetic_mean_row(&s->rows[v][g->n_rows++], ASSAY_METRIC_KL, "divergence", 0, spec->kl, NAN);
     g->n_items = 3200;
     g->n_changed = g->n_flips_to_wrong * 3 + g->n_flips_to_right * 2;
@@ -178,9 +213,12 @@ static void synthetic_gate(synthetic *s, int v, assay_rng *rng)
         g->n_info += w == ASSAY_VERDICT_INFO;
         g->n_alarm += g->rows[i].alarm;
     }
-    g->verdict = g->n_fail ? ASSAY_VERDICT_FAIL : g->n_inconclusive ? ASSAY_VERDICT_INCONCLUSIVE : ASSAY_VERDICT_PASS;
-    g->reason = g->n_fail ? "at least one row is surely worse than its margin" : g->n_inconclusive ? "not every row could be settled with these items"
-                          : "every row is surely no worse than its margin";
+    g->verdict = g->n_fail           ? ASSAY_VERDICT_FAIL
+                 : g->n_inconclusive ? ASSAY_VERDICT_INCONCLUSIVE
+                                     : ASSAY_VERDICT_PASS;
+    g->reason = g->n_fail           ? "at least one row is surely worse than its margin"
+                : g->n_inconclusive ? "not every row could be settled with these items"
+                                    : "every row is surely no worse than its margin";
     g->n_flips = ASSAY_MIN(g->n_flips_to_wrong + g->n_flips_to_right, MOST_FLIPS);
     for (size_t k = 0; k < g->n_flips; k++) {
         int slice = (int)(k * 5 % N_SLICES);
@@ -188,31 +226,49 @@ static void synthetic_gate(synthetic *s, int v, assay_rng *rng)
         char *base = s->texts[v][k][0], *cand = s->texts[v][k][1];
         synthetic_text(base, cand, sizeof s->texts[v][k][0], (int)k);
         snprintf(s->ids[k], sizeof s->ids[k], "item-%03zu", k * 37 % 1000);
-        s->flips[v][k] = (assay_gate_flip){.item_id = s->ids[k], .dimension = synthetic_slices[slice].dimension, .slice = synthetic_slices[slice].slice,
-                                           .to_wrong = to_wrong, .base_output = base, .cand_output = cand, .base_ids = "[5, 6, 7, 8]", .cand_ids = "[5, 6, 9]",
-                                           .base_answer = k % 3 ? NULL : "71", .cand_answer = k % 3 ? NULL : "6<1>", .cand_detail = k % 5 ? NULL : "value_error: arguments.amount"};
+        s->flips[v][k] = (assay_gate_flip){.item_id = s->ids[k],
+                                           .dimension = synthetic_slices[slice].dimension,
+                                           .slice = synthetic_slices[slice].slice,
+                                           .to_wrong = to_wrong,
+                                           .base_output = base,
+                                           .cand_output = cand,
+                                           .base_ids = "[5, 6, 7, 8]",
+                                           .cand_ids = "[5, 6, 9]",
+                                           .base_answer = k % 3 ? NULL : "71",
+                                           .cand_answer = k % 3 ? NULL : "6<1>",
+                                           .cand_detail = k % 5 ? NULL : "value_error: arguments.amount"};
     }
 }
 
-static void synthetic_losses(synthetic *s, int v)
-{
-    static const char *const roles[] = {"q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"};
+static void synthetic_losses(synthetic *s, int v) {
+    static const char *const roles[] = {"q_proj",    "k_proj",  "v_proj",   "o_proj",
+                                        "gate_proj", "up_proj", "down_proj"};
     static const double base[N_VARIANTS] = {0, 0.006, 0.005, 0.03, 0.075, 0.09, 0.19, 0.42};
     for (int i = 0; v && i < N_LAYERS * 7; i++) {
         int layer = i / 7, role = i % 7;
         const char *in = role < 4 ? "self_attn" : "mlp";
         snprintf(s->tensors[i], sizeof s->tensors[i], "model.layers.%d.%s.%s.weight", layer, in, roles[role]);
-        double e = base[v] * (1 + 0.5 * sin(role * 1.7 + 0.3) + 0.7 * exp(-layer / 4.0) + 0.4 * (layer == 31) * (role == 6));
-        s->losses[v][i] = (assay_layer_loss){.tensor = s->tensors[i], .layer = layer, .role = roles[role], .precision = synthetic_specs[v].storage, .bits = 4.13,
-                                             .method = "rtn", .weight_error = e, .output_error = e * 0.8, .seconds = 0.2};
+        double e = base[v] * (1 + 0.5 * sin(role * 1.7 + 0.3) + 0.7 * exp(-layer / 4.0) +
+                              0.4 * (layer == 31) * (role == 6));
+        s->losses[v][i] = (assay_layer_loss){.tensor = s->tensors[i],
+                                             .layer = layer,
+                                             .role = roles[role],
+                                             .precision = synthetic_specs[v].storage,
+                                             .bits = 4.13,
+                                             .method = "rtn",
+                                             .weight_error = e,
+                                             .output_error = e * 0.8,
+                                             .seconds = 0.2};
     }
     s->variants[v].losses = s->losses[v];
     s->variants[v].n_losses = v ? N_LAYERS * 7 : 0;
 }
 
-static assay_status synthetic_plan(synthetic *s, int v, assay_err *err)
-{
-    assay_plan_opts o = {.serving = {.context = 8192, .concurrency = 16, .prompt = 1500, .output = 300}, .devices = s->devices, .n_devices = 4, .prices = s->prices};
+static assay_status synthetic_plan(synthetic *s, int v, assay_err *err) {
+    assay_plan_opts o = {.serving = {.context = 8192, .concurrency = 16, .prompt = 1500, .output = 300},
+                         .devices = s->devices,
+                         .n_devices = 4,
+                         .prices = s->prices};
     ASSAY_TRY(assay_storage_parse(&s->storages[v], synthetic_specs[v].storage, err));
     ASSAY_TRY(assay_plan_make(&s->plans[v], &s->config, assay_storage_uniform, &s->storages[v], &o, err));
     s->variants[v].plan = &s->plans[v];
@@ -222,16 +278,20 @@ static assay_status synthetic_plan(synthetic *s, int v, assay_err *err)
     return ASSAY_OK;
 }
 
-static assay_status synthetic_make(synthetic *s, assay_err *err)
-{
-    static const char config[] =
-        "{\"architectures\":[\"LlamaForCausalLM\"],\"model_type\":\"llama\",\"hidden_size\":4096,\"intermediate_size\":14336,\"num_hidden_layers\":32,"
-        "\"num_attention_heads\":32,\"num_key_value_heads\":8,\"vocab_size\":128256,\"max_position_embeddings\":131072,\"rms_norm_eps\":1e-05,"
-        "\"rope_theta\":500000.0,\"hidden_act\":\"silu\",\"tie_word_embeddings\":false,\"torch_dtype\":\"bfloat16\"}";
-    static const char prices[] = "prices:\n  - {device: h100-sxm, per_hour: 2.95, date: 2026-05-20, source: an article}\n";
+static assay_status synthetic_make(synthetic *s, assay_err *err) {
+    static const char config[] = "{\"architectures\":[\"LlamaForCausalLM\"],\"model_type\":\"llama\","
+                                 "\"hidden_size\":4096,\"intermediate_size\":14336,\"num_hidden_layers\":32,"
+                                 "\"num_attention_heads\":32,\"num_key_value_heads\":8,\"vocab_size\":128256,"
+                                 "\"max_position_embeddings\":131072,\"rms_norm_eps\":1e-05,"
+                                 "\"rope_theta\":500000.0,\"hidden_act\":\"silu\",\"tie_word_embeddings\":"
+                                 "false,\"torch_dtype\":\"bfloat16\"}";
+    static const char prices[] =
+        "prices:\n  - {device: h100-sxm, per_hour: 2.95, date: 2026-05-20, source: an article}\n";
     static const char manifest[] =
-        "{\"program\": \"assay 0.1.0\", \"build\": \"cc -O2\", \"machine\": {\"cpu\": \"<b>8 cores</b>\", \"threads\": 2, \"kernels\": \"avx512\"},"
-        "\"suite\": {\"hash\": \"5d41402abc4b2a76b9719d911017c5925d41402abc4b2a76b9719d911017c592\", \"items\": 3200}, \"seed\": 1, \"date\": \"2026-11-21T08:00:00Z\"}";
+        "{\"program\": \"assay 0.1.0\", \"build\": \"cc -O2\", \"machine\": {\"cpu\": \"<b>8 cores</b>\", "
+        "\"threads\": 2, \"kernels\": \"avx512\"},"
+        "\"suite\": {\"hash\": \"5d41402abc4b2a76b9719d911017c5925d41402abc4b2a76b9719d911017c592\", "
+        "\"items\": 3200}, \"seed\": 1, \"date\": \"2026-11-21T08:00:00Z\"}";
     static const char *const devices[4] = {"rtx-4090", "l4", "h100-sxm", "m4-max"};
     assay_rng rng;
     json_t *j = NULL;
@@ -245,34 +305,61 @@ static assay_status synthetic_make(synthetic *s, assay_err *err)
     ASSAY_TRY(st);
     ASSAY_TRY(assay_json_parse(&s->manifest, manifest, strlen(manifest), "manifest", err));
     ASSAY_TRY(assay_prices_parse(&s->prices, prices, strlen(prices), "prices", err));
-    for (int i = 0; i < 4; i++) ASSAY_TRY(assay_device_find(&s->devices[i], devices[i], err));
+    for (int i = 0; i < 4; i++)
+        ASSAY_TRY(assay_device_find(&s->devices[i], devices[i], err));
     for (int v = 0; v < N_VARIANTS; v++) {
         const synthetic_spec *spec = &synthetic_specs[v];
-        s->variants[v] = (assay_report_variant){.name = spec->name, .recipe = spec->recipe, .is_baseline = v == 0, .prefill_rate = NAN, .decode_rate = NAN, .manifest = s->manifest};
+        s->variants[v] = (assay_report_variant){.name = spec->name,
+                                                .recipe = spec->recipe,
+                                                .is_baseline = v == 0,
+                                                .prefill_rate = NAN,
+                                                .decode_rate = NAN,
+                                                .manifest = s->manifest};
         ASSAY_TRY(synthetic_plan(s, v, err));
         if (!v) continue;
         synthetic_gate(s, v, &rng);
         synthetic_losses(s, v);
         s->variants[v].gate = &s->gates[v];
         double k = spec->kl;
-        s->variants[v].kl = (assay_report_kl){.n = 24000, .unit = "token", .mean = k, .p50 = k * 0.3, .p90 = k * 2.4, .p95 = k * 4, .p99 = k * 9, .max = k * 40, .top1 = 1 - fmin(0.9, k * 1.8)};
+        s->variants[v].kl = (assay_report_kl){.n = 24000,
+                                              .unit = "token",
+                                              .mean = k,
+                                              .p50 = k * 0.3,
+                                              .p90 = k * 2.4,
+                                              .p95 = k * 4,
+                                              .p99 = k * 9,
+                                              .max = k * 40,
+                                              .top1 = 1 - fmin(0.9, k * 1.8)};
     }
-    s->reasons[0] = "nf4 is the smallest variant that passes: every dimension and slice is surely no worse than its margin.";
+    s->reasons[0] = "nf4 is the smallest variant that passes: every dimension and slice is surely no worse "
+                    "than its margin.";
     s->reasons[1] = "int4 is close: two slices could not be settled with 200 items each.";
     s->reasons[2] = "int3 and int2 fail; int2 loses more than half of its answers.";
     s->next[0] = "Score 400 more items of code/assign to settle int4, which would be 2 % smaller.";
-    s->report = (assay_report){.title = "support-bot <8B>", .model = "models/Llama-3.1-8B-Instruct", .suite = "suites/demo.yaml", .date = "2026-11-21T08:00:00Z",
-                               .version = "0.1.0", .command = "assay study examples/demo.yaml", .variants = s->variants, .n_variants = N_VARIANTS,
-                               .decision = {.chosen = "nf4", .verdict = ASSAY_VERDICT_PASS,
-                                            .headline = "Ship nf4: 5.0 bits per weight, no dimension loses more than 2 points.",
-                                            .reasons = s->reasons, .n_reasons = 3, .next = s->next, .n_next = 1},
-                               .policy = &s->policy, .manifest = s->manifest};
+    s->report = (assay_report){
+        .title = "support-bot <8B>",
+        .model = "models/Llama-3.1-8B-Instruct",
+        .suite = "suites/demo.yaml",
+        .date = "2026-11-21T08:00:00Z",
+        .version = "0.1.0",
+        .command = "assay study examples/demo.yaml",
+        .variants = s->variants,
+        .n_variants = N_VARIANTS,
+        .decision = {.chosen = "nf4",
+                     .verdict = ASSAY_VERDICT_PASS,
+                     .headline = "Ship nf4: 5.0 bits per weight, no dimension loses more than 2 points.",
+                     .reasons = s->reasons,
+                     .n_reasons = 3,
+                     .next = s->next,
+                     .n_next = 1},
+        .policy = &s->policy,
+        .manifest = s->manifest};
     return ASSAY_OK;
 }
 
-static void synthetic_free(synthetic *s)
-{
-    for (int v = 0; v < N_VARIANTS; v++) assay_plan_deinit(&s->plans[v]);
+static void synthetic_free(synthetic *s) {
+    for (int v = 0; v < N_VARIANTS; v++)
+        assay_plan_deinit(&s->plans[v]);
     assay_config_deinit(&s->config);
     assay_prices_free(s->prices);
     assay_policy_deinit(&s->policy);

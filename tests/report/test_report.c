@@ -1,4 +1,5 @@
-/* The report of a synthetic study, in every medium. `test_report --html FILE` writes the HTML for tests/report/browser.sh. */
+/* The report of a synthetic study, in every medium. `test_report --html FILE` writes the HTML for
+ * tests/report/browser.sh. */
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -13,8 +14,7 @@
 
 static synthetic study;
 
-static int setup(void **state)
-{
+static int setup(void **state) {
     (void)state;
     assay_err err = {0};
     if (synthetic_make(&study, &err) == ASSAY_OK) return 0;
@@ -22,8 +22,7 @@ static int setup(void **state)
     return -1;
 }
 
-static int teardown(void **state)
-{
+static int teardown(void **state) {
     (void)state;
     synthetic_free(&study);
     return 0;
@@ -31,8 +30,7 @@ static int teardown(void **state)
 
 /* --- tables --- */
 
-static char *render(const assay_table *t, int width, bool ascii)
-{
+static char *render(const assay_table *t, int width, bool ascii) {
     assay_str out = {0};
     assay_err err = {0};
     assay_term term = {.width = width, .ascii = ascii};
@@ -40,8 +38,7 @@ static char *render(const assay_table *t, int width, bool ascii)
     return assay_str_take(&out);
 }
 
-static int widest_line(const char *s)
-{
+static int widest_line(const char *s) {
     int most = 0;
     while (*s) {
         size_t n = strcspn(s, "\n");
@@ -51,10 +48,11 @@ static int widest_line(const char *s)
     return most;
 }
 
-static void a_table_shrinks_then_leaves_out_columns(void **state)
-{
+static void a_table_shrinks_then_leaves_out_columns(void **state) {
     (void)state;
-    static const assay_column columns[] = {{.head = "name", .shrink = true, .least = 6}, {.head = "n", .right = true}, {.head = "note", .optional = true}};
+    static const assay_column columns[] = {{.head = "name", .shrink = true, .least = 6},
+                                           {.head = "n", .right = true},
+                                           {.head = "note", .optional = true}};
     assay_table t;
     assay_table_init(&t, columns, 3);
     assay_table_cell(&t, ASSAY_TONE_NONE, "a rather long name");
@@ -100,20 +98,27 @@ static void a_table_shrinks_then_leaves_out_columns(void **state)
     assay_table_free(&t);
 }
 
-static void terminal_text_cannot_carry_escapes(void **state)
-{
+static void terminal_text_cannot_carry_escapes(void **state) {
     (void)state;
-    static const struct { const char *in; int most; bool ascii; const char *out; } cases[] = {
+    static const struct {
+        const char *in;
+        int most;
+        bool ascii;
+        const char *out;
+    } cases[] = {
         {"plain", 0, false, "plain"},
         {"\x1b[31mred\x1b[0m\r\n", 0, false, " [31mred [0m  "},
         {"bad \xff\xc3 utf-8", 0, false, "bad \xef\xbf\xbd\xef\xbf\xbd utf-8"},
-        {"\xe2\x80\xae" "txt", 0, false, " txt"},
+        {"\xe2\x80\xae"
+         "txt",
+         0, false, " txt"},
         {"na\xc3\xafve", 0, true, "na?ve"},
         {"abcdefgh", 5, false, "abcd\xe2\x80\xa6"},
-        {"\xe6\x97\xa5\xe6\x9c\xac\xe8\xaa\x9e", 5, false, "\xe6\x97\xa5\xe6\x9c\xac\xe2\x80\xa6"},   /* wide characters take two columns */
+        {"\xe6\x97\xa5\xe6\x9c\xac\xe8\xaa\x9e", 5, false,
+         "\xe6\x97\xa5\xe6\x9c\xac\xe2\x80\xa6"}, /* wide characters take two columns */
         {"\xe6\x97\xa5\xe6\x9c\xac\xe8\xaa\x9e", 6, false, "\xe6\x97\xa5\xe6\x9c\xac\xe8\xaa\x9e"},
-        {"\xed\xa0\x80", 0, false, "\xef\xbf\xbd\xef\xbf\xbd\xef\xbf\xbd"},                          /* a surrogate is no character */
-        {"\xc0\xaf", 0, false, "\xef\xbf\xbd\xef\xbf\xbd"},                                              /* nor is an overlong form */
+        {"\xed\xa0\x80", 0, false, "\xef\xbf\xbd\xef\xbf\xbd\xef\xbf\xbd"}, /* a surrogate is no character */
+        {"\xc0\xaf", 0, false, "\xef\xbf\xbd\xef\xbf\xbd"},                 /* nor is an overlong form */
     };
     for (size_t i = 0; i < ASSAY_LEN(cases); i++) {
         assay_str b = {0};
@@ -123,13 +128,13 @@ static void terminal_text_cannot_carry_escapes(void **state)
     }
 }
 
-static void numbers_say_no_more_than_they_know(void **state)
-{
+static void numbers_say_no_more_than_they_know(void **state) {
     (void)state;
     char b[32];
     assert_string_equal(assay_show_diff(b, sizeof b, ASSAY_METRIC_ACCURACY, -0.0124), "-1.2");
     assert_string_equal(assay_show_diff(b, sizeof b, ASSAY_METRIC_ACCURACY, 0.02), "+2.0");
-    assert_string_equal(assay_show_diff(b, sizeof b, ASSAY_METRIC_ACCURACY, -0.0001), "0.0"); /* no minus zero */
+    assert_string_equal(assay_show_diff(b, sizeof b, ASSAY_METRIC_ACCURACY, -0.0001),
+                        "0.0"); /* no minus zero */
     assert_string_equal(assay_show_diff(b, sizeof b, ASSAY_METRIC_KL, -0.01234), "-0.0123");
     assert_string_equal(assay_show_diff(b, sizeof b, ASSAY_METRIC_KL, NAN), "-");
     assert_string_equal(assay_show_mean(b, sizeof b, ASSAY_METRIC_PERPLEXITY, 6.24), "6.240");
@@ -147,8 +152,7 @@ static void numbers_say_no_more_than_they_know(void **state)
 
 /* --- the whole report --- */
 
-static char *report_text(int width, bool colour, bool ascii)
-{
+static char *report_text(int width, bool colour, bool ascii) {
     assay_str out = {0};
     assay_err err = {0};
     assay_term t = {.width = width, .colour = colour, .ascii = ascii};
@@ -156,30 +160,29 @@ static char *report_text(int width, bool colour, bool ascii)
     return assay_str_take(&out);
 }
 
-/* Compares with tests/report/golden/NAME; GOLDEN=write in the environment writes it anew, to be read before it is committed. */
-static void golden(const char *name, const char *text)
-{
+/* Compares with tests/report/golden/NAME; GOLDEN=write in the environment writes it anew, to be read before
+ * it is committed. */
+static void golden(const char *name, const char *text) {
     char path[256], *want = NULL;
     size_t n = 0;
     assay_err err = {0};
     snprintf(path, sizeof path, "tests/report/golden/%s", name);
     const char *mode = getenv("GOLDEN");
-    if (mode && strcmp(mode, "write") == 0) assert_int_equal(assay_write_file(path, text, strlen(text), &err), ASSAY_OK);
+    if (mode && strcmp(mode, "write") == 0)
+        assert_int_equal(assay_write_file(path, text, strlen(text), &err), ASSAY_OK);
     if (assay_read_file(&want, &n, path, 0, &err) != ASSAY_OK) fail_msg("%s", err.message);
     assert_string_equal(text, want);
     assay_free(want);
 }
 
-static void the_terminal_report_is_as_it_was_read_and_approved(void **state)
-{
+static void the_terminal_report_is_as_it_was_read_and_approved(void **state) {
     (void)state;
     char *s = report_text(120, false, false);
     golden("report.txt", s);
     assay_free(s);
 }
 
-static void the_markdown_report_is_as_it_was_read_and_approved(void **state)
-{
+static void the_markdown_report_is_as_it_was_read_and_approved(void **state) {
     (void)state;
     assay_str out = {0};
     assay_err err = {0};
@@ -189,8 +192,7 @@ static void the_markdown_report_is_as_it_was_read_and_approved(void **state)
     assay_str_free(&out);
 }
 
-static void the_gate_and_plan_parts_are_as_they_were_read_and_approved(void **state)
-{
+static void the_gate_and_plan_parts_are_as_they_were_read_and_approved(void **state) {
     (void)state;
     assay_str out = {0};
     assay_err err = {0};
@@ -206,27 +208,29 @@ static void the_gate_and_plan_parts_are_as_they_were_read_and_approved(void **st
     assay_str_free(&out);
 }
 
-static void tables_keep_to_their_width(void **state)
-{
+static void tables_keep_to_their_width(void **state) {
     (void)state;
     for (int w = 100; w <= 200; w += 20) {
         char *s = report_text(w, false, false);
-        assert_true(widest_line(s) <= ASSAY_MAX(w, 110)); /* the matrix has a column for every dimension and cannot drop one */
+        assert_true(widest_line(s) <=
+                    ASSAY_MAX(w, 110)); /* the matrix has a column for every dimension and cannot drop one */
         assay_free(s);
     }
 }
 
-static void ascii_is_ascii_and_colour_only_adds(void **state)
-{
+static void ascii_is_ascii_and_colour_only_adds(void **state) {
     (void)state;
     char *s = report_text(120, false, true);
-    for (const char *p = s; *p; p++) assert_true((unsigned char)*p < 0x80);
+    for (const char *p = s; *p; p++)
+        assert_true((unsigned char)*p < 0x80);
     assay_free(s);
     char *plain_text = report_text(120, false, false), *colour = report_text(120, true, false);
     assay_str stripped = {0};
     for (const char *p = colour; *p;) {
-        if (*p == '\033') p += strcspn(p, "m") + 1;
-        else assay_str_putc(&stripped, *p++);
+        if (*p == '\033')
+            p += strcspn(p, "m") + 1;
+        else
+            assay_str_putc(&stripped, *p++);
     }
     assert_string_equal(assay_str_c(&stripped), plain_text);
     assay_str_free(&stripped);
@@ -234,8 +238,7 @@ static void ascii_is_ascii_and_colour_only_adds(void **state)
     assay_free(colour);
 }
 
-static void no_color_is_respected(void **state)
-{
+static void no_color_is_respected(void **state) {
     (void)state;
     assay_term t;
     assay_term_detect(&t, 2);
@@ -248,8 +251,7 @@ static void no_color_is_respected(void **state)
     unsetenv("COLUMNS");
 }
 
-static void json_has_everything_under_its_schema(void **state)
-{
+static void json_has_everything_under_its_schema(void **state) {
     (void)state;
     json_t *j = NULL;
     assay_err err = {0};
@@ -257,15 +259,15 @@ static void json_has_everything_under_its_schema(void **state)
     assert_string_equal(json_string_value(json_object_get(j, "schema")), ASSAY_REPORT_SCHEMA);
     assert_string_equal(json_string_value(json_object_get(json_object_get(j, "decision"), "chosen")), "nf4");
     const json_t *v = json_array_get(json_object_get(j, "variants"), 4);
-    assert_string_equal(json_string_value(json_object_get(json_object_get(v, "plan"), "schema")), "assay.plan/1");
+    assert_string_equal(json_string_value(json_object_get(json_object_get(v, "plan"), "schema")),
+                        "assay.plan/1");
     assert_true(json_is_object(json_object_get(v, "verdict")));
     assert_int_equal(json_array_size(json_object_get(v, "losses")), N_LAYERS * 7);
     assert_true(json_is_null(json_object_get(v, "problem")));
     json_decref(j);
 }
 
-static void a_report_needs_variants(void **state)
-{
+static void a_report_needs_variants(void **state) {
     (void)state;
     assay_report r = {.title = "empty"};
     assay_str out = {0};
@@ -278,12 +280,22 @@ static void a_report_needs_variants(void **state)
     assay_str_free(&out);
 }
 
-/* A variant that could not be scored, an endpoint of unknown size, no decision, no titles: everything optional left out. */
-static void a_bare_report_renders_everywhere(void **state)
-{
+/* A variant that could not be scored, an endpoint of unknown size, no decision, no titles: everything
+ * optional left out. */
+static void a_bare_report_renders_everywhere(void **state) {
     (void)state;
-    assay_report_variant v[2] = {{.name = "base", .is_baseline = true, .size_bytes = NAN, .raw_bpw = NAN, .effective_bpw = NAN, .prefill_rate = NAN, .decode_rate = NAN},
-                                 {.name = "served", .problem = "endpoint refused <connection>", .size_bytes = NAN, .raw_bpw = NAN, .effective_bpw = NAN}};
+    assay_report_variant v[2] = {{.name = "base",
+                                  .is_baseline = true,
+                                  .size_bytes = NAN,
+                                  .raw_bpw = NAN,
+                                  .effective_bpw = NAN,
+                                  .prefill_rate = NAN,
+                                  .decode_rate = NAN},
+                                 {.name = "served",
+                                  .problem = "endpoint refused <connection>",
+                                  .size_bytes = NAN,
+                                  .raw_bpw = NAN,
+                                  .effective_bpw = NAN}};
     assay_report r = {.variants = v, .n_variants = 2, .decision = {.verdict = ASSAY_VERDICT_INCONCLUSIVE}};
     assay_str out = {0};
     assay_err err = {0};
@@ -302,16 +314,21 @@ static void a_bare_report_renders_everywhere(void **state)
 
 /* --- HTML --- */
 
-static void html_escapes_every_kind_of_hostile_text(void **state)
-{
+static void html_escapes_every_kind_of_hostile_text(void **state) {
     (void)state;
-    static const struct { const char *in, *out; } cases[] = {
+    static const struct {
+        const char *in, *out;
+    } cases[] = {
         {"<script>alert('x')</script>", "&lt;script&gt;alert(&#39;x&#39;)&lt;/script&gt;"},
         {"\" onload=\"x", "&quot; onload=&quot;x"},
         {"a & b", "a &amp; b"},
         {"a\nb\tc", "a\nb\tc"},
-        {"\x01\x7f\x1b", "\xe2\x9f\xa8U+0001\xe2\x9f\xa9\xe2\x9f\xa8U+007F\xe2\x9f\xa9\xe2\x9f\xa8U+001B\xe2\x9f\xa9"},
-        {"\xe2\x80\xae" "exe", "\xe2\x9f\xa8U+202E\xe2\x9f\xa9" "exe"},
+        {"\x01\x7f\x1b",
+         "\xe2\x9f\xa8U+0001\xe2\x9f\xa9\xe2\x9f\xa8U+007F\xe2\x9f\xa9\xe2\x9f\xa8U+001B\xe2\x9f\xa9"},
+        {"\xe2\x80\xae"
+         "exe",
+         "\xe2\x9f\xa8U+202E\xe2\x9f\xa9"
+         "exe"},
         {"\xff", "\xef\xbf\xbd"},
         {"\xe2\x82", "\xef\xbf\xbd\xef\xbf\xbd"},
     };
@@ -326,16 +343,15 @@ static void html_escapes_every_kind_of_hostile_text(void **state)
     assert_int_equal(b.len, 0);
 }
 
-static size_t count_of(const char *s, const char *what)
-{
+static size_t count_of(const char *s, const char *what) {
     size_t n = 0;
-    for (const char *p = s; (p = strstr(p, what)); p++) n++;
+    for (const char *p = s; (p = strstr(p, what)); p++)
+        n++;
     return n;
 }
 
 /* One file, one script, no address to fetch anything from, and valid UTF-8 whatever the outputs were. */
-static void html_is_self_contained(void **state)
-{
+static void html_is_self_contained(void **state) {
     (void)state;
     assay_str out = {0};
     assay_err err = {0};
@@ -349,15 +365,18 @@ static void html_is_self_contained(void **state)
     assert_null(strstr(s, "<img"));
     assert_null(strstr(s, "@import"));
     assert_null(strstr(s, "javascript:"));
-    for (const char *p = s; (p = strstr(p, "href=\"")); p++) assert_int_equal(p[6], '#');
-    for (const char *p = s; (p = strstr(p, "url(")); p++) assert_int_equal(p[4], '#');
+    for (const char *p = s; (p = strstr(p, "href=\"")); p++)
+        assert_int_equal(p[6], '#');
+    for (const char *p = s; (p = strstr(p, "url(")); p++)
+        assert_int_equal(p[4], '#');
     for (size_t i = 0; i < out.len;) {
         uint32_t c;
         size_t k = assay_show_utf8_next(&c, s + i, out.len - i);
         if (c == 0xFFFD) assert_int_equal(k, 3);
         i += k;
     }
-    static const char *const ids[] = {"decision", "variants", "quality", "noise", "slices", "flips", "losses", "deployment", "manifest"};
+    static const char *const ids[] = {"decision", "variants", "quality",    "noise",   "slices",
+                                      "flips",    "losses",   "deployment", "manifest"};
     for (size_t i = 0; i < ASSAY_LEN(ids); i++) {
         char id[64];
         snprintf(id, sizeof id, "<section id=\"%s\"", ids[i]);
@@ -370,9 +389,9 @@ static void html_is_self_contained(void **state)
     assay_str_free(&out);
 }
 
-/* Elements are closed in the order in which they were opened: a missing close tag would swallow the rest of the page. */
-static void html_nests_properly(void **state)
-{
+/* Elements are closed in the order in which they were opened: a missing close tag would swallow the rest of
+ * the page. */
+static void html_nests_properly(void **state) {
     (void)state;
     static const char *const empty[] = {"meta", "input", "line", "rect", "circle", "path", "!doctype"};
     assay_str out = {0};
@@ -388,38 +407,41 @@ static void html_nests_properly(void **state)
         assert_non_null(end);
         if (n >= sizeof stack[0]) fail_msg("odd element %.20s", p);
         bool is_empty = end[-1] == '/';
-        for (size_t i = 0; i < ASSAY_LEN(empty); i++) is_empty |= strlen(empty[i]) == n && strncmp(name, empty[i], n) == 0;
+        for (size_t i = 0; i < ASSAY_LEN(empty); i++)
+            is_empty |= strlen(empty[i]) == n && strncmp(name, empty[i], n) == 0;
         if (is_empty) continue;
         if (!closing) {
             assert_true(depth < ASSAY_LEN(stack));
             snprintf(stack[depth++], sizeof stack[0], "%.*s", (int)n, name);
-            if (strncmp(name, "script", n) == 0) p = strstr(p, "</script>") - 1;
-            else if (strncmp(name, "style", n) == 0) p = strstr(p, "</style>") - 1;
+            if (strncmp(name, "script", n) == 0)
+                p = strstr(p, "</script>") - 1;
+            else if (strncmp(name, "style", n) == 0)
+                p = strstr(p, "</style>") - 1;
         } else {
             assert_true(depth > 0);
             depth--;
-            if (strlen(stack[depth]) != n || strncmp(stack[depth], name, n) != 0) fail_msg("<%s> closed by %.40s", stack[depth], p);
+            if (strlen(stack[depth]) != n || strncmp(stack[depth], name, n) != 0)
+                fail_msg("<%s> closed by %.40s", stack[depth], p);
         }
     }
     assert_int_equal(depth, 0);
     assay_str_free(&out);
 }
 
-static void ticks_are_round_and_cover(void **state)
-{
+static void ticks_are_round_and_cover(void **state) {
     (void)state;
     double t[12];
     size_t n = assay_axis_ticks(t, 12, -6.3, 1.2, 5);
     assert_true(n >= 4 && n <= 12);
-    for (size_t i = 1; i < n; i++) assert_float_equal(t[i] - t[i - 1], t[1] - t[0], 1e-9);
+    for (size_t i = 1; i < n; i++)
+        assert_float_equal(t[i] - t[i - 1], t[1] - t[0], 1e-9);
     assert_int_equal(assay_axis_ticks(t, 12, 1, 1, 5), 0);
     assay_axis log_axis = {.lo = 1, .hi = 16, .a = 0, .b = 100, .log = true};
     assert_float_equal(assay_axis_at(&log_axis, 4), 50, 1e-9);
     assert_float_equal(assay_axis_at(&log_axis, 99), 100, 1e-9);
 }
 
-static void out_of_memory_is_a_status_everywhere(void **state)
-{
+static void out_of_memory_is_a_status_everywhere(void **state) {
     (void)state;
     assay_report small = study.report;
     small.n_variants = 2;
@@ -429,20 +451,23 @@ static void out_of_memory_is_a_status_everywhere(void **state)
             assay_err err = {0};
             json_t *j = NULL;
             assay_mem_fail_after(i);
-            assay_status s = medium == 0 ? assay_report_text(&out, &small, NULL, &err) : medium == 1 ? assay_report_markdown(&out, &small, &err)
-                           : medium == 2 ? assay_report_html(&out, &small, &err) : assay_report_json(&j, &small, false, &err);
+            assay_status s = medium == 0   ? assay_report_text(&out, &small, NULL, &err)
+                             : medium == 1 ? assay_report_markdown(&out, &small, &err)
+                             : medium == 2 ? assay_report_html(&out, &small, &err)
+                                           : assay_report_json(&j, &small, false, &err);
             assay_mem_fail_after(-1);
             assay_str_free(&out);
             json_decref(j);
             if (s == ASSAY_OK && i > 20000) break;
-            if (s != ASSAY_OK) assert_int_equal(s, ASSAY_ENOMEM);
-            else if (i > 200) break;
+            if (s != ASSAY_OK)
+                assert_int_equal(s, ASSAY_ENOMEM);
+            else if (i > 200)
+                break;
         }
     }
 }
 
-int main(int argc, char **argv)
-{
+int main(int argc, char **argv) {
     if (argc == 3 && strcmp(argv[1], "--html") == 0) {
         assay_err err = {0};
         assay_str out = {0};
