@@ -86,7 +86,7 @@ void assay_op_kv_store(assay_backend *b, assay_buf *k_cache, assay_buf *v_cache,
                  .n_kv_heads = n_kv_heads,
                  .head_dim = head_dim};
     size_t work = n_rows * (size_t)(n_kv_heads * head_dim);
-    assay_parallel_range(work < 16384 ? 1 : b->n_threads, n_rows, 1, store_rows, &j);
+    assay_parallel_range(work < 32768 ? 1 : b->n_threads, n_rows, 1, store_rows, &j);
 }
 
 /* --- attention --- */
@@ -183,5 +183,6 @@ void assay_op_attention(assay_backend *b, assay_buf *y, const assay_buf *q, cons
     for (size_t r = 0; r < n_rows; r++)
         work += ((size_t)pos[r] + 1 - first_key(&j, r)) * (size_t)(n_heads * head_dim);
     size_t blocks = (n_rows + j.rows_per_task - 1) / j.rows_per_task;
-    assay_parallel(work < SERIAL_MACS ? 1 : b->n_threads, blocks * (size_t)n_kv_heads, attention_task, &j);
+    assay_parallel(work < SERIAL_MACS / 4 ? 1 : b->n_threads, blocks * (size_t)n_kv_heads, attention_task,
+                   &j);
 }

@@ -66,7 +66,9 @@ struct assay_weight {
 #define ATT_QUERIES 32
 #define ATT_DIM 1024 /* head dimension for which ATT_QUERIES fit; fewer queries at once beyond it */
 #define ATT_FLOATS ((size_t)ATT_QUERIES * (2 * ATT_DIM + 32))
-#define SERIAL_MACS 200000 /* less work than this is not worth waking a thread for */
+/* Multiply-adds that are not worth waking a thread for: some 10 microseconds of work, three times what waking
+ * costs. */
+#define SERIAL_MACS 1000000
 
 /* Bytes of one prepared input row, and rows prepared at a time. */
 size_t backend_acts_stride(const assay_weight *w);

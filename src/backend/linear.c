@@ -89,7 +89,7 @@ static void prepare(job *j) {
     }
     j->acts = j->b->acts.data;
     j->stride = backend_acts_stride(j->w);
-    assay_parallel_range(j->m * j->w->k < SERIAL_MACS ? 1 : j->b->n_threads, j->m, 1, prepare_rows, j);
+    assay_parallel_range(j->m * j->w->k < SERIAL_MACS / 8 ? 1 : j->b->n_threads, j->m, 1, prepare_rows, j);
 }
 
 /* --- outputs --- */

@@ -3,7 +3,7 @@
  *   what                        float modes                              INT8 mode
  *   dense f32 f16 bf16          borrowed where the mode keeps their      not supported
  *                               values, else rounded once to the mode
- *   int2..4, nf4, fp4           Q4: blocks of 128 codes                  int2..4: nibbles, 16 rows interleaved
+ *   int2..4, nf4, fp4           Q4: blocks of 128 codes                  int2..4: nibbles, interleaved
  *   int5..8                     Q8: the codes                            bytes, 16 rows interleaved
  *   groups that kernels do not  decoded to dense elements of the mode    as above: any group size
  *   walk (blocks across rows,
