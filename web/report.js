@@ -60,7 +60,7 @@
       });
       shown = Math.min(found, limit);
       filters.querySelector('output').textContent = found === total ? total + (total === 1 ? ' flip' : ' flips') : found + ' of ' + total + ' flips';
-      all('.more').forEach(function (b) { b.hidden = found <= limit; b.textContent = 'Show ' + Math.min(page, found - shown) + ' more of ' + (found - shown); });
+      all('.more').forEach(function (b) { b.hidden = found <= limit; b.textContent = found - shown <= page ? 'Show the other ' + (found - shown) : 'Show ' + page + ' more of ' + (found - shown); });
     }
 
     bar.hidden = radios.length < 2;

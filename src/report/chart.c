@@ -96,11 +96,29 @@ static void put_label(assay_str *out, panel *p, double x, double y, const char *
     assay_str_free(&cut);
 }
 
+/* How far down the panel goes: three margins; without a margin, twice the second largest loss when the
+ * largest is out of all proportion, so that one broken variant does not flatten the others. */
+static double lowest_shown(const panel *p, double margin) {
+    double worst = 0, second = 0;
+    if (margin > 0) return -3 * margin;
+    for (size_t i = 0; i < p->r->n_variants; i++) {
+        const assay_gate_row *row = assay_show_row(p->r->variants[i].gate, p->row->dimension, NULL);
+        if (!row || isnan(row->lower)) continue;
+        double d = row->lower * p->scale;
+        if (d < worst)
+            second = worst, worst = d;
+        else
+            second = ASSAY_MIN(second, d);
+    }
+    return second < 0 && worst < 5 * second ? 2 * second : -INFINITY;
+}
+
 /* Bits per weight on a logarithmic axis; y from somewhat below the margin to somewhat above zero, however
  * badly a variant fails. */
 static void set_axes(panel *p) {
     double lo = INFINITY, hi = 0, worst = 0, best = 0,
            margin = isnan(p->row->margin) ? 0 : p->row->margin * p->scale;
+    double limit = lowest_shown(p, margin);
     for (size_t i = 0; i < p->r->n_variants; i++) {
         const assay_report_variant *v = &p->r->variants[i];
         if (!(v->effective_bpw > 0)) continue;
@@ -108,7 +126,6 @@ static void set_axes(panel *p) {
         hi = ASSAY_MAX(hi, v->effective_bpw);
         const assay_gate_row *row = assay_show_row(v->gate, p->row->dimension, NULL);
         if (!row || isnan(row->lower) || isnan(row->upper)) continue;
-        double limit = margin > 0 ? -3 * margin : -INFINITY;
         if (row->diff * p->scale > limit) worst = ASSAY_MIN(worst, ASSAY_MAX(row->lower * p->scale, limit));
         best = ASSAY_MAX(best, row->upper * p->scale);
     }

@@ -99,8 +99,8 @@ static void kl_row(assay_str *out, const assay_report_variant *v, const assay_ax
     assay_str_printf(out,
                      "</th><td class=\"num\">%s</td><td class=\"plot\"><svg class=\"klbar\" role=\"img\" "
                      "aria-label=\"median %s, 90th percentile %s, 99th percentile %s\">",
-                     assay_show_number(a, sizeof a, 4, k->mean), assay_show_number(b, sizeof b, 4, k->p50),
-                     assay_show_number(c, sizeof c, 4, k->p90), assay_show_number(d, sizeof d, 3, k->p99));
+                     assay_show_nats(a, sizeof a, k->mean), assay_show_nats(b, sizeof b, k->p50),
+                     assay_show_nats(c, sizeof c, k->p90), assay_show_nats(d, sizeof d, k->p99));
     for (double e = x->lo; e <= x->hi * 1.01; e *= 10)
         assay_str_printf(out, "<line class=\"grid\" x1=\"%.2f%%\" x2=\"%.2f%%\" y1=\"0\" y2=\"100%%\"/>",
                          kl_at(x, e), kl_at(x, e));

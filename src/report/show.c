@@ -167,6 +167,13 @@ const char *assay_show_unit(assay_metric m) {
     return in_points(m) ? "pt" : "nats";
 }
 
+char *assay_show_nats(char *buf, size_t n, double v) {
+    if (!isfinite(v) || v == 0 || fabs(v) >= 1e-3)
+        return assay_show_number(buf, n, fabs(v) >= 0.1 ? 3 : 4, v);
+    snprintf(buf, n, "%.1e", v);
+    return buf;
+}
+
 char *assay_show_p(char *buf, size_t n, double p) {
     if (isnan(p))
         snprintf(buf, n, "-");

@@ -29,6 +29,7 @@ char *assay_show_diff(char *buf, size_t n, assay_metric m, double v); /* +1.25 (
 char *assay_show_margin(char *buf, size_t n, assay_metric m,
                         double v);                    /* 2.0 pt, 5.0 % (perplexity), 0.0200 */
 const char *assay_show_unit(assay_metric m);          /* "pt", "nats" */
+char *assay_show_nats(char *buf, size_t n, double v); /* 0.0123, 1.2e-05: two digits that matter */
 char *assay_show_p(char *buf, size_t n, double p);    /* 0.012, <0.001 */
 char *assay_show_size(char *buf, size_t n, double v); /* 1.50 GiB */
 char *assay_show_ms(char *buf, size_t n, double seconds, bool at_least); /* 12.3 ms, 1.42 s, >= 12.3 ms */

@@ -194,8 +194,8 @@ void assay_tables_noise(assay_table *t, const assay_report *r) {
         else
             assay_table_cell(t, ASSAY_TONE_DIM, "not run");
         bool kl = v->kl.n > 0;
-        assay_table_cell(t, ASSAY_TONE_NONE, "%s", assay_show_number(a, sizeof a, 4, kl ? v->kl.mean : NAN));
-        assay_table_cell(t, ASSAY_TONE_NONE, "%s", assay_show_number(a, sizeof a, 3, kl ? v->kl.p99 : NAN));
+        assay_table_cell(t, ASSAY_TONE_NONE, "%s", assay_show_nats(a, sizeof a, kl ? v->kl.mean : NAN));
+        assay_table_cell(t, ASSAY_TONE_NONE, "%s", assay_show_nats(a, sizeof a, kl ? v->kl.p99 : NAN));
         assay_table_cell(t, ASSAY_TONE_NONE, "%s",
                          assay_show_number(a, sizeof a, 1, kl ? v->kl.top1 * 100 : NAN));
     }
