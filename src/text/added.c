@@ -17,7 +17,8 @@ static assay_status new_node(uint32_t *out, assay_trie *t, unsigned char byte, a
 static uint32_t child_of(const assay_trie *t, uint32_t node, unsigned char byte) {
     if (node == 0) return t->first[byte];
     uint32_t c = t->nodes[node].child;
-    while (c && t->nodes[c].byte != byte) c = t->nodes[c].sibling;
+    while (c && t->nodes[c].byte != byte)
+        c = t->nodes[c].sibling;
     return c;
 }
 
@@ -67,8 +68,9 @@ static bool touches_word(const char *s, size_t n, size_t begin, size_t end) {
     return end < n && assay_char_is_word(assay_utf8_next(&len, s + end, n - end));
 }
 
-int32_t assay_trie_next(size_t *begin, size_t *end, size_t *at, const assay_trie *t, const assay_added_token *tokens, const char *s,
-                        size_t n, size_t floor, bool parse_special) {
+int32_t assay_trie_next(size_t *begin, size_t *end, size_t *at, const assay_trie *t,
+                        const assay_added_token *tokens, const char *s, size_t n, size_t floor,
+                        bool parse_special) {
     if (t->n == 0) return -1;
     while (*at < n) {
         size_t len = 0;
@@ -83,10 +85,12 @@ int32_t assay_trie_next(size_t *begin, size_t *end, size_t *at, const assay_trie
         if (a->special && !parse_special) continue;
         if (a->single_word && touches_word(s, n, b, e)) continue;
         if (a->lstrip) {
-            while (b > 0 && assay_char_is_space(assay_utf8_prev(&step, s, b))) b -= step;
+            while (b > 0 && assay_char_is_space(assay_utf8_prev(&step, s, b)))
+                b -= step;
         }
         if (a->rstrip) {
-            while (e < n && assay_char_is_space(assay_utf8_next(&step, s + e, n - e))) e += step;
+            while (e < n && assay_char_is_space(assay_utf8_next(&step, s + e, n - e)))
+                e += step;
         }
         *begin = ASSAY_MAX(b, floor);
         *end = ASSAY_MAX(e, *begin);

@@ -21,7 +21,7 @@ typedef struct assay_trie {
         uint32_t child, sibling; /* 0: none */
         int32_t token;           /* index of the added token that ends here, or -1 */
         unsigned char byte;
-    } *nodes;
+    } * nodes;
     size_t n, cap;
     uint32_t first[256]; /* the root's children by byte */
 } assay_trie;
@@ -29,10 +29,11 @@ typedef struct assay_trie {
 assay_status assay_trie_put(assay_trie *t, const char *s, size_t n, int32_t token, assay_err *err);
 void assay_trie_free(assay_trie *t);
 
-/* The next added token at or after *at in s: its index in tokens, or -1; [*begin, *end) with the white space that lstrip and
- * rstrip take. `floor` is where the previous match ended. *at moves on for the next call. Specials are passed over unless
- * parse_special. */
-int32_t assay_trie_next(size_t *begin, size_t *end, size_t *at, const assay_trie *t, const assay_added_token *tokens, const char *s,
-                        size_t n, size_t floor, bool parse_special);
+/* The next added token at or after *at in s: its index in tokens, or -1; [*begin, *end) with the white space
+ * that lstrip and rstrip take. `floor` is where the previous match ended. *at moves on for the next call.
+ * Specials are passed over unless parse_special. */
+int32_t assay_trie_next(size_t *begin, size_t *end, size_t *at, const assay_trie *t,
+                        const assay_added_token *tokens, const char *s, size_t n, size_t floor,
+                        bool parse_special);
 
 #endif

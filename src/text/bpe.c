@@ -1,8 +1,9 @@
 /* bpe.c: byte pair encoding (Sennrich et al. 2016) as Hugging Face's tokenizers runs it.
  *
- * A pre-token becomes one symbol per character (or per byte "<0xHH>" when byte_fallback is on and the character unknown), a doubly
- * linked list in an array. A heap holds the mergeable neighbours by (rank, position); the least is merged until none is left:
- * O(n log n) on a word of any length. An entry is stale, and skipped, when the pair at its position has another rank by now.
+ * A pre-token becomes one symbol per character (or per byte "<0xHH>" when byte_fallback is on and the
+ * character unknown), a doubly linked list in an array. A heap holds the mergeable neighbours by (rank,
+ * position); the least is merged until none is left: O(n log n) on a word of any length. An entry is stale,
+ * and skipped, when the pair at its position has another rank by now.
  *
  * Dropout is refused: it belongs to training. */
 #include "text/bpe.h"
@@ -22,22 +23,27 @@ typedef struct assay_symbol {
 /* ---- reading ---- */
 
 static assay_status parse_vocab(assay_bpe *b, const json_t *vocab, const char *where, assay_err *err) {
-    if (!json_is_object(vocab)) return assay_fail(err, ASSAY_EINPUT, "%s: model.vocab must be an object", where);
+    if (!json_is_object(vocab))
+        return assay_fail(err, ASSAY_EINPUT, "%s: model.vocab must be an object", where);
     ASSAY_TRY(assay_vocab_reserve(&b->vocab, json_object_size(vocab), err));
     json_t *o = (json_t *)(uintptr_t)vocab; /* jansson's iteration is not const */
     for (void *it = json_object_iter(o); it; it = json_object_iter_next(o, it)) {
         const char *key = json_object_iter_key(it);
         const json_t *value = json_object_iter_value(it);
-        if (!json_is_integer(value)) return assay_fail(err, ASSAY_EINPUT, "%s: model.vocab['%.60s'] must be an integer", where, key);
-        assay_status s = assay_vocab_add(&b->vocab, key, json_object_iter_key_len(it), json_integer_value(value), err);
+        if (!json_is_integer(value))
+            return assay_fail(err, ASSAY_EINPUT, "%s: model.vocab['%.60s'] must be an integer", where, key);
+        assay_status s =
+            assay_vocab_add(&b->vocab, key, json_object_iter_key_len(it), json_integer_value(value), err);
         if (s != ASSAY_OK) return assay_err_prefix(err, "%s", where);
     }
     return ASSAY_OK;
 }
 
 /* The two halves of a merge: ["a", "b"], or "a b" in older files. */
-static assay_status merge_halves(const char *half[2], size_t n[2], const json_t *m, size_t i, const char *where, assay_err *err) {
-    if (json_is_array(m) && json_array_size(m) == 2 && json_is_string(json_array_get(m, 0)) && json_is_string(json_array_get(m, 1))) {
+static assay_status merge_halves(const char *half[2], size_t n[2], const json_t *m, size_t i,
+                                 const char *where, assay_err *err) {
+    if (json_is_array(m) && json_array_size(m) == 2 && json_is_string(json_array_get(m, 0)) &&
+        json_is_string(json_array_get(m, 1))) {
         for (size_t k = 0; k < 2; k++) {
             half[k] = json_string_value(json_array_get(m, k));
             n[k] = json_string_length(json_array_get(m, k));
@@ -60,7 +66,8 @@ static assay_status merge_halves(const char *half[2], size_t n[2], const json_t 
 }
 
 static assay_status parse_merges(assay_bpe *b, const json_t *merges, const char *where, assay_err *err) {
-    if (!json_is_array(merges)) return assay_fail(err, ASSAY_EINPUT, "%s: model.merges must be an array", where);
+    if (!json_is_array(merges))
+        return assay_fail(err, ASSAY_EINPUT, "%s: model.merges must be an array", where);
     assay_status s = ASSAY_OK;
     assay_str both = {0};
     size_t skip = b->prefix ? strlen(b->prefix) : 0;
@@ -72,15 +79,17 @@ static assay_status parse_merges(assay_bpe *b, const json_t *merges, const char 
         const char *half[2];
         size_t n[2];
         ASSAY_GO(merge_halves(half, n, m, i, where, err));
-        int32_t left = assay_vocab_find(&b->vocab, half[0], n[0]), right = assay_vocab_find(&b->vocab, half[1], n[1]);
+        int32_t left = assay_vocab_find(&b->vocab, half[0], n[0]),
+                right = assay_vocab_find(&b->vocab, half[1], n[1]);
         assay_str_clear(&both);
         assay_str_putn(&both, half[0], n[0]);
         if (n[1] >= skip) assay_str_putn(&both, half[1] + skip, n[1] - skip);
         ASSAY_GO(assay_str_status(&both, err));
         int32_t id = assay_vocab_find(&b->vocab, assay_str_c(&both), both.len);
         if (left < 0 || right < 0 || id < 0 || n[1] < skip) {
-            s = assay_fail(err, ASSAY_EINPUT, "%s: model.merges[%zu] ('%.40s' '%.40s') is not in the vocabulary", where, i, half[0],
-                           json_is_array(m) ? half[1] : "");
+            s = assay_fail(err, ASSAY_EINPUT,
+                           "%s: model.merges[%zu] ('%.40s' '%.40s') is not in the vocabulary", where, i,
+                           half[0], json_is_array(m) ? half[1] : "");
             goto out;
         }
         assay_merges_put(&b->merges, left, right, rank++, id);
@@ -95,9 +104,12 @@ static assay_status parse_options(assay_bpe *b, const json_t *model, const char 
     double dropout = 0;
     ASSAY_TRY(assay_json_get_str(&type, model, "type", where, err));
     if (strcmp(type, "BPE") != 0)
-        return assay_fail(err, ASSAY_EUNSUPPORTED, "%s: model.type '%.40s' is not supported, only BPE is", where, type);
+        return assay_fail(err, ASSAY_EUNSUPPORTED, "%s: model.type '%.40s' is not supported, only BPE is",
+                          where, type);
     ASSAY_TRY(assay_json_get_double(&dropout, model, "dropout", where, err));
-    if (dropout != 0) return assay_fail(err, ASSAY_EUNSUPPORTED, "%s: model.dropout is not supported, set it to null", where);
+    if (dropout != 0)
+        return assay_fail(err, ASSAY_EUNSUPPORTED, "%s: model.dropout is not supported, set it to null",
+                          where);
     ASSAY_TRY(assay_json_get_bool(&b->byte_fallback, model, "byte_fallback", where, err));
     ASSAY_TRY(assay_json_get_bool(&b->fuse_unk, model, "fuse_unk", where, err));
     ASSAY_TRY(assay_json_get_bool(&b->ignore_merges, model, "ignore_merges", where, err));
@@ -127,7 +139,9 @@ static assay_status index_characters(assay_bpe *b, const json_t *model, const ch
     const char *unk = NULL;
     ASSAY_TRY(assay_json_get_str(&unk, model, "unk_token", where, err));
     b->unk = unk ? assay_vocab_find(&b->vocab, unk, strlen(unk)) : -1;
-    if (unk && b->unk < 0) return assay_fail(err, ASSAY_EINPUT, "%s: model.unk_token '%.60s' is not in the vocabulary", where, unk);
+    if (unk && b->unk < 0)
+        return assay_fail(err, ASSAY_EINPUT, "%s: model.unk_token '%.60s' is not in the vocabulary", where,
+                          unk);
     return ASSAY_OK;
 }
 
@@ -162,7 +176,8 @@ void assay_bpe_scratch_free(assay_bpe_scratch *w) {
 
 static void heap_push(assay_bpe_scratch *w, uint64_t e) {
     size_t i = w->n_heap++;
-    for (; i > 0 && w->heap[(i - 1) / 2] > e; i = (i - 1) / 2) w->heap[i] = w->heap[(i - 1) / 2];
+    for (; i > 0 && w->heap[(i - 1) / 2] > e; i = (i - 1) / 2)
+        w->heap[i] = w->heap[(i - 1) / 2];
     w->heap[i] = e;
 }
 
@@ -193,7 +208,8 @@ static void consider(const assay_bpe *b, assay_bpe_scratch *w, int32_t i) {
 
 static void merge_all(const assay_bpe *b, assay_bpe_scratch *w, size_t n) {
     w->n_heap = 0;
-    for (size_t i = 0; i < n; i++) consider(b, w, (int32_t)i);
+    for (size_t i = 0; i < n; i++)
+        consider(b, w, (int32_t)i);
     while (w->n_heap) {
         uint64_t e = heap_pop(w);
         int32_t i = (int32_t)(uint32_t)e;
@@ -210,15 +226,18 @@ static void merge_all(const assay_bpe *b, assay_bpe_scratch *w, size_t n) {
 }
 
 static void symbol_put(assay_bpe_scratch *w, size_t *n, int32_t id) {
-    w->symbols[*n] = (assay_symbol){.id = id, .prev = (int32_t)*n - 1, .next = (int32_t)*n + 1, .rank = NO_RANK};
+    w->symbols[*n] =
+        (assay_symbol){.id = id, .prev = (int32_t)*n - 1, .next = (int32_t)*n + 1, .rank = NO_RANK};
     ++*n;
 }
 
-/* The token of one character with its prefix or suffix, -1 when there is none. *dressed is what was looked up, when that is not
- * the bare character. */
-static int32_t character_id(const assay_bpe *b, assay_str *dressed, int32_t cp, const char *s, size_t len, bool first, bool last) {
+/* The token of one character with its prefix or suffix, -1 when there is none. *dressed is what was looked
+ * up, when that is not the bare character. */
+static int32_t character_id(const assay_bpe *b, assay_str *dressed, int32_t cp, const char *s, size_t len,
+                            bool first, bool last) {
     bool prefix = b->prefix && !first, suffix = b->suffix && last;
-    if (!prefix && !suffix) return cp < ASSAY_BPE_DIRECT ? b->direct[cp] : assay_vocab_find(&b->vocab, s, len);
+    if (!prefix && !suffix)
+        return cp < ASSAY_BPE_DIRECT ? b->direct[cp] : assay_vocab_find(&b->vocab, s, len);
     assay_str_clear(dressed);
     if (prefix) assay_str_put(dressed, b->prefix);
     assay_str_putn(dressed, s, len);
@@ -233,7 +252,8 @@ static bool all_bytes_known(const assay_bpe *b, const char *s, size_t n) {
 }
 
 /* Characters to symbols; the order in which a pending unknown token is written is the original's. */
-static assay_status to_symbols(size_t *n_out, const assay_bpe *b, assay_bpe_scratch *w, const char *s, size_t n, assay_err *err) {
+static assay_status to_symbols(size_t *n_out, const assay_bpe *b, assay_bpe_scratch *w, const char *s,
+                               size_t n, assay_err *err) {
     size_t count = 0;
     bool pending = false;
     assay_str dressed = {0};
@@ -251,7 +271,8 @@ static assay_status to_symbols(size_t *n_out, const assay_bpe *b, assay_bpe_scra
         const char *t = is_dressed ? assay_str_c(&dressed) : s + i;
         size_t n_t = is_dressed ? dressed.len : len;
         if (b->byte_fallback && all_bytes_known(b, t, n_t)) {
-            for (size_t k = 0; k < n_t; k++) symbol_put(w, &count, b->byte_id[(unsigned char)t[k]]);
+            for (size_t k = 0; k < n_t; k++)
+                symbol_put(w, &count, b->byte_id[(unsigned char)t[k]]);
             continue;
         }
         if (b->unk < 0) continue; /* without an unknown token such a character vanishes */
@@ -266,21 +287,26 @@ static assay_status to_symbols(size_t *n_out, const assay_bpe *b, assay_bpe_scra
     return st;
 }
 
-assay_status assay_bpe_encode(assay_ids *ids, const assay_bpe *b, assay_bpe_scratch *w, const char *s, size_t n, assay_err *err) {
+assay_status assay_bpe_encode(assay_ids *ids, const assay_bpe *b, assay_bpe_scratch *w, const char *s,
+                              size_t n, assay_err *err) {
     if (b->ignore_merges) {
         int32_t id = assay_vocab_find(&b->vocab, s, n);
         if (id >= 0) return assay_ids_put(ids, id, err);
     }
-    /* A character gives at most as many symbols as it has bytes, dressed; every merge queues at most two more. */
+    /* A character gives at most as many symbols as it has bytes, dressed; every merge queues at most two
+     * more. */
     size_t most = n, per = (b->prefix ? strlen(b->prefix) : 0);
     if (per && !assay_mul_size(&most, n, per + 1)) return assay_nomem(err);
     most += (b->suffix ? strlen(b->suffix) : 0) + 1;
-    if (most > INT32_MAX / 4) return assay_fail(err, ASSAY_EINPUT, "a word of %zu bytes is too long to tokenize", n);
-    if (most > w->cap_symbols) ASSAY_TRY(assay_grow(&w->symbols, &w->cap_symbols, most, sizeof *w->symbols, err));
+    if (most > INT32_MAX / 4)
+        return assay_fail(err, ASSAY_EINPUT, "a word of %zu bytes is too long to tokenize", n);
+    if (most > w->cap_symbols)
+        ASSAY_TRY(assay_grow(&w->symbols, &w->cap_symbols, most, sizeof *w->symbols, err));
     if (most * 3 > w->cap_heap) ASSAY_TRY(assay_grow(&w->heap, &w->cap_heap, most * 3, sizeof *w->heap, err));
     size_t count;
     ASSAY_TRY(to_symbols(&count, b, w, s, n, err));
     if (count > 1) merge_all(b, w, count);
-    for (int32_t i = count ? 0 : -1; i >= 0; i = w->symbols[i].next) ASSAY_TRY(assay_ids_put(ids, w->symbols[i].id, err));
+    for (int32_t i = count ? 0 : -1; i >= 0; i = w->symbols[i].next)
+        ASSAY_TRY(assay_ids_put(ids, w->symbols[i].id, err));
     return ASSAY_OK;
 }

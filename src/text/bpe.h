@@ -38,6 +38,7 @@ typedef struct assay_bpe_scratch {
 void assay_bpe_scratch_free(assay_bpe_scratch *w);
 
 /* Appends the ids of one pre-token (valid UTF-8, n >= 1). */
-assay_status assay_bpe_encode(assay_ids *ids, const assay_bpe *b, assay_bpe_scratch *w, const char *s, size_t n, assay_err *err);
+assay_status assay_bpe_encode(assay_ids *ids, const assay_bpe *b, assay_bpe_scratch *w, const char *s,
+                              size_t n, assay_err *err);
 
 #endif

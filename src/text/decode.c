@@ -1,15 +1,17 @@
 /* decode.c: the decoders of tokenizer.json as transducers.
  *
- * The original maps a list of token strings through one decoder after another and joins what is left. Here each decoder is a stage
- * that receives the same list in pieces: text() brings a part of the current token (always whole characters), end() closes
- * the token, close() the list; it passes its own output on to the next stage in the same way. Decoding a whole
- * sequence and decoding it token by token are therefore one code path, and agree for every prefix:
+ * The original maps a list of token strings through one decoder after another and joins what is left. Here
+ * each decoder is a stage that receives the same list in pieces: text() brings a part of the current token
+ * (always whole characters), end() closes the token, close() the list; it passes its own output on to the
+ * next stage in the same way. Decoding a whole sequence and decoding it token by token are therefore one code
+ * path, and agree for every prefix:
  *
  *   token ─► Replace ─► ByteFallback ─► Fuse ─► Strip ─► out          (Llama 2)
  *   token ─► ByteLevel ─► out                                         (GPT-2, Llama 3, Qwen)
  *
- * What is held back: ByteLevel an unfinished UTF-8 sequence; ByteFallback a run of bytes up to its end, because one bad byte turns the
- * whole run into U+FFFD; Strip the characters it may have to cut off at the end; the others nothing beyond the token. */
+ * What is held back: ByteLevel an unfinished UTF-8 sequence; ByteFallback a run of bytes up to its end,
+ * because one bad byte turns the whole run into U+FFFD; Strip the characters it may have to cut off at the
+ * end; the others nothing beyond the token. */
 #include "text/decode.h"
 
 #include <string.h>
@@ -19,10 +21,10 @@
 typedef struct assay_stage {
     const struct assay_stage_ops *ops;
     const assay_step *step;
-    assay_str token;  /* text of the current token so far, for stages that need it whole */
-    assay_str hold;   /* what is held back across tokens */
-    size_t count;     /* tokens seen; Strip: characters looked at in this token */
-    bool open;        /* Strip: still cutting at the start; BPEDecoder: a token is held */
+    assay_str token; /* text of the current token so far, for stages that need it whole */
+    assay_str hold;  /* what is held back across tokens */
+    size_t count;    /* tokens seen; Strip: characters looked at in this token */
+    bool open;       /* Strip: still cutting at the start; BPEDecoder: a token is held */
 } assay_stage;
 
 typedef struct assay_stage_ops {
@@ -139,7 +141,8 @@ static assay_status fallback_flush(assay_chain *c, size_t k, assay_err *err) {
     if (assay_utf8_valid(&bad, &cut, h->s, n) == n) {
         ASSAY_TRY(pass_token(c, k, h->s, n, err));
     } else {
-        for (size_t i = 0; i < n; i++) ASSAY_TRY(pass_token(c, k, "\xEF\xBF\xBD", 3, err));
+        for (size_t i = 0; i < n; i++)
+            ASSAY_TRY(pass_token(c, k, "\xEF\xBF\xBD", 3, err));
     }
     assay_str_clear(h);
     return ASSAY_OK;
@@ -206,7 +209,8 @@ static assay_status strip_text(assay_chain *c, size_t k, const char *s, size_t n
 static assay_status strip_end(assay_chain *c, size_t k, assay_err *err) {
     assay_stage *g = &c->stages[k];
     size_t n = g->hold.len, m = g->step->n_text;
-    while (n >= m && is_content(g->step, g->hold.s + n - m, m)) n -= m;
+    while (n >= m && is_content(g->step, g->hold.s + n - m, m))
+        n -= m;
     ASSAY_TRY(pass_token(c, k, assay_str_c(&g->hold), n, err));
     assay_str_clear(&g->hold);
     g->count = 0;
@@ -215,15 +219,18 @@ static assay_status strip_end(assay_chain *c, size_t k, assay_err *err) {
 }
 static const assay_stage_ops stage_strip = {strip_text, strip_end, pass_close};
 
-/* ---- Metaspace: the replacement character is a space again; in the first token it vanishes unless the scheme is "never" ---- */
+/* ---- Metaspace: the replacement character is a space again; in the first token it vanishes unless the
+ * scheme is "never" ---- */
 
 static assay_status metaspace_text(assay_chain *c, size_t k, const char *s, size_t n, assay_err *err) {
     assay_stage *g = &c->stages[k];
     bool drop = g->count == 0 && g->step->prepend != ASSAY_PREPEND_NEVER;
     for (size_t i = 0, len; i < n; i += len) {
         assay_utf8_next(&len, s + i, n - i);
-        if (!is_content(g->step, s + i, len)) ASSAY_TRY(pass_text(c, k, s + i, len, err));
-        else if (!drop) ASSAY_TRY(pass_text(c, k, " ", 1, err));
+        if (!is_content(g->step, s + i, len))
+            ASSAY_TRY(pass_text(c, k, s + i, len, err));
+        else if (!drop)
+            ASSAY_TRY(pass_text(c, k, " ", 1, err));
     }
     return ASSAY_OK;
 }
@@ -233,13 +240,15 @@ static assay_status metaspace_end(assay_chain *c, size_t k, assay_err *err) {
 }
 static const assay_stage_ops stage_metaspace = {metaspace_text, metaspace_end, pass_close};
 
-/* ---- BPEDecoder: the end-of-word suffix is a space, but nothing in the last token, which is therefore held ---- */
+/* ---- BPEDecoder: the end-of-word suffix is a space, but nothing in the last token, which is therefore held
+ * ---- */
 
 static assay_status bpe_flush(assay_chain *c, size_t k, const char *space, assay_err *err) {
     assay_stage *g = &c->stages[k];
     const char *s = assay_str_c(&g->token), *end = s + g->token.len;
     while (s < end) {
-        const char *hit = g->step->n_text ? memmem(s, (size_t)(end - s), g->step->text, g->step->n_text) : NULL;
+        const char *hit =
+            g->step->n_text ? memmem(s, (size_t)(end - s), g->step->text, g->step->n_text) : NULL;
         ASSAY_TRY(pass_text(c, k, s, (size_t)((hit ? hit : end) - s), err));
         if (hit) ASSAY_TRY(pass_text(c, k, space, strlen(space), err));
         s = hit ? hit + g->step->n_text : end;
@@ -296,7 +305,8 @@ assay_status assay_chain_new(assay_chain **out, const assay_step_list *decoders,
     c->n = n;
     c->stages = stages;
     stages[0].ops = &stage_join;
-    for (size_t k = 0; k < decoders->n; k++) stages[k] = (assay_stage){.ops = decoders->v[k].ops->decode, .step = &decoders->v[k]};
+    for (size_t k = 0; k < decoders->n; k++)
+        stages[k] = (assay_stage){.ops = decoders->v[k].ops->decode, .step = &decoders->v[k]};
     *out = c;
     return ASSAY_OK;
 }
@@ -331,7 +341,8 @@ static assay_status parse_strip(assay_step *step, const json_t *j, const char *w
     ASSAY_TRY(assay_step_parse_text(step, j, "content", NULL, where, err));
     ASSAY_TRY(assay_json_get_int(&start, j, "start", where, err));
     ASSAY_TRY(assay_json_get_int(&stop, j, "stop", where, err));
-    if (step->n_text == 0 || assay_utf8_count(step->text, step->n_text) != 1 || start < 0 || stop < 0 || start > 1 << 20 || stop > 1 << 20)
+    if (step->n_text == 0 || assay_utf8_count(step->text, step->n_text) != 1 || start < 0 || stop < 0 ||
+        start > 1 << 20 || stop > 1 << 20)
         return assay_fail(err, ASSAY_EINPUT, "%s: Strip wants one character and small counts", where);
     step->start = (size_t)start;
     step->stop = (size_t)stop;

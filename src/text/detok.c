@@ -1,7 +1,8 @@
 /* detok.c: ids to text, at once or one by one; both run the decoder chain of decode.c.
  *
- * Special tokens are left out by id. (tokenizers 0.23 compares the normalized content with the special contents, so that a special
- * token with normalized=true, as in Llama 2, survives skip_special_tokens there; earlier versions skip it as we do.) */
+ * Special tokens are left out by id. (tokenizers 0.23 compares the normalized content with the special
+ * contents, so that a special token with normalized=true, as in Llama 2, survives skip_special_tokens there;
+ * earlier versions skip it as we do.) */
 #include "base/mem.h"
 #include "text/tokenizer.h"
 
@@ -33,7 +34,9 @@ assay_status assay_detok_push(assay_detok *d, assay_str *out, int32_t id, assay_
     return assay_chain_token(d->chain, out, t->tokens[id].decode.s, t->tokens[id].decode.n, err);
 }
 
-assay_status assay_detok_finish(assay_detok *d, assay_str *out, assay_err *err) { return assay_chain_finish(d->chain, out, err); }
+assay_status assay_detok_finish(assay_detok *d, assay_str *out, assay_err *err) {
+    return assay_chain_finish(d->chain, out, err);
+}
 
 void assay_detok_free(assay_detok *d) {
     if (!d) return;
@@ -41,11 +44,13 @@ void assay_detok_free(assay_detok *d) {
     assay_free(d);
 }
 
-assay_status assay_tokenizer_decode(assay_str *out, const assay_tokenizer *t, const int32_t *ids, size_t n, bool skip_special, assay_err *err) {
+assay_status assay_tokenizer_decode(assay_str *out, const assay_tokenizer *t, const int32_t *ids, size_t n,
+                                    bool skip_special, assay_err *err) {
     assay_detok *d = NULL;
     ASSAY_TRY(assay_detok_new(&d, t, skip_special, err));
     assay_status s = ASSAY_OK;
-    for (size_t i = 0; i < n && s == ASSAY_OK; i++) s = assay_detok_push(d, out, ids[i], err);
+    for (size_t i = 0; i < n && s == ASSAY_OK; i++)
+        s = assay_detok_push(d, out, ids[i], err);
     if (s == ASSAY_OK) s = assay_detok_finish(d, out, err);
     assay_detok_free(d);
     return s;

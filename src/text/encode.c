@@ -1,18 +1,20 @@
 /* encode.c: text to ids.
  *
- *   bytes ─► valid UTF-8 ─► cut at raw added tokens ─► normalize each gap ─► cut at normalized added tokens ─► pre-tokenize ─► BPE
+ *   bytes ─► valid UTF-8 ─► cut at raw added tokens ─► normalize each gap
+ *         ─► cut at normalized added tokens ─► pre-tokenize ─► BPE
  *
- * All working memory is local to the call, so one tokenizer serves many threads. A call keeps the ids of the short pre-tokens it has
- * seen (text repeats itself); the cache is direct-mapped and made for texts that are long enough to earn it. */
+ * All working memory is local to the call, so one tokenizer serves many threads. A call keeps the ids of the
+ * short pre-tokens it has seen (text repeats itself); the cache is direct-mapped and made for texts that are
+ * long enough to earn it. */
 #include <string.h>
 #include "base/mem.h"
 #include "text/tokenizer.h"
 #include "text/unicode.h"
 
 #define CACHE_SLOTS 8192
-#define CACHE_KEY 24     /* longest pre-token kept, bytes */
-#define CACHE_IDS 6
-#define CACHE_MIN 4096   /* shortest text for which it is made, bytes */
+#define CACHE_KEY   24 /* longest pre-token kept, bytes */
+#define CACHE_IDS   6
+#define CACHE_MIN   4096 /* shortest text for which it is made, bytes */
 
 typedef struct cache_slot {
     char key[CACHE_KEY];
@@ -40,7 +42,9 @@ static assay_status add_gap(encoder *e, const char *s, size_t n, bool first, ass
     size_t len = e->norm.len, at = 0, floor = 0, b, end, base = e->pieces.text.len;
     assay_str_putn(&e->pieces.text, text, len);
     ASSAY_TRY(assay_str_status(&e->pieces.text, err));
-    for (int32_t k; (k = assay_trie_next(&b, &end, &at, &t->matched, t->added, text, len, floor, e->parse_special)) >= 0; floor = end) {
+    for (int32_t k;
+         (k = assay_trie_next(&b, &end, &at, &t->matched, t->added, text, len, floor, e->parse_special)) >= 0;
+         floor = end) {
         ASSAY_TRY(assay_pieces_put(&e->pieces, base + floor, base + b, -1, first && floor == 0, err));
         ASSAY_TRY(assay_pieces_put(&e->pieces, base + b, base + end, t->added[k].id, first && b == 0, err));
     }
@@ -50,7 +54,9 @@ static assay_status add_gap(encoder *e, const char *s, size_t n, bool first, ass
 static assay_status cut(encoder *e, const char *s, size_t n, assay_err *err) {
     const assay_tokenizer *t = e->t;
     size_t at = 0, floor = 0, b, end;
-    for (int32_t k; (k = assay_trie_next(&b, &end, &at, &t->raw, t->added, s, n, floor, e->parse_special)) >= 0; floor = end) {
+    for (int32_t k;
+         (k = assay_trie_next(&b, &end, &at, &t->raw, t->added, s, n, floor, e->parse_special)) >= 0;
+         floor = end) {
         if (floor < b) ASSAY_TRY(add_gap(e, s + floor, b - floor, floor == 0, err));
         ASSAY_TRY(assay_pieces_put(&e->pieces, 0, 0, t->added[k].id, b == 0, err));
     }
@@ -76,7 +82,8 @@ static assay_status encode_piece(encoder *e, const char *s, size_t n, assay_err 
     bool hit;
     cache_slot *c = cache_find(e, s, n, &hit);
     if (hit) {
-        for (size_t i = 0; i < c->n_ids; i++) ASSAY_TRY(assay_ids_put(&e->ids, c->ids[i], err));
+        for (size_t i = 0; i < c->n_ids; i++)
+            ASSAY_TRY(assay_ids_put(&e->ids, c->ids[i], err));
         return ASSAY_OK;
     }
     size_t before = e->ids.n;
@@ -98,18 +105,22 @@ static assay_status encode_text(encoder *e, const char *s, size_t n, bool add_sp
         e->cache = assay_calloc(CACHE_SLOTS, sizeof *e->cache);
         if (!e->cache) return assay_nomem(err);
     }
-    for (size_t i = 0; add_special && i < t->before.n; i++) ASSAY_TRY(assay_ids_put(&e->ids, t->before.v[i], err));
+    for (size_t i = 0; add_special && i < t->before.n; i++)
+        ASSAY_TRY(assay_ids_put(&e->ids, t->before.v[i], err));
     for (size_t i = 0; i < e->pieces.n; i++) {
         const assay_piece *p = &e->pieces.v[i];
-        if (p->id >= 0) ASSAY_TRY(assay_ids_put(&e->ids, p->id, err));
-        else ASSAY_TRY(encode_piece(e, e->pieces.text.s + p->begin, p->end - p->begin, err));
+        if (p->id >= 0)
+            ASSAY_TRY(assay_ids_put(&e->ids, p->id, err));
+        else
+            ASSAY_TRY(encode_piece(e, e->pieces.text.s + p->begin, p->end - p->begin, err));
     }
-    for (size_t i = 0; add_special && i < t->after.n; i++) ASSAY_TRY(assay_ids_put(&e->ids, t->after.v[i], err));
+    for (size_t i = 0; add_special && i < t->after.n; i++)
+        ASSAY_TRY(assay_ids_put(&e->ids, t->after.v[i], err));
     return ASSAY_OK;
 }
 
-assay_status assay_tokenizer_encode(int32_t **ids, size_t *n_ids, const assay_tokenizer *t, const char *text, size_t n,
-                                    bool add_special, bool parse_special, assay_err *err) {
+assay_status assay_tokenizer_encode(int32_t **ids, size_t *n_ids, const assay_tokenizer *t, const char *text,
+                                    size_t n, bool add_special, bool parse_special, assay_err *err) {
     encoder e = {.t = t, .parse_special = parse_special};
     assay_str fixed = {0};
     assay_status s = ASSAY_OK;

@@ -82,7 +82,8 @@ static assay_status eval_item(assay_jvalue *out, assay_jrun *r, const assay_jnod
 }
 
 static assay_status eval_slice(assay_jvalue *out, assay_jrun *r, const assay_jnode *n) {
-    assay_jvalue v, part[3] = {{.kind = ASSAY_J_MISSING}, {.kind = ASSAY_J_MISSING}, {.kind = ASSAY_J_MISSING}};
+    assay_jvalue v,
+        part[3] = {{.kind = ASSAY_J_MISSING}, {.kind = ASSAY_J_MISSING}, {.kind = ASSAY_J_MISSING}};
     const assay_jnode *nodes[] = {n->b, n->c, n->d};
     ASSAY_TRY(assay_jeval(&v, r, n->a));
     for (int i = 0; i < 3; i++)
@@ -92,7 +93,8 @@ static assay_status eval_slice(assay_jvalue *out, assay_jrun *r, const assay_jno
 
 /* ---- calls ---- */
 
-static assay_status put_named(assay_jargs *a, assay_jrun *r, size_t *cap, const char *s, size_t n, assay_jvalue v) {
+static assay_status put_named(assay_jargs *a, assay_jrun *r, size_t *cap, const char *s, size_t n,
+                              assay_jvalue v) {
     if (a->n_named == *cap) {
         size_t bigger = *cap ? *cap * 2 : 4;
         assay_jvar *w = assay_jalloc(r, bigger, sizeof *w);
@@ -103,19 +105,23 @@ static assay_status put_named(assay_jargs *a, assay_jrun *r, size_t *cap, const 
     }
     for (size_t i = 0; i < a->n_named; i++)
         if (a->named[i].n == n && memcmp(a->named[i].s, s, n) == 0)
-            return assay_jfail(r, ASSAY_EINPUT, "the argument '%.*s' is given twice", (int)ASSAY_MIN(n, (size_t)60), s);
+            return assay_jfail(r, ASSAY_EINPUT, "the argument '%.*s' is given twice",
+                               (int)ASSAY_MIN(n, (size_t)60), s);
     a->named[a->n_named++] = (assay_jvar){s, n, v};
     return ASSAY_OK;
 }
 
-static assay_status put_star(assay_jargs *a, assay_jrun *r, size_t *cap, assay_jlist *positional, const assay_jarg *arg, assay_jvalue v) {
+static assay_status put_star(assay_jargs *a, assay_jrun *r, size_t *cap, assay_jlist *positional,
+                             const assay_jarg *arg, assay_jvalue v) {
     if (arg->kind == ASSAY_J_ARG_STAR) {
         assay_jlist *l;
         ASSAY_TRY(assay_jiterate(&l, r, v));
-        for (size_t i = 0; i < l->n; i++) ASSAY_TRY(assay_jlist_put(positional, r, l->v[i]));
+        for (size_t i = 0; i < l->n; i++)
+            ASSAY_TRY(assay_jlist_put(positional, r, l->v[i]));
         return ASSAY_OK;
     }
-    if (v.kind != ASSAY_J_DICT) return assay_jfail(r, ASSAY_EINPUT, "** wants a dict, not %s", assay_jtype(v));
+    if (v.kind != ASSAY_J_DICT)
+        return assay_jfail(r, ASSAY_EINPUT, "** wants a dict, not %s", assay_jtype(v));
     for (size_t i = 0; i < v.dict->n; i++) {
         assay_jvalue k = v.dict->keys[i];
         if (k.kind != ASSAY_J_STRING) return assay_jfail(r, ASSAY_EINPUT, "** wants names for keys");
@@ -133,9 +139,12 @@ static assay_status eval_arguments(assay_jargs *a, assay_jrun *r, const assay_jn
         const assay_jarg *arg = &n->args[i];
         assay_jvalue v;
         ASSAY_TRY(assay_jeval(&v, r, arg->value));
-        if (arg->kind == ASSAY_J_ARG) ASSAY_TRY(assay_jlist_put(l, r, v));
-        else if (arg->kind == ASSAY_J_ARG_NAMED) ASSAY_TRY(put_named(a, r, &cap, arg->name, arg->n_name, v));
-        else ASSAY_TRY(put_star(a, r, &cap, l, arg, v));
+        if (arg->kind == ASSAY_J_ARG)
+            ASSAY_TRY(assay_jlist_put(l, r, v));
+        else if (arg->kind == ASSAY_J_ARG_NAMED)
+            ASSAY_TRY(put_named(a, r, &cap, arg->name, arg->n_name, v));
+        else
+            ASSAY_TRY(put_star(a, r, &cap, l, arg, v));
     }
     a->v = l->v;
     a->n = l->n;
@@ -154,29 +163,35 @@ static int param_index(const char *params, const char *s, size_t n, int *count) 
     return found;
 }
 
-assay_status assay_jcall_builtin(assay_jvalue *out, assay_jrun *r, const assay_jbuiltin *f, assay_jvalue self, const assay_jargs *args) {
+assay_status assay_jcall_builtin(assay_jvalue *out, assay_jrun *r, const assay_jbuiltin *f, assay_jvalue self,
+                                 const assay_jargs *args) {
     assay_jvalue a[ASSAY_J_MAX_PARAMS] = {{.kind = ASSAY_J_MISSING}};
     int count = 0;
     if (!f->fn) return assay_jfail(r, ASSAY_EUNSUPPORTED, "'%s' is not supported", f->name);
     if (!f->params) return f->fn(out, r, self, a, args);
     param_index(f->params, NULL, 0, &count);
-    if (args->n > (size_t)count) return assay_jfail(r, ASSAY_EINPUT, "'%s' takes at most %d arguments", f->name, count);
-    for (size_t i = 0; i < args->n; i++) a[i] = args->v[i];
+    if (args->n > (size_t)count)
+        return assay_jfail(r, ASSAY_EINPUT, "'%s' takes at most %d arguments", f->name, count);
+    for (size_t i = 0; i < args->n; i++)
+        a[i] = args->v[i];
     for (size_t i = 0; i < args->n_named; i++) {
         const assay_jvar *v = &args->named[i];
         int k = param_index(f->params, v->s, v->n, &count);
         if (k < 0 || a[k].kind != ASSAY_J_MISSING)
-            return assay_jfail(r, ASSAY_EINPUT, "'%s' cannot take the argument '%.*s'", f->name, (int)ASSAY_MIN(v->n, (size_t)60), v->s);
+            return assay_jfail(r, ASSAY_EINPUT, "'%s' cannot take the argument '%.*s'", f->name,
+                               (int)ASSAY_MIN(v->n, (size_t)60), v->s);
         a[k] = v->value;
     }
     for (int k = 0; k < f->required; k++)
-        if (a[k].kind == ASSAY_J_MISSING) return assay_jfail(r, ASSAY_EINPUT, "'%s' needs %d arguments", f->name, f->required);
+        if (a[k].kind == ASSAY_J_MISSING)
+            return assay_jfail(r, ASSAY_EINPUT, "'%s' needs %d arguments", f->name, f->required);
     return f->fn(out, r, self, a, args);
 }
 
 assay_status assay_jcall(assay_jvalue *out, assay_jrun *r, assay_jvalue callee, const assay_jargs *args) {
     if (callee.kind == ASSAY_J_UNDEFINED) return undefined_error(r, callee);
-    if (callee.kind == ASSAY_J_FUNCTION) return assay_jcall_builtin(out, r, callee.bound->fn, callee.bound->self, args);
+    if (callee.kind == ASSAY_J_FUNCTION)
+        return assay_jcall_builtin(out, r, callee.bound->fn, callee.bound->self, args);
     if (callee.kind == ASSAY_J_MACRO) return assay_jcall_macro(out, r, callee.macro, args);
     return assay_jfail(r, ASSAY_EINPUT, "a %s cannot be called", assay_jtype(callee));
 }
@@ -218,7 +233,8 @@ static assay_status eval_negate(assay_jvalue *out, assay_jrun *r, const assay_jn
     if (v.kind == ASSAY_J_UNDEFINED) return undefined_error(r, v);
     if (!assay_jis_number(v)) return assay_jfail(r, ASSAY_EINPUT, "a sign before a %s", assay_jtype(v));
     if (v.kind == ASSAY_J_BOOL) v = assay_jint(v.b);
-    if (n->op == ASSAY_JOP_SUB && v.kind == ASSAY_J_INT && v.i == INT64_MIN) return assay_jfail(r, ASSAY_EINPUT, "an integer overflows");
+    if (n->op == ASSAY_JOP_SUB && v.kind == ASSAY_J_INT && v.i == INT64_MIN)
+        return assay_jfail(r, ASSAY_EINPUT, "an integer overflows");
     if (n->op == ASSAY_JOP_SUB) v = v.kind == ASSAY_J_INT ? assay_jint(-v.i) : assay_jfloat(-v.f);
     *out = v;
     return ASSAY_OK;
@@ -245,7 +261,10 @@ static assay_status compare_one(bool *out, assay_jrun *r, assay_jop op, assay_jv
         return ASSAY_OK;
     }
     ASSAY_TRY(assay_jcompare(&c, r, a, b));
-    *out = op == ASSAY_JOP_LT ? c < 0 : op == ASSAY_JOP_LE ? c <= 0 : op == ASSAY_JOP_GT ? c == 1 : c == 0 || c == 1;
+    *out = op == ASSAY_JOP_LT   ? c < 0
+           : op == ASSAY_JOP_LE ? c <= 0
+           : op == ASSAY_JOP_GT ? c == 1
+                                : c == 0 || c == 1;
     return ASSAY_OK;
 }
 
@@ -315,8 +334,12 @@ assay_status assay_jeval(assay_jvalue *out, assay_jrun *r, const assay_jnode *n)
 
 /* ---- arithmetic ---- */
 
-static int64_t as_int(assay_jvalue v) { return v.kind == ASSAY_J_INT ? v.i : (int64_t)v.b; }
-static double as_double(assay_jvalue v) { return v.kind == ASSAY_J_FLOAT ? v.f : (double)as_int(v); }
+static int64_t as_int(assay_jvalue v) {
+    return v.kind == ASSAY_J_INT ? v.i : (int64_t)v.b;
+}
+static double as_double(assay_jvalue v) {
+    return v.kind == ASSAY_J_FLOAT ? v.f : (double)as_int(v);
+}
 
 static bool int_power(int64_t *out, int64_t base, int64_t exponent) { /* true: overflow */
     int64_t x = 1;
@@ -331,10 +354,14 @@ static bool int_power(int64_t *out, int64_t base, int64_t exponent) { /* true: o
 static assay_status int_arithmetic(assay_jvalue *out, assay_jrun *r, assay_jop op, int64_t a, int64_t b) {
     int64_t x = 0;
     bool over = false;
-    if (op == ASSAY_JOP_ADD) over = __builtin_add_overflow(a, b, &x);
-    else if (op == ASSAY_JOP_SUB) over = __builtin_sub_overflow(a, b, &x);
-    else if (op == ASSAY_JOP_MUL) over = __builtin_mul_overflow(a, b, &x);
-    else if (op == ASSAY_JOP_POW) over = int_power(&x, a, b);
+    if (op == ASSAY_JOP_ADD)
+        over = __builtin_add_overflow(a, b, &x);
+    else if (op == ASSAY_JOP_SUB)
+        over = __builtin_sub_overflow(a, b, &x);
+    else if (op == ASSAY_JOP_MUL)
+        over = __builtin_mul_overflow(a, b, &x);
+    else if (op == ASSAY_JOP_POW)
+        over = int_power(&x, a, b);
     else if (b == -1) { /* INT64_MIN / -1 traps */
         if (op == ASSAY_JOP_FLOORDIV) over = __builtin_sub_overflow((int64_t)0, a, &x);
     } else {
@@ -347,20 +374,34 @@ static assay_status int_arithmetic(assay_jvalue *out, assay_jrun *r, assay_jop o
     return ASSAY_OK;
 }
 
-static assay_status number_arithmetic(assay_jvalue *out, assay_jrun *r, assay_jop op, assay_jvalue a, assay_jvalue b) {
+static assay_status number_arithmetic(assay_jvalue *out, assay_jrun *r, assay_jop op, assay_jvalue a,
+                                      assay_jvalue b) {
     bool ints = a.kind != ASSAY_J_FLOAT && b.kind != ASSAY_J_FLOAT;
     double x = as_double(a), y = as_double(b);
     if ((op == ASSAY_JOP_DIV || op == ASSAY_JOP_FLOORDIV || op == ASSAY_JOP_MOD) && y == 0)
         return assay_jfail(r, ASSAY_EINPUT, "a division by zero");
-    if (ints && op != ASSAY_JOP_DIV && !(op == ASSAY_JOP_POW && as_int(b) < 0)) return int_arithmetic(out, r, op, as_int(a), as_int(b));
+    if (ints && op != ASSAY_JOP_DIV && !(op == ASSAY_JOP_POW && as_int(b) < 0))
+        return int_arithmetic(out, r, op, as_int(a), as_int(b));
     double f = 0, m;
     switch (op) {
-    case ASSAY_JOP_ADD: f = x + y; break;
-    case ASSAY_JOP_SUB: f = x - y; break;
-    case ASSAY_JOP_MUL: f = x * y; break;
-    case ASSAY_JOP_DIV: f = x / y; break;
-    case ASSAY_JOP_FLOORDIV: f = floor(x / y); break;
-    case ASSAY_JOP_POW: f = pow(x, y); break;
+    case ASSAY_JOP_ADD:
+        f = x + y;
+        break;
+    case ASSAY_JOP_SUB:
+        f = x - y;
+        break;
+    case ASSAY_JOP_MUL:
+        f = x * y;
+        break;
+    case ASSAY_JOP_DIV:
+        f = x / y;
+        break;
+    case ASSAY_JOP_FLOORDIV:
+        f = floor(x / y);
+        break;
+    case ASSAY_JOP_POW:
+        f = pow(x, y);
+        break;
     default:
         m = fmod(x, y);
         f = m != 0 && (m < 0) != (y < 0) ? m + y : m;
@@ -372,8 +413,10 @@ static assay_status number_arithmetic(assay_jvalue *out, assay_jrun *r, assay_jo
 static assay_status join_lists(assay_jvalue *out, assay_jrun *r, assay_jvalue a, assay_jvalue b) {
     assay_jlist *l;
     ASSAY_TRY(assay_jlist_new(&l, r, a.list->n + b.list->n));
-    for (size_t i = 0; i < a.list->n; i++) ASSAY_TRY(assay_jlist_put(l, r, a.list->v[i]));
-    for (size_t i = 0; i < b.list->n; i++) ASSAY_TRY(assay_jlist_put(l, r, b.list->v[i]));
+    for (size_t i = 0; i < a.list->n; i++)
+        ASSAY_TRY(assay_jlist_put(l, r, a.list->v[i]));
+    for (size_t i = 0; i < b.list->n; i++)
+        ASSAY_TRY(assay_jlist_put(l, r, b.list->v[i]));
     *out = (assay_jvalue){.kind = a.kind, .list = l};
     return ASSAY_OK;
 }
@@ -401,32 +444,40 @@ static assay_status repeat(assay_jvalue *out, assay_jrun *r, assay_jvalue v, int
             r->used = ASSAY_J_MAX_MEMORY;
             return assay_jnomem(r);
         }
-        for (int64_t i = 0; i < times; i++) memcpy(s + (size_t)i * v.str.n, v.str.s, v.str.n);
+        for (int64_t i = 0; i < times; i++)
+            memcpy(s + (size_t)i * v.str.n, v.str.s, v.str.n);
         *out = assay_jstr(s, (size_t)times * v.str.n);
         return assay_jstep(r, out->str.n);
     }
     ASSAY_TRY(assay_jlist_new(&x.list, r, 0));
     for (int64_t i = 0; i < times && v.list->n; i++)
-        for (size_t k = 0; k < v.list->n; k++) ASSAY_TRY(assay_jlist_put(x.list, r, v.list->v[k]));
+        for (size_t k = 0; k < v.list->n; k++)
+            ASSAY_TRY(assay_jlist_put(x.list, r, v.list->v[k]));
     *out = x;
     return ASSAY_OK;
 }
 
-assay_status assay_jarithmetic(assay_jvalue *out, assay_jrun *r, assay_jop op, assay_jvalue a, assay_jvalue b) {
+assay_status assay_jarithmetic(assay_jvalue *out, assay_jrun *r, assay_jop op, assay_jvalue a,
+                               assay_jvalue b) {
     static const char *const names[] = {"", "+", "-", "*", "/", "//", "%", "**"};
     if (assay_jis_number(a) && assay_jis_number(b)) return number_arithmetic(out, r, op, a, b);
     if (a.kind == ASSAY_J_UNDEFINED) return undefined_error(r, a);
     if (b.kind == ASSAY_J_UNDEFINED) return undefined_error(r, b);
-    bool a_counts = a.kind == ASSAY_J_INT || a.kind == ASSAY_J_BOOL, b_counts = b.kind == ASSAY_J_INT || b.kind == ASSAY_J_BOOL;
-    if (op == ASSAY_JOP_ADD && a.kind == ASSAY_J_STRING && b.kind == ASSAY_J_STRING) return join_strings(out, r, a, b);
+    bool a_counts = a.kind == ASSAY_J_INT || a.kind == ASSAY_J_BOOL,
+         b_counts = b.kind == ASSAY_J_INT || b.kind == ASSAY_J_BOOL;
+    if (op == ASSAY_JOP_ADD && a.kind == ASSAY_J_STRING && b.kind == ASSAY_J_STRING)
+        return join_strings(out, r, a, b);
     if (op == ASSAY_JOP_ADD && assay_jis_list(a) && a.kind == b.kind) return join_lists(out, r, a, b);
-    if (op == ASSAY_JOP_MUL && (a.kind == ASSAY_J_STRING || assay_jis_list(a)) && b_counts) return repeat(out, r, a, as_int(b));
-    if (op == ASSAY_JOP_MUL && (b.kind == ASSAY_J_STRING || assay_jis_list(b)) && a_counts) return repeat(out, r, b, as_int(a));
+    if (op == ASSAY_JOP_MUL && (a.kind == ASSAY_J_STRING || assay_jis_list(a)) && b_counts)
+        return repeat(out, r, a, as_int(b));
+    if (op == ASSAY_JOP_MUL && (b.kind == ASSAY_J_STRING || assay_jis_list(b)) && a_counts)
+        return repeat(out, r, b, as_int(a));
     if (op == ASSAY_JOP_MOD && a.kind == ASSAY_J_STRING) {
         const assay_jbuiltin *format = assay_jbuiltin_find(assay_jfilters, "format", 6);
         assay_jargs args = {.v = &b, .n = 1};
         if (b.kind == ASSAY_J_TUPLE) args = (assay_jargs){.v = b.list->v, .n = b.list->n};
         return assay_jcall_builtin(out, r, format, a, &args);
     }
-    return assay_jfail(r, ASSAY_EINPUT, "%s %s %s is not possible", assay_jtype(a), names[op], assay_jtype(b));
+    return assay_jfail(r, ASSAY_EINPUT, "%s %s %s is not possible", assay_jtype(a), names[op],
+                       assay_jtype(b));
 }

@@ -1,5 +1,6 @@
-/* jinja_exec.c: statements to text. Scoping as in Jinja: a loop's turn, a macro's call, and the bodies of set, call, filter, with and
- * generation blocks have scopes of their own; if has none. What they assign does not leave them; namespaces do. */
+/* jinja_exec.c: statements to text. Scoping as in Jinja: a loop's turn, a macro's call, and the bodies of
+ * set, call, filter, with and generation blocks have scopes of their own; if has none. What they assign does
+ * not leave them; namespaces do. */
 #include <string.h>
 #include "text/jinja.h"
 
@@ -38,15 +39,20 @@ assay_status assay_jassign(assay_jrun *r, const assay_jnode *target, assay_jvalu
     if (target->kind == ASSAY_JN_ATTRIBUTE) {
         assay_jvalue ns;
         ASSAY_TRY(assay_jeval(&ns, r, target->a));
-        if (ns.kind != ASSAY_J_NAMESPACE) return assay_jfail(r, ASSAY_EINPUT, "cannot assign an attribute of a %s, only of a namespace", assay_jtype(ns));
-        if (target->s[0] == '_') return assay_jfail(r, ASSAY_EINPUT, "a namespace takes no attribute that begins with an underscore");
+        if (ns.kind != ASSAY_J_NAMESPACE)
+            return assay_jfail(r, ASSAY_EINPUT, "cannot assign an attribute of a %s, only of a namespace",
+                               assay_jtype(ns));
+        if (target->s[0] == '_')
+            return assay_jfail(r, ASSAY_EINPUT,
+                               "a namespace takes no attribute that begins with an underscore");
         return assay_jdict_put(ns.dict, r, assay_jstr(target->s, target->n), v);
     }
     assay_jlist *l;
     ASSAY_TRY(assay_jiterate(&l, r, v));
     if (l->n != target->n_kids)
         return assay_jfail(r, ASSAY_EINPUT, "%zu values for %zu names", l->n, target->n_kids);
-    for (size_t i = 0; i < l->n; i++) ASSAY_TRY(assay_jassign(r, target->kids[i], l->v[i]));
+    for (size_t i = 0; i < l->n; i++)
+        ASSAY_TRY(assay_jassign(r, target->kids[i], l->v[i]));
     return ASSAY_OK;
 }
 
@@ -73,7 +79,8 @@ static assay_status exec_output(assay_jrun *r, const assay_jnode *n) {
 }
 
 static assay_status exec_block(assay_jrun *r, const assay_jnode *n) {
-    for (size_t i = 0; i < n->n_kids && r->jump == ASSAY_J_RUN; i++) ASSAY_TRY(assay_jexec(r, n->kids[i]));
+    for (size_t i = 0; i < n->n_kids && r->jump == ASSAY_J_RUN; i++)
+        ASSAY_TRY(assay_jexec(r, n->kids[i]));
     return ASSAY_OK;
 }
 
@@ -203,7 +210,8 @@ static assay_status exec_with(assay_jrun *r, const assay_jnode *n) {
         ASSAY_TRY(assay_jlist_put(values, r, v));
     }
     ASSAY_TRY(assay_jscope_push(r, outer));
-    for (size_t i = 0; i + 1 < n->n_kids; i += 2) ASSAY_TRY(assay_jassign(r, n->kids[i], values->v[i / 2]));
+    for (size_t i = 0; i + 1 < n->n_kids; i += 2)
+        ASSAY_TRY(assay_jassign(r, n->kids[i], values->v[i / 2]));
     ASSAY_TRY(assay_jexec(r, n->a));
     r->scope = outer;
     return ASSAY_OK;
@@ -244,7 +252,8 @@ static assay_status exec_callblock(assay_jrun *r, const assay_jnode *n) {
     ASSAY_TRY(assay_jscope_push(r, outer));
     ASSAY_TRY(assay_jscope_set(r, r->scope, "caller", 6, m));
     if (call.n_args) memcpy(args, call.args, call.n_args * sizeof *args);
-    args[call.n_args] = (assay_jarg){.kind = ASSAY_J_ARG_NAMED, .name = "caller", .n_name = 6, .value = &name};
+    args[call.n_args] =
+        (assay_jarg){.kind = ASSAY_J_ARG_NAMED, .name = "caller", .n_name = 6, .value = &name};
     call.args = args;
     call.n_args++;
     ASSAY_TRY(assay_jeval(&v, r, &call));
@@ -262,40 +271,54 @@ static assay_status bind(assay_jrun *r, const assay_jmacro *m, const assay_jargs
         if (i < args->n) v = args->v[i];
         for (size_t k = 0; k < args->n_named; k++) {
             if (args->named[k].n != p->n_name || memcmp(args->named[k].s, p->name, p->n_name) != 0) continue;
-            if (v.kind != ASSAY_J_MISSING) return assay_jfail(r, ASSAY_EINPUT, "the argument '%.*s' is given twice", (int)p->n_name, p->name);
+            if (v.kind != ASSAY_J_MISSING)
+                return assay_jfail(r, ASSAY_EINPUT, "the argument '%.*s' is given twice", (int)p->n_name,
+                                   p->name);
             v = args->named[k].value;
             used[k] = true;
         }
-        if (v.kind == ASSAY_J_MISSING && p->value) ASSAY_TRY(assay_jeval(&v, r, p->value));
-        else if (v.kind == ASSAY_J_MISSING) ASSAY_TRY(assay_jundefined(&v, r, "parameter '%.*s' was not provided", (int)ASSAY_MIN(p->n_name, (size_t)80), p->name));
+        if (v.kind == ASSAY_J_MISSING && p->value)
+            ASSAY_TRY(assay_jeval(&v, r, p->value));
+        else if (v.kind == ASSAY_J_MISSING)
+            ASSAY_TRY(assay_jundefined(&v, r, "parameter '%.*s' was not provided",
+                                       (int)ASSAY_MIN(p->n_name, (size_t)80), p->name));
         ASSAY_TRY(assay_jscope_set(r, r->scope, p->name, p->n_name, v));
     }
     return ASSAY_OK;
 }
 
 /* What the parameters left over: varargs, kwargs and caller, or an error. */
-static assay_status bind_rest(assay_jrun *r, const assay_jmacro *m, const assay_jargs *args, const bool *used) {
+static assay_status bind_rest(assay_jrun *r, const assay_jmacro *m, const assay_jargs *args,
+                              const bool *used) {
     const assay_jnode *n = m->node;
     assay_jlist *varargs;
     assay_jdict *kwargs;
     ASSAY_TRY(assay_jlist_new(&varargs, r, 0));
     ASSAY_TRY(assay_jdict_new(&kwargs, r, 0));
-    for (size_t i = n->n_args; i < args->n; i++) ASSAY_TRY(assay_jlist_put(varargs, r, args->v[i]));
+    for (size_t i = n->n_args; i < args->n; i++)
+        ASSAY_TRY(assay_jlist_put(varargs, r, args->v[i]));
     for (size_t k = 0; k < args->n_named; k++) {
         const assay_jvar *v = &args->named[k];
         if (used[k]) continue;
-        if ((n->uses & ASSAY_J_USES_CALLER) && v->n == 6 && memcmp(v->s, "caller", 6) == 0) ASSAY_TRY(assay_jscope_set(r, r->scope, "caller", 6, v->value));
-        else ASSAY_TRY(assay_jdict_put(kwargs, r, assay_jstr(v->s, v->n), v->value));
+        if ((n->uses & ASSAY_J_USES_CALLER) && v->n == 6 && memcmp(v->s, "caller", 6) == 0)
+            ASSAY_TRY(assay_jscope_set(r, r->scope, "caller", 6, v->value));
+        else
+            ASSAY_TRY(assay_jdict_put(kwargs, r, assay_jstr(v->s, v->n), v->value));
     }
-    if (varargs->n && !(n->uses & ASSAY_J_USES_VARARGS)) return assay_jfail(r, ASSAY_EINPUT, "the macro takes no more than %zu arguments", n->n_args);
+    if (varargs->n && !(n->uses & ASSAY_J_USES_VARARGS))
+        return assay_jfail(r, ASSAY_EINPUT, "the macro takes no more than %zu arguments", n->n_args);
     if (kwargs->n && !(n->uses & ASSAY_J_USES_KWARGS))
-        return assay_jfail(r, ASSAY_EINPUT, "the macro takes no argument '%.*s'", (int)ASSAY_MIN(kwargs->keys[0].str.n, (size_t)60), kwargs->keys[0].str.s);
-    if (n->uses & ASSAY_J_USES_VARARGS) ASSAY_TRY(assay_jscope_set(r, r->scope, "varargs", 7, assay_jtuple_value(varargs)));
-    if (n->uses & ASSAY_J_USES_KWARGS) ASSAY_TRY(assay_jscope_set(r, r->scope, "kwargs", 6, assay_jdict_value(kwargs)));
+        return assay_jfail(r, ASSAY_EINPUT, "the macro takes no argument '%.*s'",
+                           (int)ASSAY_MIN(kwargs->keys[0].str.n, (size_t)60), kwargs->keys[0].str.s);
+    if (n->uses & ASSAY_J_USES_VARARGS)
+        ASSAY_TRY(assay_jscope_set(r, r->scope, "varargs", 7, assay_jtuple_value(varargs)));
+    if (n->uses & ASSAY_J_USES_KWARGS)
+        ASSAY_TRY(assay_jscope_set(r, r->scope, "kwargs", 6, assay_jdict_value(kwargs)));
     return ASSAY_OK;
 }
 
-assay_status assay_jcall_macro(assay_jvalue *out, assay_jrun *r, const assay_jmacro *m, const assay_jargs *args) {
+assay_status assay_jcall_macro(assay_jvalue *out, assay_jrun *r, const assay_jmacro *m,
+                               const assay_jargs *args) {
     assay_jscope *outer = r->scope;
     bool *used = assay_jalloc(r, args->n_named + 1, sizeof *used);
     if (!used) return assay_jnomem(r);

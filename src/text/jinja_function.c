@@ -1,11 +1,13 @@
-/* jinja_function.c: the globals of a chat template (range, dict, namespace, and transformers' raise_exception and strftime_now), the
- * methods of dicts and lists, and the properties of `loop`. */
+/* jinja_function.c: the globals of a chat template (range, dict, namespace, and transformers' raise_exception
+ * and strftime_now), the methods of dicts and lists, and the properties of `loop`. */
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
 #include "text/jinja.h"
 
-#define FUNCTION_OF(name) static assay_status name(assay_jvalue *out, assay_jrun *r, assay_jvalue self, const assay_jvalue *a, const assay_jargs *args)
+#define FUNCTION_OF(name)                                                                                    \
+    static assay_status name(assay_jvalue *out, assay_jrun *r, assay_jvalue self, const assay_jvalue *a,     \
+                             const assay_jargs *args)
 #define MAX_RANGE 100000 /* as Jinja's sandbox */
 
 /* ---- globals ---- */
@@ -22,7 +24,8 @@ FUNCTION_OF(function_range) {
     int64_t v[3] = {0, 0, 1};
     for (int i = 0; i < 3; i++) {
         if (a[i].kind == ASSAY_J_MISSING) continue;
-        if (a[i].kind != ASSAY_J_INT && a[i].kind != ASSAY_J_BOOL) return assay_jfail(r, ASSAY_EINPUT, "range wants integers, not %s", assay_jtype(a[i]));
+        if (a[i].kind != ASSAY_J_INT && a[i].kind != ASSAY_J_BOOL)
+            return assay_jfail(r, ASSAY_EINPUT, "range wants integers, not %s", assay_jtype(a[i]));
         v[i] = a[i].kind == ASSAY_J_INT ? a[i].i : a[i].b;
     }
     if (a[1].kind == ASSAY_J_MISSING) {
@@ -49,7 +52,8 @@ FUNCTION_OF(function_dict) {
     if (args->n > 1) return assay_jfail(r, ASSAY_EINPUT, "dict takes one argument");
     if (args->n == 1 && args->v[0].kind == ASSAY_J_DICT) {
         const assay_jdict *from = args->v[0].dict;
-        for (size_t i = 0; i < from->n; i++) ASSAY_TRY(assay_jdict_put(d, r, from->keys[i], from->values[i]));
+        for (size_t i = 0; i < from->n; i++)
+            ASSAY_TRY(assay_jdict_put(d, r, from->keys[i], from->values[i]));
     } else if (args->n == 1) {
         assay_jlist *l, *pair;
         ASSAY_TRY(assay_jiterate(&l, r, args->v[0]));
@@ -60,7 +64,8 @@ FUNCTION_OF(function_dict) {
         }
     }
     for (size_t i = 0; i < args->n_named; i++)
-        ASSAY_TRY(assay_jdict_put(d, r, assay_jstr(args->named[i].s, args->named[i].n), args->named[i].value));
+        ASSAY_TRY(
+            assay_jdict_put(d, r, assay_jstr(args->named[i].s, args->named[i].n), args->named[i].value));
     *out = assay_jdict_value(d);
     return ASSAY_OK;
 }
@@ -70,23 +75,27 @@ FUNCTION_OF(function_namespace) {
     for (size_t i = 0; i < out->dict->n; i++) {
         assay_jvalue k = out->dict->keys[i];
         if (k.kind == ASSAY_J_STRING && k.str.n && k.str.s[0] == '_')
-            return assay_jfail(r, ASSAY_EINPUT, "a namespace takes no attribute that begins with an underscore");
+            return assay_jfail(r, ASSAY_EINPUT,
+                               "a namespace takes no attribute that begins with an underscore");
     }
     out->kind = ASSAY_J_NAMESPACE;
     return ASSAY_OK;
 }
 
-/* The local time; with SOURCE_DATE_EPOCH in the environment that time in UTC, so that prompts can be reproduced. */
+/* The local time; with SOURCE_DATE_EPOCH in the environment that time in UTC, so that prompts can be
+ * reproduced. */
 FUNCTION_OF(function_strftime_now) {
     (void)self, (void)args;
     char format[256], text[1024];
     struct tm tm;
-    if (a[0].kind != ASSAY_J_STRING || a[0].str.n >= sizeof format) return assay_jfail(r, ASSAY_EINPUT, "strftime_now wants a short format");
+    if (a[0].kind != ASSAY_J_STRING || a[0].str.n >= sizeof format)
+        return assay_jfail(r, ASSAY_EINPUT, "strftime_now wants a short format");
     if (a[0].str.n) memcpy(format, a[0].str.s, a[0].str.n);
     format[a[0].str.n] = '\0';
     const char *epoch = getenv("SOURCE_DATE_EPOCH");
     time_t t = epoch ? (time_t)strtoll(epoch, NULL, 10) : time(NULL);
-    if (!(epoch ? gmtime_r(&t, &tm) : localtime_r(&t, &tm))) return assay_jfail(r, ASSAY_EINPUT, "the time cannot be told");
+    if (!(epoch ? gmtime_r(&t, &tm) : localtime_r(&t, &tm)))
+        return assay_jfail(r, ASSAY_EINPUT, "the time cannot be told");
     return assay_jstr_copy(out, r, text, strftime(text, sizeof text, format, &tm));
 }
 
@@ -152,12 +161,12 @@ FUNCTION_OF(method_list_index) {
 
 /* ---- loop ---- */
 
-#define LOOP_PROPERTY(name, expr)                                                                                               \
-    FUNCTION_OF(name) {                                                                                                         \
-        (void)r, (void)a, (void)args;                                                                                           \
-        const assay_jloop *l = self.loop;                                                                                       \
-        *out = expr;                                                                                                            \
-        return ASSAY_OK;                                                                                                        \
+#define LOOP_PROPERTY(name, expr)                                                                            \
+    FUNCTION_OF(name) {                                                                                      \
+        (void)r, (void)a, (void)args;                                                                        \
+        const assay_jloop *l = self.loop;                                                                    \
+        *out = expr;                                                                                         \
+        return ASSAY_OK;                                                                                     \
     }
 LOOP_PROPERTY(loop_index, assay_jint((int64_t)l->index + 1))
 LOOP_PROPERTY(loop_index0, assay_jint((int64_t)l->index))
@@ -192,9 +201,11 @@ FUNCTION_OF(loop_changed) {
     assay_jlist *l;
     bool same = false;
     ASSAY_TRY(assay_jlist_new(&l, r, args->n));
-    for (size_t i = 0; i < args->n; i++) ASSAY_TRY(assay_jlist_put(l, r, args->v[i]));
+    for (size_t i = 0; i < args->n; i++)
+        ASSAY_TRY(assay_jlist_put(l, r, args->v[i]));
     assay_jvalue now = assay_jtuple_value(l);
-    if (self.loop->changed.kind != ASSAY_J_MISSING) ASSAY_TRY(assay_jequal(&same, r, self.loop->changed, now));
+    if (self.loop->changed.kind != ASSAY_J_MISSING)
+        ASSAY_TRY(assay_jequal(&same, r, self.loop->changed, now));
     self.loop->changed = now;
     *out = assay_jbool(!same);
     return ASSAY_OK;
@@ -204,7 +215,7 @@ FUNCTION_OF(loop_changed) {
 #define TEST(name, fn, params, required)
 #define STRING_METHOD(name, fn, params, required)
 #define ROW(name, fn, params, required) {name, fn, params, required},
-#define FUNCTION ROW
+#define FUNCTION                        ROW
 #define DICT_METHOD(name, fn, params, required)
 #define LIST_METHOD(name, fn, params, required)
 #define LOOP(name, fn, params, required)

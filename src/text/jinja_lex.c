@@ -1,7 +1,8 @@
-/* jinja_lex.c: template text to tokens, with Jinja's rules on white space as transformers sets them (trim_blocks, lstrip_blocks,
- * no trailing newline kept):
+/* jinja_lex.c: template text to tokens, with Jinja's rules on white space as transformers sets them
+ * (trim_blocks, lstrip_blocks, no trailing newline kept):
  *   "%}" and "#}" take one newline that follows; "-%}" all white space, "+%}" nothing
- *   "{%" and "{#" alone on their line so far take the blanks before them; "{%-" all white space, "{%+" nothing
+ *   "{%" and "{#" take the blanks before them on a line of their own; "{%-" all white space, "{%+" nothing
+ *
  * Line statements and other delimiters are not part of chat templates. */
 #include <stdlib.h>
 #include <string.h>
@@ -23,20 +24,23 @@ static assay_status broken(const lexer *x, const char *what) {
 }
 
 static assay_status put(lexer *x, assay_jtoken token) {
-    if (x->out->n == x->out->cap) ASSAY_TRY(assay_grow(&x->out->v, &x->out->cap, x->out->n + 1, sizeof *x->out->v, x->err));
+    if (x->out->n == x->out->cap)
+        ASSAY_TRY(assay_grow(&x->out->v, &x->out->cap, x->out->n + 1, sizeof *x->out->v, x->err));
     token.line = x->line;
     x->out->v[x->out->n++] = token;
     return ASSAY_OK;
 }
 
 static void advance(lexer *x, size_t to) {
-    for (; x->i < to; x->i++) x->line += x->s[x->i] == '\n';
+    for (; x->i < to; x->i++)
+        x->line += x->s[x->i] == '\n';
     x->line_starting = to > 0 && x->s[to - 1] == '\n';
 }
 
 static size_t skip_space(const lexer *x, size_t i) {
     size_t len;
-    while (i < x->n && assay_char_is_space(assay_utf8_next(&len, x->s + i, x->n - i))) i += len;
+    while (i < x->n && assay_char_is_space(assay_utf8_next(&len, x->s + i, x->n - i)))
+        i += len;
     return i;
 }
 
@@ -51,12 +55,15 @@ static bool at(const lexer *x, size_t i, const char *what) {
 static assay_status put_text(lexer *x, size_t begin, size_t end, char sign, bool variable) {
     size_t len;
     if (sign == '-') {
-        while (end > begin && assay_char_is_space(assay_utf8_prev(&len, x->s + begin, end - begin))) end -= len;
+        while (end > begin && assay_char_is_space(assay_utf8_prev(&len, x->s + begin, end - begin)))
+            end -= len;
     } else if (sign != '+' && !variable) {
         size_t line = end, k;
-        while (line > begin && x->s[line - 1] != '\n') line--;
+        while (line > begin && x->s[line - 1] != '\n')
+            line--;
         if (line > begin || x->line_starting) {
-            for (k = line; k < end && assay_char_is_space(assay_utf8_next(&len, x->s + k, end - k));) k += len;
+            for (k = line; k < end && assay_char_is_space(assay_utf8_next(&len, x->s + k, end - k));)
+                k += len;
             if (k == end) end = line;
         }
     }
@@ -112,14 +119,18 @@ static int escape_digits(const lexer *x, size_t i, size_t end, int n, int base) 
     int v = 0, k = 0;
     for (; k < n && i + (size_t)k < end; k++) {
         char c = x->s[i + (size_t)k];
-        int d = c >= '0' && c <= '9' ? c - '0' : c >= 'a' && c <= 'f' ? c - 'a' + 10 : c >= 'A' && c <= 'F' ? c - 'A' + 10 : 99;
+        int d = c >= '0' && c <= '9'   ? c - '0'
+                : c >= 'a' && c <= 'f' ? c - 'a' + 10
+                : c >= 'A' && c <= 'F' ? c - 'A' + 10
+                                       : 99;
         if (d >= base) return -1;
         v = v * base + d;
     }
     return k == n ? v : -1;
 }
 
-/* The escape at i (after the backslash); *i moves behind it. Python's rules: an unknown one stays as it is. */
+/* The escape at i (after the backslash); *i moves behind it. Python's rules: an unknown one stays as it is.
+ */
 static assay_status unescape(assay_str *b, lexer *x, size_t *i, size_t end) {
     static const char from[] = "\\'\"abfnrtv", to[] = "\\'\"\a\b\f\n\r\t\v";
     char c = x->s[*i];
@@ -131,15 +142,18 @@ static assay_status unescape(assay_str *b, lexer *x, size_t *i, size_t end) {
         ++*i;
     } else if (c >= '0' && c <= '7') {
         int v = 0, k = 0;
-        for (; k < 3 && *i < end && x->s[*i] >= '0' && x->s[*i] <= '7'; k++) v = v * 8 + (x->s[(*i)++] - '0');
+        for (; k < 3 && *i < end && x->s[*i] >= '0' && x->s[*i] <= '7'; k++)
+            v = v * 8 + (x->s[(*i)++] - '0');
         assay_utf8_put(b, v);
     } else if (c == 'x' || c == 'u' || c == 'U') {
         int digits = c == 'x' ? 2 : c == 'u' ? 4 : 8, v = escape_digits(x, *i + 1, end, digits, 16);
-        if (v < 0 || v > 0x10FFFF || (v >= 0xD800 && v < 0xE000)) return broken(x, "a string has a broken escape");
+        if (v < 0 || v > 0x10FFFF || (v >= 0xD800 && v < 0xE000))
+            return broken(x, "a string has a broken escape");
         assay_utf8_put(b, v);
         *i += 1 + (size_t)digits;
     } else if (c == 'N') {
-        return assay_fail(x->err, ASSAY_EUNSUPPORTED, "chat template line %d: \\N escapes are not supported", x->line);
+        return assay_fail(x->err, ASSAY_EUNSUPPORTED, "chat template line %d: \\N escapes are not supported",
+                          x->line);
     } else {
         assay_str_putc(b, '\\');
     }
@@ -149,7 +163,8 @@ static assay_status unescape(assay_str *b, lexer *x, size_t *i, size_t end) {
 static assay_status string(lexer *x) {
     char quote = x->s[x->i];
     size_t begin = x->i + 1, end = begin;
-    while (end < x->n && x->s[end] != quote) end += x->s[end] == '\\' ? 2 : 1;
+    while (end < x->n && x->s[end] != quote)
+        end += x->s[end] == '\\' ? 2 : 1;
     if (end >= x->n) return broken(x, "a string is not closed");
     assay_str b = {0};
     assay_status s = ASSAY_OK;
@@ -169,9 +184,12 @@ static assay_status string(lexer *x) {
     return s;
 }
 
-static bool digit(const lexer *x, size_t i) { return i < x->n && x->s[i] >= '0' && x->s[i] <= '9'; }
+static bool digit(const lexer *x, size_t i) {
+    return i < x->n && x->s[i] >= '0' && x->s[i] <= '9';
+}
 static size_t digits(const lexer *x, size_t i) {
-    while (digit(x, i) || (i < x->n && x->s[i] == '_' && digit(x, i + 1))) i++;
+    while (digit(x, i) || (i < x->n && x->s[i] == '_' && digit(x, i + 1)))
+        i++;
     return i;
 }
 
@@ -180,7 +198,8 @@ static assay_status number(lexer *x) {
     size_t begin = x->i, end = digits(x, begin), k = 0;
     bool real = false, after_dot = begin > 0 && x->s[begin - 1] == '.';
     if (x->s[begin] == '0' && begin + 1 < x->n && strchr("xXoObB", x->s[begin + 1]))
-        return assay_fail(x->err, ASSAY_EUNSUPPORTED, "chat template line %d: numbers in other bases are not supported", x->line);
+        return assay_fail(x->err, ASSAY_EUNSUPPORTED,
+                          "chat template line %d: numbers in other bases are not supported", x->line);
     if (!after_dot && end < x->n && x->s[end] == '.' && digit(x, end + 1)) {
         real = true;
         end = digits(x, end + 1);
@@ -212,7 +231,8 @@ static assay_status number(lexer *x) {
 }
 
 static bool name_byte(char c) {
-    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '_' || (unsigned char)c >= 0x80;
+    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '_' ||
+           (unsigned char)c >= 0x80;
 }
 
 static assay_status operator(lexer *x, char *stack, size_t *depth) {
@@ -255,7 +275,8 @@ static assay_status inside(lexer *x, bool variable) {
             ASSAY_TRY(number(x));
         } else if (name_byte(c)) {
             size_t end = x->i;
-            while (end < x->n && name_byte(x->s[end])) end++;
+            while (end < x->n && name_byte(x->s[end]))
+                end++;
             ASSAY_TRY(put(x, (assay_jtoken){.kind = ASSAY_JT_NAME, .s = x->s + x->i, .n = end - x->i}));
             advance(x, end);
         } else {

@@ -1,19 +1,24 @@
-/* jinja_method.c: the methods of Python's str that templates use. Positions are code points; searching is by bytes, which is the same
- * thing for valid UTF-8. Case follows unicode.c (no final sigma). */
+/* jinja_method.c: the methods of Python's str that templates use. Positions are code points; searching is by
+ * bytes, which is the same thing for valid UTF-8. Case follows unicode.c (no final sigma). */
 #include <string.h>
 #include "text/jinja.h"
 #include "text/unicode.h"
 
-#define METHOD(name) static assay_status name(assay_jvalue *out, assay_jrun *r, assay_jvalue self, const assay_jvalue *a, const assay_jargs *args)
+#define METHOD(name)                                                                                         \
+    static assay_status name(assay_jvalue *out, assay_jrun *r, assay_jvalue self, const assay_jvalue *a,     \
+                             const assay_jargs *args)
 
 static assay_status want_string(assay_jrun *r, assay_jvalue v, const char *what) {
-    return v.kind == ASSAY_J_STRING ? ASSAY_OK : assay_jfail(r, ASSAY_EINPUT, "%s wants a string, not %s", what, assay_jtype(v));
+    return v.kind == ASSAY_J_STRING
+               ? ASSAY_OK
+               : assay_jfail(r, ASSAY_EINPUT, "%s wants a string, not %s", what, assay_jtype(v));
 }
 /* An optional integer. */
 static assay_status integer(int64_t *out, assay_jrun *r, assay_jvalue v, int64_t standard, const char *what) {
     *out = standard;
     if (v.kind == ASSAY_J_MISSING || v.kind == ASSAY_J_NONE) return ASSAY_OK;
-    if (v.kind != ASSAY_J_INT && v.kind != ASSAY_J_BOOL) return assay_jfail(r, ASSAY_EINPUT, "%s wants an integer, not %s", what, assay_jtype(v));
+    if (v.kind != ASSAY_J_INT && v.kind != ASSAY_J_BOOL)
+        return assay_jfail(r, ASSAY_EINPUT, "%s wants an integer, not %s", what, assay_jtype(v));
     *out = v.kind == ASSAY_J_INT ? v.i : v.b;
     return ASSAY_OK;
 }
@@ -30,11 +35,15 @@ static bool strips(int32_t cp, assay_jvalue chars) {
     return false;
 }
 
-static assay_status strip(assay_jvalue *out, assay_jrun *r, assay_jvalue self, assay_jvalue chars, bool left, bool right) {
-    if (chars.kind != ASSAY_J_MISSING && chars.kind != ASSAY_J_NONE) ASSAY_TRY(want_string(r, chars, "strip"));
+static assay_status strip(assay_jvalue *out, assay_jrun *r, assay_jvalue self, assay_jvalue chars, bool left,
+                          bool right) {
+    if (chars.kind != ASSAY_J_MISSING && chars.kind != ASSAY_J_NONE)
+        ASSAY_TRY(want_string(r, chars, "strip"));
     size_t b = 0, e = self.str.n, len;
-    while (left && b < e && strips(assay_utf8_next(&len, self.str.s + b, e - b), chars)) b += len;
-    while (right && e > b && strips(assay_utf8_prev(&len, self.str.s, e), chars)) e -= len;
+    while (left && b < e && strips(assay_utf8_next(&len, self.str.s + b, e - b), chars))
+        b += len;
+    while (right && e > b && strips(assay_utf8_prev(&len, self.str.s, e), chars))
+        e -= len;
     *out = assay_jstr(self.str.s ? self.str.s + b : "", e - b);
     return assay_jstep(r, self.str.n);
 }
@@ -51,7 +60,9 @@ METHOD(method_rstrip) {
     return strip(out, r, self, a[0], false, true);
 }
 
-static bool has_prefix(assay_jvalue s, assay_jvalue p) { return s.str.n >= p.str.n && (!p.str.n || memcmp(s.str.s, p.str.s, p.str.n) == 0); }
+static bool has_prefix(assay_jvalue s, assay_jvalue p) {
+    return s.str.n >= p.str.n && (!p.str.n || memcmp(s.str.s, p.str.s, p.str.n) == 0);
+}
 static bool has_suffix(assay_jvalue s, assay_jvalue p) {
     return s.str.n >= p.str.n && (!p.str.n || memcmp(s.str.s + s.str.n - p.str.n, p.str.s, p.str.n) == 0);
 }
@@ -69,7 +80,8 @@ METHOD(method_removesuffix) {
 }
 
 /* A string or a tuple of them. */
-static assay_status any_affix(assay_jvalue *out, assay_jrun *r, assay_jvalue self, assay_jvalue affix, bool (*has)(assay_jvalue, assay_jvalue)) {
+static assay_status any_affix(assay_jvalue *out, assay_jrun *r, assay_jvalue self, assay_jvalue affix,
+                              bool (*has)(assay_jvalue, assay_jvalue)) {
     bool yes = false;
     if (affix.kind == ASSAY_J_TUPLE) {
         for (size_t i = 0; i < affix.list->n && !yes; i++) {
@@ -95,12 +107,15 @@ METHOD(method_endswith) {
 /* ---- splitting and joining ---- */
 
 /* At white space, runs count once and edges not at all. From the right when `right`. */
-static assay_status split_space(assay_jlist *l, assay_jrun *r, const char *s, size_t n, int64_t most, bool right) {
+static assay_status split_space(assay_jlist *l, assay_jrun *r, const char *s, size_t n, int64_t most,
+                                bool right) {
     const assay_jvalue space = {.kind = ASSAY_J_MISSING};
     size_t len, b = 0, e = n;
     for (;; most--) {
-        while (b < e && strips(assay_utf8_next(&len, s + b, e - b), space)) b += len;
-        while (e > b && (right || most == 0) && strips(assay_utf8_prev(&len, s, e), space)) e -= len;
+        while (b < e && strips(assay_utf8_next(&len, s + b, e - b), space))
+            b += len;
+        while (e > b && (right || most == 0) && strips(assay_utf8_prev(&len, s, e), space))
+            e -= len;
         if (b == e) return ASSAY_OK;
         if (most == 0) {
             /* the rest, with only the edge that was walked stripped */
@@ -109,11 +124,13 @@ static assay_status split_space(assay_jlist *l, assay_jrun *r, const char *s, si
         }
         size_t i = right ? e : b;
         if (right) {
-            while (i > b && !strips(assay_utf8_prev(&len, s, i), space)) i -= len;
+            while (i > b && !strips(assay_utf8_prev(&len, s, i), space))
+                i -= len;
             ASSAY_TRY(assay_jlist_put(l, r, assay_jstr(s + i, e - i)));
             e = i;
         } else {
-            while (i < e && !strips(assay_utf8_next(&len, s + i, e - i), space)) i += len;
+            while (i < e && !strips(assay_utf8_next(&len, s + i, e - i), space))
+                i += len;
             ASSAY_TRY(assay_jlist_put(l, r, assay_jstr(s + b, i - b)));
             b = i;
         }
@@ -126,7 +143,8 @@ static const char *find_last(const char *s, size_t n, const char *sub, size_t n_
     return NULL;
 }
 
-static assay_status split_at(assay_jlist *l, assay_jrun *r, const char *s, size_t n, assay_jvalue sep, int64_t most, bool right) {
+static assay_status split_at(assay_jlist *l, assay_jrun *r, const char *s, size_t n, assay_jvalue sep,
+                             int64_t most, bool right) {
     size_t m = sep.str.n;
     for (; most != 0; most--) {
         const char *hit = right ? find_last(s, n, sep.str.s, m) : find_bytes(s, n, sep.str.s, m);
@@ -144,7 +162,8 @@ static assay_status split_at(assay_jlist *l, assay_jrun *r, const char *s, size_
     return assay_jlist_put(l, r, assay_jstr(s, n));
 }
 
-static assay_status split(assay_jvalue *out, assay_jrun *r, assay_jvalue self, const assay_jvalue *a, bool right) {
+static assay_status split(assay_jvalue *out, assay_jrun *r, assay_jvalue self, const assay_jvalue *a,
+                          bool right) {
     int64_t most;
     assay_jlist *l;
     const char *s = self.str.s ? self.str.s : "";
@@ -175,7 +194,8 @@ METHOD(method_rsplit) {
 }
 
 static bool ends_line(int32_t cp) {
-    return (cp >= 0x0A && cp <= 0x0D) || (cp >= 0x1C && cp <= 0x1E) || cp == 0x85 || cp == 0x2028 || cp == 0x2029;
+    return (cp >= 0x0A && cp <= 0x0D) || (cp >= 0x1C && cp <= 0x1E) || cp == 0x85 || cp == 0x2028 ||
+           cp == 0x2029;
 }
 METHOD(method_splitlines) {
     (void)args;
@@ -200,11 +220,13 @@ METHOD(method_splitlines) {
     return ASSAY_OK;
 }
 
-static assay_status partition(assay_jvalue *out, assay_jrun *r, assay_jvalue self, assay_jvalue sep, bool right) {
+static assay_status partition(assay_jvalue *out, assay_jrun *r, assay_jvalue self, assay_jvalue sep,
+                              bool right) {
     ASSAY_TRY(want_string(r, sep, "partition"));
     if (sep.str.n == 0) return assay_jfail(r, ASSAY_EINPUT, "partition wants a separator that is not empty");
     const char *s = self.str.s ? self.str.s : "";
-    const char *hit = right ? find_last(s, self.str.n, sep.str.s, sep.str.n) : find_bytes(s, self.str.n, sep.str.s, sep.str.n);
+    const char *hit = right ? find_last(s, self.str.n, sep.str.s, sep.str.n)
+                            : find_bytes(s, self.str.n, sep.str.s, sep.str.n);
     size_t at = hit ? (size_t)(hit - s) : 0;
     assay_jvalue empty = assay_jstr("", 0), part[3] = {right ? empty : self, empty, right ? self : empty};
     if (hit) {
@@ -214,7 +236,8 @@ static assay_status partition(assay_jvalue *out, assay_jrun *r, assay_jvalue sel
     }
     assay_jlist *l;
     ASSAY_TRY(assay_jlist_new(&l, r, 3));
-    for (int i = 0; i < 3; i++) ASSAY_TRY(assay_jlist_put(l, r, part[i]));
+    for (int i = 0; i < 3; i++)
+        ASSAY_TRY(assay_jlist_put(l, r, part[i]));
     *out = assay_jtuple_value(l);
     return assay_jstep(r, self.str.n);
 }
@@ -247,7 +270,8 @@ METHOD(method_join) {
 /* ---- searching and replacing ---- */
 
 /* The part of self that start and end leave, as code points from the beginning. */
-static assay_status window(assay_jvalue *out, int64_t *offset, assay_jrun *r, assay_jvalue self, assay_jvalue start, assay_jvalue end) {
+static assay_status window(assay_jvalue *out, int64_t *offset, assay_jrun *r, assay_jvalue self,
+                           assay_jvalue start, assay_jvalue end) {
     const assay_jvalue missing = {.kind = ASSAY_J_MISSING};
     int64_t n;
     ASSAY_TRY(integer(offset, r, start, 0, "start"));
@@ -268,7 +292,8 @@ static assay_status find(int64_t *out, assay_jrun *r, assay_jvalue self, const a
     *out = -1;
     if (offset < 0) return ASSAY_OK;
     const char *s = w.str.s ? w.str.s : "";
-    const char *hit = right ? find_last(s, w.str.n, a[0].str.s, a[0].str.n) : find_bytes(s, w.str.n, a[0].str.s, a[0].str.n);
+    const char *hit = right ? find_last(s, w.str.n, a[0].str.s, a[0].str.n)
+                            : find_bytes(s, w.str.n, a[0].str.s, a[0].str.n);
     if (hit) *out = offset + (int64_t)assay_utf8_count(s, (size_t)(hit - s));
     return assay_jstep(r, w.str.n);
 }
@@ -354,8 +379,10 @@ METHOD(method_capitalize) {
     (void)a, (void)args;
     for (size_t i = 0, len; i < self.str.n; i += len) {
         int32_t cp = assay_utf8_next(&len, self.str.s + i, self.str.n - i);
-        if (i == 0) assay_char_put_upper(&b, cp);
-        else assay_char_put_lower(&b, cp);
+        if (i == 0)
+            assay_char_put_upper(&b, cp);
+        else
+            assay_char_put_lower(&b, cp);
     }
     return assay_jstr_take(out, r, &b);
 }
@@ -365,19 +392,23 @@ METHOD(method_title) { /* a letter after something without case begins a word */
     (void)a, (void)args;
     for (size_t i = 0, len; i < self.str.n; i += len) {
         int32_t cp = assay_utf8_next(&len, self.str.s + i, self.str.n - i);
-        if (inside) assay_char_put_lower(&b, cp);
-        else assay_char_put_upper(&b, cp);
+        if (inside)
+            assay_char_put_lower(&b, cp);
+        else
+            assay_char_put_upper(&b, cp);
         inside = assay_char_is_upper(cp) || assay_char_is_lower(cp);
     }
     return assay_jstr_take(out, r, &b);
 }
 
-static assay_status pad(assay_jvalue *out, assay_jrun *r, assay_jvalue self, assay_jvalue width, char with, bool left) {
+static assay_status pad(assay_jvalue *out, assay_jrun *r, assay_jvalue self, assay_jvalue width, char with,
+                        bool left) {
     int64_t want, n;
     assay_str b = {0};
     ASSAY_TRY(integer(&want, r, width, 0, "width"));
     ASSAY_TRY(assay_jlength(&n, r, self));
-    if (want > (int64_t)ASSAY_J_MAX_OUTPUT) return assay_jfail(r, ASSAY_EINPUT, "a width of %lld is too large", (long long)want);
+    if (want > (int64_t)ASSAY_J_MAX_OUTPUT)
+        return assay_jfail(r, ASSAY_EINPUT, "a width of %lld is too large", (long long)want);
     bool sign = with == '0' && self.str.n && (self.str.s[0] == '-' || self.str.s[0] == '+');
     if (sign) assay_str_putc(&b, self.str.s[0]);
     if (left && want > n) assay_str_fill(&b, with, (size_t)(want - n));
@@ -400,18 +431,26 @@ METHOD(method_zfill) {
 
 /* ---- questions ---- */
 
-static bool is_alnum(int32_t cp) { return assay_char_is_alpha(cp) || assay_char_is_numeric(cp); }
-static bool is_digit(int32_t cp) { return cp < 0x80 ? cp >= '0' && cp <= '9' : assay_char_is_numeric(cp); }
-static bool is_space(int32_t cp) { return assay_char_is_space(cp) || (cp >= 0x1C && cp <= 0x1F); }
+static bool is_alnum(int32_t cp) {
+    return assay_char_is_alpha(cp) || assay_char_is_numeric(cp);
+}
+static bool is_digit(int32_t cp) {
+    return cp < 0x80 ? cp >= '0' && cp <= '9' : assay_char_is_numeric(cp);
+}
+static bool is_space(int32_t cp) {
+    return assay_char_is_space(cp) || (cp >= 0x1C && cp <= 0x1F);
+}
 
 static assay_status all_are(assay_jvalue *out, assay_jrun *r, assay_jvalue self, bool (*is)(int32_t)) {
     bool yes = self.str.n > 0;
-    for (size_t i = 0, len; yes && i < self.str.n; i += len) yes = is(assay_utf8_next(&len, self.str.s + i, self.str.n - i));
+    for (size_t i = 0, len; yes && i < self.str.n; i += len)
+        yes = is(assay_utf8_next(&len, self.str.s + i, self.str.n - i));
     *out = assay_jbool(yes);
     return assay_jstep(r, self.str.n);
 }
 /* Some character has this case and none the other. */
-static assay_status cased(assay_jvalue *out, assay_jrun *r, assay_jvalue self, bool (*is)(int32_t), bool (*other)(int32_t)) {
+static assay_status cased(assay_jvalue *out, assay_jrun *r, assay_jvalue self, bool (*is)(int32_t),
+                          bool (*other)(int32_t)) {
     bool some = false, wrong = false;
     for (size_t i = 0, len; !wrong && i < self.str.n; i += len) {
         int32_t cp = assay_utf8_next(&len, self.str.s + i, self.str.n - i);
@@ -421,10 +460,10 @@ static assay_status cased(assay_jvalue *out, assay_jrun *r, assay_jvalue self, b
     *out = assay_jbool(some && !wrong);
     return assay_jstep(r, self.str.n);
 }
-#define QUESTION(name, call)                                                                                                    \
-    METHOD(name) {                                                                                                              \
-        (void)a, (void)args;                                                                                                    \
-        return call;                                                                                                            \
+#define QUESTION(name, call)                                                                                 \
+    METHOD(name) {                                                                                           \
+        (void)a, (void)args;                                                                                 \
+        return call;                                                                                         \
     }
 QUESTION(method_isalnum, all_are(out, r, self, is_alnum))
 QUESTION(method_isalpha, all_are(out, r, self, assay_char_is_alpha))
@@ -437,7 +476,8 @@ QUESTION(method_islower, cased(out, r, self, assay_char_is_lower, assay_char_is_
 /* ---- format: "{}", "{0}", "{name}", "{name.attribute}", "{{" ---- */
 
 /* The value that a replacement field [s, s+n) names. */
-static assay_status field_value(assay_jvalue *out, assay_jrun *r, const char *s, size_t n, size_t *next, const assay_jargs *args) {
+static assay_status field_value(assay_jvalue *out, assay_jrun *r, const char *s, size_t n, size_t *next,
+                                const assay_jargs *args) {
     size_t len = 0;
     int64_t index = 0;
     bool digits = true;
@@ -447,17 +487,22 @@ static assay_status field_value(assay_jvalue *out, assay_jrun *r, const char *s,
     }
     if (len == 0) index = (int64_t)(*next)++;
     if (len == 0 || digits) {
-        if (index >= (int64_t)args->n) return assay_jfail(r, ASSAY_EINPUT, "format has no argument %lld", (long long)index);
+        if (index >= (int64_t)args->n)
+            return assay_jfail(r, ASSAY_EINPUT, "format has no argument %lld", (long long)index);
         *out = args->v[index];
     } else {
         size_t k = 0;
-        while (k < args->n_named && (args->named[k].n != len || memcmp(args->named[k].s, s, len) != 0)) k++;
-        if (k == args->n_named) return assay_jfail(r, ASSAY_EINPUT, "format has no argument '%.*s'", (int)ASSAY_MIN(len, (size_t)60), s);
+        while (k < args->n_named && (args->named[k].n != len || memcmp(args->named[k].s, s, len) != 0))
+            k++;
+        if (k == args->n_named)
+            return assay_jfail(r, ASSAY_EINPUT, "format has no argument '%.*s'",
+                               (int)ASSAY_MIN(len, (size_t)60), s);
         *out = args->named[k].value;
     }
     while (len < n && s[len] == '.') {
         size_t begin = ++len;
-        while (len < n && s[len] != '.' && s[len] != '[') len++;
+        while (len < n && s[len] != '.' && s[len] != '[')
+            len++;
         ASSAY_TRY(assay_jattribute(out, r, *out, s + begin, len - begin));
     }
     return len == n ? ASSAY_OK : assay_jfail(r, ASSAY_EUNSUPPORTED, "this format field is not supported");
@@ -484,8 +529,10 @@ METHOD(method_format) {
         const char *field = s + i + 1;
         size_t len = (size_t)(close - field);
         assay_jvalue v;
-        if (memchr(field, ':', len) || memchr(field, '!', len)) st = assay_jfail(r, ASSAY_EUNSUPPORTED, "format specifications are not supported");
-        else st = field_value(&v, r, field, len, &next, args);
+        if (memchr(field, ':', len) || memchr(field, '!', len))
+            st = assay_jfail(r, ASSAY_EUNSUPPORTED, "format specifications are not supported");
+        else
+            st = field_value(&v, r, field, len, &next, args);
         if (st == ASSAY_OK) st = assay_jput_str(&b, r, v);
         i += len + 1;
     }

@@ -1,6 +1,10 @@
 /* jinja_parse.c: expressions, by Jinja's own precedence (jinja2/parser.py):
- *   a if c else b  <  or  <  and  <  not  <  comparisons, in  <  + -  <  ~  <  * / // %  <  **  <  unary - +  <  postfix, filters, tests
- * so that "-x|abs" is (-x)|abs and "a ~ b + c" is (a ~ b) + c. Filters and tests are looked up here: an unknown one is reported when the
+ *
+ *   a if c else b   or   and   not   comparisons, in   + -   ~   * / // %   **   unary - +   postfix
+ *   loosest ......................................................................... tightest
+ *
+ * Filters and tests bind after the postfix operators of what they follow, a sign included: "-x|abs" is
+ * (-x)|abs, and "a ~ b + c" is (a ~ b) + c. They are looked up here: an unknown one is reported when the
  * template is read, with its line, and not when a conversation first reaches it. */
 #include <stdio.h>
 #include <stdarg.h>
@@ -37,9 +41,13 @@ void *assay_jparse_copy(assay_jparser *p, const void *v, size_t n, size_t size) 
     return copy;
 }
 
-static bool same(const char *s, size_t n, const char *word) { return strlen(word) == n && memcmp(s, word, n) == 0; }
+static bool same(const char *s, size_t n, const char *word) {
+    return strlen(word) == n && memcmp(s, word, n) == 0;
+}
 
-bool assay_jtok_is(const assay_jparser *p, const char *op) { return p->tok->kind == ASSAY_JT_OP && same(p->tok->s, p->tok->n, op); }
+bool assay_jtok_is(const assay_jparser *p, const char *op) {
+    return p->tok->kind == ASSAY_JT_OP && same(p->tok->s, p->tok->n, op);
+}
 bool assay_jtok_is_name(const assay_jparser *p, const char *name) {
     return p->tok->kind == ASSAY_JT_NAME && same(p->tok->s, p->tok->n, name);
 }
@@ -80,9 +88,12 @@ static assay_status parse_unary(assay_jnode **out, assay_jparser *p, bool with_f
 
 static assay_status one_argument(assay_jarg *a, assay_jparser *p) {
     *a = (assay_jarg){.kind = ASSAY_J_ARG};
-    if (assay_jtok_accept(p, "*")) a->kind = ASSAY_J_ARG_STAR;
-    else if (assay_jtok_accept(p, "**")) a->kind = ASSAY_J_ARG_STARSTAR;
-    else if (p->tok->kind == ASSAY_JT_NAME && p->tok[1].kind == ASSAY_JT_OP && same(p->tok[1].s, p->tok[1].n, "=")) {
+    if (assay_jtok_accept(p, "*"))
+        a->kind = ASSAY_J_ARG_STAR;
+    else if (assay_jtok_accept(p, "**"))
+        a->kind = ASSAY_J_ARG_STARSTAR;
+    else if (p->tok->kind == ASSAY_JT_NAME && p->tok[1].kind == ASSAY_JT_OP &&
+             same(p->tok[1].s, p->tok[1].n, "=")) {
         a->kind = ASSAY_J_ARG_NAMED;
         a->name = p->tok->s;
         a->n_name = p->tok->n;
@@ -127,8 +138,8 @@ static assay_status lookup(const void **fn, assay_jparser *p, const assay_jbuilt
     if (p->tok->kind != ASSAY_JT_NAME) return assay_jsyntax(p, "expected the name of a %s", what);
     const assay_jbuiltin *b = assay_jbuiltin_find(table, p->tok->s, p->tok->n);
     if (!b || !b->fn)
-        return assay_fail(p->err, ASSAY_EUNSUPPORTED, "chat template line %d: the %s '%.*s' is not supported", p->tok->line, what,
-                          (int)ASSAY_MIN(p->tok->n, (size_t)60), p->tok->s);
+        return assay_fail(p->err, ASSAY_EUNSUPPORTED, "chat template line %d: the %s '%.*s' is not supported",
+                          p->tok->line, what, (int)ASSAY_MIN(p->tok->n, (size_t)60), p->tok->s);
     *fn = b;
     return ASSAY_OK;
 }
@@ -161,9 +172,12 @@ static assay_status parse_test(assay_jnode **out, assay_jparser *p, assay_jnode 
     t->flag = negated;
     *out = t;
     if (assay_jtok_is(p, "(")) return call_arguments(t, p);
-    bool begins = p->tok->kind == ASSAY_JT_NAME || p->tok->kind == ASSAY_JT_STRING || p->tok->kind == ASSAY_JT_INT ||
-                  p->tok->kind == ASSAY_JT_FLOAT || assay_jtok_is(p, "[") || assay_jtok_is(p, "{");
-    if (!begins || assay_jtok_is_name(p, "else") || assay_jtok_is_name(p, "or") || assay_jtok_is_name(p, "and")) return ASSAY_OK;
+    bool begins = p->tok->kind == ASSAY_JT_NAME || p->tok->kind == ASSAY_JT_STRING ||
+                  p->tok->kind == ASSAY_JT_INT || p->tok->kind == ASSAY_JT_FLOAT || assay_jtok_is(p, "[") ||
+                  assay_jtok_is(p, "{");
+    if (!begins || assay_jtok_is_name(p, "else") || assay_jtok_is_name(p, "or") ||
+        assay_jtok_is_name(p, "and"))
+        return ASSAY_OK;
     if (assay_jtok_is_name(p, "is")) return assay_jsyntax(p, "tests cannot be chained with 'is'");
     assay_jarg a = {.kind = ASSAY_J_ARG};
     /* `x is y if z`: Jinja takes any name for an argument except the three above, and so do we. */
@@ -186,7 +200,8 @@ static assay_status slice_part(assay_jnode **out, assay_jparser *p) {
 static assay_status parse_subscript(assay_jnode **out, assay_jparser *p, assay_jnode *node) {
     if (assay_jtok_accept(p, ".")) {
         bool name = p->tok->kind == ASSAY_JT_NAME;
-        if (!name && p->tok->kind != ASSAY_JT_INT) return assay_jsyntax(p, "expected a name or a number after '.'");
+        if (!name && p->tok->kind != ASSAY_JT_INT)
+            return assay_jsyntax(p, "expected a name or a number after '.'");
         assay_jnode *a = assay_jnode_new(p, name ? ASSAY_JN_ATTRIBUTE : ASSAY_JN_ITEM);
         if (!a) return ASSAY_ENOMEM;
         a->a = node;
@@ -210,7 +225,9 @@ static assay_status parse_subscript(assay_jnode **out, assay_jparser *p, assay_j
     } else if (!i->b) {
         return assay_jsyntax(p, "an empty subscript");
     } else if (assay_jtok_is(p, ",")) {
-        return assay_fail(p->err, ASSAY_EUNSUPPORTED, "chat template line %d: subscripts with several indices are not supported", p->tok->line);
+        return assay_fail(p->err, ASSAY_EUNSUPPORTED,
+                          "chat template line %d: subscripts with several indices are not supported",
+                          p->tok->line);
     }
     *out = i;
     return assay_jtok_expect(p, "]");
@@ -226,9 +243,12 @@ static assay_status parse_call(assay_jnode **out, assay_jparser *p, assay_jnode 
 
 static assay_status parse_postfix(assay_jnode **out, assay_jparser *p, assay_jnode *node) {
     for (;;) {
-        if (assay_jtok_is(p, ".") || assay_jtok_is(p, "[")) ASSAY_TRY(parse_subscript(&node, p, node));
-        else if (assay_jtok_is(p, "(")) ASSAY_TRY(parse_call(&node, p, node));
-        else break;
+        if (assay_jtok_is(p, ".") || assay_jtok_is(p, "["))
+            ASSAY_TRY(parse_subscript(&node, p, node));
+        else if (assay_jtok_is(p, "("))
+            ASSAY_TRY(parse_call(&node, p, node));
+        else
+            break;
     }
     *out = node;
     return ASSAY_OK;
@@ -236,10 +256,14 @@ static assay_status parse_postfix(assay_jnode **out, assay_jparser *p, assay_jno
 
 static assay_status parse_filters_and_tests(assay_jnode **out, assay_jparser *p, assay_jnode *node) {
     for (;;) {
-        if (assay_jtok_is(p, "|")) ASSAY_TRY(assay_jparse_filter(&node, p, node, false));
-        else if (assay_jtok_accept_name(p, "is")) ASSAY_TRY(parse_test(&node, p, node));
-        else if (assay_jtok_is(p, "(")) ASSAY_TRY(parse_call(&node, p, node));
-        else break;
+        if (assay_jtok_is(p, "|"))
+            ASSAY_TRY(assay_jparse_filter(&node, p, node, false));
+        else if (assay_jtok_accept_name(p, "is"))
+            ASSAY_TRY(parse_test(&node, p, node));
+        else if (assay_jtok_is(p, "("))
+            ASSAY_TRY(parse_call(&node, p, node));
+        else
+            break;
     }
     *out = node;
     return ASSAY_OK;
@@ -278,8 +302,12 @@ static const struct {
     const char *name;
     assay_jvalue value;
 } constants[] = {
-    {"true", {.kind = ASSAY_J_BOOL, .b = true}},   {"True", {.kind = ASSAY_J_BOOL, .b = true}}, {"false", {.kind = ASSAY_J_BOOL}},
-    {"False", {.kind = ASSAY_J_BOOL}},             {"none", {.kind = ASSAY_J_NONE}},            {"None", {.kind = ASSAY_J_NONE}},
+    {"true", {.kind = ASSAY_J_BOOL, .b = true}},
+    {"True", {.kind = ASSAY_J_BOOL, .b = true}},
+    {"false", {.kind = ASSAY_J_BOOL}},
+    {"False", {.kind = ASSAY_J_BOOL}},
+    {"none", {.kind = ASSAY_J_NONE}},
+    {"None", {.kind = ASSAY_J_NONE}},
 };
 
 static assay_status parse_name(assay_jnode **out, assay_jparser *p) {
@@ -304,7 +332,8 @@ static assay_status parse_string(assay_jnode **out, assay_jparser *p) {
     if ((++p->tok)->kind != ASSAY_JT_STRING) return ASSAY_OK;
     assay_str b = {0};
     assay_str_putn(&b, n->k.str.s, n->k.str.n);
-    for (; p->tok->kind == ASSAY_JT_STRING; p->tok++) assay_str_putn(&b, p->tok->s, p->tok->n);
+    for (; p->tok->kind == ASSAY_JT_STRING; p->tok++)
+        assay_str_putn(&b, p->tok->s, p->tok->n);
     char *copy = b.failed ? NULL : assay_jparse_copy(p, assay_str_c(&b), b.len, 1);
     n->k = assay_jstr(copy, b.len);
     assay_str_free(&b);
@@ -322,7 +351,8 @@ assay_status assay_jparse_primary(assay_jnode **out, assay_jparser *p) {
         *out = n;
         return ASSAY_OK;
     }
-    if (p->depth >= ASSAY_J_MAX_NESTING) return assay_jsyntax(p, "expressions are nested more than %d deep", ASSAY_J_MAX_NESTING);
+    if (p->depth >= ASSAY_J_MAX_NESTING)
+        return assay_jsyntax(p, "expressions are nested more than %d deep", ASSAY_J_MAX_NESTING);
     assay_status s;
     p->depth++;
     if (assay_jtok_is(p, "[")) {
@@ -333,27 +363,32 @@ assay_status assay_jparse_primary(assay_jnode **out, assay_jparser *p) {
         s = assay_jparse_tuple(out, p, true, false, ")");
         if (s == ASSAY_OK) s = assay_jtok_expect(p, ")");
     } else {
-        s = assay_jsyntax(p, p->tok->kind == ASSAY_JT_OP ? "unexpected '%.*s'" : "an expression ends too early", (int)p->tok->n,
-                          p->tok->s ? p->tok->s : "");
+        s = assay_jsyntax(p,
+                          p->tok->kind == ASSAY_JT_OP ? "unexpected '%.*s'" : "an expression ends too early",
+                          (int)p->tok->n, p->tok->s ? p->tok->s : "");
     }
     p->depth--;
     return s;
 }
 
 static bool ends_tuple(const assay_jparser *p, const char *end) {
-    if (p->tok->kind == ASSAY_JT_VAR_END || p->tok->kind == ASSAY_JT_BLOCK_END || assay_jtok_is(p, ")")) return true;
+    if (p->tok->kind == ASSAY_JT_VAR_END || p->tok->kind == ASSAY_JT_BLOCK_END || assay_jtok_is(p, ")"))
+        return true;
     return end && assay_jtok_is_name(p, end);
 }
 
-assay_status assay_jparse_tuple(assay_jnode **out, assay_jparser *p, bool with_condition, bool simple, const char *end) {
+assay_status assay_jparse_tuple(assay_jnode **out, assay_jparser *p, bool with_condition, bool simple,
+                                const char *end) {
     assay_jnode *t = assay_jnode_new(p, ASSAY_JN_TUPLING), *item;
     if (!t) return ASSAY_ENOMEM;
     node_list l = {0};
     assay_status s = ASSAY_OK;
     bool tuple = false;
     while (!ends_tuple(p, end)) {
-        if (simple) ASSAY_GO(assay_jparse_primary(&item, p));
-        else ASSAY_GO(assay_jparse_expression(&item, p, with_condition));
+        if (simple)
+            ASSAY_GO(assay_jparse_primary(&item, p));
+        else
+            ASSAY_GO(assay_jparse_expression(&item, p, with_condition));
         ASSAY_GO(node_put(&l, p, item));
         if (!assay_jtok_accept(p, ",")) break;
         tuple = true;
@@ -377,7 +412,8 @@ static assay_status parse_unary(assay_jnode **out, assay_jparser *p, bool with_f
     assay_jnode *n = NULL;
     bool minus = assay_jtok_is(p, "-");
     if (minus || assay_jtok_is(p, "+")) {
-        if (p->depth >= ASSAY_J_MAX_NESTING) return assay_jsyntax(p, "expressions are nested more than %d deep", ASSAY_J_MAX_NESTING);
+        if (p->depth >= ASSAY_J_MAX_NESTING)
+            return assay_jsyntax(p, "expressions are nested more than %d deep", ASSAY_J_MAX_NESTING);
         n = assay_jnode_new(p, ASSAY_JN_NEGATE);
         if (!n) return ASSAY_ENOMEM;
         n->op = minus ? ASSAY_JOP_SUB : ASSAY_JOP_ADD;
@@ -395,7 +431,8 @@ static assay_status parse_unary(assay_jnode **out, assay_jparser *p, bool with_f
     return ASSAY_OK;
 }
 
-/* Left-associative levels, tightest last. Concatenation stands between the additive and the multiplicative level. */
+/* Left-associative levels, tightest last. Concatenation stands between the additive and the multiplicative
+ * level. */
 static const struct level {
     struct {
         const char *text;
@@ -414,7 +451,9 @@ static assay_status parse_level(assay_jnode **out, assay_jparser *p, size_t leve
     ASSAY_TRY(parse_level(&left, p, level + 1));
     for (;;) {
         size_t k = 0;
-        while (k < ASSAY_LEN(levels[level].ops) && levels[level].ops[k].text && !assay_jtok_is(p, levels[level].ops[k].text)) k++;
+        while (k < ASSAY_LEN(levels[level].ops) && levels[level].ops[k].text &&
+               !assay_jtok_is(p, levels[level].ops[k].text))
+            k++;
         if (k == ASSAY_LEN(levels[level].ops) || !levels[level].ops[k].text) break;
         bool concat = levels[level].ops[k].op == ASSAY_JOP_NONE;
         assay_jnode *n = assay_jnode_new(p, concat ? ASSAY_JN_CONCAT : ASSAY_JN_BINARY);
@@ -434,11 +473,13 @@ static assay_jop comparison(assay_jparser *p) {
     static const struct {
         const char *text;
         assay_jop op;
-    } table[] = {{"==", ASSAY_JOP_EQ}, {"!=", ASSAY_JOP_NE}, {"<", ASSAY_JOP_LT}, {"<=", ASSAY_JOP_LE}, {">", ASSAY_JOP_GT}, {">=", ASSAY_JOP_GE}};
+    } table[] = {{"==", ASSAY_JOP_EQ}, {"!=", ASSAY_JOP_NE}, {"<", ASSAY_JOP_LT},
+                 {"<=", ASSAY_JOP_LE}, {">", ASSAY_JOP_GT},  {">=", ASSAY_JOP_GE}};
     for (size_t i = 0; i < ASSAY_LEN(table); i++)
         if (assay_jtok_accept(p, table[i].text)) return table[i].op;
     if (assay_jtok_accept_name(p, "in")) return ASSAY_JOP_IN;
-    if (assay_jtok_is_name(p, "not") && p->tok[1].kind == ASSAY_JT_NAME && same(p->tok[1].s, p->tok[1].n, "in")) {
+    if (assay_jtok_is_name(p, "not") && p->tok[1].kind == ASSAY_JT_NAME &&
+        same(p->tok[1].s, p->tok[1].n, "in")) {
         p->tok += 2;
         return ASSAY_JOP_NOTIN;
     }
@@ -475,7 +516,8 @@ out:
 
 static assay_status parse_not(assay_jnode **out, assay_jparser *p) {
     if (!assay_jtok_is_name(p, "not")) return parse_compare(out, p);
-    if (p->depth >= ASSAY_J_MAX_NESTING) return assay_jsyntax(p, "expressions are nested more than %d deep", ASSAY_J_MAX_NESTING);
+    if (p->depth >= ASSAY_J_MAX_NESTING)
+        return assay_jsyntax(p, "expressions are nested more than %d deep", ASSAY_J_MAX_NESTING);
     assay_jnode *n = assay_jnode_new(p, ASSAY_JN_NOT);
     if (!n) return ASSAY_ENOMEM;
     p->tok++;
@@ -503,7 +545,8 @@ static assay_status parse_logic(assay_jnode **out, assay_jparser *p, bool or) {
 
 /* value if test else other: a is the test, b the value, c the other or NULL. */
 assay_status assay_jparse_expression(assay_jnode **out, assay_jparser *p, bool with_condition) {
-    if (p->depth >= ASSAY_J_MAX_NESTING) return assay_jsyntax(p, "expressions are nested more than %d deep", ASSAY_J_MAX_NESTING);
+    if (p->depth >= ASSAY_J_MAX_NESTING)
+        return assay_jsyntax(p, "expressions are nested more than %d deep", ASSAY_J_MAX_NESTING);
     p->depth++;
     assay_jnode *value;
     assay_status s;

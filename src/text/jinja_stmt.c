@@ -1,12 +1,13 @@
-/* jinja_stmt.c: statements to a tree. The tags of one template are those of Jinja's core that make sense in a single file, loop
- * controls, and transformers' "generation"; what needs other files or escaping (include, import, extends, block, autoescape) is
- * refused by name. */
+/* jinja_stmt.c: statements to a tree. The tags of one template are those of Jinja's core that make sense in a
+ * single file, loop controls, and transformers' "generation"; what needs other files or escaping (include,
+ * import, extends, block, autoescape) is refused by name. */
 #include <string.h>
 #include "text/jinja.h"
 
 typedef assay_status (*tag_parser)(assay_jnode **out, assay_jparser *p);
 
-/* Statements up to a tag whose name is one of `ends` (separated by spaces), which becomes the current token. NULL: to the end. */
+/* Statements up to a tag whose name is one of `ends` (separated by spaces), which becomes the current token.
+ * NULL: to the end. */
 static assay_status parse_body(assay_jnode **out, assay_jparser *p, const char *ends);
 
 static assay_status end_of_tag(assay_jparser *p) {
@@ -30,7 +31,8 @@ static bool reserved(const assay_jnode *n) {
 /* Names, "a, b" and "(a, b)", and for set also "namespace.attribute". */
 static assay_status check_target(assay_jparser *p, const assay_jnode *n, bool with_namespace) {
     if (n->kind == ASSAY_JN_TUPLING) {
-        for (size_t i = 0; i < n->n_kids; i++) ASSAY_TRY(check_target(p, n->kids[i], with_namespace));
+        for (size_t i = 0; i < n->n_kids; i++)
+            ASSAY_TRY(check_target(p, n->kids[i], with_namespace));
         return ASSAY_OK;
     }
     if (with_namespace && n->kind == ASSAY_JN_ATTRIBUTE && !reserved(n->a)) return ASSAY_OK;
@@ -38,7 +40,8 @@ static assay_status check_target(assay_jparser *p, const assay_jnode *n, bool wi
 }
 
 static assay_status parse_target(assay_jnode **out, assay_jparser *p, bool with_namespace, const char *end) {
-    bool dotted = p->tok->kind == ASSAY_JT_NAME && p->tok[1].kind == ASSAY_JT_OP && p->tok[1].n == 1 && p->tok[1].s[0] == '.';
+    bool dotted = p->tok->kind == ASSAY_JT_NAME && p->tok[1].kind == ASSAY_JT_OP && p->tok[1].n == 1 &&
+                  p->tok[1].s[0] == '.';
     if (with_namespace && dotted && p->tok[2].kind == ASSAY_JT_NAME) {
         assay_jnode *base;
         ASSAY_TRY(assay_jparse_primary(&base, p));
@@ -101,7 +104,8 @@ static assay_status parse_for(assay_jnode **out, assay_jparser *p) {
     ASSAY_TRY(assay_jparse_tuple(&n->b, p, false, false, "recursive"));
     if (assay_jtok_accept_name(p, "if")) ASSAY_TRY(assay_jparse_expression(&n->c, p, true));
     if (assay_jtok_is_name(p, "recursive"))
-        return assay_fail(p->err, ASSAY_EUNSUPPORTED, "chat template line %d: recursive loops are not supported", p->tok->line);
+        return assay_fail(p->err, ASSAY_EUNSUPPORTED,
+                          "chat template line %d: recursive loops are not supported", p->tok->line);
     p->loops++;
     assay_status s = end_of_tag(p);
     if (s == ASSAY_OK) s = parse_body(&n->d, p, "else endfor");
@@ -124,12 +128,17 @@ static assay_status parse_jump(assay_jnode **out, assay_jparser *p, assay_jnodek
     *out = assay_jnode_new(p, kind);
     return *out ? ASSAY_OK : ASSAY_ENOMEM;
 }
-static assay_status parse_break(assay_jnode **out, assay_jparser *p) { return parse_jump(out, p, ASSAY_JN_BREAK); }
-static assay_status parse_continue(assay_jnode **out, assay_jparser *p) { return parse_jump(out, p, ASSAY_JN_CONTINUE); }
+static assay_status parse_break(assay_jnode **out, assay_jparser *p) {
+    return parse_jump(out, p, ASSAY_JN_BREAK);
+}
+static assay_status parse_continue(assay_jnode **out, assay_jparser *p) {
+    return parse_jump(out, p, ASSAY_JN_CONTINUE);
+}
 
 /* ---- set, with ---- */
 
-/* SET: a target, b value. SETBLOCK: a target, b filter chain (its innermost operand is NULL) or NULL, c body. */
+/* SET: a target, b value. SETBLOCK: a target, b filter chain (its innermost operand is NULL) or NULL, c body.
+ */
 static assay_status parse_set(assay_jnode **out, assay_jparser *p) {
     assay_jnode *n = assay_jnode_new(p, ASSAY_JN_SET);
     if (!n) return ASSAY_ENOMEM;
@@ -183,7 +192,8 @@ static assay_status parse_signature(assay_jnode *n, assay_jparser *p) {
         ASSAY_GO(assay_grow(&v, &cap, count + 1, sizeof *v, p->err));
         v[count] = (assay_jarg){.kind = ASSAY_J_ARG_NAMED, .name = p->tok->s, .n_name = p->tok->n};
         p->tok++;
-        if (assay_jtok_accept(p, "=")) ASSAY_GO(assay_jparse_expression(&v[count].value, p, true));
+        if (assay_jtok_accept(p, "="))
+            ASSAY_GO(assay_jparse_expression(&v[count].value, p, true));
         else if (count && v[count - 1].value) {
             s = assay_jsyntax(p, "a parameter without a default after one with");
             goto out;
@@ -204,7 +214,8 @@ static assay_status macro_body(assay_jnode *n, assay_jparser *p, const char *end
     static const struct {
         const char *name;
         unsigned use;
-    } given[] = {{"varargs", ASSAY_J_USES_VARARGS}, {"kwargs", ASSAY_J_USES_KWARGS}, {"caller", ASSAY_J_USES_CALLER}};
+    } given[] = {
+        {"varargs", ASSAY_J_USES_VARARGS}, {"kwargs", ASSAY_J_USES_KWARGS}, {"caller", ASSAY_J_USES_CALLER}};
     int loops = p->loops;
     const assay_jtoken *begin = p->tok;
     p->loops = 0;
@@ -265,20 +276,36 @@ static const struct {
     const char *name;
     tag_parser parse; /* NULL: a tag of Jinja that is not supported */
 } tags[] = {
-    {"if", parse_if},           {"for", parse_for},         {"set", parse_set},
-    {"macro", parse_macro},     {"call", parse_callblock},  {"filter", parse_filterblock},
-    {"with", parse_with},       {"break", parse_break},     {"continue", parse_continue},
-    {"print", parse_print},     {"generation", parse_generation},
-    {"include", NULL},          {"import", NULL},           {"from", NULL},
-    {"extends", NULL},          {"block", NULL},            {"autoescape", NULL},
-    {"do", NULL},               {"trans", NULL},            {"debug", NULL},
+    {"if", parse_if},
+    {"for", parse_for},
+    {"set", parse_set},
+    {"macro", parse_macro},
+    {"call", parse_callblock},
+    {"filter", parse_filterblock},
+    {"with", parse_with},
+    {"break", parse_break},
+    {"continue", parse_continue},
+    {"print", parse_print},
+    {"generation", parse_generation},
+    {"include", NULL},
+    {"import", NULL},
+    {"from", NULL},
+    {"extends", NULL},
+    {"block", NULL},
+    {"autoescape", NULL},
+    {"do", NULL},
+    {"trans", NULL},
+    {"debug", NULL},
 };
 
 static assay_status parse_tag(assay_jnode **out, assay_jparser *p) {
     if (p->tok->kind != ASSAY_JT_NAME) return assay_jsyntax(p, "expected the name of a tag");
     for (size_t i = 0; i < ASSAY_LEN(tags); i++) {
         if (!assay_jtok_is_name(p, tags[i].name)) continue;
-        if (!tags[i].parse) return assay_fail(p->err, ASSAY_EUNSUPPORTED, "chat template line %d: the tag '%s' is not supported", p->tok->line, tags[i].name);
+        if (!tags[i].parse)
+            return assay_fail(p->err, ASSAY_EUNSUPPORTED,
+                              "chat template line %d: the tag '%s' is not supported", p->tok->line,
+                              tags[i].name);
         p->tok++;
         ASSAY_TRY(tags[i].parse(out, p));
         return end_of_tag(p);

@@ -3,13 +3,15 @@
 #include <string.h>
 #include "text/jinja.h"
 
-#define TESTER(name) static assay_status name(assay_jvalue *out, assay_jrun *r, assay_jvalue self, const assay_jvalue *a, const assay_jargs *args)
+#define TESTER(name)                                                                                         \
+    static assay_status name(assay_jvalue *out, assay_jrun *r, assay_jvalue self, const assay_jvalue *a,     \
+                             const assay_jargs *args)
 /* A test that is one expression. */
-#define SIMPLE(name, expr)                                                                                                      \
-    TESTER(name) {                                                                                                              \
-        (void)r, (void)a, (void)args;                                                                                           \
-        *out = assay_jbool(expr);                                                                                               \
-        return ASSAY_OK;                                                                                                        \
+#define SIMPLE(name, expr)                                                                                   \
+    TESTER(name) {                                                                                           \
+        (void)r, (void)a, (void)args;                                                                        \
+        *out = assay_jbool(expr);                                                                            \
+        return ASSAY_OK;                                                                                     \
     }
 SIMPLE(test_boolean, self.kind == ASSAY_J_BOOL)
 SIMPLE(test_callable, self.kind == ASSAY_J_FUNCTION || self.kind == ASSAY_J_MACRO)
@@ -24,10 +26,14 @@ SIMPLE(test_mapping, self.kind == ASSAY_J_DICT)
 SIMPLE(test_none, self.kind == ASSAY_J_NONE)
 SIMPLE(test_string, self.kind == ASSAY_J_STRING)
 /* An undefined value has a length and can be iterated over; it is empty. */
-SIMPLE(test_iterable, self.kind == ASSAY_J_STRING || assay_jis_list(self) || self.kind == ASSAY_J_DICT || self.kind == ASSAY_J_LOOP || assay_jis_undefined(self))
-SIMPLE(test_sequence, self.kind == ASSAY_J_STRING || assay_jis_list(self) || self.kind == ASSAY_J_DICT || assay_jis_undefined(self))
-SIMPLE(test_filter, self.kind == ASSAY_J_STRING && assay_jbuiltin_find(assay_jfilters, self.str.s, self.str.n) != NULL)
-SIMPLE(test_test, self.kind == ASSAY_J_STRING && assay_jbuiltin_find(assay_jtests, self.str.s, self.str.n) != NULL)
+SIMPLE(test_iterable, self.kind == ASSAY_J_STRING || assay_jis_list(self) || self.kind == ASSAY_J_DICT ||
+                          self.kind == ASSAY_J_LOOP || assay_jis_undefined(self))
+SIMPLE(test_sequence, self.kind == ASSAY_J_STRING || assay_jis_list(self) || self.kind == ASSAY_J_DICT ||
+                          assay_jis_undefined(self))
+SIMPLE(test_filter,
+       self.kind == ASSAY_J_STRING && assay_jbuiltin_find(assay_jfilters, self.str.s, self.str.n) != NULL)
+SIMPLE(test_test,
+       self.kind == ASSAY_J_STRING && assay_jbuiltin_find(assay_jtests, self.str.s, self.str.n) != NULL)
 
 TESTER(test_eq) {
     bool yes;
@@ -42,13 +48,13 @@ TESTER(test_ne) {
     return ASSAY_OK;
 }
 
-#define ORDER(name, expr)                                                                                                       \
-    TESTER(name) {                                                                                                              \
-        int c;                                                                                                                  \
-        (void)args;                                                                                                             \
-        ASSAY_TRY(assay_jcompare(&c, r, self, a[0]));                                                                           \
-        *out = assay_jbool(expr);                                                                                               \
-        return ASSAY_OK;                                                                                                        \
+#define ORDER(name, expr)                                                                                    \
+    TESTER(name) {                                                                                           \
+        int c;                                                                                               \
+        (void)args;                                                                                          \
+        ASSAY_TRY(assay_jcompare(&c, r, self, a[0]));                                                        \
+        *out = assay_jbool(expr);                                                                            \
+        return ASSAY_OK;                                                                                     \
     }
 ORDER(test_lt, c < 0)
 ORDER(test_le, c <= 0)
@@ -66,14 +72,17 @@ TESTER(test_in) {
 TESTER(test_sameas) {
     (void)args;
     bool yes = self.kind == a[0].kind;
-    if (yes && (assay_jis_list(self) || self.kind >= ASSAY_J_DICT)) yes = self.list == a[0].list;
-    else if (yes) ASSAY_TRY(assay_jequal(&yes, r, self, a[0]));
+    if (yes && (assay_jis_list(self) || self.kind >= ASSAY_J_DICT))
+        yes = self.list == a[0].list;
+    else if (yes)
+        ASSAY_TRY(assay_jequal(&yes, r, self, a[0]));
     *out = assay_jbool(yes);
     return ASSAY_OK;
 }
 
 /* self % n == wanted */
-static assay_status divides(assay_jvalue *out, assay_jrun *r, assay_jvalue self, assay_jvalue n, int64_t wanted) {
+static assay_status divides(assay_jvalue *out, assay_jrun *r, assay_jvalue self, assay_jvalue n,
+                            int64_t wanted) {
     assay_jvalue m;
     bool yes;
     if (!assay_jis_number(self)) return assay_jfail(r, ASSAY_EINPUT, "a %s is no number", assay_jtype(self));
@@ -98,7 +107,8 @@ TESTER(test_divisibleby) {
 static assay_status by_method(assay_jvalue *out, assay_jrun *r, assay_jvalue self, const char *method) {
     const assay_jargs none = {0};
     ASSAY_TRY(assay_jto_str(&self, r, self));
-    return assay_jcall_builtin(out, r, assay_jbuiltin_find(assay_jstring_methods, method, strlen(method)), self, &none);
+    return assay_jcall_builtin(out, r, assay_jbuiltin_find(assay_jstring_methods, method, strlen(method)),
+                               self, &none);
 }
 TESTER(test_lower) {
     (void)a, (void)args;

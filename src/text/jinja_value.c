@@ -1,6 +1,8 @@
-/* jinja_value.c: values as Python has them: truth, equality, order, str() and repr(), and their making from JSON.
+/* jinja_value.c: values as Python has them: truth, equality, order, str() and repr(), and their making from
+ * JSON.
  *
- * Integers are 64 bits and overflow is an error; Python's would grow. Strings compare by code point, which in UTF-8 is by byte. */
+ * Integers are 64 bits and overflow is an error; Python's would grow. Strings compare by code point, which in
+ * UTF-8 is by byte. */
 #include <math.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -32,7 +34,8 @@ void *assay_jalloc(assay_jrun *r, size_t n, size_t size) {
 
 assay_status assay_jnomem(assay_jrun *r) {
     if (r->used < ASSAY_J_MAX_MEMORY) return assay_nomem(r->err);
-    return assay_jfail(r, ASSAY_EINPUT, "the template needs more than %u MiB of memory", ASSAY_J_MAX_MEMORY >> 20);
+    return assay_jfail(r, ASSAY_EINPUT, "the template needs more than %u MiB of memory",
+                       ASSAY_J_MAX_MEMORY >> 20);
 }
 
 assay_status assay_jstep(assay_jrun *r, size_t bytes) {
@@ -43,7 +46,8 @@ assay_status assay_jstep(assay_jrun *r, size_t bytes) {
 
 assay_status assay_jenter(assay_jrun *r) {
     ASSAY_TRY(assay_jstep(r, 0));
-    if (r->depth >= ASSAY_J_MAX_DEPTH) return assay_jfail(r, ASSAY_EINPUT, "the template nests more than %d deep", ASSAY_J_MAX_DEPTH);
+    if (r->depth >= ASSAY_J_MAX_DEPTH)
+        return assay_jfail(r, ASSAY_EINPUT, "the template nests more than %d deep", ASSAY_J_MAX_DEPTH);
     r->depth++;
     return ASSAY_OK;
 }
@@ -114,7 +118,8 @@ assay_status assay_jdict_new(assay_jdict **out, assay_jrun *r, size_t cap) {
     return ASSAY_OK;
 }
 
-assay_status assay_jdict_find(const assay_jvalue **out, assay_jrun *r, const assay_jdict *d, assay_jvalue key) {
+assay_status assay_jdict_find(const assay_jvalue **out, assay_jrun *r, const assay_jdict *d,
+                              assay_jvalue key) {
     *out = NULL;
     for (size_t i = 0; i < d->n; i++) {
         bool same = false;
@@ -132,7 +137,8 @@ assay_status assay_jdict_find(const assay_jvalue **out, assay_jrun *r, const ass
 
 assay_status assay_jdict_put(assay_jdict *d, assay_jrun *r, assay_jvalue key, assay_jvalue value) {
     const assay_jvalue *there;
-    if (key.kind == ASSAY_J_LIST || key.kind == ASSAY_J_DICT) return assay_jfail(r, ASSAY_EINPUT, "a %s cannot be a key", assay_jtype(key));
+    if (key.kind == ASSAY_J_LIST || key.kind == ASSAY_J_DICT)
+        return assay_jfail(r, ASSAY_EINPUT, "a %s cannot be a key", assay_jtype(key));
     ASSAY_TRY(assay_jdict_find(&there, r, d, key));
     if (there) {
         d->values[there - d->values] = value;
@@ -186,11 +192,16 @@ static assay_status json_members(assay_jvalue *out, assay_jrun *r, const json_t 
 }
 
 assay_status assay_jfrom_json(assay_jvalue *out, assay_jrun *r, const json_t *j) {
-    if (!j || json_is_null(j)) *out = assay_jnone();
-    else if (json_is_boolean(j)) *out = assay_jbool(json_is_true(j));
-    else if (json_is_integer(j)) *out = assay_jint(json_integer_value(j));
-    else if (json_is_real(j)) *out = assay_jfloat(json_real_value(j));
-    else if (json_is_string(j)) return assay_jstr_copy(out, r, json_string_value(j), json_string_length(j));
+    if (!j || json_is_null(j))
+        *out = assay_jnone();
+    else if (json_is_boolean(j))
+        *out = assay_jbool(json_is_true(j));
+    else if (json_is_integer(j))
+        *out = assay_jint(json_integer_value(j));
+    else if (json_is_real(j))
+        *out = assay_jfloat(json_real_value(j));
+    else if (json_is_string(j))
+        return assay_jstr_copy(out, r, json_string_value(j), json_string_length(j));
     else {
         ASSAY_TRY(assay_jenter(r));
         ASSAY_TRY(json_members(out, r, j));
@@ -202,8 +213,9 @@ assay_status assay_jfrom_json(assay_jvalue *out, assay_jrun *r, const json_t *j)
 /* ---- comparing ---- */
 
 const char *assay_jtype(assay_jvalue v) {
-    static const char *const names[] = {"nothing", "Undefined", "NoneType", "bool", "int", "float", "str", "list", "tuple", "dict",
-                                        "Namespace", "LoopContext", "Macro", "function"};
+    static const char *const names[] = {"nothing",   "Undefined",   "NoneType", "bool",    "int",
+                                        "float",     "str",         "list",     "tuple",   "dict",
+                                        "Namespace", "LoopContext", "Macro",    "function"};
     return names[v.kind];
 }
 
@@ -211,23 +223,36 @@ bool assay_jtruth(assay_jvalue v) {
     switch (v.kind) {
     case ASSAY_J_MISSING:
     case ASSAY_J_UNDEFINED:
-    case ASSAY_J_NONE: return false;
-    case ASSAY_J_BOOL: return v.b;
-    case ASSAY_J_INT: return v.i != 0;
-    case ASSAY_J_FLOAT: return v.f != 0;
-    case ASSAY_J_STRING: return v.str.n != 0;
+    case ASSAY_J_NONE:
+        return false;
+    case ASSAY_J_BOOL:
+        return v.b;
+    case ASSAY_J_INT:
+        return v.i != 0;
+    case ASSAY_J_FLOAT:
+        return v.f != 0;
+    case ASSAY_J_STRING:
+        return v.str.n != 0;
     case ASSAY_J_LIST:
-    case ASSAY_J_TUPLE: return v.list->n != 0;
-    case ASSAY_J_DICT: return v.dict->n != 0;
-    default: return true;
+    case ASSAY_J_TUPLE:
+        return v.list->n != 0;
+    case ASSAY_J_DICT:
+        return v.dict->n != 0;
+    default:
+        return true;
     }
 }
 
-static double as_double(assay_jvalue v) { return v.kind == ASSAY_J_FLOAT ? v.f : v.kind == ASSAY_J_INT ? (double)v.i : (double)v.b; }
-static int64_t as_int(assay_jvalue v) { return v.kind == ASSAY_J_INT ? v.i : (int64_t)v.b; }
+static double as_double(assay_jvalue v) {
+    return v.kind == ASSAY_J_FLOAT ? v.f : v.kind == ASSAY_J_INT ? (double)v.i : (double)v.b;
+}
+static int64_t as_int(assay_jvalue v) {
+    return v.kind == ASSAY_J_INT ? v.i : (int64_t)v.b;
+}
 
 static int order_numbers(assay_jvalue a, assay_jvalue b) { /* 2: unordered (NaN) */
-    if (a.kind != ASSAY_J_FLOAT && b.kind != ASSAY_J_FLOAT) return (as_int(a) > as_int(b)) - (as_int(a) < as_int(b));
+    if (a.kind != ASSAY_J_FLOAT && b.kind != ASSAY_J_FLOAT)
+        return (as_int(a) > as_int(b)) - (as_int(a) < as_int(b));
     double x = as_double(a), y = as_double(b);
     return x < y ? -1 : x > y ? 1 : x == y ? 0 : 2;
 }
@@ -237,8 +262,10 @@ static assay_status equal_dicts(bool *out, assay_jrun *r, const assay_jdict *a, 
     for (size_t i = 0; *out && i < a->n; i++) {
         const assay_jvalue *v;
         ASSAY_TRY(assay_jdict_find(&v, r, b, a->keys[i]));
-        if (!v) *out = false;
-        else ASSAY_TRY(assay_jequal(out, r, a->values[i], *v));
+        if (!v)
+            *out = false;
+        else
+            ASSAY_TRY(assay_jequal(out, r, a->values[i], *v));
     }
     return ASSAY_OK;
 }
@@ -255,7 +282,9 @@ assay_status assay_jequal(bool *out, assay_jrun *r, assay_jvalue a, assay_jvalue
     }
     if (a.kind != b.kind) return assay_jstep(r, 0);
     switch (a.kind) {
-    case ASSAY_J_NONE: *out = true; return ASSAY_OK;
+    case ASSAY_J_NONE:
+        *out = true;
+        return ASSAY_OK;
     case ASSAY_J_STRING:
         *out = a.str.n == b.str.n && (a.str.n == 0 || memcmp(a.str.s, b.str.s, a.str.n) == 0);
         return assay_jstep(r, a.str.n);
@@ -263,7 +292,8 @@ assay_status assay_jequal(bool *out, assay_jrun *r, assay_jvalue a, assay_jvalue
     case ASSAY_J_TUPLE:
         ASSAY_TRY(assay_jenter(r));
         *out = a.list->n == b.list->n;
-        for (size_t i = 0; *out && i < a.list->n; i++) ASSAY_TRY(assay_jequal(out, r, a.list->v[i], b.list->v[i]));
+        for (size_t i = 0; *out && i < a.list->n; i++)
+            ASSAY_TRY(assay_jequal(out, r, a.list->v[i], b.list->v[i]));
         assay_jleave(r);
         return ASSAY_OK;
     case ASSAY_J_DICT:
@@ -271,10 +301,17 @@ assay_status assay_jequal(bool *out, assay_jrun *r, assay_jvalue a, assay_jvalue
         ASSAY_TRY(equal_dicts(out, r, a.dict, b.dict));
         assay_jleave(r);
         return ASSAY_OK;
-    case ASSAY_J_NAMESPACE: *out = a.dict == b.dict; return ASSAY_OK;
-    case ASSAY_J_LOOP: *out = a.loop == b.loop; return ASSAY_OK;
-    case ASSAY_J_MACRO: *out = a.macro == b.macro; return ASSAY_OK;
-    default: return ASSAY_OK;
+    case ASSAY_J_NAMESPACE:
+        *out = a.dict == b.dict;
+        return ASSAY_OK;
+    case ASSAY_J_LOOP:
+        *out = a.loop == b.loop;
+        return ASSAY_OK;
+    case ASSAY_J_MACRO:
+        *out = a.macro == b.macro;
+        return ASSAY_OK;
+    default:
+        return ASSAY_OK;
     }
 }
 
@@ -296,8 +333,10 @@ assay_status assay_jcompare(int *out, assay_jrun *r, assay_jvalue a, assay_jvalu
             ASSAY_TRY(assay_jequal(&same, r, a.list->v[i], b.list->v[i]));
             if (!same) break;
         }
-        if (i < n) ASSAY_TRY(assay_jcompare(out, r, a.list->v[i], b.list->v[i]));
-        else *out = (a.list->n > b.list->n) - (a.list->n < b.list->n);
+        if (i < n)
+            ASSAY_TRY(assay_jcompare(out, r, a.list->v[i], b.list->v[i]));
+        else
+            *out = (a.list->n > b.list->n) - (a.list->n < b.list->n);
         assay_jleave(r);
         return ASSAY_OK;
     }
@@ -316,12 +355,14 @@ void assay_jput_float(assay_str *b, double f) {
         return;
     }
     int precision = 0;
-    do snprintf(buf, sizeof buf, "%.*e", precision, f);
+    do
+        snprintf(buf, sizeof buf, "%.*e", precision, f);
     while (strtod(buf, NULL) != f && ++precision < 17);
     int n = 0, exponent = (int)strtol(strchr(buf, 'e') + 1, NULL, 10);
     for (const char *c = buf; *c != 'e'; c++)
         if (*c >= '0' && *c <= '9') digits[n++] = *c;
-    while (n > 1 && digits[n - 1] == '0') n--;
+    while (n > 1 && digits[n - 1] == '0')
+        n--;
     if (buf[0] == '-') assay_str_putc(b, '-');
     if (exponent < -4 || exponent >= 16) {
         assay_str_putc(b, digits[0]);
@@ -337,8 +378,10 @@ void assay_jput_float(assay_str *b, double f) {
         assay_str_putn(b, digits, (size_t)ASSAY_MIN(n, whole));
         if (n < whole) assay_str_fill(b, '0', (size_t)(whole - n));
         assay_str_putc(b, '.');
-        if (n > whole) assay_str_putn(b, digits + whole, (size_t)(n - whole));
-        else assay_str_putc(b, '0');
+        if (n > whole)
+            assay_str_putn(b, digits + whole, (size_t)(n - whole));
+        else
+            assay_str_putc(b, '0');
     }
 }
 
@@ -348,19 +391,28 @@ static void repr_string(assay_str *b, const char *s, size_t n) {
     assay_str_putc(b, quote);
     for (size_t i = 0, len; i < n; i += len) {
         int32_t cp = assay_utf8_next(&len, s + i, n - i);
-        if (cp == quote || cp == '\\') assay_str_printf(b, "\\%c", (char)cp);
-        else if (cp == '\n') assay_str_put(b, "\\n");
-        else if (cp == '\r') assay_str_put(b, "\\r");
-        else if (cp == '\t') assay_str_put(b, "\\t");
-        else if (assay_char_is_printable(cp)) assay_str_putn(b, s + i, len);
-        else if (cp < 0x100) assay_str_printf(b, "\\x%02x", (unsigned)cp);
-        else if (cp < 0x10000) assay_str_printf(b, "\\u%04x", (unsigned)cp);
-        else assay_str_printf(b, "\\U%08x", (unsigned)cp);
+        if (cp == quote || cp == '\\')
+            assay_str_printf(b, "\\%c", (char)cp);
+        else if (cp == '\n')
+            assay_str_put(b, "\\n");
+        else if (cp == '\r')
+            assay_str_put(b, "\\r");
+        else if (cp == '\t')
+            assay_str_put(b, "\\t");
+        else if (assay_char_is_printable(cp))
+            assay_str_putn(b, s + i, len);
+        else if (cp < 0x100)
+            assay_str_printf(b, "\\x%02x", (unsigned)cp);
+        else if (cp < 0x10000)
+            assay_str_printf(b, "\\u%04x", (unsigned)cp);
+        else
+            assay_str_printf(b, "\\U%08x", (unsigned)cp);
     }
     assay_str_putc(b, quote);
 }
 
-static assay_status repr_list(assay_str *b, assay_jrun *r, const assay_jlist *l, const char *open, const char *close) {
+static assay_status repr_list(assay_str *b, assay_jrun *r, const assay_jlist *l, const char *open,
+                              const char *close) {
     assay_str_put(b, open);
     for (size_t i = 0; i < l->n; i++) {
         if (i) assay_str_put(b, ", ");
@@ -383,27 +435,48 @@ static assay_status repr_dict(assay_str *b, assay_jrun *r, const assay_jdict *d)
 }
 
 assay_status assay_jput_repr(assay_str *b, assay_jrun *r, assay_jvalue v) {
-    if (b->len > ASSAY_J_MAX_OUTPUT) return assay_jfail(r, ASSAY_EINPUT, "a text grows over %u MiB", ASSAY_J_MAX_OUTPUT >> 20);
+    if (b->len > ASSAY_J_MAX_OUTPUT)
+        return assay_jfail(r, ASSAY_EINPUT, "a text grows over %u MiB", ASSAY_J_MAX_OUTPUT >> 20);
     ASSAY_TRY(assay_jenter(r));
     switch (v.kind) {
-    case ASSAY_J_NONE: assay_str_put(b, "None"); break;
-    case ASSAY_J_BOOL: assay_str_put(b, v.b ? "True" : "False"); break;
-    case ASSAY_J_INT: assay_str_printf(b, "%lld", (long long)v.i); break;
-    case ASSAY_J_FLOAT: assay_jput_float(b, v.f); break;
-    case ASSAY_J_STRING: repr_string(b, v.str.s, v.str.n); break;
-    case ASSAY_J_LIST: ASSAY_TRY(repr_list(b, r, v.list, "[", "]")); break;
-    case ASSAY_J_TUPLE: ASSAY_TRY(repr_list(b, r, v.list, "(", v.list->n == 1 ? ",)" : ")")); break;
-    case ASSAY_J_DICT: ASSAY_TRY(repr_dict(b, r, v.dict)); break;
+    case ASSAY_J_NONE:
+        assay_str_put(b, "None");
+        break;
+    case ASSAY_J_BOOL:
+        assay_str_put(b, v.b ? "True" : "False");
+        break;
+    case ASSAY_J_INT:
+        assay_str_printf(b, "%lld", (long long)v.i);
+        break;
+    case ASSAY_J_FLOAT:
+        assay_jput_float(b, v.f);
+        break;
+    case ASSAY_J_STRING:
+        repr_string(b, v.str.s, v.str.n);
+        break;
+    case ASSAY_J_LIST:
+        ASSAY_TRY(repr_list(b, r, v.list, "[", "]"));
+        break;
+    case ASSAY_J_TUPLE:
+        ASSAY_TRY(repr_list(b, r, v.list, "(", v.list->n == 1 ? ",)" : ")"));
+        break;
+    case ASSAY_J_DICT:
+        ASSAY_TRY(repr_dict(b, r, v.dict));
+        break;
     case ASSAY_J_MISSING:
-    case ASSAY_J_UNDEFINED: assay_str_put(b, "Undefined"); break;
-    default: return assay_jfail(r, ASSAY_EUNSUPPORTED, "a %s cannot be written out", assay_jtype(v));
+    case ASSAY_J_UNDEFINED:
+        assay_str_put(b, "Undefined");
+        break;
+    default:
+        return assay_jfail(r, ASSAY_EUNSUPPORTED, "a %s cannot be written out", assay_jtype(v));
     }
     assay_jleave(r);
     return ASSAY_OK;
 }
 
 assay_status assay_jput_str(assay_str *b, assay_jrun *r, assay_jvalue v) {
-    if (b->len > ASSAY_J_MAX_OUTPUT) return assay_jfail(r, ASSAY_EINPUT, "a text grows over %u MiB", ASSAY_J_MAX_OUTPUT >> 20);
+    if (b->len > ASSAY_J_MAX_OUTPUT)
+        return assay_jfail(r, ASSAY_EINPUT, "a text grows over %u MiB", ASSAY_J_MAX_OUTPUT >> 20);
     if (v.kind == ASSAY_J_STRING) {
         assay_str_putn(b, v.str.s, v.str.n);
         return assay_jstep(r, v.str.n);

@@ -1,8 +1,8 @@
 /* pattern.c: compiles with PCRE2 (JIT, UTF, UCP) and walks a text from match to match.
  *
- * The walk follows the original's: matches do not overlap, and an empty match right after a match is skipped. Match data is made
- * per call, so a pattern can serve many threads. When the JIT's stack is too small for a text the match is repeated by
- * PCRE2's interpreter, which uses the heap. */
+ * The walk follows the original's: matches do not overlap, and an empty match right after a match is skipped.
+ * Match data is made per call, so a pattern can serve many threads. When the JIT's stack is too small for a
+ * text the match is repeated by PCRE2's interpreter, which uses the heap. */
 #include "text/pattern.h"
 
 #include <string.h>
@@ -44,12 +44,14 @@ static assay_status compile_regex(assay_pattern *p, const char *re, size_t n, as
     int code;
     PCRE2_SIZE at;
     /* In Oniguruma ^ and $ are always line anchors. */
-    p->code = pcre2_compile((PCRE2_SPTR)assay_str_c(&t), t.len, PCRE2_UTF | PCRE2_UCP | PCRE2_MULTILINE | PCRE2_NEVER_BACKSLASH_C,
-                            &code, &at, cc);
+    p->code =
+        pcre2_compile((PCRE2_SPTR)assay_str_c(&t), t.len,
+                      PCRE2_UTF | PCRE2_UCP | PCRE2_MULTILINE | PCRE2_NEVER_BACKSLASH_C, &code, &at, cc);
     if (!p->code) {
         PCRE2_UCHAR why[128];
         pcre2_get_error_message(code, why, sizeof why);
-        s = assay_fail(err, ASSAY_EINPUT, "pattern '%.120s': %s at byte %zu of its PCRE2 form", re, (char *)why, (size_t)at);
+        s = assay_fail(err, ASSAY_EINPUT, "pattern '%.120s': %s at byte %zu of its PCRE2 form", re,
+                       (char *)why, (size_t)at);
         goto out;
     }
     p->jit = pcre2_jit_compile(p->code, PCRE2_JIT_COMPLETE) == 0;
@@ -60,7 +62,8 @@ out:
     return s;
 }
 
-assay_status assay_pattern_compile(assay_pattern **out, const char *re, size_t n, bool literal, assay_err *err) {
+assay_status assay_pattern_compile(assay_pattern **out, const char *re, size_t n, bool literal,
+                                   assay_err *err) {
     assay_pattern *p = assay_calloc(1, sizeof *p);
     if (!p) return assay_nomem(err);
     assay_status s = ASSAY_OK;
@@ -97,7 +100,8 @@ assay_status assay_spans_put(assay_spans *s, size_t begin, size_t end, bool matc
     return ASSAY_OK;
 }
 
-static assay_status find_literal(assay_spans *out, const assay_pattern *p, const char *text, size_t n, assay_err *err) {
+static assay_status find_literal(assay_spans *out, const assay_pattern *p, const char *text, size_t n,
+                                 assay_err *err) {
     size_t prev = 0;
     while (p->n_literal && prev < n) {
         const char *hit = memmem(text + prev, n - prev, p->literal, p->n_literal);
@@ -120,7 +124,8 @@ static int match_from(const assay_pattern *p, pcre2_match_data *md, const char *
     return r < 0 ? r : 1;
 }
 
-static assay_status find_regex(assay_spans *out, const assay_pattern *p, const char *text, size_t n, assay_err *err) {
+static assay_status find_regex(assay_spans *out, const assay_pattern *p, const char *text, size_t n,
+                               assay_err *err) {
     pcre2_match_data *md = pcre2_match_data_create_from_pattern(p->code, NULL);
     if (!md) return assay_nomem(err);
     const PCRE2_SIZE *ov = pcre2_get_ovector_pointer(md);
@@ -130,7 +135,8 @@ static assay_status find_regex(assay_spans *out, const assay_pattern *p, const c
         int r = match_from(p, md, text, n, at);
         if (r == 0) break;
         if (r < 0) {
-            s = assay_fail(err, ASSAY_EINPUT, "a tokenizer pattern failed at byte %zu of the text (PCRE2 error %d)", at, r);
+            s = assay_fail(err, ASSAY_EINPUT,
+                           "a tokenizer pattern failed at byte %zu of the text (PCRE2 error %d)", at, r);
             break;
         }
         size_t b = ov[0], e = ov[1];
@@ -151,7 +157,8 @@ static assay_status find_regex(assay_spans *out, const assay_pattern *p, const c
     return assay_spans_put(out, prev, n, false, err);
 }
 
-assay_status assay_pattern_find(assay_spans *out, const assay_pattern *p, const char *text, size_t n, assay_err *err) {
+assay_status assay_pattern_find(assay_spans *out, const assay_pattern *p, const char *text, size_t n,
+                                assay_err *err) {
     out->n = 0;
     if (n == 0) return assay_spans_put(out, 0, 0, false, err);
     return p->code ? find_regex(out, p, text, n, err) : find_literal(out, p, text, n, err);

@@ -1,7 +1,8 @@
-/* text/pattern.h: the regular expressions and literal strings of tokenizer.json, matched with PCRE2 (included in pattern.c alone).
+/* text/pattern.h: the regular expressions and literal strings of tokenizer.json, matched with PCRE2 (included
+ * in pattern.c alone).
  *
- * Patterns are written for Oniguruma; assay_pattern_compile rewrites what PCRE2 would read differently (see pattern_onig.c).
- * A pattern is immutable and shared between threads; the scratch belongs to one call. */
+ * Patterns are written for Oniguruma; assay_pattern_compile rewrites what PCRE2 would read differently (see
+ * pattern_onig.c). A pattern is immutable and shared between threads; the scratch belongs to one call. */
 #ifndef ASSAY_TEXT_PATTERN_H
 #define ASSAY_TEXT_PATTERN_H
 
@@ -23,13 +24,17 @@ typedef struct assay_spans {
     size_t n, cap;
 } assay_spans;
 
-/* literal: re is a plain string. EUNSUPPORTED names a construct without an equivalent, EINPUT a broken expression. */
-assay_status assay_pattern_compile(assay_pattern **out, const char *re, size_t n, bool literal, assay_err *err);
+/* literal: re is a plain string. EUNSUPPORTED names a construct without an equivalent, EINPUT a broken
+ * expression. */
+assay_status assay_pattern_compile(assay_pattern **out, const char *re, size_t n, bool literal,
+                                   assay_err *err);
 void assay_pattern_free(assay_pattern *p);
 
-/* The spans that cover text (valid UTF-8) from left to right, matches and the gaps between them; out is cleared first. An empty
- * text is one empty span without a match. EINPUT when the pattern needs more steps than PCRE2 allows. */
-assay_status assay_pattern_find(assay_spans *out, const assay_pattern *p, const char *text, size_t n, assay_err *err);
+/* The spans that cover text (valid UTF-8) from left to right, matches and the gaps between them; out is
+ * cleared first. An empty text is one empty span without a match. EINPUT when the pattern needs more steps
+ * than PCRE2 allows. */
+assay_status assay_pattern_find(assay_spans *out, const assay_pattern *p, const char *text, size_t n,
+                                assay_err *err);
 void assay_spans_free(assay_spans *s);
 assay_status assay_spans_put(assay_spans *s, size_t begin, size_t end, bool match, assay_err *err);
 

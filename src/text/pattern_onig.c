@@ -1,25 +1,27 @@
-/* pattern_onig.c: rewrites an Oniguruma expression (the syntax of tokenizer.json) as a PCRE2 one with the same meaning.
+/* pattern_onig.c: rewrites an Oniguruma expression (the syntax of tokenizer.json) as a PCRE2 one with the
+ * same meaning.
  *
  * What differs, and what becomes of it (both engines in Unicode mode):
- *   \s \S              White_Space; PCRE2 adds U+180E          -> \p{WSpace} \P{WSpace}
- *   \w \W \b \B        Alphabetic, M, Nd, Pc, and 6 of Latin-1's numbers; PCRE2: L N _ -> a class, or lookarounds on it
- *   \h \H              hexadecimal digit; PCRE2: blank         -> a class
- *   \p{Han}            script; PCRE2: script extensions        -> \p{sc:Han}
- *   \p{Letter} ...     long and POSIX names                    -> short names and classes (table below)
- *   [[:alpha:]] ...    Unicode properties; PCRE2 has others    -> the same table, but [:punct:] is P and S
- *   x{1,3}+            greedy repetition of a repetition       -> (?:x{1,3})+
- *   (?m)               dot matches newline                     -> (?s)
- *   [a&&b]             intersection                            -> (?:(?=[a])[b])
- * The rest is passed through. Nested classes, conditionals, absent groups, subexpression calls and backreferences by level are
- * refused by name, because nothing equal exists. */
+ *   \s \S           White_Space; PCRE2 adds U+180E      -> \p{WSpace} \P{WSpace}
+ *   \w \W \b \B     Alphabetic, M, Nd, Pc, and 6 of     -> a class, or lookarounds on it
+ *                   Latin-1's numbers; PCRE2: L N _
+ *   \h \H           hexadecimal digit; PCRE2: blank     -> a class
+ *   \p{Han}         script; PCRE2: script extensions    -> \p{sc:Han}
+ *   \p{Letter} ...  long and POSIX names                -> short names and classes (table below)
+ *   [[:alpha:]]     Unicode properties                  -> the same table, but [:punct:] is P and S
+ *   x{1,3}+         greedy repetition of a repetition   -> (?:x{1,3})+
+ *   (?m)            dot matches newline                 -> (?s)
+ *   [a&&b]          intersection                        -> (?:(?=[a])[b])
+ * The rest is passed through. Nested classes, conditionals, absent groups, subexpression calls and
+ * backreferences by level are refused by name, because nothing equal exists. */
 #include <ctype.h>
 #include <string.h>
 #include "base/mem.h"
 #include "text/pattern.h"
 
-#define POSIX_WORD "\\p{Alphabetic}\\p{M}\\p{Nd}\\p{Pc}"
-#define WORD POSIX_WORD "\\xb2\\xb3\\xb9\\xbc-\\xbe" /* so says its table for \w, outside of classes */
-#define MAX_GROUPS 200
+#define POSIX_WORD  "\\p{Alphabetic}\\p{M}\\p{Nd}\\p{Pc}"
+#define WORD        POSIX_WORD "\\xb2\\xb3\\xb9\\xbc-\\xbe" /* so says its table for \w, outside of classes */
+#define MAX_GROUPS  200
 #define MAX_PATTERN 16384 /* bytes; the longest real one has about 600 */
 
 typedef struct reader {
@@ -40,20 +42,58 @@ static assay_status unsupported(reader *r, const char *what) {
 static const struct {
     const char *name, *inside; /* what stands inside a class */
 } properties[] = {
-    {"letter", "\\p{L}"}, {"uppercaseletter", "\\p{Lu}"}, {"lowercaseletter", "\\p{Ll}"}, {"titlecaseletter", "\\p{Lt}"},
-    {"modifierletter", "\\p{Lm}"}, {"otherletter", "\\p{Lo}"}, {"mark", "\\p{M}"}, {"nonspacingmark", "\\p{Mn}"},
-    {"spacingmark", "\\p{Mc}"}, {"enclosingmark", "\\p{Me}"}, {"number", "\\p{N}"}, {"decimalnumber", "\\p{Nd}"},
-    {"letternumber", "\\p{Nl}"}, {"othernumber", "\\p{No}"}, {"punctuation", "\\p{P}"}, {"punct", "\\p{P}"},
-    {"connectorpunctuation", "\\p{Pc}"}, {"dashpunctuation", "\\p{Pd}"}, {"openpunctuation", "\\p{Ps}"},
-    {"closepunctuation", "\\p{Pe}"}, {"initialpunctuation", "\\p{Pi}"}, {"finalpunctuation", "\\p{Pf}"},
-    {"otherpunctuation", "\\p{Po}"}, {"symbol", "\\p{S}"}, {"mathsymbol", "\\p{Sm}"}, {"currencysymbol", "\\p{Sc}"},
-    {"modifiersymbol", "\\p{Sk}"}, {"othersymbol", "\\p{So}"}, {"separator", "\\p{Z}"}, {"spaceseparator", "\\p{Zs}"},
-    {"lineseparator", "\\p{Zl}"}, {"paragraphseparator", "\\p{Zp}"}, {"other", "\\p{C}"}, {"control", "\\p{Cc}"},
-    {"format", "\\p{Cf}"}, {"alpha", "\\p{Alphabetic}"}, {"alphabetic", "\\p{Alphabetic}"}, {"digit", "\\p{Nd}"},
-    {"lower", "\\p{Lowercase}"}, {"lowercase", "\\p{Lowercase}"}, {"upper", "\\p{Uppercase}"}, {"uppercase", "\\p{Uppercase}"},
-    {"space", "\\p{WSpace}"}, {"whitespace", "\\p{WSpace}"}, {"word", WORD},
-    {"ascii", "\\x00-\\x7f"}, {"any", "\\x00-\\x{10ffff}"}, {"alnum", "\\p{Alphabetic}\\p{Nd}"}, {"xdigit", "0-9A-Fa-f"}, {"emoji", "\\p{Emoji}"},
-    {"cntrl", "\\p{Cc}"}, {"blank", "\\p{Zs}\\t"},
+    {"letter", "\\p{L}"},
+    {"uppercaseletter", "\\p{Lu}"},
+    {"lowercaseletter", "\\p{Ll}"},
+    {"titlecaseletter", "\\p{Lt}"},
+    {"modifierletter", "\\p{Lm}"},
+    {"otherletter", "\\p{Lo}"},
+    {"mark", "\\p{M}"},
+    {"nonspacingmark", "\\p{Mn}"},
+    {"spacingmark", "\\p{Mc}"},
+    {"enclosingmark", "\\p{Me}"},
+    {"number", "\\p{N}"},
+    {"decimalnumber", "\\p{Nd}"},
+    {"letternumber", "\\p{Nl}"},
+    {"othernumber", "\\p{No}"},
+    {"punctuation", "\\p{P}"},
+    {"punct", "\\p{P}"},
+    {"connectorpunctuation", "\\p{Pc}"},
+    {"dashpunctuation", "\\p{Pd}"},
+    {"openpunctuation", "\\p{Ps}"},
+    {"closepunctuation", "\\p{Pe}"},
+    {"initialpunctuation", "\\p{Pi}"},
+    {"finalpunctuation", "\\p{Pf}"},
+    {"otherpunctuation", "\\p{Po}"},
+    {"symbol", "\\p{S}"},
+    {"mathsymbol", "\\p{Sm}"},
+    {"currencysymbol", "\\p{Sc}"},
+    {"modifiersymbol", "\\p{Sk}"},
+    {"othersymbol", "\\p{So}"},
+    {"separator", "\\p{Z}"},
+    {"spaceseparator", "\\p{Zs}"},
+    {"lineseparator", "\\p{Zl}"},
+    {"paragraphseparator", "\\p{Zp}"},
+    {"other", "\\p{C}"},
+    {"control", "\\p{Cc}"},
+    {"format", "\\p{Cf}"},
+    {"alpha", "\\p{Alphabetic}"},
+    {"alphabetic", "\\p{Alphabetic}"},
+    {"digit", "\\p{Nd}"},
+    {"lower", "\\p{Lowercase}"},
+    {"lowercase", "\\p{Lowercase}"},
+    {"upper", "\\p{Uppercase}"},
+    {"uppercase", "\\p{Uppercase}"},
+    {"space", "\\p{WSpace}"},
+    {"whitespace", "\\p{WSpace}"},
+    {"word", WORD},
+    {"ascii", "\\x00-\\x7f"},
+    {"any", "\\x00-\\x{10ffff}"},
+    {"alnum", "\\p{Alphabetic}\\p{Nd}"},
+    {"xdigit", "0-9A-Fa-f"},
+    {"emoji", "\\p{Emoji}"},
+    {"cntrl", "\\p{Cc}"},
+    {"blank", "\\p{Zs}\\t"},
 };
 
 static const char *property_inside(const char *name) {
@@ -65,10 +105,14 @@ static const char *property_inside(const char *name) {
 /* Writes a property, given by what stands for it inside a class. */
 static assay_status put_property(reader *r, const char *inside, bool negated, bool in_class) {
     bool one = inside[0] == '\\' && inside[1] == 'p' && strchr(inside, '}')[1] == '\0';
-    if (one) assay_str_printf(r->out, "\\%c%s", negated ? 'P' : 'p', inside + 2);
-    else if (!in_class) assay_str_printf(r->out, "[%s%s]", negated ? "^" : "", inside);
-    else if (!negated) assay_str_put(r->out, inside);
-    else return unsupported(r, "a negated compound property inside a class");
+    if (one)
+        assay_str_printf(r->out, "\\%c%s", negated ? 'P' : 'p', inside + 2);
+    else if (!in_class)
+        assay_str_printf(r->out, "[%s%s]", negated ? "^" : "", inside);
+    else if (!negated)
+        assay_str_put(r->out, inside);
+    else
+        return unsupported(r, "a negated compound property inside a class");
     return ASSAY_OK;
 }
 
@@ -78,10 +122,13 @@ static assay_status posix_class(reader *r) {
     char name[16];
     bool negated = begin < r->re + r->n && *begin == '^';
     if (negated) begin++;
-    if (!end || end <= begin || (size_t)(end - begin) >= sizeof name) return unsupported(r, "a class inside a class");
+    if (!end || end <= begin || (size_t)(end - begin) >= sizeof name)
+        return unsupported(r, "a class inside a class");
     memcpy(name, begin, (size_t)(end - begin));
     name[end - begin] = '\0';
-    const char *inside = strcmp(name, "punct") == 0 ? "\\p{P}\\p{S}" : strcmp(name, "word") == 0 ? POSIX_WORD : property_inside(name);
+    const char *inside = strcmp(name, "punct") == 0  ? "\\p{P}\\p{S}"
+                         : strcmp(name, "word") == 0 ? POSIX_WORD
+                                                     : property_inside(name);
     if (!inside) return unsupported(r, "a POSIX class of that name");
     r->i = (size_t)(end - r->re) + 2;
     return put_property(r, inside, negated, true);
@@ -100,7 +147,8 @@ static assay_status property(reader *r, bool negated, bool in_class) {
     for (; i < r->n && r->re[i] != '}'; i++) {
         char c = r->re[i];
         if (c == ' ' || c == '-' || c == '_') continue;
-        if (!isalnum((unsigned char)c) && c != '=' && c != '&') return unsupported(r, "a property with such a name");
+        if (!isalnum((unsigned char)c) && c != '=' && c != '&')
+            return unsupported(r, "a property with such a name");
         if (k + 1 >= sizeof name) return unsupported(r, "a property with such a name");
         name[k++] = (char)tolower((unsigned char)c);
     }
@@ -110,7 +158,8 @@ static assay_status property(reader *r, bool negated, bool in_class) {
     const char *inside = property_inside(name);
     if (inside) return put_property(r, inside, negated, in_class);
     /* One or two letters are a general category; anything else is the name of a script. */
-    assay_str_printf(r->out, "\\%c{%s%.*s}", negated ? 'P' : 'p', k <= 2 ? "" : "sc:", (int)(i - begin), r->re + begin);
+    assay_str_printf(r->out, "\\%c{%s%.*s}", negated ? 'P' : 'p', k <= 2 ? "" : "sc:", (int)(i - begin),
+                     r->re + begin);
     return ASSAY_OK;
 }
 
@@ -145,7 +194,8 @@ static assay_status escape(reader *r, bool in_class) {
         return unsupported(r, what);
     }
     if (c == 'u') { /* \uHHHH */
-        if (r->n - r->i < 4) return assay_fail(r->err, ASSAY_EINPUT, "pattern '%.120s': \\u wants four digits", r->re);
+        if (r->n - r->i < 4)
+            return assay_fail(r->err, ASSAY_EINPUT, "pattern '%.120s': \\u wants four digits", r->re);
         assay_str_printf(r->out, "\\x{%.4s}", r->re + r->i);
         r->i += 4;
         return ASSAY_OK;
@@ -163,7 +213,8 @@ static assay_status class(reader *r) {
     assay_str_put(r->out, negated ? "[^" : "[");
     bool first = true;
     for (;; first = false) {
-        if (r->i >= r->n) return assay_fail(r->err, ASSAY_EINPUT, "pattern '%.120s': a class is not closed", r->re);
+        if (r->i >= r->n)
+            return assay_fail(r->err, ASSAY_EINPUT, "pattern '%.120s': a class is not closed", r->re);
         char c = r->re[r->i++];
         if (c == ']' && !first) break;
         if (c == '\\') {
@@ -185,7 +236,8 @@ static assay_status class(reader *r) {
             assay_free(left);
             ASSAY_TRY(class(r)); /* the right side, down to its own ']' */
             assay_str_putc(r->out, ')');
-            if (inner && (r->i >= r->n || r->re[r->i++] != ']')) return unsupported(r, "more than one intersection");
+            if (inner && (r->i >= r->n || r->re[r->i++] != ']'))
+                return unsupported(r, "more than one intersection");
             return ASSAY_OK;
         } else {
             assay_str_putc(r->out, c);
@@ -222,7 +274,8 @@ static assay_status group(reader *r) {
 static bool interval(reader *r, size_t *end) {
     size_t i = r->i;
     bool digits = false;
-    while (i < r->n && (isdigit((unsigned char)r->re[i]) || r->re[i] == ',')) digits |= r->re[i++] != ',';
+    while (i < r->n && (isdigit((unsigned char)r->re[i]) || r->re[i] == ','))
+        digits |= r->re[i++] != ',';
     *end = i + 1;
     return digits && i < r->n && r->re[i] == '}';
 }
@@ -239,7 +292,8 @@ static assay_status braces(reader *r) {
     assay_str_putn(r->out, r->re + r->i, end - r->i);
     bool exact = !memchr(r->re + r->i, ',', end - r->i);
     r->i = end;
-    if (r->atom == SIZE_MAX) return assay_fail(r->err, ASSAY_EINPUT, "pattern '%.120s': a repetition of nothing", r->re);
+    if (r->atom == SIZE_MAX)
+        return assay_fail(r->err, ASSAY_EINPUT, "pattern '%.120s': a repetition of nothing", r->re);
     bool plus = r->i < r->n && r->re[r->i] == '+';
     bool again = r->i < r->n && (r->re[r->i] == '*' || (exact && r->re[r->i] == '?'));
     if (plus || again) { /* a repetition of the repetition, not a possessive or lazy one */
@@ -269,25 +323,32 @@ assay_status assay_pattern_translate(assay_str *out, const char *re, size_t n, a
             ASSAY_TRY(class(&r));
             r.atom = here;
             break;
-        case '(': ASSAY_TRY(group(&r)); break;
+        case '(':
+            ASSAY_TRY(group(&r));
+            break;
         case ')':
             if (r.n_open == 0) return assay_fail(err, ASSAY_EINPUT, "pattern '%.120s': ')' without '('", re);
             r.atom = r.open[--r.n_open];
             assay_str_putc(out, c);
             break;
-        case '{': ASSAY_TRY(braces(&r)); break;
+        case '{':
+            ASSAY_TRY(braces(&r));
+            break;
         case '|':
             r.atom = SIZE_MAX;
             assay_str_putc(out, c);
             break;
         case '*':
         case '+':
-        case '?': assay_str_putc(out, c); break;
+        case '?':
+            assay_str_putc(out, c);
+            break;
         default:
             r.atom = here;
             assay_str_putc(out, c);
             /* keep a multi-byte character together as one atom */
-            while (r.i < n && ((unsigned char)re[r.i] & 0xC0) == 0x80) assay_str_putc(out, re[r.i++]);
+            while (r.i < n && ((unsigned char)re[r.i] & 0xC0) == 0x80)
+                assay_str_putc(out, re[r.i++]);
         }
     }
     return ASSAY_OK;

@@ -1,14 +1,16 @@
-/* pretokenize.c: the pre-tokenizers of tokenizer.json. Each replaces every piece of the list by the pieces it falls into; some
- * also change the text. Empty pieces vanish, added tokens pass through.
+/* pretokenize.c: the pre-tokenizers of tokenizer.json. Each replaces every piece of the list by the pieces it
+ * falls into; some also change the text. Empty pieces vanish, added tokens pass through.
  *
- * `first` says that a piece begins where the original text begins (Metaspace's "first"); the original tracks offsets instead,
- * which differs only when a normalizer has put characters before a piece that is then split behind them. */
+ * `first` says that a piece begins where the original text begins (Metaspace's "first"); the original tracks
+ * offsets instead, which differs only when a normalizer has put characters before a piece that is then split
+ * behind them. */
 #include <string.h>
 #include "base/mem.h"
 #include "text/steps.h"
 #include "text/unicode.h"
 
-static const char GPT2_PATTERN[] = "'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+| ?\\p{N}+| ?[^\\s\\p{L}\\p{N}]+|\\s+(?!\\S)|\\s+";
+static const char GPT2_PATTERN[] =
+    "'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+| ?\\p{N}+| ?[^\\s\\p{L}\\p{N}]+|\\s+(?!\\S)|\\s+";
 
 /* ---- lists ---- */
 
@@ -22,16 +24,19 @@ void assay_pieces_free(assay_piece_list *p) {
     memset(p, 0, sizeof *p);
 }
 
-assay_status assay_pieces_put(assay_piece_list *p, size_t begin, size_t end, int32_t id, bool first, assay_err *err) {
+assay_status assay_pieces_put(assay_piece_list *p, size_t begin, size_t end, int32_t id, bool first,
+                              assay_err *err) {
     if (id < 0 && begin == end) return ASSAY_OK;
     if (p->n == p->cap) ASSAY_TRY(assay_grow(&p->v, &p->cap, p->n + 1, sizeof *p->v, err));
     p->v[p->n++] = (assay_piece){begin, end, id, first};
     return ASSAY_OK;
 }
 
-static assay_status next_put(assay_piece_list *p, size_t begin, size_t end, int32_t id, bool first, assay_err *err) {
+static assay_status next_put(assay_piece_list *p, size_t begin, size_t end, int32_t id, bool first,
+                             assay_err *err) {
     if (id < 0 && begin == end) return ASSAY_OK;
-    if (p->n_next == p->cap_next) ASSAY_TRY(assay_grow(&p->next, &p->cap_next, p->n_next + 1, sizeof *p->next, err));
+    if (p->n_next == p->cap_next)
+        ASSAY_TRY(assay_grow(&p->next, &p->cap_next, p->n_next + 1, sizeof *p->next, err));
     p->next[p->n_next++] = (assay_piece){begin, end, id, first};
     return ASSAY_OK;
 }
@@ -52,7 +57,8 @@ static assay_status adopt(assay_piece_list *p, bool new_text, assay_err *err) {
 
 /* ---- splitting by spans ---- */
 
-static assay_status find_chars(assay_spans *out, bool (*is)(int32_t), const char *s, size_t n, assay_err *err) {
+static assay_status find_chars(assay_spans *out, bool (*is)(int32_t), const char *s, size_t n,
+                               assay_err *err) {
     size_t prev = 0;
     out->n = 0;
     for (size_t i = 0, len; i < n; i += len) {
@@ -65,14 +71,17 @@ static assay_status find_chars(assay_spans *out, bool (*is)(int32_t), const char
 }
 
 /* Joins neighbouring spans as the behavior says; in the result `match` means "leave out". */
-static assay_status merge_spans(assay_spans *out, const assay_spans *in, assay_split behavior, assay_err *err) {
+static assay_status merge_spans(assay_spans *out, const assay_spans *in, assay_split behavior,
+                                assay_err *err) {
     out->n = 0;
     bool previous = false;
     if (behavior == ASSAY_SPLIT_MERGED_WITH_NEXT) {
         for (size_t k = in->n; k-- > 0;) {
             bool match = in->v[k].match;
-            if (match && !previous && out->n) out->v[out->n - 1].begin = in->v[k].begin;
-            else ASSAY_TRY(assay_spans_put(out, in->v[k].begin, in->v[k].end, false, err));
+            if (match && !previous && out->n)
+                out->v[out->n - 1].begin = in->v[k].begin;
+            else
+                ASSAY_TRY(assay_spans_put(out, in->v[k].begin, in->v[k].end, false, err));
             previous = match;
         }
         for (size_t a = 0, b = out->n; a + 1 < b; a++) {
@@ -84,11 +93,14 @@ static assay_status merge_spans(assay_spans *out, const assay_spans *in, assay_s
     }
     for (size_t k = 0; k < in->n; k++) {
         bool match = in->v[k].match;
-        bool join = behavior == ASSAY_SPLIT_CONTIGUOUS            ? match == previous
+        bool join = behavior == ASSAY_SPLIT_CONTIGUOUS             ? match == previous
                     : behavior == ASSAY_SPLIT_MERGED_WITH_PREVIOUS ? match && !previous
                                                                    : false;
-        if (join && out->n) out->v[out->n - 1].end = in->v[k].end;
-        else ASSAY_TRY(assay_spans_put(out, in->v[k].begin, in->v[k].end, behavior == ASSAY_SPLIT_REMOVED && match, err));
+        if (join && out->n)
+            out->v[out->n - 1].end = in->v[k].end;
+        else
+            ASSAY_TRY(assay_spans_put(out, in->v[k].begin, in->v[k].end,
+                                      behavior == ASSAY_SPLIT_REMOVED && match, err));
         previous = match;
     }
     return ASSAY_OK;
@@ -104,7 +116,8 @@ static assay_status put_cut(assay_piece_list *p, const assay_piece *q, assay_spl
     bool removes = behavior == ASSAY_SPLIT_REMOVED;
     for (size_t k = 0; k < cut->n; k++) {
         if (removes && cut->v[k].match) continue;
-        ASSAY_TRY(next_put(p, q->begin + cut->v[k].begin, q->begin + cut->v[k].end, -1, q->first && cut->v[k].begin == 0, err));
+        ASSAY_TRY(next_put(p, q->begin + cut->v[k].begin, q->begin + cut->v[k].end, -1,
+                           q->first && cut->v[k].begin == 0, err));
     }
     return ASSAY_OK;
 }
@@ -117,13 +130,15 @@ static assay_status split_pattern(assay_piece_list *p, const assay_step *step, a
             continue;
         }
         ASSAY_TRY(assay_pattern_find(&p->spans, step->pattern, p->text.s + q.begin, q.end - q.begin, err));
-        for (size_t k = 0; step->invert && k < p->spans.n; k++) p->spans.v[k].match = !p->spans.v[k].match;
+        for (size_t k = 0; step->invert && k < p->spans.n; k++)
+            p->spans.v[k].match = !p->spans.v[k].match;
         ASSAY_TRY(put_cut(p, &q, step->behavior, err));
     }
     return adopt(p, false, err);
 }
 
-static assay_status split_chars(assay_piece_list *p, bool (*is)(int32_t), assay_split behavior, assay_err *err) {
+static assay_status split_chars(assay_piece_list *p, bool (*is)(int32_t), assay_split behavior,
+                                assay_err *err) {
     for (size_t i = 0; i < p->n; i++) {
         assay_piece q = p->v[i];
         if (q.id >= 0) {
@@ -137,7 +152,8 @@ static assay_status split_chars(assay_piece_list *p, bool (*is)(int32_t), assay_
 }
 
 static assay_status split_digits(assay_piece_list *p, const assay_step *step, assay_err *err) {
-    return split_chars(p, assay_char_is_numeric, step->individual_digits ? ASSAY_SPLIT_ISOLATED : ASSAY_SPLIT_CONTIGUOUS, err);
+    return split_chars(p, assay_char_is_numeric,
+                       step->individual_digits ? ASSAY_SPLIT_ISOLATED : ASSAY_SPLIT_CONTIGUOUS, err);
 }
 static assay_status split_whitespace(assay_piece_list *p, const assay_step *step, assay_err *err) {
     (void)step;
@@ -156,8 +172,10 @@ static assay_status map_bytes(assay_piece_list *p, assay_err *err) {
         size_t begin = p->next_text.len;
         for (size_t k = q.begin; q.id < 0 && k < q.end; k++) {
             unsigned char c = (unsigned char)p->text.s[k];
-            if (c > ' ' && c < 0x7F) assay_str_putc(&p->next_text, (char)c);
-            else assay_utf8_put(&p->next_text, assay_byte_to_char(c));
+            if (c > ' ' && c < 0x7F)
+                assay_str_putc(&p->next_text, (char)c);
+            else
+                assay_utf8_put(&p->next_text, assay_byte_to_char(c));
         }
         ASSAY_TRY(next_put(p, begin, p->next_text.len, q.id, q.first, err));
     }
@@ -192,11 +210,14 @@ static assay_status split_metaspace(assay_piece_list *p, const assay_step *step,
         const char *s = p->text.s + q.begin;
         size_t n = q.end - q.begin;
         bool there = s[0] == ' ' || (n >= step->n_text && memcmp(s, step->text, step->n_text) == 0);
-        bool wanted = step->prepend == ASSAY_PREPEND_ALWAYS || (step->prepend == ASSAY_PREPEND_FIRST && q.first);
+        bool wanted =
+            step->prepend == ASSAY_PREPEND_ALWAYS || (step->prepend == ASSAY_PREPEND_FIRST && q.first);
         if (wanted && !there) assay_str_putn(&p->next_text, step->text, step->n_text);
         for (size_t k = 0; k < n; k++) {
-            if (s[k] == ' ') assay_str_putn(&p->next_text, step->text, step->n_text);
-            else assay_str_putc(&p->next_text, s[k]);
+            if (s[k] == ' ')
+                assay_str_putn(&p->next_text, step->text, step->n_text);
+            else
+                assay_str_putc(&p->next_text, s[k]);
         }
         ASSAY_TRY(next_put(p, begin, p->next_text.len, -1, q.first, err));
     }
@@ -216,7 +237,8 @@ assay_status assay_steps_split(assay_piece_list *p, const assay_step_list *list,
 /* ---- reading ---- */
 
 static assay_status parse_behavior(assay_step *step, const json_t *j, const char *where, assay_err *err) {
-    static const char *const names[] = {"Isolated", "Removed", "MergedWithPrevious", "MergedWithNext", "Contiguous"};
+    static const char *const names[] = {"Isolated", "Removed", "MergedWithPrevious", "MergedWithNext",
+                                        "Contiguous"};
     const char *name = names[0];
     ASSAY_TRY(assay_json_get_str(&name, j, "behavior", where, err));
     for (size_t i = 0; i < ASSAY_LEN(names); i++) {
@@ -239,7 +261,9 @@ static assay_status parse_byte_level(assay_step *step, const json_t *j, const ch
     step->add_prefix_space = true;
     ASSAY_TRY(assay_json_get_bool(&step->add_prefix_space, j, "add_prefix_space", where, err));
     ASSAY_TRY(assay_json_get_bool(&use_regex, j, "use_regex", where, err));
-    return use_regex ? assay_pattern_compile(&step->pattern, GPT2_PATTERN, sizeof GPT2_PATTERN - 1, false, err) : ASSAY_OK;
+    return use_regex
+               ? assay_pattern_compile(&step->pattern, GPT2_PATTERN, sizeof GPT2_PATTERN - 1, false, err)
+               : ASSAY_OK;
 }
 
 static assay_status parse_digits(assay_step *step, const json_t *j, const char *where, assay_err *err) {
@@ -247,7 +271,8 @@ static assay_status parse_digits(assay_step *step, const json_t *j, const char *
 }
 
 static assay_status parse_whitespace(assay_step *step, const json_t *j, const char *where, assay_err *err) {
-    /* Rust's \w, which is not Oniguruma's: Join_Control counts, and only inside a class are the rest the same. */
+    /* Rust's \w, which is not Oniguruma's: Join_Control counts, and only inside a class are the rest the
+     * same. */
     static const char words[] = "[\\w\\x{200c}\\x{200d}]+|[^\\w\\s\\x{200c}\\x{200d}]+";
     (void)j, (void)where;
     step->invert = true;

@@ -16,26 +16,35 @@ static const struct {
     [ASSAY_STEP_DECODER] = {assay_decoders, "decoders"},
 };
 
-static assay_status parse_nested(assay_step_list *list, assay_step_kind kind, const json_t *j, const char *key, const char *where,
-                                 int depth, assay_err *err) {
+static assay_status parse_nested(assay_step_list *list, assay_step_kind kind, const json_t *j,
+                                 const char *key, const char *where, int depth, assay_err *err) {
     if (!j || json_is_null(j)) return ASSAY_OK;
-    if (depth > MAX_NESTING) return assay_fail(err, ASSAY_EUNSUPPORTED, "%s: %s is nested more than %d deep", where, key, MAX_NESTING);
+    if (depth > MAX_NESTING)
+        return assay_fail(err, ASSAY_EUNSUPPORTED, "%s: %s is nested more than %d deep", where, key,
+                          MAX_NESTING);
     const char *type = NULL;
     if (json_is_object(j)) ASSAY_TRY(assay_json_get_str(&type, j, "type", where, err));
     if (!type) return assay_fail(err, ASSAY_EINPUT, "%s: %s must be an object with a type", where, key);
     if (strcmp(type, "Sequence") == 0) {
         const json_t *children = json_object_get(j, kinds[kind].children);
-        if (!json_is_array(children)) return assay_fail(err, ASSAY_EINPUT, "%s: %s.%s must be an array", where, key, kinds[kind].children);
+        if (!json_is_array(children))
+            return assay_fail(err, ASSAY_EINPUT, "%s: %s.%s must be an array", where, key,
+                              kinds[kind].children);
         for (size_t i = 0; i < json_array_size(children); i++) {
             const json_t *c = json_array_get(children, i);
-            if (json_is_null(c)) return assay_fail(err, ASSAY_EINPUT, "%s: %s.%s[%zu] is null", where, key, kinds[kind].children, i);
+            if (json_is_null(c))
+                return assay_fail(err, ASSAY_EINPUT, "%s: %s.%s[%zu] is null", where, key,
+                                  kinds[kind].children, i);
             ASSAY_TRY(parse_nested(list, kind, c, key, where, depth + 1, err));
         }
         return ASSAY_OK;
     }
     const assay_step_ops *ops = kinds[kind].table;
-    while (ops->type && strcmp(ops->type, type) != 0) ops++;
-    if (!ops->type) return assay_fail(err, ASSAY_EUNSUPPORTED, "%s: %s of type '%.60s' is not supported", where, key, type);
+    while (ops->type && strcmp(ops->type, type) != 0)
+        ops++;
+    if (!ops->type)
+        return assay_fail(err, ASSAY_EUNSUPPORTED, "%s: %s of type '%.60s' is not supported", where, key,
+                          type);
     if (list->n == list->cap) ASSAY_TRY(assay_grow(&list->v, &list->cap, list->n + 1, sizeof *list->v, err));
     assay_step *step = &list->v[list->n++];
     *step = (assay_step){.ops = ops};
@@ -43,8 +52,8 @@ static assay_status parse_nested(assay_step_list *list, assay_step_kind kind, co
     return ASSAY_OK;
 }
 
-assay_status assay_steps_parse(assay_step_list *list, assay_step_kind kind, const json_t *j, const char *key, const char *where,
-                               assay_err *err) {
+assay_status assay_steps_parse(assay_step_list *list, assay_step_kind kind, const json_t *j, const char *key,
+                               const char *where, assay_err *err) {
     return parse_nested(list, kind, j, key, where, 0, err);
 }
 
@@ -62,10 +71,11 @@ assay_status assay_step_parse_none(assay_step *step, const json_t *j, const char
     return ASSAY_OK;
 }
 
-assay_status assay_step_parse_text(assay_step *step, const json_t *j, const char *key, const char *standard, const char *where,
-                                   assay_err *err) {
+assay_status assay_step_parse_text(assay_step *step, const json_t *j, const char *key, const char *standard,
+                                   const char *where, assay_err *err) {
     const json_t *v = json_object_get(j, key);
-    if (v && !json_is_string(v)) return assay_fail(err, ASSAY_EINPUT, "%s: '%s' must be a string", where, key);
+    if (v && !json_is_string(v))
+        return assay_fail(err, ASSAY_EINPUT, "%s: '%s' must be a string", where, key);
     if (!v && !standard) return assay_fail(err, ASSAY_EINPUT, "%s: '%s' is missing", where, key);
     step->n_text = v ? json_string_length(v) : strlen(standard);
     step->text = assay_strndup(v ? json_string_value(v) : standard, step->n_text);
@@ -74,10 +84,13 @@ assay_status assay_step_parse_text(assay_step *step, const json_t *j, const char
 
 /* {"pattern": {"String": "x"}} or {"Regex": "x"} */
 assay_status assay_step_parse_pattern(assay_step *step, const json_t *j, const char *where, assay_err *err) {
-    const json_t *p = json_object_get(j, "pattern"), *literal = json_object_get(p, "String"), *regex = json_object_get(p, "Regex");
+    const json_t *p = json_object_get(j, "pattern"), *literal = json_object_get(p, "String"),
+                 *regex = json_object_get(p, "Regex");
     const json_t *v = literal ? literal : regex;
-    if (!json_is_string(v)) return assay_fail(err, ASSAY_EINPUT, "%s: 'pattern' must hold a String or a Regex", where);
-    return assay_pattern_compile(&step->pattern, json_string_value(v), json_string_length(v), literal != NULL, err);
+    if (!json_is_string(v))
+        return assay_fail(err, ASSAY_EINPUT, "%s: 'pattern' must hold a String or a Regex", where);
+    return assay_pattern_compile(&step->pattern, json_string_value(v), json_string_length(v), literal != NULL,
+                                 err);
 }
 
 assay_status assay_step_parse_replace(assay_step *step, const json_t *j, const char *where, assay_err *err) {
@@ -86,7 +99,8 @@ assay_status assay_step_parse_replace(assay_step *step, const json_t *j, const c
 }
 
 /* Both spellings: prepend_scheme, and add_prefix_space of older files. */
-assay_status assay_step_parse_metaspace(assay_step *step, const json_t *j, const char *where, assay_err *err) {
+assay_status assay_step_parse_metaspace(assay_step *step, const json_t *j, const char *where,
+                                        assay_err *err) {
     static const char *const schemes[] = {"always", "first", "never"};
     bool add = true;
     const char *scheme = NULL;
@@ -109,7 +123,8 @@ assay_status assay_step_parse_metaspace(assay_step *step, const json_t *j, const
     return assay_fail(err, ASSAY_EUNSUPPORTED, "%s: prepend_scheme '%.40s' is not supported", where, scheme);
 }
 
-assay_status assay_step_replace(assay_str *out, const assay_step *step, const char *s, size_t n, assay_err *err) {
+assay_status assay_step_replace(assay_str *out, const assay_step *step, const char *s, size_t n,
+                                assay_err *err) {
     assay_spans spans = {0};
     assay_status st = assay_pattern_find(&spans, step->pattern, s, n, err);
     for (size_t i = 0; st == ASSAY_OK && i < spans.n; i++) {
@@ -123,7 +138,9 @@ assay_status assay_step_replace(assay_str *out, const assay_step *step, const ch
 }
 
 /* Bytes that are printable in Latin-1 stand for themselves; the others take U+0100 upwards, in order. */
-static bool stands_for_itself(int b) { return (b >= '!' && b <= '~') || (b >= 0xA1 && b <= 0xAC) || (b >= 0xAE && b <= 0xFF); }
+static bool stands_for_itself(int b) {
+    return (b >= '!' && b <= '~') || (b >= 0xA1 && b <= 0xAC) || (b >= 0xAE && b <= 0xFF);
+}
 
 int32_t assay_byte_to_char(unsigned char byte) {
     if (stands_for_itself(byte)) return byte;

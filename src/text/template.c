@@ -1,4 +1,5 @@
-/* template.c: chat templates: opening, parsing, rendering with the variables that transformers' apply_chat_template gives them. */
+/* template.c: chat templates: opening, parsing, rendering with the variables that transformers'
+ * apply_chat_template gives them. */
 #include <string.h>
 #include "base/file.h"
 #include "base/hash.h"
@@ -9,13 +10,16 @@
 static assay_status set_text(assay_template *t, const char *text, size_t n, assay_err *err) {
     assay_str b = {0};
     for (size_t i = 0; i < n; i++) {
-        if (text[i] != '\r') assay_str_putc(&b, text[i]);
-        else if (i + 1 == n || text[i + 1] != '\n') assay_str_putc(&b, '\n');
+        if (text[i] != '\r')
+            assay_str_putc(&b, text[i]);
+        else if (i + 1 == n || text[i + 1] != '\n')
+            assay_str_putc(&b, '\n');
     }
     if (b.len && b.s[b.len - 1] == '\n') b.len--;
     assay_status s = assay_str_status(&b, err);
     t->n = b.len;
-    if (s == ASSAY_OK && !(t->text = assay_arena_strndup(&t->arena, assay_str_c(&b), b.len))) s = assay_nomem(err);
+    if (s == ASSAY_OK && !(t->text = assay_arena_strndup(&t->arena, assay_str_c(&b), b.len)))
+        s = assay_nomem(err);
     assay_str_free(&b);
     return s;
 }
@@ -25,8 +29,10 @@ assay_status assay_template_parse(assay_template **out, const char *text, size_t
     size_t bad;
     bool cut;
     char hash[ASSAY_HASH_HEX];
-    if (n > ASSAY_J_MAX_SOURCE) return assay_fail(err, ASSAY_EINPUT, "a chat template of %zu bytes is too long", n);
-    if (assay_utf8_valid(&bad, &cut, text, n) != n) return assay_fail(err, ASSAY_EINPUT, "the chat template is not valid UTF-8");
+    if (n > ASSAY_J_MAX_SOURCE)
+        return assay_fail(err, ASSAY_EINPUT, "a chat template of %zu bytes is too long", n);
+    if (assay_utf8_valid(&bad, &cut, text, n) != n)
+        return assay_fail(err, ASSAY_EINPUT, "the chat template is not valid UTF-8");
     assay_template *t = assay_calloc(1, sizeof *t);
     if (!t) return assay_nomem(err);
     assay_status s;
@@ -53,7 +59,9 @@ void assay_template_close(assay_template *t) {
     assay_free(t);
 }
 
-const char *assay_template_hash(const assay_template *t) { return t->hash; }
+const char *assay_template_hash(const assay_template *t) {
+    return t->hash;
+}
 
 /* A string, or the entry named "default" of a list of {"name", "template"}. NULL: there is none. */
 static const json_t *chosen_template(const json_t *config) {
@@ -61,14 +69,16 @@ static const json_t *chosen_template(const json_t *config) {
     if (json_is_string(v)) return v;
     for (size_t i = 0; i < json_array_size(v); i++) {
         const json_t *entry = json_array_get(v, i), *name = json_object_get(entry, "name");
-        if (json_is_string(name) && strcmp(json_string_value(name), "default") == 0 && json_is_string(json_object_get(entry, "template")))
+        if (json_is_string(name) && strcmp(json_string_value(name), "default") == 0 &&
+            json_is_string(json_object_get(entry, "template")))
             return json_object_get(entry, "template");
     }
     return NULL;
 }
 
 assay_status assay_template_open(assay_template **out, const char *dir, assay_err *err) {
-    char *own = assay_path_join(dir, "chat_template.jinja"), *config = assay_path_join(dir, "tokenizer_config.json");
+    char *own = assay_path_join(dir, "chat_template.jinja"),
+         *config = assay_path_join(dir, "tokenizer_config.json");
     char *text = NULL;
     size_t n = 0;
     json_t *j = NULL;
@@ -86,7 +96,9 @@ assay_status assay_template_open(assay_template **out, const char *dir, assay_er
         if (assay_path_exists(config)) ASSAY_GO(assay_json_load(&j, config, err));
         const json_t *v = chosen_template(j);
         s = v ? assay_template_parse(out, json_string_value(v), json_string_length(v), err)
-              : assay_fail(err, ASSAY_ENOTFOUND, "there is neither a chat_template.jinja nor a chat_template in tokenizer_config.json");
+              : assay_fail(
+                    err, ASSAY_ENOTFOUND,
+                    "there is neither a chat_template.jinja nor a chat_template in tokenizer_config.json");
         if (!v) from = dir;
     }
     if (s != ASSAY_OK) assay_err_prefix(err, "%s", from);
@@ -100,7 +112,9 @@ out:
 
 /* ---- rendering ---- */
 
-static assay_status set(assay_jrun *r, const char *name, assay_jvalue v) { return assay_jscope_set(r, r->scope, name, strlen(name), v); }
+static assay_status set(assay_jrun *r, const char *name, assay_jvalue v) {
+    return assay_jscope_set(r, r->scope, name, strlen(name), v);
+}
 
 static assay_status set_token(assay_jrun *r, const char *name, const assay_tokenizer *tok, int32_t id) {
     const char *text = tok ? assay_tokenizer_token(tok, id) : NULL;
@@ -123,24 +137,27 @@ static assay_status alias_reasoning(assay_jrun *r, assay_jvalue message) {
     return assay_jdict_put(message.dict, r, assay_jstr("reasoning_content", 17), v);
 }
 
-static assay_status set_variables(assay_jrun *r, const assay_tokenizer *tok, const json_t *messages, const json_t *tools,
-                                  bool add_generation_prompt, const json_t *vars) {
+static assay_status set_variables(assay_jrun *r, const assay_tokenizer *tok, const json_t *messages,
+                                  const json_t *tools, bool add_generation_prompt, const json_t *vars) {
     assay_jvalue v;
     if (!json_is_array(messages)) return assay_jfail(r, ASSAY_EINPUT, "messages must be an array");
-    if (tools && !json_is_array(tools) && !json_is_null(tools)) return assay_jfail(r, ASSAY_EINPUT, "tools must be an array");
+    if (tools && !json_is_array(tools) && !json_is_null(tools))
+        return assay_jfail(r, ASSAY_EINPUT, "tools must be an array");
     if (tok) {
         ASSAY_TRY(set_token(r, "bos_token", tok, assay_tokenizer_bos(tok)));
         ASSAY_TRY(set_token(r, "eos_token", tok, assay_tokenizer_eos(tok)));
     }
     ASSAY_TRY(assay_jfrom_json(&v, r, messages));
-    for (size_t i = 0; i < v.list->n; i++) ASSAY_TRY(alias_reasoning(r, v.list->v[i]));
+    for (size_t i = 0; i < v.list->n; i++)
+        ASSAY_TRY(alias_reasoning(r, v.list->v[i]));
     ASSAY_TRY(set(r, "messages", v));
     ASSAY_TRY(assay_jfrom_json(&v, r, tools));
     ASSAY_TRY(set(r, "tools", v));
     ASSAY_TRY(set(r, "documents", assay_jnone()));
     ASSAY_TRY(set(r, "add_generation_prompt", assay_jbool(add_generation_prompt)));
     if (!vars || json_is_null(vars)) return ASSAY_OK;
-    if (!json_is_object(vars)) return assay_jfail(r, ASSAY_EINPUT, "the template's variables must be an object");
+    if (!json_is_object(vars))
+        return assay_jfail(r, ASSAY_EINPUT, "the template's variables must be an object");
     json_t *o = (json_t *)(uintptr_t)vars; /* jansson's iteration is not const */
     for (void *it = json_object_iter(o); it; it = json_object_iter_next(o, it)) {
         ASSAY_TRY(assay_jfrom_json(&v, r, json_object_iter_value(it)));
@@ -149,8 +166,9 @@ static assay_status set_variables(assay_jrun *r, const assay_tokenizer *tok, con
     return ASSAY_OK;
 }
 
-assay_status assay_template_render(assay_str *out, const assay_template *t, const assay_tokenizer *tok, const json_t *messages,
-                                   const json_t *tools, bool add_generation_prompt, const json_t *vars, assay_err *err) {
+assay_status assay_template_render(assay_str *out, const assay_template *t, const assay_tokenizer *tok,
+                                   const json_t *messages, const json_t *tools, bool add_generation_prompt,
+                                   const json_t *vars, assay_err *err) {
     assay_str text = {0};
     assay_jrun r = {.out = &text, .err = err};
     assay_status s;

@@ -1,8 +1,10 @@
-/* tokenizer.c: opens a tokenizer.json (and the names of bos and eos in tokenizer_config.json) and answers questions about tokens.
+/* tokenizer.c: opens a tokenizer.json (and the names of bos and eos in tokenizer_config.json) and answers
+ * questions about tokens.
  *
- * Follows Hugging Face's tokenizers 0.23. "truncation" and "padding" are settings for batches and are ignored. An added token's
- * id must be the one that the original would assign, else the file is refused. Reading is strict: an unknown type is EUNSUPPORTED,
- * never skipped, because a tokenizer that is nearly right gives silently wrong scores. */
+ * Follows Hugging Face's tokenizers 0.23. "truncation" and "padding" are settings for batches and are
+ * ignored. An added token's id must be the one that the original would assign, else the file is refused.
+ * Reading is strict: an unknown type is EUNSUPPORTED, never skipped, because a tokenizer that is nearly right
+ * gives silently wrong scores. */
 #include "text/tokenizer.h"
 
 #include <string.h>
@@ -11,13 +13,15 @@
 
 /* ---- added tokens ---- */
 
-static assay_status parse_added_one(assay_tokenizer *t, const json_t *j, size_t i, int64_t *next_id, const char *where, assay_err *err) {
+static assay_status parse_added_one(assay_tokenizer *t, const json_t *j, size_t i, int64_t *next_id,
+                                    const char *where, assay_err *err) {
     assay_added_token *a = &t->added[i];
     const char *content = NULL;
     int64_t id = -1;
     ASSAY_TRY(assay_json_get_str(&content, j, "content", where, err));
     ASSAY_TRY(assay_json_get_int(&id, j, "id", where, err));
-    if (!content || !*content || id < 0) return assay_fail(err, ASSAY_EINPUT, "%s: added_tokens[%zu] needs an id and a content", where, i);
+    if (!content || !*content || id < 0)
+        return assay_fail(err, ASSAY_EINPUT, "%s: added_tokens[%zu] needs an id and a content", where, i);
     ASSAY_TRY(assay_json_get_bool(&a->single_word, j, "single_word", where, err));
     ASSAY_TRY(assay_json_get_bool(&a->lstrip, j, "lstrip", where, err));
     ASSAY_TRY(assay_json_get_bool(&a->rstrip, j, "rstrip", where, err));
@@ -32,7 +36,8 @@ static assay_status parse_added_one(assay_tokenizer *t, const json_t *j, size_t 
     if (expected < 0) expected = assay_vocab_find(&t->added_ids, content, a->n);
     if (expected < 0) expected = (*next_id)++;
     if (id != expected)
-        return assay_fail(err, ASSAY_EUNSUPPORTED, "%s: added token '%.60s' has the id %lld where %lld is expected", where, content,
+        return assay_fail(err, ASSAY_EUNSUPPORTED,
+                          "%s: added token '%.60s' has the id %lld where %lld is expected", where, content,
                           (long long)id, (long long)expected);
     a->id = (int32_t)id;
     return assay_vocab_add(&t->added_ids, content, a->n, id, err);
@@ -55,7 +60,8 @@ static assay_status index_added(assay_tokenizer *t, size_t i, assay_err *err) {
 
 static assay_status parse_added(assay_tokenizer *t, const json_t *list, const char *where, assay_err *err) {
     if (!list || json_is_null(list)) return ASSAY_OK;
-    if (!json_is_array(list)) return assay_fail(err, ASSAY_EINPUT, "%s: added_tokens must be an array", where);
+    if (!json_is_array(list))
+        return assay_fail(err, ASSAY_EINPUT, "%s: added_tokens must be an array", where);
     size_t n = json_array_size(list);
     t->added = assay_calloc(n ? n : 1, sizeof *t->added);
     t->normalized = assay_calloc(n ? n : 1, sizeof *t->normalized);
@@ -64,7 +70,8 @@ static assay_status parse_added(assay_tokenizer *t, const json_t *list, const ch
     int64_t next_id = (int64_t)t->bpe.vocab.n_keys;
     for (size_t i = 0; i < n; i++) {
         const json_t *j = json_array_get(list, i);
-        if (!json_is_object(j)) return assay_fail(err, ASSAY_EINPUT, "%s: added_tokens[%zu] must be an object", where, i);
+        if (!json_is_object(j))
+            return assay_fail(err, ASSAY_EINPUT, "%s: added_tokens[%zu] must be an object", where, i);
         ASSAY_TRY(parse_added_one(t, j, i, &next_id, where, err));
         ASSAY_TRY(index_added(t, i, err));
     }
@@ -75,12 +82,14 @@ static assay_status build_tokens(assay_tokenizer *t, assay_err *err) {
     t->n_tokens = ASSAY_MAX(t->bpe.vocab.n_ids, t->added_ids.n_ids);
     t->tokens = assay_calloc(t->n_tokens ? t->n_tokens : 1, sizeof *t->tokens);
     if (!t->tokens) return assay_nomem(err);
-    for (size_t i = 0; i < t->bpe.vocab.n_ids; i++) t->tokens[i].content = t->tokens[i].decode = t->bpe.vocab.by_id[i];
+    for (size_t i = 0; i < t->bpe.vocab.n_ids; i++)
+        t->tokens[i].content = t->tokens[i].decode = t->bpe.vocab.by_id[i];
     for (size_t i = 0; i < t->n_added; i++) {
         const assay_added_token *a = &t->added[i];
         assay_token_info *k = &t->tokens[a->id];
         k->content = k->decode = (assay_token_text){a->content, (uint32_t)a->n};
-        if (t->normalized[i]) k->decode = (assay_token_text){t->normalized[i], (uint32_t)strlen(t->normalized[i])};
+        if (t->normalized[i])
+            k->decode = (assay_token_text){t->normalized[i], (uint32_t)strlen(t->normalized[i])};
         k->special = a->special;
     }
     return ASSAY_OK;
@@ -95,7 +104,8 @@ static int32_t named_token(const assay_tokenizer *t, const json_t *config, const
     return json_is_string(v) ? assay_tokenizer_find(t, json_string_value(v)) : -1;
 }
 
-static assay_status parse_config(assay_tokenizer *t, const char *text, size_t n, const char *name, assay_err *err) {
+static assay_status parse_config(assay_tokenizer *t, const char *text, size_t n, const char *name,
+                                 assay_err *err) {
     json_t *j = NULL;
     if (!text) return ASSAY_OK;
     ASSAY_TRY(assay_json_parse(&j, text, n, name, err));
@@ -111,18 +121,22 @@ static assay_status parse_all(assay_tokenizer *t, const json_t *j, const char *w
     if (!json_is_object(j)) return assay_fail(err, ASSAY_EINPUT, "%s: a tokenizer must be an object", where);
     const char *version = "1.0";
     ASSAY_TRY(assay_json_get_str(&version, j, "version", where, err));
-    if (strcmp(version, "1.0") != 0) return assay_fail(err, ASSAY_EUNSUPPORTED, "%s: version '%.20s' is not supported", where, version);
+    if (strcmp(version, "1.0") != 0)
+        return assay_fail(err, ASSAY_EUNSUPPORTED, "%s: version '%.20s' is not supported", where, version);
     ASSAY_TRY(assay_bpe_parse(&t->bpe, json_object_get(j, "model"), where, err));
-    ASSAY_TRY(assay_steps_parse(&t->normalizers, ASSAY_STEP_NORMALIZER, json_object_get(j, "normalizer"), "normalizer", where, err));
-    ASSAY_TRY(assay_steps_parse(&t->pre_tokenizers, ASSAY_STEP_PRE_TOKENIZER, json_object_get(j, "pre_tokenizer"), "pre_tokenizer", where, err));
-    ASSAY_TRY(assay_steps_parse(&t->decoders, ASSAY_STEP_DECODER, json_object_get(j, "decoder"), "decoder", where, err));
+    ASSAY_TRY(assay_steps_parse(&t->normalizers, ASSAY_STEP_NORMALIZER, json_object_get(j, "normalizer"),
+                                "normalizer", where, err));
+    ASSAY_TRY(assay_steps_parse(&t->pre_tokenizers, ASSAY_STEP_PRE_TOKENIZER,
+                                json_object_get(j, "pre_tokenizer"), "pre_tokenizer", where, err));
+    ASSAY_TRY(assay_steps_parse(&t->decoders, ASSAY_STEP_DECODER, json_object_get(j, "decoder"), "decoder",
+                                where, err));
     ASSAY_TRY(parse_added(t, json_object_get(j, "added_tokens"), where, err));
     ASSAY_TRY(build_tokens(t, err));
     return assay_postprocess_parse(t, json_object_get(j, "post_processor"), where, err);
 }
 
-assay_status assay_tokenizer_parse(assay_tokenizer **out, const char *json, size_t n, const char *config, size_t n_config,
-                                   const char *name, assay_err *err) {
+assay_status assay_tokenizer_parse(assay_tokenizer **out, const char *json, size_t n, const char *config,
+                                   size_t n_config, const char *name, assay_err *err) {
     json_t *j = NULL;
     assay_tokenizer *t = assay_calloc(1, sizeof *t);
     if (!t) return assay_nomem(err);
@@ -141,7 +155,8 @@ out:
 }
 
 assay_status assay_tokenizer_open(assay_tokenizer **out, const char *dir, assay_err *err) {
-    char *path = assay_path_join(dir, "tokenizer.json"), *config_path = assay_path_join(dir, "tokenizer_config.json");
+    char *path = assay_path_join(dir, "tokenizer.json"),
+         *config_path = assay_path_join(dir, "tokenizer_config.json");
     assay_map json = {0}, config = {0};
     assay_status s;
     if (!path || !config_path) {
@@ -150,7 +165,8 @@ assay_status assay_tokenizer_open(assay_tokenizer **out, const char *dir, assay_
     }
     ASSAY_GO(assay_map_open(&json, path, err));
     if (assay_path_exists(config_path)) ASSAY_GO(assay_map_open(&config, config_path, err));
-    ASSAY_GO(assay_tokenizer_parse(out, (const char *)json.data, json.size, (const char *)config.data, config.size, path, err));
+    ASSAY_GO(assay_tokenizer_parse(out, (const char *)json.data, json.size, (const char *)config.data,
+                                   config.size, path, err));
 out:
     assay_map_close(&json);
     assay_map_close(&config);
@@ -182,10 +198,18 @@ void assay_tokenizer_close(assay_tokenizer *t) {
 
 /* ---- questions ---- */
 
-int32_t assay_tokenizer_n_vocab(const assay_tokenizer *t) { return (int32_t)t->n_tokens; }
-int32_t assay_tokenizer_bos(const assay_tokenizer *t) { return t->bos; }
-int32_t assay_tokenizer_eos(const assay_tokenizer *t) { return t->eos; }
-const char *assay_tokenizer_hash(const assay_tokenizer *t) { return t->hash; }
+int32_t assay_tokenizer_n_vocab(const assay_tokenizer *t) {
+    return (int32_t)t->n_tokens;
+}
+int32_t assay_tokenizer_bos(const assay_tokenizer *t) {
+    return t->bos;
+}
+int32_t assay_tokenizer_eos(const assay_tokenizer *t) {
+    return t->eos;
+}
+const char *assay_tokenizer_hash(const assay_tokenizer *t) {
+    return t->hash;
+}
 
 int32_t assay_tokenizer_find(const assay_tokenizer *t, const char *token) {
     size_t n = strlen(token);

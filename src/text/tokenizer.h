@@ -11,7 +11,8 @@
 
 typedef struct assay_token_info {
     assay_token_text content; /* as in the file; borrowed from the vocabulary or the added tokens */
-    assay_token_text decode;  /* what the decoders get: the content, normalized for an added token that is matched so */
+    assay_token_text
+        decode; /* what the decoders get: the content, normalized for an added token that is matched so */
     bool special;
 } assay_token_info;
 

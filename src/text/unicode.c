@@ -1,9 +1,10 @@
 /* unicode.c: UTF-8 walking and repair, character classes, case and normalization.
  *
- * Walking trusts its input: everything that reaches it went through assay_utf8_put_lossy first or came out of the JSON parser.
- * Repair follows the "maximal subpart" practice (Unicode 15, section 3.9), which is what Rust's from_utf8_lossy and Python's
- * errors="replace" do. Classes come from utf8proc's tables; where those lack a property (White_Space, Alphabetic) the few
- * exceptions are listed here. It does no locale-dependent or context-dependent casing (final sigma). */
+ * Walking trusts its input: everything that reaches it went through assay_utf8_put_lossy first or came out of
+ * the JSON parser. Repair follows the "maximal subpart" practice (Unicode 15, section 3.9), which is what
+ * Rust's from_utf8_lossy and Python's errors="replace" do. Classes come from utf8proc's tables; where those
+ * lack a property (White_Space, Alphabetic) the few exceptions are listed here. It does no locale-dependent
+ * or context-dependent casing (final sigma). */
 #include "text/unicode.h"
 
 #include <string.h>
@@ -30,7 +31,8 @@ int32_t assay_utf8_next(size_t *len, const char *s, size_t n) {
 
 int32_t assay_utf8_prev(size_t *len, const char *s, size_t at) {
     size_t i = at - 1;
-    while (i > 0 && at - i < 4 && ((unsigned char)s[i] & 0xC0) == 0x80) i--;
+    while (i > 0 && at - i < 4 && ((unsigned char)s[i] & 0xC0) == 0x80)
+        i--;
     size_t unused;
     *len = at - i;
     return assay_utf8_next(&unused, s + i, at - i);
@@ -63,7 +65,8 @@ void assay_utf8_put(assay_str *b, int32_t cp) {
 
 size_t assay_utf8_count(const char *s, size_t n) {
     size_t count = 0;
-    for (size_t i = 0; i < n; i++) count += ((unsigned char)s[i] & 0xC0) != 0x80;
+    for (size_t i = 0; i < n; i++)
+        count += ((unsigned char)s[i] & 0xC0) != 0x80;
     return count;
 }
 
@@ -76,7 +79,8 @@ size_t assay_utf8_offset(const char *s, size_t n, size_t index) {
     return n;
 }
 
-/* One sequence at p: its length when well formed (0 when not); then *bad is the maximal subpart and *cut its hope. */
+/* One sequence at p: its length when well formed (0 when not); then *bad is the maximal subpart and *cut its
+ * hope. */
 static size_t sequence(size_t *bad, bool *cut, const unsigned char *p, size_t n) {
     unsigned char lo = 0x80, hi = 0xBF;
     size_t need;
@@ -141,7 +145,9 @@ void assay_utf8_put_lossy(assay_str *b, const char *s, size_t n) {
     }
 }
 
-static utf8proc_category_t category(int32_t cp) { return utf8proc_category(cp); }
+static utf8proc_category_t category(int32_t cp) {
+    return utf8proc_category(cp);
+}
 
 bool assay_char_is_space(int32_t cp) {
     if (cp < 0x80) return cp == ' ' || (cp >= 9 && cp <= 13);
@@ -157,7 +163,9 @@ bool assay_char_is_numeric(int32_t cp) {
 }
 
 bool assay_char_is_punct(int32_t cp) {
-    if (cp < 0x80) return (cp >= '!' && cp <= '/') || (cp >= ':' && cp <= '@') || (cp >= '[' && cp <= '`') || (cp >= '{' && cp <= '~');
+    if (cp < 0x80)
+        return (cp >= '!' && cp <= '/') || (cp >= ':' && cp <= '@') || (cp >= '[' && cp <= '`') ||
+               (cp >= '{' && cp <= '~');
     utf8proc_category_t c = category(cp);
     return c >= UTF8PROC_CATEGORY_PC && c <= UTF8PROC_CATEGORY_PO;
 }
@@ -179,12 +187,16 @@ bool assay_char_is_word(int32_t cp) {
     if (c == UTF8PROC_CATEGORY_ND || c == UTF8PROC_CATEGORY_NL || c == UTF8PROC_CATEGORY_PC) return true;
     if (cp == 0x200C || cp == 0x200D) return true; /* Join_Control */
     /* Other_Alphabetic outside M: circled, parenthesized, squared and negative letters */
-    return (cp >= 0x24B6 && cp <= 0x24E9) || (cp >= 0x1F130 && cp <= 0x1F149) || (cp >= 0x1F150 && cp <= 0x1F169) ||
-           (cp >= 0x1F170 && cp <= 0x1F189);
+    return (cp >= 0x24B6 && cp <= 0x24E9) || (cp >= 0x1F130 && cp <= 0x1F149) ||
+           (cp >= 0x1F150 && cp <= 0x1F169) || (cp >= 0x1F170 && cp <= 0x1F189);
 }
 
-bool assay_char_is_upper(int32_t cp) { return category(cp) == UTF8PROC_CATEGORY_LU; }
-bool assay_char_is_lower(int32_t cp) { return category(cp) == UTF8PROC_CATEGORY_LL; }
+bool assay_char_is_upper(int32_t cp) {
+    return category(cp) == UTF8PROC_CATEGORY_LU;
+}
+bool assay_char_is_lower(int32_t cp) {
+    return category(cp) == UTF8PROC_CATEGORY_LL;
+}
 
 bool assay_char_is_printable(int32_t cp) {
     if (cp < 0x80) return cp >= 0x20 && cp < 0x7F;
@@ -206,9 +218,9 @@ void assay_char_put_upper(assay_str *b, int32_t cp) {
     static const struct {
         int32_t cp;
         const char *upper;
-    } special[] = {{0xDF, "SS"},    {0x149, "\xCA\xBCN"}, {0x1F0, "J\xCC\x8C"}, {0x587, "\xD4\xB5\xD5\x92"}, {0xFB00, "FF"},
-                   {0xFB01, "FI"},  {0xFB02, "FL"},       {0xFB03, "FFI"},      {0xFB04, "FFL"},             {0xFB05, "ST"},
-                   {0xFB06, "ST"}};
+    } special[] = {{0xDF, "SS"},    {0x149, "\xCA\xBCN"}, {0x1F0, "J\xCC\x8C"}, {0x587, "\xD4\xB5\xD5\x92"},
+                   {0xFB00, "FF"},  {0xFB01, "FI"},       {0xFB02, "FL"},       {0xFB03, "FFI"},
+                   {0xFB04, "FFL"}, {0xFB05, "ST"},       {0xFB06, "ST"}};
     if (cp < 0x80) {
         assay_str_putc(b, (char)(cp >= 'a' && cp <= 'z' ? cp - 32 : cp));
         return;
@@ -223,14 +235,17 @@ void assay_char_put_upper(assay_str *b, int32_t cp) {
 }
 
 void assay_text_put_lower(assay_str *b, const char *s, size_t n) {
-    for (size_t i = 0, len; i < n; i += len) assay_char_put_lower(b, assay_utf8_next(&len, s + i, n - i));
+    for (size_t i = 0, len; i < n; i += len)
+        assay_char_put_lower(b, assay_utf8_next(&len, s + i, n - i));
 }
 
 void assay_text_put_upper(assay_str *b, const char *s, size_t n) {
-    for (size_t i = 0, len; i < n; i += len) assay_char_put_upper(b, assay_utf8_next(&len, s + i, n - i));
+    for (size_t i = 0, len; i < n; i += len)
+        assay_char_put_upper(b, assay_utf8_next(&len, s + i, n - i));
 }
 
-assay_status assay_text_normalize(assay_str *b, assay_norm_form form, const char *s, size_t n, assay_err *err) {
+assay_status assay_text_normalize(assay_str *b, assay_norm_form form, const char *s, size_t n,
+                                  assay_err *err) {
     static const int options[] = {
         [ASSAY_NORM_NFC] = UTF8PROC_STABLE | UTF8PROC_COMPOSE,
         [ASSAY_NORM_NFD] = UTF8PROC_STABLE | UTF8PROC_DECOMPOSE,
@@ -238,16 +253,19 @@ assay_status assay_text_normalize(assay_str *b, assay_norm_form form, const char
         [ASSAY_NORM_NFKD] = UTF8PROC_STABLE | UTF8PROC_DECOMPOSE | UTF8PROC_COMPAT,
     };
     size_t i = 0;
-    while (i < n && (unsigned char)s[i] < 0x80) i++;
+    while (i < n && (unsigned char)s[i] < 0x80)
+        i++;
     if (i == n) { /* ASCII is its own normal form in all four */
         assay_str_putn(b, s, n);
         return ASSAY_OK;
     }
-    /* The two-step interface, so that the memory is ours: decompose to code points, then compose and encode in place. */
+    /* The two-step interface, so that the memory is ours: decompose to code points, then compose and encode
+     * in place. */
     utf8proc_option_t o = (utf8proc_option_t)options[form];
     utf8proc_ssize_t want = utf8proc_decompose((const utf8proc_uint8_t *)s, (utf8proc_ssize_t)n, NULL, 0, o);
     if (want < 0) return assay_fail(err, ASSAY_EINPUT, "cannot normalize text: %s", utf8proc_errmsg(want));
-    utf8proc_int32_t *buf = assay_mallocn((size_t)want + 1, sizeof *buf); /* reencode wants one byte more for its NUL */
+    utf8proc_int32_t *buf =
+        assay_mallocn((size_t)want + 1, sizeof *buf); /* reencode wants one byte more for its NUL */
     if (!buf) return assay_nomem(err);
     utf8proc_ssize_t got = utf8proc_decompose((const utf8proc_uint8_t *)s, (utf8proc_ssize_t)n, buf, want, o);
     if (got >= 0) got = utf8proc_reencode(buf, got, o);

@@ -1,29 +1,33 @@
-/* vocab.c: the two hash tables of a tokenizer. Sizes are fixed before filling, so that 128k tokens and 280k merges cost one
- * allocation each. */
+/* vocab.c: the two hash tables of a tokenizer. Sizes are fixed before filling, so that 128k tokens and 280k
+ * merges cost one allocation each. */
 #include "text/vocab.h"
 
 #include <string.h>
 
 static uint32_t hash_bytes(const char *s, size_t n) { /* FNV-1a, finished */
     uint32_t h = 2166136261u;
-    for (size_t i = 0; i < n; i++) h = (h ^ (unsigned char)s[i]) * 16777619u;
+    for (size_t i = 0; i < n; i++)
+        h = (h ^ (unsigned char)s[i]) * 16777619u;
     return h ^ h >> 15;
 }
 
 static size_t table_size(size_t n) {
     size_t size = 16;
-    while (size < n * 2) size *= 2;
+    while (size < n * 2)
+        size *= 2;
     return size;
 }
 
 static void place(assay_vocab *v, size_t key) {
     size_t i = v->keys[key].hash & (v->n_slots - 1);
-    while (v->slots[i] >= 0) i = (i + 1) & (v->n_slots - 1);
+    while (v->slots[i] >= 0)
+        i = (i + 1) & (v->n_slots - 1);
     v->slots[i] = (int32_t)key;
 }
 
 assay_status assay_vocab_reserve(assay_vocab *v, size_t n, assay_err *err) {
-    if (n > ASSAY_VOCAB_MAX_ID) return assay_fail(err, ASSAY_EINPUT, "a vocabulary of %zu tokens is too large", n);
+    if (n > ASSAY_VOCAB_MAX_ID)
+        return assay_fail(err, ASSAY_EINPUT, "a vocabulary of %zu tokens is too large", n);
     size_t size = table_size(n);
     if (size <= v->n_slots) return ASSAY_OK;
     int32_t *slots = assay_mallocn(size, sizeof *slots);
@@ -32,16 +36,19 @@ assay_status assay_vocab_reserve(assay_vocab *v, size_t n, assay_err *err) {
     assay_free(v->slots);
     v->slots = slots;
     v->n_slots = size;
-    for (size_t i = 0; i < v->n_keys; i++) place(v, i);
+    for (size_t i = 0; i < v->n_keys; i++)
+        place(v, i);
     return assay_grow(&v->keys, &v->cap_keys, n, sizeof *v->keys, err);
 }
 
 assay_status assay_vocab_add(assay_vocab *v, const char *s, size_t n, int64_t id, assay_err *err) {
     if (id < 0 || id > ASSAY_VOCAB_MAX_ID)
-        return assay_fail(err, ASSAY_EINPUT, "token '%.60s' has the id %lld, which is out of range", s, (long long)id);
+        return assay_fail(err, ASSAY_EINPUT, "token '%.60s' has the id %lld, which is out of range", s,
+                          (long long)id);
     if (assay_vocab_find(v, s, n) >= 0) return ASSAY_OK;
     ASSAY_TRY(assay_vocab_reserve(v, v->n_keys + 1, err));
-    if (v->n_keys == v->cap_keys) ASSAY_TRY(assay_grow(&v->keys, &v->cap_keys, v->n_keys + 1, sizeof *v->keys, err));
+    if (v->n_keys == v->cap_keys)
+        ASSAY_TRY(assay_grow(&v->keys, &v->cap_keys, v->n_keys + 1, sizeof *v->keys, err));
     char *copy = assay_arena_strndup(&v->text, s, n);
     if (!copy) return assay_nomem(err);
     v->keys[v->n_keys] = (struct assay_vocab_key){copy, (uint32_t)n, hash_bytes(s, n), (int32_t)id};
@@ -83,14 +90,16 @@ assay_status assay_merges_reserve(assay_merges *m, size_t n, assay_err *err) {
         m->n_slots = 0;
         return assay_nomem(err);
     }
-    for (size_t i = 0; i < m->n_slots; i++) m->slots[i].key = UINT64_MAX;
+    for (size_t i = 0; i < m->n_slots; i++)
+        m->slots[i].key = UINT64_MAX;
     return ASSAY_OK;
 }
 
 void assay_merges_put(assay_merges *m, int32_t left, int32_t right, uint32_t rank, int32_t id) {
     uint64_t key = (uint64_t)(uint32_t)left << 32 | (uint32_t)right;
     size_t i = assay_merge_hash(key) & (m->n_slots - 1);
-    while (m->slots[i].key != UINT64_MAX && m->slots[i].key != key) i = (i + 1) & (m->n_slots - 1);
+    while (m->slots[i].key != UINT64_MAX && m->slots[i].key != key)
+        i = (i + 1) & (m->n_slots - 1);
     m->slots[i] = (assay_merge){key, rank, id};
 }
 

@@ -17,16 +17,16 @@ typedef struct assay_token_text {
 
 /* Strings to ids: open addressing, linear probing, at most half full. Ids to strings: an array. */
 typedef struct assay_vocab {
-    assay_arena text;       /* owns the strings */
+    assay_arena text; /* owns the strings */
     assay_token_text *by_id;
-    size_t n_ids, cap_ids;  /* highest id + 1 */
-    int32_t *slots;         /* index of a key below, or -1; n_slots is a power of two */
+    size_t n_ids, cap_ids; /* highest id + 1 */
+    int32_t *slots;        /* index of a key below, or -1; n_slots is a power of two */
     size_t n_slots;
     struct assay_vocab_key {
         const char *s;
         uint32_t n, hash;
         int32_t id;
-    } *keys;
+    } * keys;
     size_t n_keys, cap_keys;
 } assay_vocab;
 
@@ -39,7 +39,7 @@ void assay_vocab_free(assay_vocab *v);
 
 /* (left id, right id) -> (rank, id of the pair). */
 typedef struct assay_merge {
-    uint64_t key;  /* left << 32 | right; UINT64_MAX when the slot is empty */
+    uint64_t key; /* left << 32 | right; UINT64_MAX when the slot is empty */
     uint32_t rank;
     int32_t id;
 } assay_merge;
@@ -50,7 +50,8 @@ typedef struct assay_merges {
 } assay_merges;
 
 assay_status assay_merges_reserve(assay_merges *m, size_t n, assay_err *err);
-void assay_merges_put(assay_merges *m, int32_t left, int32_t right, uint32_t rank, int32_t id); /* the last one wins */
+void assay_merges_put(assay_merges *m, int32_t left, int32_t right, uint32_t rank,
+                      int32_t id); /* the last one wins */
 void assay_merges_free(assay_merges *m);
 
 static inline size_t assay_merge_hash(uint64_t key) {

@@ -5,10 +5,14 @@
 
 static const char MESSAGES[] =
     "[{\"role\":\"system\",\"content\":\"Be \\u00e9 brief.\"},{\"role\":\"user\",\"content\":\" Hi\\n\"},"
-    "{\"role\":\"assistant\",\"content\":\"\",\"reasoning_content\":\"hm\",\"tool_calls\":[{\"type\":\"function\",\"function\":{\"name\":\"f\",\"arguments\":{\"a\":1.5,\"b\":[true,null]}}}]},"
-    "{\"role\":\"tool\",\"content\":\"21\"},{\"role\":\"user\",\"content\":[{\"type\":\"text\",\"text\":\"x\"}]}]";
-static const char TOOLS[] = "[{\"type\":\"function\",\"function\":{\"name\":\"f\",\"parameters\":{\"type\":\"object\",\"properties\":{}}}}]";
-static const char VARS[] = "{\"bos_token\":\"<s>\",\"eos_token\":\"</s>\",\"x\":7,\"f\":-2.5,\"s\":\"Hello World\",\"list\":[3,1,2],\"d\":{\"b\":1,\"a\":{\"c\":[1,2]}}}";
+    "{\"role\":\"assistant\",\"content\":\"\",\"reasoning_content\":\"hm\",\"tool_calls\":[{\"type\":"
+    "\"function\",\"function\":{\"name\":\"f\",\"arguments\":{\"a\":1.5,\"b\":[true,null]}}}]},"
+    "{\"role\":\"tool\",\"content\":\"21\"},{\"role\":\"user\",\"content\":[{\"type\":\"text\",\"text\":"
+    "\"x\"}]}]";
+static const char TOOLS[] = "[{\"type\":\"function\",\"function\":{\"name\":\"f\",\"parameters\":{\"type\":"
+                            "\"object\",\"properties\":{}}}}]";
+static const char VARS[] = "{\"bos_token\":\"<s>\",\"eos_token\":\"</s>\",\"x\":7,\"f\":-2.5,\"s\":\"Hello "
+                           "World\",\"list\":[3,1,2],\"d\":{\"b\":1,\"a\":{\"c\":[1,2]}}}";
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {

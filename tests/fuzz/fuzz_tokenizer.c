@@ -1,12 +1,13 @@
-/* fuzz_tokenizer.c: a tokenizer.json from anybody: parse it, encode a fixed text with it and the input itself as text, decode what
- * came out at once and in a stream, and hold the two against each other. */
+/* fuzz_tokenizer.c: a tokenizer.json from anybody: parse it, encode a fixed text with it and the input itself
+ * as text, decode what came out at once and in a stream, and hold the two against each other. */
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
 #include "base/mem.h"
 #include "text/text.h"
 
-static const char TEXT[] = "Hello  World, don't stop: 123 \xC3\xA9 e\xCC\x81 \xE4\xBD\xA0\xE5\xA5\xBD \xF0\x9F\x99\x82\n\t[MASK] <s>\xFF ab";
+static const char TEXT[] = "Hello  World, don't stop: 123 \xC3\xA9 e\xCC\x81 \xE4\xBD\xA0\xE5\xA5\xBD "
+                           "\xF0\x9F\x99\x82\n\t[MASK] <s>\xFF ab";
 
 static void run(const assay_tokenizer *t, const char *text, size_t n, bool special) {
     assay_err err = {0};
@@ -17,9 +18,12 @@ static void run(const assay_tokenizer *t, const char *text, size_t n, bool speci
     if (assay_tokenizer_encode(&ids, &n_ids, t, text, n, special, special, &err) != ASSAY_OK) return;
     assay_status s = assay_tokenizer_decode(&whole, t, ids, n_ids, !special, &err);
     if (s == ASSAY_OK && assay_detok_new(&d, t, !special, &err) == ASSAY_OK) {
-        for (size_t i = 0; i < n_ids && s == ASSAY_OK; i++) s = assay_detok_push(d, &streamed, ids[i], &err);
+        for (size_t i = 0; i < n_ids && s == ASSAY_OK; i++)
+            s = assay_detok_push(d, &streamed, ids[i], &err);
         if (s == ASSAY_OK) s = assay_detok_finish(d, &streamed, &err);
-        if (s == ASSAY_OK && (streamed.len != whole.len || memcmp(assay_str_c(&streamed), assay_str_c(&whole), whole.len) != 0)) abort();
+        if (s == ASSAY_OK && (streamed.len != whole.len ||
+                              memcmp(assay_str_c(&streamed), assay_str_c(&whole), whole.len) != 0))
+            abort();
     }
     assay_detok_free(d);
     assay_free(ids);

@@ -1,8 +1,10 @@
-/* encode_file.c: encodes a file of NUL-separated texts, for comparing with other tokenizers (tools/interop_text.py).
+/* encode_file.c: encodes a file of NUL-separated texts, for comparing with other tokenizers
+ * (tools/interop_text.py).
  *
  * encode_file DIR INPUT OUTPUT [nospecial]
- * OUTPUT holds for each text: u32 n, n x i32 ids, u32 length, the bytes that the ids decode to (special tokens kept).
- * Prints the time to open and the speed. nospecial: special tokens in the text are ordinary text. */
+ * OUTPUT holds for each text: u32 n, n x i32 ids, u32 length, the bytes that the ids decode to (special
+ * tokens kept). Prints the time to open and the speed. nospecial: special tokens in the text are ordinary
+ * text. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -44,9 +46,11 @@ int main(int argc, char **argv) {
         size_t n_ids = 0;
         assay_str text = {0};
         double a = assay_now();
-        if (assay_tokenizer_encode(&ids, &n_ids, t, data + i, n, true, parse_special, &err) != ASSAY_OK) return fail("encode", &err);
+        if (assay_tokenizer_encode(&ids, &n_ids, t, data + i, n, true, parse_special, &err) != ASSAY_OK)
+            return fail("encode", &err);
         double b = assay_now();
-        if (assay_tokenizer_decode(&text, t, ids, n_ids, false, &err) != ASSAY_OK) return fail("decode", &err);
+        if (assay_tokenizer_decode(&text, t, ids, n_ids, false, &err) != ASSAY_OK)
+            return fail("decode", &err);
         double c = assay_now();
         encoding += b - a;
         decoding += c - b;
@@ -57,8 +61,9 @@ int main(int argc, char **argv) {
         i += n + 1;
     }
     fclose(f);
-    printf("open %.1f ms, %zu bytes, %zu tokens, encode %.2f MB/s, decode %.2f MB/s, peak %.0f MiB\n", (opened - begin) * 1e3, size,
-           n_tokens, (double)size / 1e6 / encoding, (double)size / 1e6 / decoding, (double)assay_peak_rss() / 1048576);
+    printf("open %.1f ms, %zu bytes, %zu tokens, encode %.2f MB/s, decode %.2f MB/s, peak %.0f MiB\n",
+           (opened - begin) * 1e3, size, n_tokens, (double)size / 1e6 / encoding,
+           (double)size / 1e6 / decoding, (double)assay_peak_rss() / 1048576);
     free(data);
     assay_tokenizer_close(t);
     return 0;

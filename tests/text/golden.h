@@ -32,16 +32,20 @@ static inline char *golden_shared(const char *path) {
     return NULL;
 }
 
-static inline const char *golden_str(const json_t *obj, const char *key) { return json_string_value(json_object_get(obj, key)); }
+static inline const char *golden_str(const json_t *obj, const char *key) {
+    return json_string_value(json_object_get(obj, key));
+}
 
 /* Shows where two texts part. */
 static inline void golden_same_text(const char *what, const char *got, size_t n_got, const json_t *want) {
     size_t n = json_string_length(want), at = 0;
     const char *w = json_string_value(want);
-    while (at < n && at < n_got && got[at] == w[at]) at++;
+    while (at < n && at < n_got && got[at] == w[at])
+        at++;
     if (n == n_got && at == n) return;
     size_t from = at < 40 ? 0 : at - 40;
-    fail_msg("%s: differs at byte %zu of %zu (got %zu)\n  got  [%.*s]\n  want [%.*s]", what, at, n, n_got, (int)(n_got - from > 160 ? 160 : n_got - from), got + from,
+    fail_msg("%s: differs at byte %zu of %zu (got %zu)\n  got  [%.*s]\n  want [%.*s]", what, at, n, n_got,
+             (int)(n_got - from > 160 ? 160 : n_got - from), got + from,
              (int)(n - from > 160 ? 160 : n - from), w + from);
 }
 

@@ -1,10 +1,11 @@
-/* test_template.c: chat templates render as transformers renders them (golden/templates.json, made by make_golden.py with the
- * versions it names), and what is refused is refused by name and line. */
+/* test_template.c: chat templates render as transformers renders them (golden/templates.json, made by
+ * make_golden.py with the versions it names), and what is refused is refused by name and line. */
 #include "text/golden.h"
 
 static json_t *golden;
 
-static assay_status render(assay_str *out, const char *text, size_t n, const json_t *messages, const json_t *tools, bool gen, const json_t *vars, assay_err *err) {
+static assay_status render(assay_str *out, const char *text, size_t n, const json_t *messages,
+                           const json_t *tools, bool gen, const json_t *vars, assay_err *err) {
     assay_template *t = NULL;
     assay_status s = assay_template_parse(&t, text, n, err);
     if (s == ASSAY_OK) s = assay_template_render(out, t, NULL, messages, tools, gen, vars, err);
@@ -18,12 +19,16 @@ static void test_snippets(void **state) {
     const json_t *context = json_object_get(golden, "context"), *list = json_object_get(golden, "snippets");
     json_t *none = json_array();
     for (size_t i = 0; i < json_array_size(list); i++) {
-        const json_t *c = json_array_get(list, i), *source = json_object_get(c, "template"), *want = json_object_get(c, "expected");
+        const json_t *c = json_array_get(list, i), *source = json_object_get(c, "template"),
+                     *want = json_object_get(c, "expected");
         assay_str out = {0};
         assay_err err = {0};
-        assay_status s = render(&out, json_string_value(source), json_string_length(source), none, NULL, false, context, &err);
+        assay_status s = render(&out, json_string_value(source), json_string_length(source), none, NULL,
+                                false, context, &err);
         if (want && s != ASSAY_OK) fail_msg("%s\n  in: %s", err.message, json_string_value(source));
-        if (!want && s != ASSAY_EINPUT) fail_msg("expected an error (%s) but got %d [%s] in: %s", golden_str(c, "error"), s, assay_str_c(&out), json_string_value(source));
+        if (!want && s != ASSAY_EINPUT)
+            fail_msg("expected an error (%s) but got %d [%s] in: %s", golden_str(c, "error"), s,
+                     assay_str_c(&out), json_string_value(source));
         if (want) golden_same_text(json_string_value(source), assay_str_c(&out), out.len, want);
         assay_str_free(&out);
     }
@@ -31,9 +36,11 @@ static void test_snippets(void **state) {
     assert_true(json_array_size(list) > 100);
 }
 
-/* The template of a family: its own text, or what the model's folder has. Owned by the caller; NULL when it is not there. */
+/* The template of a family: its own text, or what the model's folder has. Owned by the caller; NULL when it
+ * is not there. */
 static char *family_template(const json_t *family) {
-    const char *own = golden_str(family, "own"), *shared = golden_str(family, "shared"), *text = golden_str(family, "template");
+    const char *own = golden_str(family, "own"), *shared = golden_str(family, "shared"),
+               *text = golden_str(family, "template");
     if (text) return assay_strdup(text);
     char *path = own ? assay_path_join(own, "tokenizer_config.json") : golden_shared(shared);
     if (!path || !assay_path_exists(path)) {
@@ -55,12 +62,15 @@ static void test_family(void **state) {
         skip();
     }
     for (size_t i = 0; i < json_array_size(cases); i++) {
-        const json_t *c = json_array_get(cases, i), *want = json_object_get(c, "expected"), *tools = json_object_get(c, "tools");
+        const json_t *c = json_array_get(cases, i), *want = json_object_get(c, "expected"),
+                     *tools = json_object_get(c, "tools");
         assay_str out = {0};
         assay_err err = {0};
         char what[64];
         snprintf(what, sizeof what, "%s, conversation %zu", golden_str(family, "name"), i);
-        assay_status s = render(&out, text, strlen(text), json_object_get(c, "messages"), tools, json_is_true(json_object_get(c, "add_generation_prompt")), json_object_get(c, "vars"), &err);
+        assay_status s = render(&out, text, strlen(text), json_object_get(c, "messages"), tools,
+                                json_is_true(json_object_get(c, "add_generation_prompt")),
+                                json_object_get(c, "vars"), &err);
         if (want && s != ASSAY_OK) fail_msg("%s: %s", what, err.message);
         if (!want) assert_int_equal(s, ASSAY_EINPUT);
         if (want) golden_same_text(what, assay_str_c(&out), out.len, want);
@@ -88,7 +98,8 @@ static void test_unsupported(void **state) {
     for (size_t i = 0; i < ASSAY_LEN(cases); i++) {
         assay_str out = {0};
         assay_err err = {0};
-        assert_int_equal(render(&out, cases[i].text, strlen(cases[i].text), none, NULL, false, NULL, &err), ASSAY_EUNSUPPORTED);
+        assert_int_equal(render(&out, cases[i].text, strlen(cases[i].text), none, NULL, false, NULL, &err),
+                         ASSAY_EUNSUPPORTED);
         assert_string_equal(err.message, cases[i].message);
         assay_str_free(&out);
     }
@@ -101,19 +112,22 @@ static void test_limits(void **state) {
     static const char *const cases[] = {
         "{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}",
         "{% macro m() %}{{ m() }}{% endmacro %}{{ m() }}",
-        "{% set ns = namespace(x='aaaaaaaaaaaaaaaa') %}{% for i in range(60) %}{% set ns.x = ns.x ~ ns.x %}{% endfor %}",
+        "{% set ns = namespace(x='aaaaaaaaaaaaaaaa') %}{% for i in range(60) %}{% set ns.x = ns.x ~ ns.x "
+        "%}{% endfor %}",
         "{% set ns = namespace(x=[0]) %}{% for i in range(60) %}{% set ns.x = ns.x + ns.x %}{% endfor %}",
         "{% for a in range(99999) %}{{ 'x' * 100000 }}{% endfor %}",
         "{{ 'x' * 9223372036854775 }}",
         "{{ 9223372036854775807 + 1 }}",
-        "{% set ns = namespace(x=[]) %}{% for i in range(9999) %}{% set ns.x = [ns.x] %}{% endfor %}{{ ns.x|tojson }}",
+        "{% set ns = namespace(x=[]) %}{% for i in range(9999) %}{% set ns.x = [ns.x] %}{% endfor %}{{ "
+        "ns.x|tojson }}",
         "{{ 'a'.ljust(99999999999) }}",
     };
     json_t *none = json_array();
     for (size_t i = 0; i < ASSAY_LEN(cases); i++) {
         assay_str out = {0};
         assay_err err = {0};
-        assert_int_equal(render(&out, cases[i], strlen(cases[i]), none, NULL, false, NULL, &err), ASSAY_EINPUT);
+        assert_int_equal(render(&out, cases[i], strlen(cases[i]), none, NULL, false, NULL, &err),
+                         ASSAY_EINPUT);
         assert_non_null(strstr(err.message, "chat template line 1"));
         assert_int_equal(out.len, 0);
         assay_str_free(&out);
@@ -163,7 +177,8 @@ static void test_date(void **state) {
     assay_str out = {0};
     json_t *none = json_array();
     setenv("SOURCE_DATE_EPOCH", "1700000000", 1);
-    assert_int_equal(render(&out, "{{ strftime_now('%d %b %Y') }}", 30, none, NULL, false, NULL, &err), ASSAY_OK);
+    assert_int_equal(render(&out, "{{ strftime_now('%d %b %Y') }}", 30, none, NULL, false, NULL, &err),
+                     ASSAY_OK);
     assert_string_equal(assay_str_c(&out), "14 Nov 2023");
     unsetenv("SOURCE_DATE_EPOCH");
     assay_str_free(&out);
@@ -173,7 +188,8 @@ static void test_date(void **state) {
 int main(void) {
     golden = golden_load("tests/text/golden/templates.json");
     struct CMUnitTest tests[32] = {
-        cmocka_unit_test(test_snippets), cmocka_unit_test(test_unsupported), cmocka_unit_test(test_limits), cmocka_unit_test(test_open), cmocka_unit_test(test_date),
+        cmocka_unit_test(test_snippets), cmocka_unit_test(test_unsupported), cmocka_unit_test(test_limits),
+        cmocka_unit_test(test_open),     cmocka_unit_test(test_date),
     };
     size_t n = 5;
     const json_t *families = json_object_get(golden, "families");

@@ -1,5 +1,6 @@
-/* test_tokenizer.c: ids, decoded text and streaming against Hugging Face's tokenizers (golden/tokenizers.json and steps.json, made by
- * make_golden.py with the versions it names). Tokenizers that are not ours to ship are read from ASSAY_SHARED, else skipped. */
+/* test_tokenizer.c: ids, decoded text and streaming against Hugging Face's tokenizers (golden/tokenizers.json
+ * and steps.json, made by make_golden.py with the versions it names). Tokenizers that are not ours to ship
+ * are read from ASSAY_SHARED, else skipped. */
 #include "text/golden.h"
 #include "base/rng.h"
 
@@ -19,7 +20,8 @@ static void same_ids(const char *what, const char *text, const int32_t *ids, siz
     bool same = true;
     if (json_is_array(want)) {
         same = json_array_size(want) == n;
-        for (size_t i = 0; same && i < n; i++) same = json_integer_value(json_array_get(want, i)) == ids[i];
+        for (size_t i = 0; same && i < n; i++)
+            same = json_integer_value(json_array_get(want, i)) == ids[i];
     } else {
         char hex[17];
         digest(hex, ids, n);
@@ -27,21 +29,25 @@ static void same_ids(const char *what, const char *text, const int32_t *ids, siz
     }
     if (same) return;
     print_error("%s: [%s] gives", what, text);
-    for (size_t i = 0; i < n && i < 40; i++) print_error(" %d", ids[i]);
+    for (size_t i = 0; i < n && i < 40; i++)
+        print_error(" %d", ids[i]);
     print_error("\n  wanted");
-    for (size_t i = 0; i < json_array_size(want) && i < 40; i++) print_error(" %d", (int)json_integer_value(json_array_get(want, i)));
+    for (size_t i = 0; i < json_array_size(want) && i < 40; i++)
+        print_error(" %d", (int)json_integer_value(json_array_get(want, i)));
     fail_msg("%s: ids differ", what);
 }
 
-static int32_t *encode(size_t *n, const assay_tokenizer *t, const char *text, size_t len, bool add_special, bool parse_special) {
+static int32_t *encode(size_t *n, const assay_tokenizer *t, const char *text, size_t len, bool add_special,
+                       bool parse_special) {
     int32_t *ids = NULL;
     assay_err err = {0};
-    if (assay_tokenizer_encode(&ids, n, t, text, len, add_special, parse_special, &err) != ASSAY_OK) fail_msg("%s", err.message);
+    if (assay_tokenizer_encode(&ids, n, t, text, len, add_special, parse_special, &err) != ASSAY_OK)
+        fail_msg("%s", err.message);
     return ids;
 }
 
-/* Pushes ids one by one: the text is the whole's, for every prefix the pieces so far and the rest make its text, and every piece is
- * valid UTF-8. */
+/* Pushes ids one by one: the text is the whole's, for every prefix the pieces so far and the rest make its
+ * text, and every piece is valid UTF-8. */
 static void check_streaming(const assay_tokenizer *t, const int32_t *ids, size_t n, bool every_prefix) {
     assay_err err = {0};
     for (size_t prefix = every_prefix ? 0 : n; prefix <= n; prefix++) {
@@ -69,7 +75,8 @@ static void check_streaming(const assay_tokenizer *t, const int32_t *ids, size_t
     }
 }
 
-static void check_text(const assay_tokenizer *t, const char *what, const int32_t *ids, size_t n, const json_t *want) {
+static void check_text(const assay_tokenizer *t, const char *what, const int32_t *ids, size_t n,
+                       const json_t *want) {
     assay_err err = {0};
     assay_str text = {0};
     assert_int_equal(assay_tokenizer_decode(&text, t, ids, n, false, &err), ASSAY_OK);
@@ -79,17 +86,21 @@ static void check_text(const assay_tokenizer *t, const char *what, const int32_t
 
 /* ---- whole tokenizers ---- */
 
-/* Vocabulary and merges from vocab.json and merges.txt, the rest from the golden file. NULL when the files are not there. */
+/* Vocabulary and merges from vocab.json and merges.txt, the rest from the golden file. NULL when the files
+ * are not there. */
 static assay_tokenizer *assemble(const json_t *set, assay_err *err) {
-    char *vocab = golden_shared(golden_str(set, "vocab")), *merges = golden_shared(golden_str(set, "merges")), *lines = NULL;
+    char *vocab = golden_shared(golden_str(set, "vocab")), *merges = golden_shared(golden_str(set, "merges")),
+         *lines = NULL;
     assay_tokenizer *t = NULL;
     size_t size = 0;
     if (vocab && merges && assay_read_file(&lines, &size, merges, 0, err) == ASSAY_OK) {
-        json_t *j = json_deep_copy(json_object_get(set, "shell")), *model = json_object_get(j, "model"), *list = json_array();
+        json_t *j = json_deep_copy(json_object_get(set, "shell")), *model = json_object_get(j, "model"),
+               *list = json_array();
         for (char *p = lines, *end; p < lines + size; p = end + 1) {
             end = memchr(p, '\n', (size_t)(lines + size - p));
             if (!end) end = lines + size;
-            if (end > p && strncmp(p, "#version", 8) != 0 && memchr(p, ' ', (size_t)(end - p))) json_array_append_new(list, json_stringn(p, (size_t)(end - p)));
+            if (end > p && strncmp(p, "#version", 8) != 0 && memchr(p, ' ', (size_t)(end - p)))
+                json_array_append_new(list, json_stringn(p, (size_t)(end - p)));
         }
         json_object_set_new(model, "vocab", golden_load(vocab));
         json_object_set_new(model, "merges", list);
@@ -115,7 +126,8 @@ static assay_tokenizer *open_set(const json_t *set, assay_err *err) {
 }
 
 static void test_set(void **state) {
-    const json_t *set = *state, *cases = json_object_get(set, "cases"), *texts = json_object_get(golden, "texts");
+    const json_t *set = *state, *cases = json_object_get(set, "cases"),
+                 *texts = json_object_get(golden, "texts");
     const char *name = golden_str(set, "name");
     assay_err err = {0};
     assay_tokenizer *t = open_set(set, &err);
@@ -125,7 +137,8 @@ static void test_set(void **state) {
         skip();
     }
     for (size_t i = 0; i < json_array_size(cases); i++) {
-        const json_t *c = json_array_get(cases, i), *text = json_array_get(texts, i), *decoded = json_object_get(c, "decoded");
+        const json_t *c = json_array_get(cases, i), *text = json_array_get(texts, i),
+                     *decoded = json_object_get(c, "decoded");
         const char *s = json_string_value(text);
         size_t len = json_string_length(text), n;
         int32_t *ids = encode(&n, t, s, len, true, true);
@@ -153,7 +166,8 @@ static void check_foreign(const char *path, const char *dir, bool add_special) {
     for (size_t i = 0; i < json_array_size(cases); i++) {
         const json_t *c = json_array_get(cases, i);
         size_t n;
-        int32_t *ids = encode(&n, t, golden_str(c, "text"), json_string_length(json_object_get(c, "text")), add_special, true);
+        int32_t *ids = encode(&n, t, golden_str(c, "text"), json_string_length(json_object_get(c, "text")),
+                              add_special, true);
         same_ids(path, golden_str(c, "text"), ids, n, json_object_get(c, "ids"));
         assay_free(ids);
     }
@@ -169,7 +183,8 @@ static void test_demo_golden(void **state) {
 }
 static void test_stories_golden(void **state) {
     (void)state;
-    char *path = golden_shared("models/stories260K/hf/golden.json"), *dir = golden_shared("models/stories260K/hf");
+    char *path = golden_shared("models/stories260K/hf/golden.json"),
+         *dir = golden_shared("models/stories260K/hf");
     check_foreign(path, dir, true);
     assay_free(path);
     assay_free(dir);
@@ -179,11 +194,13 @@ static void test_stories_golden(void **state) {
 
 /* The shared model and added tokens, with what the set changes. */
 static assay_tokenizer *open_steps(const json_t *set, assay_err *err) {
-    json_t *j = json_deep_copy(json_object_get(set, "tokenizer")), *model = json_deep_copy(json_object_get(steps, "model"));
+    json_t *j = json_deep_copy(json_object_get(set, "tokenizer")),
+           *model = json_deep_copy(json_object_get(steps, "model"));
     assay_tokenizer *t = NULL;
     json_object_update(model, json_object_get(j, "model"));
     json_object_set_new(j, "model", model);
-    if (!json_object_get(j, "added_tokens")) json_object_set(j, "added_tokens", json_object_get(steps, "added_tokens"));
+    if (!json_object_get(j, "added_tokens"))
+        json_object_set(j, "added_tokens", json_object_get(steps, "added_tokens"));
     char *text = json_dumps(j, JSON_COMPACT);
     assay_tokenizer_parse(&t, text, strlen(text), NULL, 0, golden_str(set, "name"), err);
     free(text);
@@ -201,7 +218,8 @@ static void test_steps(void **state) {
         assay_tokenizer *t = open_steps(set, &err);
         if (!t) fail_msg("%s: %s", name, err.message);
         for (size_t i = 0; i < json_array_size(cases); i++) {
-            const json_t *c = json_array_get(cases, i), *text = json_array_get(texts, i), *decoded = json_object_get(c, "decoded");
+            const json_t *c = json_array_get(cases, i), *text = json_array_get(texts, i),
+                         *decoded = json_object_get(c, "decoded");
             size_t n;
             int32_t *ids = encode(&n, t, json_string_value(text), json_string_length(text), true, true);
             same_ids(name, json_string_value(text), ids, n, json_object_get(c, "ids"));
@@ -226,7 +244,8 @@ static size_t random_text(char *buf, size_t cap, assay_rng *r) {
         char c[4];
         size_t len = cp < 0x80 ? 1 : cp < 0x800 ? 2 : cp < 0x10000 ? 3 : 4;
         static const unsigned char lead[] = {0, 0, 0xC0, 0xE0, 0xF0};
-        for (size_t k = len; k-- > 1; cp >>= 6) c[k] = (char)(0x80 | (cp & 0x3F));
+        for (size_t k = len; k-- > 1; cp >>= 6)
+            c[k] = (char)(0x80 | (cp & 0x3F));
         c[0] = (char)(lead[len] | cp);
         assay_str_putn(&b, c, len);
     }
@@ -255,7 +274,8 @@ static void test_round_trip(void **state) {
         assert_memory_equal(assay_str_c(&back), text, n);
         assay_str_free(&back);
         assay_free(ids);
-        for (size_t k = 0; k < 40; k++) random_ids[k] = (int32_t)assay_rng_below(&r, (uint64_t)assay_tokenizer_n_vocab(t));
+        for (size_t k = 0; k < 40; k++)
+            random_ids[k] = (int32_t)assay_rng_below(&r, (uint64_t)assay_tokenizer_n_vocab(t));
         check_streaming(t, random_ids, 40, i < 50);
     }
     assay_tokenizer_close(t);
@@ -289,7 +309,8 @@ static void test_long_word(void **state) {
     if (!assay_path_exists("models/demo/tokenizer.json")) skip();
     assert_int_equal(assay_tokenizer_open(&t, "models/demo", &err), ASSAY_OK);
     char *text = assay_malloc(len);
-    for (size_t i = 0; i < len; i++) text[i] = "theandingst"[i % 11];
+    for (size_t i = 0; i < len; i++)
+        text[i] = "theandingst"[i % 11];
     int32_t *ids = encode(&n, t, text, len, false, true);
     assay_str back = {0};
     assert_int_equal(assay_tokenizer_decode(&back, t, ids, n, false, &err), ASSAY_OK);
@@ -338,29 +359,44 @@ static void test_refusals(void **state) {
         assay_status status;
         const char *message;
     } cases[] = {
-        {"{\"model\":{\"type\":\"Unigram\"}}", ASSAY_EUNSUPPORTED, "t: model.type 'Unigram' is not supported, only BPE is"},
-        {"{\"model\":{\"type\":\"BPE\",\"dropout\":0.1}}", ASSAY_EUNSUPPORTED, "t: model.dropout is not supported, set it to null"},
+        {"{\"model\":{\"type\":\"Unigram\"}}", ASSAY_EUNSUPPORTED,
+         "t: model.type 'Unigram' is not supported, only BPE is"},
+        {"{\"model\":{\"type\":\"BPE\",\"dropout\":0.1}}", ASSAY_EUNSUPPORTED,
+         "t: model.dropout is not supported, set it to null"},
         {"[]", ASSAY_EINPUT, "t: a tokenizer must be an object"},
         {"{}", ASSAY_EINPUT, "t: 'model' must be an object"},
         {"{\"version\":\"2.0\"," MODEL "}", ASSAY_EUNSUPPORTED, "t: version '2.0' is not supported"},
-        {"{\"model\":{\"vocab\":{\"a\":-1},\"merges\":[]}}", ASSAY_EINPUT, "t: token 'a' has the id -1, which is out of range"},
-        {"{\"model\":{\"vocab\":{\"a\":99999999},\"merges\":[]}}", ASSAY_EINPUT, "t: token 'a' has the id 99999999, which is out of range"},
-        {"{\"model\":{\"vocab\":{\"a\":0},\"merges\":[\"a b\"]}}", ASSAY_EINPUT, "t: model.merges[0] ('a b' '') is not in the vocabulary"},
-        {"{\"model\":{\"vocab\":{\"a\":0},\"merges\":[[\"a\"]]}}", ASSAY_EINPUT, "t: model.merges[0] must be a pair of tokens"},
-        {"{\"model\":{\"vocab\":{\"a\":0},\"merges\":[],\"unk_token\":\"<unk>\"}}", ASSAY_EINPUT, "t: model.unk_token '<unk>' is not in the vocabulary"},
-        {"{" MODEL ",\"normalizer\":{\"type\":\"Precompiled\"}}", ASSAY_EUNSUPPORTED, "t: normalizer of type 'Precompiled' is not supported"},
-        {"{" MODEL ",\"pre_tokenizer\":{\"type\":\"UnicodeScripts\"}}", ASSAY_EUNSUPPORTED, "t: pre_tokenizer of type 'UnicodeScripts' is not supported"},
-        {"{" MODEL ",\"decoder\":{\"type\":\"Sequence\",\"decoders\":[{\"type\":\"CTC\"}]}}", ASSAY_EUNSUPPORTED, "t: decoder of type 'CTC' is not supported"},
-        {"{" MODEL ",\"post_processor\":{\"type\":\"Other\"}}", ASSAY_EUNSUPPORTED, "t: post_processor of type 'Other' is not supported here"},
-        {"{" MODEL ",\"pre_tokenizer\":{\"type\":\"Split\",\"pattern\":{\"Regex\":\"(a\"}}}", ASSAY_EINPUT, NULL},
-        {"{" MODEL ",\"pre_tokenizer\":{\"type\":\"Split\",\"pattern\":{\"Regex\":\"(?~a)\"}}}", ASSAY_EUNSUPPORTED,
+        {"{\"model\":{\"vocab\":{\"a\":-1},\"merges\":[]}}", ASSAY_EINPUT,
+         "t: token 'a' has the id -1, which is out of range"},
+        {"{\"model\":{\"vocab\":{\"a\":99999999},\"merges\":[]}}", ASSAY_EINPUT,
+         "t: token 'a' has the id 99999999, which is out of range"},
+        {"{\"model\":{\"vocab\":{\"a\":0},\"merges\":[\"a b\"]}}", ASSAY_EINPUT,
+         "t: model.merges[0] ('a b' '') is not in the vocabulary"},
+        {"{\"model\":{\"vocab\":{\"a\":0},\"merges\":[[\"a\"]]}}", ASSAY_EINPUT,
+         "t: model.merges[0] must be a pair of tokens"},
+        {"{\"model\":{\"vocab\":{\"a\":0},\"merges\":[],\"unk_token\":\"<unk>\"}}", ASSAY_EINPUT,
+         "t: model.unk_token '<unk>' is not in the vocabulary"},
+        {"{" MODEL ",\"normalizer\":{\"type\":\"Precompiled\"}}", ASSAY_EUNSUPPORTED,
+         "t: normalizer of type 'Precompiled' is not supported"},
+        {"{" MODEL ",\"pre_tokenizer\":{\"type\":\"UnicodeScripts\"}}", ASSAY_EUNSUPPORTED,
+         "t: pre_tokenizer of type 'UnicodeScripts' is not supported"},
+        {"{" MODEL ",\"decoder\":{\"type\":\"Sequence\",\"decoders\":[{\"type\":\"CTC\"}]}}",
+         ASSAY_EUNSUPPORTED, "t: decoder of type 'CTC' is not supported"},
+        {"{" MODEL ",\"post_processor\":{\"type\":\"Other\"}}", ASSAY_EUNSUPPORTED,
+         "t: post_processor of type 'Other' is not supported here"},
+        {"{" MODEL ",\"pre_tokenizer\":{\"type\":\"Split\",\"pattern\":{\"Regex\":\"(a\"}}}", ASSAY_EINPUT,
+         NULL},
+        {"{" MODEL ",\"pre_tokenizer\":{\"type\":\"Split\",\"pattern\":{\"Regex\":\"(?~a)\"}}}",
+         ASSAY_EUNSUPPORTED,
          "pre_tokenizer 'Split': pattern '(?~a)': an absent, conditional or callout group is not supported"},
-        {"{" MODEL ",\"added_tokens\":[{\"id\":7,\"content\":\"x\"}]}", ASSAY_EUNSUPPORTED, "t: added token 'x' has the id 7 where 3 is expected"},
+        {"{" MODEL ",\"added_tokens\":[{\"id\":7,\"content\":\"x\"}]}", ASSAY_EUNSUPPORTED,
+         "t: added token 'x' has the id 7 where 3 is expected"},
     };
     for (size_t i = 0; i < ASSAY_LEN(cases); i++) {
         assay_err err = {0};
         assay_tokenizer *t = NULL;
-        assert_int_equal(assay_tokenizer_parse(&t, cases[i].json, strlen(cases[i].json), NULL, 0, "t", &err), cases[i].status);
+        assert_int_equal(assay_tokenizer_parse(&t, cases[i].json, strlen(cases[i].json), NULL, 0, "t", &err),
+                         cases[i].status);
         assert_null(t);
         if (cases[i].message) assert_string_equal(err.message, cases[i].message);
     }
@@ -380,11 +416,13 @@ static void test_out_of_memory(void **state) {
         int32_t *ids = NULL;
         size_t n_ids = 0;
         assay_tokenizer *t = NULL;
-        const char json[] = "{" MODEL ",\"normalizer\":{\"type\":\"NFC\"},\"pre_tokenizer\":{\"type\":\"Metaspace\"},\"decoder\":{\"type\":\"Metaspace\"},"
+        const char json[] = "{" MODEL ",\"normalizer\":{\"type\":\"NFC\"},\"pre_tokenizer\":{\"type\":"
+                                      "\"Metaspace\"},\"decoder\":{\"type\":\"Metaspace\"},"
                             "\"added_tokens\":[{\"id\":3,\"content\":\"[X]\",\"special\":true}]}";
         assay_mem_fail_after(n);
         assay_status s = assay_tokenizer_parse(&t, json, sizeof json - 1, NULL, 0, "t", &err);
-        if (s == ASSAY_OK) s = assay_tokenizer_encode(&ids, &n_ids, t, "ab \xC3\xA9 [X] b", 11, true, true, &err);
+        if (s == ASSAY_OK)
+            s = assay_tokenizer_encode(&ids, &n_ids, t, "ab \xC3\xA9 [X] b", 11, true, true, &err);
         if (s == ASSAY_OK) s = assay_tokenizer_decode(&text, t, ids, n_ids, true, &err);
         assay_mem_fail_after(-1);
         done = s == ASSAY_OK;
@@ -401,8 +439,10 @@ int main(void) {
     golden = golden_load("tests/text/golden/tokenizers.json");
     steps = golden_load("tests/text/golden/steps.json");
     struct CMUnitTest tests[40] = {
-        cmocka_unit_test(test_steps),      cmocka_unit_test(test_demo_golden), cmocka_unit_test(test_stories_golden), cmocka_unit_test(test_round_trip),
-        cmocka_unit_test(test_invalid_utf8), cmocka_unit_test(test_long_word),   cmocka_unit_test(test_questions),      cmocka_unit_test(test_refusals),
+        cmocka_unit_test(test_steps),          cmocka_unit_test(test_demo_golden),
+        cmocka_unit_test(test_stories_golden), cmocka_unit_test(test_round_trip),
+        cmocka_unit_test(test_invalid_utf8),   cmocka_unit_test(test_long_word),
+        cmocka_unit_test(test_questions),      cmocka_unit_test(test_refusals),
         cmocka_unit_test(test_out_of_memory),
     };
     size_t n = 9;
