@@ -295,6 +295,20 @@ static bool all_scored(const study_run *r) {
     return !r->spec->rerun || r->rerun_scored;
 }
 
+/* A finished scorecard becomes one of this study, under this name. */
+static assay_status link_card(study_run *r, const char *key, const char *name, assay_role role, assay_err *err) {
+    assay_scorecard c = {0};
+    int64_t id;
+    ASSAY_TRY(assay_scorecard_by_key(&c, r->store, key, err));
+    assay_scorecard_desc d = c.d;
+    d.study = r->spec->name;
+    d.variant = name;
+    d.role = role;
+    assay_status s = assay_scorecard_begin(&id, NULL, NULL, r->store, &d, err);
+    assay_scorecard_deinit(&c);
+    return s;
+}
+
 static assay_status score_one(study_run *r, model *m, assay_role role, assay_err *err) {
     assay_progress progress = {on_progress, r};
     char phase[96];
@@ -306,9 +320,7 @@ static assay_status score_one(study_run *r, model *m, assay_role role, assay_err
     /* The baseline's distributions may have been cleared away while variants still need them. */
     bool refill = role == ASSAY_ROLE_BASELINE && r->kl_dir && !all_scored(r);
     if (done && !refill) {
-        assay_scorecard_desc d = {.key = key, .study = r->spec->name, .variant = name, .role = role};
-        bool complete;
-        ASSAY_TRY(assay_scorecard_begin(&id, &complete, NULL, r->store, &d, err)); /* links it to this study */
+        ASSAY_TRY(link_card(r, key, name, role, err));
         return study_note_step(r->res, "score", name, key, true, 0, 0, err);
     }
     json_t *recipe = m->spec->recipe ? assay_recipe_to_json(m->spec->recipe) : NULL;
