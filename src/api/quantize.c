@@ -9,7 +9,11 @@
 static assay_status open_recipe(assay_recipe **r, const char *line, const char *file, assay_err *err) {
     if (line && file) return assay_fail(err, ASSAY_EUSAGE, "give a recipe or a recipe file, not both");
     if (!line && !file) return assay_fail(err, ASSAY_EUSAGE, "no recipe: say for example --recipe rtn,int8 or --recipe nf4,double_quant");
-    return line ? assay_recipe_from_string(r, line, err) : assay_recipe_load(r, file, err);
+    if (file) return assay_recipe_load(r, file, err);
+    assay_status s = assay_recipe_from_string(r, line, err);
+    if (s != ASSAY_EINPUT) return s;
+    if (err) err->code = ASSAY_EUSAGE; /* it was typed, not read from a file */
+    return ASSAY_EUSAGE;
 }
 
 static json_t *json_of_loss(const assay_loss *l) {

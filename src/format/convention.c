@@ -2,6 +2,7 @@
  * are the same in all of them and handled here; bnb.c and ct.c do the rest. */
 #include "format/convention.h"
 
+#include <stdio.h>
 #include <string.h>
 
 #include "base/mem.h"
@@ -43,11 +44,11 @@ static char *part_name(const char *module, const char *suffix) {
     return assay_str_take(&b);
 }
 
+/* On the stack: a lookup that could fail for memory would be taken for a tensor that is missing. */
 const assay_tensor *assay_want_find(const assay_want *w, const char *suffix) {
-    char *name = part_name(w->module, suffix);
-    const assay_tensor *t = name ? assay_checkpoint_find(w->checkpoint, name) : NULL;
-    assay_free(name);
-    return t;
+    char name[512];
+    int n = snprintf(name, sizeof name, "%s%s", w->module, suffix);
+    return n < (int)sizeof name ? assay_checkpoint_find(w->checkpoint, name) : NULL;
 }
 
 assay_status assay_want_get(const assay_tensor **out, const assay_want *w, const char *suffix,

@@ -33,7 +33,7 @@ broken; echo '{"version": "1.0", "model": {"type": "BPE", "vocab": {}, "merges":
 expect 3 'a broken tokenizer' "$ASSAY" run "$work/m" hello; one_line; complains 'tokenizer.json'
 # NaN: the first element of a decoder matrix (bf16 0x7fc0), wherever the header says it lies
 broken
-at=$(head -c 200000 "$work/m/model.safetensors" | tr -d '\0' | grep -ao '"model.layers.0.self_attn.q_proj.weight":{[^}]*' | grep -o 'data_offsets":\[[0-9]*' | grep -o '[0-9]*$')
+at=$(head -c 200000 "$work/m/model.safetensors" | tr -d '\0' | grep -ao '"model.layers.0.self_attn.q_proj.weight": *{[^}]*' | grep -o 'data_offsets": *\[[0-9]*' | grep -o '[0-9]*$')
 n=$(od -An -tu8 -N8 "$work/m/model.safetensors" | tr -d ' ')
 printf '\300\177' | dd of="$work/m/model.safetensors" bs=1 seek=$((8 + n + at)) conv=notrunc status=none
 expect 3 'a NaN weight stops quantizing' "$ASSAY" quantize "$work/m" "$work/q" -r rtn,int8; one_line; complains 'q_proj'; complains 'NaN'

@@ -13,7 +13,7 @@ expect 0 'quantize' "$ASSAY" quantize models/demo "$work/nf4" -r nf4,double_quan
 expect 0 'again: nothing to do' "$ASSAY" quantize models/demo "$work/nf4" -r nf4,double_quant; says 'already held exactly this'
 expect 2 'another recipe into the same folder' "$ASSAY" quantize models/demo "$work/nf4" -r fp4; one_line
 expect 0 'unless told to' "$ASSAY" quantize models/demo "$work/nf4" -r fp4 --overwrite
-expect 0 'inspect knows the convention' "$ASSAY" inspect "$work/nf4"; says 'bitsandbytes'; says 'fp4 block 64'
+expect 0 'inspect knows the convention' "$ASSAY" inspect "$work/nf4"; says 'bnb convention'; says 'fp4 block 64'
 expect 0 'the variant answers' "$ASSAY" run "$work/nf4" 'What is 32 + 39?'; says '71'
 expect 4 'quantizing what is quantized' "$ASSAY" quantize "$work/nf4" "$work/again" -r rtn,int8; one_line
 expect 0 'a dry run writes nothing' sh -c "'$ASSAY' quantize models/demo '$work/dry' -r rtn,int4,group_size=128 --dry-run && test ! -e '$work/dry'"; says 'would take'
@@ -21,7 +21,7 @@ expect 2 'a recipe with a typing error' "$ASSAY" quantize models/demo "$work/y" 
 expect 0 'compare' "$ASSAY" compare models/demo "$work/nf4" 'What is 32 + 39?'; says 'answers are the same'
 expect 0 'two bits are told apart' "$ASSAY" quantize models/demo "$work/int2" -r rtn,int2,group_size=128
 expect 0 'and compared' "$ASSAY" compare models/demo "$work/int2" 'What is 32 + 39?' --json; says '"same": false'
-expect 0 'plan from config.json alone' "$ASSAY" plan models/demo/config.json -r nf4,double_quant -d rtx-4090; says 'RTX 4090'
+expect 0 'plan from config.json alone' "$ASSAY" plan models/demo/config.json -r nf4,double_quant -d rtx-4090; says 'rtx-4090'
 expect 3 'a device that is not in the table' "$ASSAY" plan models/demo -d rtx-4091; one_line; complains 'rtx-4090'
 expect 0 'the device table' "$ASSAY" plan --devices; says 'h100-sxm'
 expect 5 'a full disk stops quantizing with one line' sh -c "ulimit -f 500; '$ASSAY' quantize models/demo '$work/full' -r rtn,int8 --quiet"; one_line
