@@ -4,6 +4,7 @@
 #include <string.h>
 #include "base/file.h"
 #include "base/mem.h"
+#include "base/utf8.h"
 
 assay_status assay_json_parse(json_t **out, const char *text, size_t n, const char *where, assay_err *err) {
     json_error_t e;
@@ -86,6 +87,17 @@ assay_status assay_json_get_str(const char **out, const json_t *obj, const char 
     if (strlen(json_string_value(v)) != json_string_length(v)) return wrong_type(where, key, "a string without NUL bytes", err);
     *out = json_string_value(v);
     return ASSAY_OK;
+}
+
+json_t *assay_json_text(const char *text) {
+    if (!text) return json_null();
+    json_t *j = json_string(text);
+    if (j) return j;
+    assay_str b = {0};
+    assay_utf8_put_lossy(&b, text, strlen(text));
+    if (!b.failed) j = json_string(assay_str_c(&b));
+    assay_str_free(&b);
+    return j;
 }
 
 static assay_status one_line(const char *line, size_t n, size_t number, const char *path, assay_jsonl_fn fn, void *ctx, assay_err *err) {

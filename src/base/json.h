@@ -24,6 +24,10 @@ assay_status assay_json_get_double(double *out, const json_t *obj, const char *k
 assay_status assay_json_get_bool(bool *out, const json_t *obj, const char *key, const char *where, assay_err *err);
 assay_status assay_json_get_str(const char **out, const json_t *obj, const char *key, const char *where, assay_err *err); /* borrowed */
 
+/* A JSON string of text that nobody has checked (a model may emit broken UTF-8, which JSON cannot hold): ill-formed sequences become
+ * U+FFFD. NULL gives null. New reference; NULL when out of memory. */
+json_t *assay_json_text(const char *text);
+
 /* One JSON value per line. fn is called with the line number from 1; a non-OK return stops and is forwarded. */
 typedef assay_status (*assay_jsonl_fn)(void *ctx, json_t *value, size_t line, assay_err *err);
 assay_status assay_jsonl_each(const char *path, assay_jsonl_fn fn, void *ctx, assay_err *err);

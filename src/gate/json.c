@@ -99,11 +99,11 @@ static json_t *flip_json(const assay_gate_flip *f) {
     return json_pack("{s:o, s:o, s:o, s:s, s:o, s:o, s:o, s:o, s:o, s:o}", "item", text(f->item_id),
                      "dimension", text(f->dimension), "slice", text(f->slice), "direction",
                      f->to_wrong ? "right_to_wrong" : "wrong_to_right", "baseline_output",
-                     assay_text_to_json(f->base_output), "variant_output", assay_text_to_json(f->cand_output),
-                     "baseline_answer", assay_text_to_json(f->base_answer), "variant_answer",
-                     assay_text_to_json(f->cand_answer), "baseline_detail",
-                     assay_text_to_json(f->base_detail), "variant_detail",
-                     assay_text_to_json(f->cand_detail));
+                     assay_json_text(f->base_output), "variant_output", assay_json_text(f->cand_output),
+                     "baseline_answer", assay_json_text(f->base_answer), "variant_answer",
+                     assay_json_text(f->cand_answer), "baseline_detail",
+                     assay_json_text(f->base_detail), "variant_detail",
+                     assay_json_text(f->cand_detail));
 }
 
 static json_t *rows_json(const assay_gate *g) {

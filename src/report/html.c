@@ -43,13 +43,13 @@ static void put_escaped(assay_str *out, uint32_t c) {
     if (hidden)
         assay_str_printf(out, "⟨U+%04X⟩", (unsigned)c);
     else
-        assay_show_utf8_put(out, c);
+        assay_utf8_put(out, (int32_t)c);
 }
 
 void assay_html_textn(assay_str *out, const char *s, size_t n) {
     for (size_t i = 0; s && i < n;) {
         uint32_t c;
-        i += assay_show_utf8_next(&c, s + i, n - i);
+        i += assay_utf8_read(&c, s + i, n - i);
         put_escaped(out, c);
     }
 }

@@ -16,7 +16,7 @@ static size_t common_prefix(const char *a, const char *b) {
     size_t na = strlen(a), nb = strlen(b), i = 0;
     while (i < na && i < nb) {
         uint32_t ca, cb;
-        size_t la = assay_show_utf8_next(&ca, a + i, na - i), lb = assay_show_utf8_next(&cb, b + i, nb - i);
+        size_t la = assay_utf8_read(&ca, a + i, na - i), lb = assay_utf8_read(&cb, b + i, nb - i);
         if (la != lb || memcmp(a + i, b + i, la) != 0) break;
         i += la;
     }
@@ -28,7 +28,7 @@ static size_t word_length(const char *s) {
     size_t n = strlen(s), w = strcspn(s, " \t\n\r");
     uint32_t c;
     if (!n) return 0;
-    return w ? w : assay_show_utf8_next(&c, s, n);
+    return w ? w : assay_utf8_read(&c, s, n);
 }
 
 /* At most MOST_CONTEXT bytes, cut between characters. */
@@ -36,7 +36,7 @@ static size_t shown_length(const char *s) {
     size_t n = strlen(s), i = 0;
     while (i < n && i < MOST_CONTEXT) {
         uint32_t c;
-        i += assay_show_utf8_next(&c, s + i, n - i);
+        i += assay_utf8_read(&c, s + i, n - i);
     }
     return i;
 }

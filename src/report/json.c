@@ -16,21 +16,10 @@ static json_t *number(double v) {
     return isfinite(v) ? json_real(v) : json_null();
 }
 
-/* Strings may come from outside: invalid UTF-8 becomes U+FFFD, which jansson would refuse otherwise. */
-static json_t *string(const char *s, bool *ok) {
-    if (!s) return json_null();
-    json_t *j = json_string(s);
-    if (j) return j;
-    assay_str b = {0};
-    size_t n = strlen(s);
-    for (size_t i = 0; i < n;) {
-        uint32_t c;
-        i += assay_show_utf8_next(&c, s + i, n - i);
-        assay_show_utf8_put(&b, c);
-    }
-    j = json_string(assay_str_c(&b));
-    if (b.failed || !j) *ok = false;
-    assay_str_free(&b);
+/* Strings may come from outside; ok turns false when memory is out. */
+static json_t *string(const char *text, bool *ok) {
+    json_t *j = assay_json_text(text);
+    if (!j) *ok = false;
     return j;
 }
 

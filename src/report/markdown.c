@@ -9,7 +9,7 @@ static void put_text(assay_str *out, const char *s) {
     size_t n = s ? strlen(s) : 0;
     for (size_t i = 0; i < n;) {
         uint32_t c;
-        i += assay_show_utf8_next(&c, s + i, n - i);
+        i += assay_utf8_read(&c, s + i, n - i);
         if (c < 0x20 || c == 0x7F) c = ' ';
         if (c == '<')
             assay_str_put(out, "&lt;");
@@ -19,7 +19,7 @@ static void put_text(assay_str *out, const char *s) {
             assay_str_put(out, "&amp;");
         else {
             if (c < 0x80 && c && strchr("\\*_`[]#|~", (int)c)) assay_str_putc(out, '\\');
-            assay_show_utf8_put(out, c);
+            assay_utf8_put(out, (int32_t)c);
         }
     }
 }

@@ -4,51 +4,6 @@
 #include <stdio.h>
 #include <string.h>
 
-/* --- UTF-8 --- */
-
-/* The well-formed sequences of the Unicode standard, table 3-7: no overlong forms, no surrogates, nothing
- * above U+10FFFF. */
-size_t assay_show_utf8_next(uint32_t *cp, const char *s, size_t n) {
-    const unsigned char *p = (const unsigned char *)s;
-    *cp = 0xFFFD;
-    if (p[0] < 0x80) {
-        *cp = p[0];
-        return 1;
-    }
-    size_t len = p[0] >= 0xF0 ? 4 : p[0] >= 0xE0 ? 3 : 2;
-    if (p[0] < 0xC2 || p[0] > 0xF4 || n < len) return 1;
-    unsigned lo = p[0] == 0xE0   ? 0xA0
-                  : p[0] == 0xF0 ? 0x90
-                                 : 0x80,
-             hi = p[0] == 0xED   ? 0x9F
-                  : p[0] == 0xF4 ? 0x8F
-                                 : 0xBF;
-    if (p[1] < lo || p[1] > hi) return 1;
-    for (size_t i = 2; i < len; i++)
-        if (p[i] < 0x80 || p[i] > 0xBF) return 1;
-    uint32_t v = p[0] & (0x7Fu >> len);
-    for (size_t i = 1; i < len; i++)
-        v = v << 6 | (p[i] & 0x3Fu);
-    *cp = v;
-    return len;
-}
-
-void assay_show_utf8_put(assay_str *out, uint32_t cp) {
-    char b[4];
-    size_t n;
-    if (cp < 0x80)
-        b[0] = (char)cp, n = 1;
-    else if (cp < 0x800)
-        b[0] = (char)(0xC0 | cp >> 6), b[1] = (char)(0x80 | (cp & 63)), n = 2;
-    else if (cp < 0x10000)
-        b[0] = (char)(0xE0 | cp >> 12), b[1] = (char)(0x80 | (cp >> 6 & 63)), b[2] = (char)(0x80 | (cp & 63)),
-        n = 3;
-    else
-        b[0] = (char)(0xF0 | cp >> 18), b[1] = (char)(0x80 | (cp >> 12 & 63)),
-        b[2] = (char)(0x80 | (cp >> 6 & 63)), b[3] = (char)(0x80 | (cp & 63)), n = 4;
-    assay_str_putn(out, b, n);
-}
-
 static int width_of(uint32_t c) {
     static const uint32_t none[][2] = {{0x300, 0x36F},   {0x483, 0x489},   {0x591, 0x5BD},
                                        {0x610, 0x61A},   {0x64B, 0x65F},   {0x200B, 0x200F},
@@ -68,7 +23,7 @@ int assay_utf8_width(const char *s, size_t n) {
     int w = 0;
     for (size_t i = 0; i < n;) {
         uint32_t c;
-        i += assay_show_utf8_next(&c, s + i, n - i);
+        i += assay_utf8_read(&c, s + i, n - i);
         w += width_of(c);
     }
     return w;
@@ -87,7 +42,7 @@ void assay_show_line(assay_str *out, const char *s, int most, bool ascii) {
     if (cut) most -= ascii ? 3 : 1;
     for (size_t i = 0; i < n;) {
         uint32_t c;
-        i += assay_show_utf8_next(&c, s + i, n - i);
+        i += assay_utf8_read(&c, s + i, n - i);
         if (is_control(c)) c = ' ';
         if (ascii && c >= 0x80) c = '?';
         if (cut && w + width_of(c) > most) {
@@ -95,7 +50,7 @@ void assay_show_line(assay_str *out, const char *s, int most, bool ascii) {
             return;
         }
         w += width_of(c);
-        assay_show_utf8_put(out, c);
+        assay_utf8_put(out, (int32_t)c);
     }
 }
 

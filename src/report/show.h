@@ -6,13 +6,10 @@
 #include <stddef.h>
 #include <stdint.h>
 #include "base/str.h"
+#include "base/utf8.h"
 #include "report/report.h"
 #include "report/table.h"
 
-/* Reads one code point of s[0..n), n > 0: returns the bytes it took; invalid UTF-8 takes one byte and is
- * U+FFFD. */
-size_t assay_show_utf8_next(uint32_t *cp, const char *s, size_t n);
-void assay_show_utf8_put(assay_str *out, uint32_t cp);
 int assay_utf8_width(const char *s, size_t n); /* display columns */
 /* Text from outside on one line: control characters become spaces, invalid bytes U+FFFD ('?' in ascii). At
  * most `most` columns, then "…". */

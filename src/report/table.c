@@ -140,7 +140,7 @@ static void put_markdown(assay_str *out, const char *s) {
         assay_str_put(out, "&nbsp;"); /* indentation */
     while (i < n) {
         uint32_t c;
-        i += assay_show_utf8_next(&c, s + i, n - i);
+        i += assay_utf8_read(&c, s + i, n - i);
         if (c < 0x20 || c == 0x7F) c = ' ';
         if (c == '<')
             assay_str_put(out, "&lt;");
@@ -150,7 +150,7 @@ static void put_markdown(assay_str *out, const char *s) {
             assay_str_put(out, "&amp;");
         else {
             if (c < 0x80 && strchr("\\|*_`[]~", (int)c) && c) assay_str_putc(out, '\\');
-            assay_show_utf8_put(out, c);
+            assay_utf8_put(out, (int32_t)c);
         }
     }
 }

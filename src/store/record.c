@@ -52,35 +52,6 @@ assay_status record_copy(assay_record *out, const assay_record *r, assay_err *er
 
 /* --- JSON --- */
 
-/* Length of the valid UTF-8 sequence at s, 0 when there is none (RFC 3629: no surrogates, no overlong). */
-static size_t utf8_valid(const unsigned char *s) {
-    if (s[0] < 0x80) return 1;
-    size_t n = s[0] >= 0xf0 ? 4 : s[0] >= 0xe0 ? 3 : 2;
-    if (s[0] < 0xc2 || s[0] > 0xf4) return 0;
-    for (size_t i = 1; i < n; i++)
-        if ((s[i] & 0xc0) != 0x80) return 0; /* also stops at the terminating NUL */
-    bool low = (s[0] == 0xe0 && s[1] < 0xa0) || (s[0] == 0xf0 && s[1] < 0x90);
-    bool high = (s[0] == 0xed && s[1] > 0x9f) || (s[0] == 0xf4 && s[1] > 0x8f);
-    return low || high ? 0 : n;
-}
-
-json_t *assay_text_to_json(const char *text) {
-    const unsigned char *s = (const unsigned char *)text;
-    if (!s) return json_null();
-    json_t *j = json_string(text);
-    if (j) return j;
-    assay_str b = {0};
-    for (size_t n; *s; s += n ? n : 1) {
-        n = utf8_valid(s);
-        if (n) assay_str_putn(&b, s, n);
-        else
-            assay_str_put(&b, "\xef\xbf\xbd");
-    }
-    if (!b.failed) j = json_string(assay_str_c(&b));
-    assay_str_free(&b);
-    return j;
-}
-
 static json_t *json_number(double v) {
     return isfinite(v) ? json_real(v) : json_null();
 }
@@ -89,7 +60,7 @@ json_t *assay_record_to_json(const assay_record *r) {
     json_t *j = json_object();
     if (!j) return NULL;
     int bad = 0;
-#define JSON_STR(f) assay_text_to_json(r->f)
+#define JSON_STR(f) assay_json_text(r->f)
 #define JSON_I64(f) json_integer(r->f)
 #define JSON_INT(f) json_integer(r->f)
 #define JSON_F64(f) json_number(r->f)

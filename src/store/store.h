@@ -131,8 +131,6 @@ void assay_records_free(assay_record *r, size_t n);
 /* One record as a JSON object with every field of record.h under its name (NaN is null); new reference, NULL
  * when out of memory. */
 json_t *assay_record_to_json(const assay_record *r);
-/* A model may emit broken UTF-8, which JSON cannot hold: such bytes become U+FFFD. NULL gives null. */
-json_t *assay_text_to_json(const char *text);
 /* The way back. EINPUT names `where` and the key. */
 assay_status assay_record_from_json(assay_record *out, const json_t *j, const char *where, assay_err *err);
 /* One JSON line per record, beside and renamed (`assay report --records FILE`). */
