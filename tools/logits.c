@@ -2,8 +2,9 @@
  *
  *   logits MODEL IDS OUT [auto|f32|bf16|f16|int8]
  *
- * IDS: one sequence a line, ids separated by spaces. OUT: for each sequence, for each position from the second on, the distribution that
- * predicts it: n_vocab float32 values. The last argument is the treatment of activations (default auto: that of the format's home). */
+ * IDS: one sequence a line, ids separated by spaces. OUT: for each sequence, for each position from the
+ * second on, the distribution that predicts it: n_vocab float32 values. The last argument is the treatment of
+ * activations (default auto: that of the format's home). */
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -15,18 +16,23 @@
 static const struct {
     const char *name;
     assay_act_mode mode;
-} modes[] = {{"auto", ASSAY_ACT_AUTO}, {"f32", ASSAY_ACT_F32}, {"bf16", ASSAY_ACT_BF16}, {"f16", ASSAY_ACT_F16}, {"int8", ASSAY_ACT_INT8}};
+} modes[] = {{"auto", ASSAY_ACT_AUTO},
+             {"f32", ASSAY_ACT_F32},
+             {"bf16", ASSAY_ACT_BF16},
+             {"f16", ASSAY_ACT_F16},
+             {"int8", ASSAY_ACT_INT8}};
 
 typedef struct requests {
     assay_score_req *v;
     size_t n, cap;
     int32_t *ids;
     size_t n_ids, cap_ids;
-    size_t *first;      /* index in ids of each request's first */
+    size_t *first; /* index in ids of each request's first */
     size_t cap_first;
 } requests;
 
-static assay_status put_logits(void *ctx, size_t req, size_t position, const float *logits, size_t n_vocab, assay_err *err) {
+static assay_status put_logits(void *ctx, size_t req, size_t position, const float *logits, size_t n_vocab,
+                               assay_err *err) {
     (void)req;
     (void)position;
     return assay_writer_put(ctx, logits, n_vocab * sizeof *logits, err);
@@ -56,7 +62,8 @@ static assay_status parse_ids(requests *q, char *text, assay_err *err) {
         if (*end) *end++ = 0;
         ASSAY_TRY(parse_line(q, line, err));
     }
-    for (size_t i = 0; i < q->n; i++) q->v[i].ids = q->ids + q->first[i];
+    for (size_t i = 0; i < q->n; i++)
+        q->v[i].ids = q->ids + q->first[i];
     return ASSAY_OK;
 }
 
@@ -75,9 +82,12 @@ static assay_status run(char **argv, assay_act_mode mode, assay_err *err) {
     ASSAY_GO(assay_writer_open(&w, argv[3], err));
     res = assay_calloc(q.n + 1, sizeof *res);
     s = res ? assay_runtime_score(r, res, q.v, q.n, put_logits, w, NULL, NULL, err) : assay_nomem(err);
-    for (size_t i = 0; res && i < q.n; i++) assay_score_res_deinit(&res[i]);
-    if (s == ASSAY_OK) s = assay_writer_commit(w, err);
-    else assay_writer_abort(w);
+    for (size_t i = 0; res && i < q.n; i++)
+        assay_score_res_deinit(&res[i]);
+    if (s == ASSAY_OK)
+        s = assay_writer_commit(w, err);
+    else
+        assay_writer_abort(w);
 out:
     assay_runtime_close(r);
     assay_free(res);

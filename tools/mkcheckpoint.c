@@ -1,13 +1,16 @@
-/* mkcheckpoint.c: writes a synthetic checkpoint of a real model's shape, for speed and memory measurements without a download.
+/* mkcheckpoint.c: writes a synthetic checkpoint of a real model's shape, for speed and memory measurements
+ * without a download.
  *
- *   mkcheckpoint [--shape llama-3.2-1b|llama-3.1-8b|tiny] [--seed N] [--layers N] [--outliers N] [--shard-bytes N] OUT_DIR
+ *   mkcheckpoint [--shape llama-3.2-1b|llama-3.1-8b|tiny] [--seed N] [--layers N] [--outliers N]
+ * [--shard-bytes N] OUT_DIR
  *
- * Weights are normal with standard deviation 1/sqrt(in), stored as bf16; in each matrix a few input channels (the same ones in every matrix of equal width,
- * as in trained models) are 8 times larger. A normal value is one of 65,536 equally probable quantiles, so a 64-bit random number gives four
- * elements and the disk is the limit. The tokenizer is byte-level with no merges: text commands run, what the model says is noise.
+ * Weights are normal with standard deviation 1/sqrt(in), stored as bf16; in each matrix a few input channels
+ * (the same ones in every matrix of equal width, as in trained models) are 8 times larger. A normal value is
+ * one of 65,536 equally probable quantiles, so a 64-bit random number gives four elements and the disk is the
+ * limit. The tokenizer is byte-level with no merges: text commands run, what the model says is noise.
  *
- * The safetensors header is computed before the data (all sizes are known), so memory is one buffer whatever the size. This is a writer
- * apart from the format room's, which makes it a second witness for the reader. */
+ * The safetensors header is computed before the data (all sizes are known), so memory is one buffer whatever
+ * the size. This is a writer apart from the format room's, which makes it a second witness for the reader. */
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -23,7 +26,7 @@ typedef struct shape {
     const char *name;
     int hidden, intermediate, layers, heads, kv_heads, head_dim, vocab, context;
     bool tied;
-    double rope_theta, rope_factor;  /* factor 0: no scaling */
+    double rope_theta, rope_factor; /* factor 0: no scaling */
 } shape;
 
 /* Figures of the models' public config.json. Parameters: 1,235,814,400 and 8,030,261,248. */
@@ -44,8 +47,8 @@ typedef struct options {
 
 typedef struct entry {
     char name[96];
-    int64_t rows, cols;   /* cols 0: a vector of ones (norm) */
-    uint64_t begin;       /* in its shard's data */
+    int64_t rows, cols; /* cols 0: a vector of ones (norm) */
+    uint64_t begin;     /* in its shard's data */
     int shard;
 } entry;
 
@@ -74,10 +77,14 @@ static assay_status add_layer(plan *p, const shape *s, int layer, assay_err *err
         const char *name;
         int rows, cols;
     } parts[] = {
-        {"input_layernorm", s->hidden, 0},       {"mlp.down_proj", s->hidden, s->intermediate},
-        {"mlp.gate_proj", s->intermediate, s->hidden}, {"mlp.up_proj", s->intermediate, s->hidden},
-        {"post_attention_layernorm", s->hidden, 0}, {"self_attn.k_proj", kv, s->hidden},
-        {"self_attn.o_proj", s->hidden, q},      {"self_attn.q_proj", q, s->hidden},
+        {"input_layernorm", s->hidden, 0},
+        {"mlp.down_proj", s->hidden, s->intermediate},
+        {"mlp.gate_proj", s->intermediate, s->hidden},
+        {"mlp.up_proj", s->intermediate, s->hidden},
+        {"post_attention_layernorm", s->hidden, 0},
+        {"self_attn.k_proj", kv, s->hidden},
+        {"self_attn.o_proj", s->hidden, q},
+        {"self_attn.q_proj", q, s->hidden},
         {"self_attn.v_proj", kv, s->hidden},
     };
     for (size_t i = 0; i < ASSAY_LEN(parts); i++) {
@@ -91,7 +98,8 @@ static assay_status add_layer(plan *p, const shape *s, int layer, assay_err *err
 static assay_status make_plan(plan *p, const options *o, assay_err *err) {
     const shape *s = &o->s;
     ASSAY_TRY(add(p, "model.embed_tokens.weight", s->vocab, s->hidden, err));
-    for (int l = 0; l < s->layers; l++) ASSAY_TRY(add_layer(p, s, l, err));
+    for (int l = 0; l < s->layers; l++)
+        ASSAY_TRY(add_layer(p, s, l, err));
     ASSAY_TRY(add(p, "model.norm.weight", s->hidden, 0, err));
     if (!s->tied) ASSAY_TRY(add(p, "lm_head.weight", s->vocab, s->hidden, err));
     uint64_t at = 0;
@@ -128,9 +136,9 @@ static void make_quantiles(float *quantile) {
 
 typedef struct source {
     const float *quantile;
-    uint16_t *table;      /* quantiles as bf16, scaled for the tensor in work */
-    uint16_t *row;        /* one row, padded to a multiple of 4 */
-    int64_t *outlier;     /* channels of the width in work */
+    uint16_t *table;  /* quantiles as bf16, scaled for the tensor in work */
+    uint16_t *row;    /* one row, padded to a multiple of 4 */
+    int64_t *outlier; /* channels of the width in work */
     int n_outliers;
     uint64_t seed;
 } source;
@@ -138,17 +146,20 @@ typedef struct source {
 static void pick_outliers(source *s, int64_t cols) {
     assay_rng r;
     assay_rng_init(&r, s->seed ^ (uint64_t)cols * 0x9e3779b97f4a7c15u);
-    for (int i = 0; i < s->n_outliers; i++) s->outlier[i] = (int64_t)assay_rng_below(&r, (uint64_t)cols);
+    for (int i = 0; i < s->n_outliers; i++)
+        s->outlier[i] = (int64_t)assay_rng_below(&r, (uint64_t)cols);
 }
 
 static assay_status put_vector(assay_writer *w, source *s, int64_t n, assay_err *err) {
-    for (int64_t i = 0; i < n; i++) s->row[i] = assay_f32_to_bf16(1.0f);
+    for (int64_t i = 0; i < n; i++)
+        s->row[i] = assay_f32_to_bf16(1.0f);
     return assay_writer_put(w, s->row, (size_t)n * 2, err);
 }
 
 static assay_status put_matrix(assay_writer *w, source *s, const entry *e, size_t index, assay_err *err) {
     float deviation = 1.0f / sqrtf((float)e->cols);
-    for (int i = 0; i < 65536; i++) s->table[i] = assay_f32_to_bf16(s->quantile[i] * deviation);
+    for (int i = 0; i < 65536; i++)
+        s->table[i] = assay_f32_to_bf16(s->quantile[i] * deviation);
     pick_outliers(s, e->cols);
     assay_rng r;
     assay_rng_init(&r, s->seed * 1000003 + index);
@@ -172,8 +183,10 @@ static assay_status put_matrix(assay_writer *w, source *s, const entry *e, size_
 /* --- files --- */
 
 static void shard_name(char *buf, size_t n, int shard, int n_shards) {
-    if (n_shards == 1) snprintf(buf, n, "model.safetensors");
-    else snprintf(buf, n, "model-%05d-of-%05d.safetensors", shard + 1, n_shards);
+    if (n_shards == 1)
+        snprintf(buf, n, "model.safetensors");
+    else
+        snprintf(buf, n, "model-%05d-of-%05d.safetensors", shard + 1, n_shards);
 }
 
 static void make_header(assay_str *h, const plan *p, int shard) {
@@ -207,8 +220,10 @@ static assay_status write_shard(const options *o, const plan *p, source *src, in
         if (p->e[i].shard != shard) continue;
         s = p->e[i].cols ? put_matrix(w, src, &p->e[i], i, err) : put_vector(w, src, p->e[i].rows, err);
     }
-    if (s == ASSAY_OK) s = assay_writer_commit(w, err);
-    else assay_writer_abort(w);
+    if (s == ASSAY_OK)
+        s = assay_writer_commit(w, err);
+    else
+        assay_writer_abort(w);
     assay_free(path);
     assay_str_free(&h);
     return s;
@@ -230,7 +245,8 @@ static assay_status write_index(const options *o, const plan *p, assay_err *err)
         shard_name(name, sizeof name, p->e[i].shard, p->n_shards);
         json_object_set_new(map, p->e[i].name, json_string(name));
     }
-    json_t *j = json_pack("{s:{s:I}, s:o}", "metadata", "total_size", (json_int_t)p->total, "weight_map", map);
+    json_t *j =
+        json_pack("{s:{s:I}, s:o}", "metadata", "total_size", (json_int_t)p->total, "weight_map", map);
     return save_json(o->dir, "model.safetensors.index.json", j, err);
 }
 
@@ -238,16 +254,20 @@ enum { BOS = 256, EOS = 257 };
 
 static assay_status write_config(const options *o, assay_err *err) {
     const shape *s = &o->s;
-    json_t *scaling = s->rope_factor == 0 ? json_null()
-                                          : json_pack("{s:f, s:f, s:f, s:i, s:s}", "factor", s->rope_factor, "high_freq_factor", 4.0,
-                                                      "low_freq_factor", 1.0, "original_max_position_embeddings", 8192, "rope_type", "llama3");
-    json_t *j = json_pack("{s:[s], s:b, s:i, s:i, s:i, s:s, s:i, s:i, s:i, s:b, s:s, s:i, s:i, s:i, s:f, s:o, s:f, s:b, s:s, s:b, s:i}",
-                          "architectures", "LlamaForCausalLM", "attention_bias", 0, "bos_token_id", BOS, "eos_token_id", EOS,
-                          "head_dim", s->head_dim, "hidden_act", "silu", "hidden_size", s->hidden, "intermediate_size", s->intermediate,
-                          "max_position_embeddings", s->context, "mlp_bias", 0, "model_type", "llama", "num_attention_heads", s->heads,
-                          "num_hidden_layers", s->layers, "num_key_value_heads", s->kv_heads, "rms_norm_eps", 1e-5, "rope_scaling",
-                          scaling, "rope_theta", s->rope_theta, "tie_word_embeddings", s->tied, "torch_dtype", "bfloat16", "use_cache", 1,
-                          "vocab_size", s->vocab);
+    json_t *scaling = s->rope_factor == 0
+                          ? json_null()
+                          : json_pack("{s:f, s:f, s:f, s:i, s:s}", "factor", s->rope_factor,
+                                      "high_freq_factor", 4.0, "low_freq_factor", 1.0,
+                                      "original_max_position_embeddings", 8192, "rope_type", "llama3");
+    json_t *j = json_pack("{s:[s], s:b, s:i, s:i, s:i, s:s, s:i, s:i, s:i, s:b, s:s, s:i, s:i, s:i, s:f, "
+                          "s:o, s:f, s:b, s:s, s:b, s:i}",
+                          "architectures", "LlamaForCausalLM", "attention_bias", 0, "bos_token_id", BOS,
+                          "eos_token_id", EOS, "head_dim", s->head_dim, "hidden_act", "silu", "hidden_size",
+                          s->hidden, "intermediate_size", s->intermediate, "max_position_embeddings",
+                          s->context, "mlp_bias", 0, "model_type", "llama", "num_attention_heads", s->heads,
+                          "num_hidden_layers", s->layers, "num_key_value_heads", s->kv_heads, "rms_norm_eps",
+                          1e-5, "rope_scaling", scaling, "rope_theta", s->rope_theta, "tie_word_embeddings",
+                          s->tied, "torch_dtype", "bfloat16", "use_cache", 1, "vocab_size", s->vocab);
     ASSAY_TRY(save_json(o->dir, "config.json", j, err));
     j = json_pack("{s:i, s:i}", "bos_token_id", BOS, "eos_token_id", EOS);
     return save_json(o->dir, "generation_config.json", j, err);
@@ -255,7 +275,8 @@ static assay_status write_config(const options *o, assay_err *err) {
 
 /* --- tokenizer --- */
 
-/* The byte-level alphabet (GPT-2): printable Latin-1 bytes stand for themselves, the others for U+0100 onwards, in order. */
+/* The byte-level alphabet (GPT-2): printable Latin-1 bytes stand for themselves, the others for U+0100
+ * onwards, in order. */
 static json_t *byte_vocabulary(void) {
     json_t *vocab = json_object();
     int next = 0x100;
@@ -273,23 +294,27 @@ static json_t *byte_vocabulary(void) {
 }
 
 static json_t *special(int id, const char *text) {
-    return json_pack("{s:i, s:s, s:b, s:b, s:b, s:b, s:b}", "id", id, "content", text, "single_word", 0, "lstrip", 0, "rstrip", 0,
-                     "normalized", 0, "special", 1);
+    return json_pack("{s:i, s:s, s:b, s:b, s:b, s:b, s:b}", "id", id, "content", text, "single_word", 0,
+                     "lstrip", 0, "rstrip", 0, "normalized", 0, "special", 1);
 }
 
 static assay_status write_tokenizer(const options *o, assay_err *err) {
-    json_t *model = json_pack("{s:s, s:n, s:n, s:n, s:n, s:b, s:b, s:b, s:o, s:[]}", "type", "BPE", "dropout", "unk_token",
-                              "continuing_subword_prefix", "end_of_word_suffix", "fuse_unk", 0, "byte_fallback", 0, "ignore_merges", 0,
-                              "vocab", byte_vocabulary(), "merges");
-    json_t *level = json_pack("{s:s, s:b, s:b, s:b}", "type", "ByteLevel", "add_prefix_space", 0, "trim_offsets", 1, "use_regex", 1);
-    json_t *j = json_pack("{s:s, s:n, s:n, s:[o, o], s:n, s:O, s:n, s:o, s:o}", "version", "1.0", "truncation", "padding", "added_tokens",
-                          special(BOS, "<|begin|>"), special(EOS, "<|end|>"), "normalizer", "pre_tokenizer", level, "post_processor",
-                          "decoder", level, "model", model);
+    json_t *model = json_pack("{s:s, s:n, s:n, s:n, s:n, s:b, s:b, s:b, s:o, s:[]}", "type", "BPE", "dropout",
+                              "unk_token", "continuing_subword_prefix", "end_of_word_suffix", "fuse_unk", 0,
+                              "byte_fallback", 0, "ignore_merges", 0, "vocab", byte_vocabulary(), "merges");
+    json_t *level = json_pack("{s:s, s:b, s:b, s:b}", "type", "ByteLevel", "add_prefix_space", 0,
+                              "trim_offsets", 1, "use_regex", 1);
+    json_t *j =
+        json_pack("{s:s, s:n, s:n, s:[o, o], s:n, s:O, s:n, s:o, s:o}", "version", "1.0", "truncation",
+                  "padding", "added_tokens", special(BOS, "<|begin|>"), special(EOS, "<|end|>"), "normalizer",
+                  "pre_tokenizer", level, "post_processor", "decoder", level, "model", model);
     ASSAY_TRY(save_json(o->dir, "tokenizer.json", j, err));
-    static const char chat[] = "{{ bos_token }}{% for m in messages %}{{ m['role'] + ': ' + m['content'] + '\\n' }}{% endfor %}"
-                               "{% if add_generation_prompt %}{{ 'assistant: ' }}{% endif %}";
-    j = json_pack("{s:s, s:s, s:s, s:s, s:b, s:i}", "tokenizer_class", "PreTrainedTokenizerFast", "bos_token", "<|begin|>", "eos_token",
-                  "<|end|>", "chat_template", chat, "clean_up_tokenization_spaces", 0, "model_max_length", o->s.context);
+    static const char chat[] =
+        "{{ bos_token }}{% for m in messages %}{{ m['role'] + ': ' + m['content'] + '\\n' }}{% endfor %}"
+        "{% if add_generation_prompt %}{{ 'assistant: ' }}{% endif %}";
+    j = json_pack("{s:s, s:s, s:s, s:s, s:b, s:i}", "tokenizer_class", "PreTrainedTokenizerFast", "bos_token",
+                  "<|begin|>", "eos_token", "<|end|>", "chat_template", chat, "clean_up_tokenization_spaces",
+                  0, "model_max_length", o->s.context);
     return save_json(o->dir, "tokenizer_config.json", j, err);
 }
 
@@ -311,7 +336,8 @@ static assay_status run(const options *o, uint64_t *bytes, assay_err *err) {
     if (s == ASSAY_OK) s = make_plan(&p, o, err);
     if (s == ASSAY_OK) s = write_config(o, err);
     if (s == ASSAY_OK) s = write_tokenizer(o, err);
-    for (int k = 0; k < p.n_shards && s == ASSAY_OK; k++) s = write_shard(o, &p, &src, k, err);
+    for (int k = 0; k < p.n_shards && s == ASSAY_OK; k++)
+        s = write_shard(o, &p, &src, k, err);
     if (s == ASSAY_OK) s = write_index(o, &p, err);
     *bytes = p.total;
     assay_free(p.e);
@@ -339,10 +365,14 @@ static bool parse(options *o, int argc, char **argv) {
             continue;
         }
         i++;
-        if (!strcmp(a, "--seed")) ok = parse_number(&o->seed, v);
-        else if (!strcmp(a, "--layers")) ok = parse_number(&layers, v) && layers > 0 && layers <= 1024;
-        else if (!strcmp(a, "--outliers")) ok = parse_number(&outliers, v) && outliers <= 1024;
-        else if (!strcmp(a, "--shard-bytes")) ok = parse_number(&o->shard_bytes, v);
+        if (!strcmp(a, "--seed"))
+            ok = parse_number(&o->seed, v);
+        else if (!strcmp(a, "--layers"))
+            ok = parse_number(&layers, v) && layers > 0 && layers <= 1024;
+        else if (!strcmp(a, "--outliers"))
+            ok = parse_number(&outliers, v) && outliers <= 1024;
+        else if (!strcmp(a, "--shard-bytes"))
+            ok = parse_number(&o->shard_bytes, v);
         else if (!strcmp(a, "--shape")) {
             ok = false;
             for (size_t k = 0; k < ASSAY_LEN(shapes); k++)
@@ -350,7 +380,8 @@ static bool parse(options *o, int argc, char **argv) {
                     o->s = shapes[k];
                     ok = true;
                 }
-        } else ok = false;
+        } else
+            ok = false;
         if (!ok) return false;
     }
     if (layers) o->s.layers = (int)layers;
@@ -361,7 +392,9 @@ static bool parse(options *o, int argc, char **argv) {
 int main(int argc, char **argv) {
     options o;
     if (!parse(&o, argc, argv)) {
-        fputs("usage: mkcheckpoint [--shape llama-3.2-1b|llama-3.1-8b|tiny] [--seed N] [--layers N] [--outliers N] [--shard-bytes N] OUT_DIR\n", stderr);
+        fputs("usage: mkcheckpoint [--shape llama-3.2-1b|llama-3.1-8b|tiny] [--seed N] [--layers N] "
+              "[--outliers N] [--shard-bytes N] OUT_DIR\n",
+              stderr);
         return 2;
     }
     assay_err err = {0};
@@ -374,7 +407,8 @@ int main(int argc, char **argv) {
     }
     t = assay_now() - t;
     char size[32], peak[32];
-    fprintf(stderr, "%s: %s in %.1f s (%.0f MB/s), peak memory %s\n", o.dir, assay_format_bytes(size, sizeof size, (double)bytes), t,
-            (double)bytes / t / 1e6, assay_format_bytes(peak, sizeof peak, (double)assay_peak_rss()));
+    fprintf(stderr, "%s: %s in %.1f s (%.0f MB/s), peak memory %s\n", o.dir,
+            assay_format_bytes(size, sizeof size, (double)bytes), t, (double)bytes / t / 1e6,
+            assay_format_bytes(peak, sizeof peak, (double)assay_peak_rss()));
     return 0;
 }

@@ -264,9 +264,11 @@ static void hash_tensor(assay_hasher *h, const assay_checkpoint *c, const assay_
     assay_hasher_put_str(h, assay_dtype_name(t->dtype));
     hash_int(h, t->n_dims);
     for (int i = 0; i < t->n_dims; i++) hash_int(h, t->dims[i]);
-    for (size_t at = 0; at < t->n_bytes; at += PIECE)
-        assay_hasher_put(h, (const uint8_t *)t->data + at, ASSAY_MIN((size_t)PIECE, t->n_bytes - at));
-    assay_checkpoint_release(c, t);
+    for (size_t at = 0; at < t->n_bytes; at += PIECE) {
+        assay_tensor piece = {.data = (const uint8_t *)t->data + at, .n_bytes = ASSAY_MIN((size_t)PIECE, t->n_bytes - at)};
+        assay_hasher_put(h, piece.data, piece.n_bytes);
+        assay_checkpoint_release(c, &piece);
+    }
 }
 
 static assay_status hash_config(assay_hasher *h, const assay_checkpoint *c, assay_err *err) {

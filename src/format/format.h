@@ -52,6 +52,9 @@ typedef struct assay_ckpt_writer assay_ckpt_writer;
 assay_status assay_ckpt_writer_open(assay_ckpt_writer **out, const char *dir, uint64_t shard_bytes, assay_err *err);
 assay_status assay_ckpt_writer_put(assay_ckpt_writer *w, const char *name, assay_dtype dtype, int n_dims, const int64_t *dims,
                                    const void *data, assay_err *err);
+/* Puts a tensor of an open checkpoint, piece by piece, so that memory stays small whatever its size. NaN or infinity in it is
+ * EINPUT naming tensor, row and column. */
+assay_status assay_ckpt_writer_copy(assay_ckpt_writer *w, const assay_checkpoint *c, const assay_tensor *t, assay_err *err);
 /* The tensors that an encoded matrix becomes in a convention. weight_name ends in ".weight". */
 assay_status assay_ckpt_writer_put_matrix(assay_ckpt_writer *w, assay_convention c, const char *weight_name, const assay_matrix *m,
                                           assay_dtype model_dtype, assay_err *err);

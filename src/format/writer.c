@@ -35,6 +35,7 @@
 #include "format/names.h"
 #include "format/safetensors.h"
 #include "format/writer.h"
+#include "num/convert.h"
 
 static const char JOURNAL[] = ".partial-journal", DATA[] = ".partial-data";
 
@@ -281,20 +282,26 @@ void assay_ckpt_writer_drop(assay_ckpt_writer *w) {
     cut_off(w->data, w->end);
 }
 
-assay_status assay_ckpt_writer_add(assay_ckpt_writer *w, const char *name, assay_dtype dtype, int n_dims,
-                                   const int64_t *dims, const void *data, assay_err *err) {
+/* Reserves a place in the spool for a tensor; its bytes are written next, from w->added_end on. */
+static assay_status reserve(size_t *bytes, assay_ckpt_writer *w, const char *name, assay_dtype dtype, int n_dims, const int64_t *dims,
+                            assay_err *err) {
     assay_tensor t = {.dtype = dtype, .n_dims = n_dims};
-    size_t bytes;
     if (n_dims < 0 || n_dims > ASSAY_MAX_DIMS)
         return assay_fail(err, ASSAY_EUSAGE, "tensor %s has %d dimensions", name, n_dims);
     memcpy(t.dims, dims, (size_t)n_dims * sizeof *dims);
     int64_t n = assay_tensor_n_elements(&t);
-    if (n < 0 || !assay_mul_size(&bytes, (size_t)n, assay_dtype_size(dtype)))
+    if (n < 0 || !assay_mul_size(bytes, (size_t)n, assay_dtype_size(dtype)))
         return assay_fail(err, ASSAY_EUSAGE, "tensor %s has an impossible shape", name);
     if (strcmp(name, "__metadata__") == 0)
         return assay_fail(err, ASSAY_EUSAGE, "a tensor cannot be called __metadata__");
-    t.n_bytes = bytes;
-    ASSAY_TRY(add_spooled(w, name, &t, w->added_end, err));
+    t.n_bytes = *bytes;
+    return add_spooled(w, name, &t, w->added_end, err);
+}
+
+assay_status assay_ckpt_writer_add(assay_ckpt_writer *w, const char *name, assay_dtype dtype, int n_dims,
+                                   const int64_t *dims, const void *data, assay_err *err) {
+    size_t bytes;
+    ASSAY_TRY(reserve(&bytes, w, name, dtype, n_dims, dims, err));
     assay_status s = write_all(w->data, data, bytes, w->added_end, w->data_path, err);
     if (s == ASSAY_OK) w->added_end += bytes;
     return s;
@@ -328,6 +335,29 @@ assay_status assay_ckpt_writer_put(assay_ckpt_writer *w, const char *name, assay
                                    const int64_t *dims, const void *data, assay_err *err) {
     assay_status s = assay_ckpt_writer_add(w, name, dtype, n_dims, dims, data, err);
     if (s == ASSAY_OK) s = assay_ckpt_writer_record(w, name, err);
+    if (s != ASSAY_OK) assay_ckpt_writer_drop(w);
+    return s;
+}
+
+assay_status assay_ckpt_writer_copy(assay_ckpt_writer *w, const assay_checkpoint *c, const assay_tensor *t, assay_err *err) {
+    enum { PIECE = 1 << 23 };
+    size_t bytes;
+    assay_status s = reserve(&bytes, w, t->name, t->dtype, t->n_dims, t->dims, err);
+    for (size_t at = 0; s == ASSAY_OK && at < bytes; at += PIECE) {
+        assay_tensor piece = {.data = (const uint8_t *)t->data + at, .n_bytes = ASSAY_MIN((size_t)PIECE, bytes - at)};
+        int64_t bad = assay_dtype_is_float(t->dtype)
+                          ? assay_find_nonfinite(piece.data, t->dtype, piece.n_bytes / assay_dtype_size(t->dtype))
+                          : -1;
+        if (bad >= 0) {
+            int64_t cols = t->n_dims ? t->dims[t->n_dims - 1] : 1, i = (int64_t)(at / assay_dtype_size(t->dtype)) + bad;
+            s = assay_fail(err, ASSAY_EINPUT, "tensor '%s': NaN or infinity at row %lld, column %lld: the checkpoint is damaged",
+                           t->name, (long long)(i / cols), (long long)(i % cols));
+        }
+        if (s == ASSAY_OK) s = write_all(w->data, piece.data, piece.n_bytes, w->added_end + at, w->data_path, err);
+        assay_checkpoint_release(c, &piece);
+    }
+    if (s == ASSAY_OK) w->added_end += bytes;
+    if (s == ASSAY_OK) s = assay_ckpt_writer_record(w, t->name, err);
     if (s != ASSAY_OK) assay_ckpt_writer_drop(w);
     return s;
 }

@@ -1,10 +1,12 @@
 /* blocks.c: a matrix encoded as blocks of rows over threads.
  *
- * Memory: float32 exists for one block per thread only; the encoded matrix is allocated once. What a block comes to depends on its rows
- * alone, so neither the number of threads nor the size of a block shows in the result.
+ * Memory: float32 exists for one block per thread only; the encoded matrix is allocated once. What a block
+ * comes to depends on its rows alone, so neither the number of threads nor the size of a block shows in the
+ * result.
  *
  *   INT       rows [r0, r0+n)  ->  codes[r0*cols ..], scales and zeros [r0*n_groups ..]
- *   CODEBOOK  the same         ->  codes[r0*cols ..], scales [r0*cols/block ..]; r0*cols is a multiple of the block */
+ *   CODEBOOK  the same         ->  codes[r0*cols ..], scales [r0*cols/block ..]
+ *             r0*cols is a multiple of the block */
 #include <string.h>
 #include "base/mem.h"
 #include "base/thread.h"
@@ -21,16 +23,17 @@ int64_t assay_block_rows(int64_t cols, int64_t row_unit) {
 
 void assay_item_read(float *out, const assay_item *item, int64_t first, int64_t n) {
     const assay_tensor *t = item->weight;
-    assay_to_f32(out, (const uint8_t *)t->data + (size_t)first * assay_dtype_size(t->dtype), t->dtype, (size_t)n);
+    assay_to_f32(out, (const uint8_t *)t->data + (size_t)first * assay_dtype_size(t->dtype), t->dtype,
+                 (size_t)n);
 }
 
 typedef struct job {
     assay_item *item;
     assay_block_fn fn;
     int64_t block_rows;
-    float **scratch;         /* per thread */
-    assay_status *status;    /* per task */
-    assay_err *errs;         /* per task */
+    float **scratch;      /* per thread */
+    assay_status *status; /* per task */
+    assay_err *errs;      /* per task */
 } job;
 
 static assay_status check_finite(const assay_tensor *t, int64_t row, int64_t n, assay_err *err) {
@@ -39,8 +42,9 @@ static assay_status check_finite(const assay_tensor *t, int64_t row, int64_t n, 
     const uint8_t *p = (const uint8_t *)t->data + (size_t)(row * cols) * size;
     int64_t at = assay_find_nonfinite(p, t->dtype, (size_t)(n * cols));
     if (at < 0) return ASSAY_OK;
-    return assay_fail(err, ASSAY_EINPUT, "tensor '%s': NaN or infinity at row %lld, column %lld: the checkpoint is damaged", t->name,
-                      (long long)(row + at / cols), (long long)(at % cols));
+    return assay_fail(err, ASSAY_EINPUT,
+                      "tensor '%s': NaN or infinity at row %lld, column %lld: the checkpoint is damaged",
+                      t->name, (long long)(row + at / cols), (long long)(at % cols));
 }
 
 /* Copies an encoded block to its place in the whole. */
@@ -82,7 +86,8 @@ static assay_status alloc_whole(assay_item *item, assay_err *err) {
     return assay_matrix_alloc(m, c->asymmetric, err);
 }
 
-assay_status assay_encode_blocks(assay_item *item, int64_t row_unit, assay_block_fn fn, int n_threads, assay_err *err) {
+assay_status assay_encode_blocks(assay_item *item, int64_t row_unit, assay_block_fn fn, int n_threads,
+                                 assay_err *err) {
     int64_t rows = item->weight->dims[0], cols = item->weight->dims[1];
     job j = {.item = item, .fn = fn, .block_rows = assay_block_rows(cols, row_unit)};
     size_t n_tasks = (size_t)((rows + j.block_rows - 1) / j.block_rows);
@@ -107,7 +112,8 @@ assay_status assay_encode_blocks(assay_item *item, int64_t row_unit, assay_block
     for (size_t t = 0; t < n_tasks && s == ASSAY_OK; t++)
         if ((s = j.status[t]) != ASSAY_OK) assay_fail(err, s, "%s", j.errs[t].message);
 out:
-    for (int t = 0; j.scratch && t < n_threads; t++) assay_free(j.scratch[t]);
+    for (int t = 0; j.scratch && t < n_threads; t++)
+        assay_free(j.scratch[t]);
     assay_free(j.scratch);
     assay_free(j.status);
     assay_free(j.errs);

@@ -1,7 +1,8 @@
-/* llm_int8.c: LLM.int8() (Dettmers et al. 2022), as bitsandbytes has it: every row of the weight by its largest magnitude,
- * code = round(w * 127 / absmax), scale in float32. The other half of the method is at run time: input columns with a magnitude of
- * `threshold` or more are multiplied in 16 bits with the decoded weight, the rest in int8 per token. The threshold is therefore part of the
- * checkpoint (llm_int8_threshold, default 6.0) and changes no code. */
+/* llm_int8.c: LLM.int8() (Dettmers et al. 2022), as bitsandbytes has it: every row of the weight by its
+ * largest magnitude, code = round(w * 127 / absmax), scale in float32. The other half of the method is at run
+ * time: input columns with a magnitude of `threshold` or more are multiplied in 16 bits with the decoded
+ * weight, the rest in int8 per token. The threshold is therefore part of the checkpoint (llm_int8_threshold,
+ * default 6.0) and changes no code. */
 #include "method/methods.h"
 
 static void complete(assay_choice *c, unsigned set) {
@@ -14,7 +15,8 @@ static const char *check(const assay_choice *c) {
     return NULL;
 }
 
-static assay_status encode(assay_matrix *out, const assay_item *item, const float *w, int64_t rows, int64_t cols, assay_err *err) {
+static assay_status encode(assay_matrix *out, const assay_item *item, const float *w, int64_t rows,
+                           int64_t cols, assay_err *err) {
     (void)item;
     assay_int_opts o = {.bits = 8, .rule = ASSAY_SCALE_ABSMAX, .scale_dtype = ASSAY_DTYPE_F32};
     return assay_encode_int(out, w, rows, cols, &o, err);

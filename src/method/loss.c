@@ -1,10 +1,12 @@
-/* loss.c: what a matrix lost, measured on the encoded matrix itself: every element is decoded and compared with the weight.
+/* loss.c: what a matrix lost, measured on the encoded matrix itself: every element is decoded and compared
+ * with the weight.
  *
  *   weight   |W - W'|_F / |W|_F
  *   output   |X (W - W')^T|_F / |X W^T|_F  on calibration inputs X [n, cols], when there are any
  *
- * Sums are kept in double per block of rows and added in the order of blocks, so they do not depend on the number of threads. Blocks
- * are the encoder's own tasks in size, not in effect. The output error costs n*rows*cols multiply-adds twice; callers pass a sample of inputs. */
+ * Sums are kept in double per block of rows and added in the order of blocks, so they do not depend on the
+ * number of threads. Blocks are the encoder's own tasks in size, not in effect. The output error costs
+ * n*rows*cols multiply-adds twice; callers pass a sample of inputs. */
 #include <math.h>
 #include "base/mem.h"
 #include "base/thread.h"
@@ -13,12 +15,13 @@
 typedef struct job {
     const assay_item *item;
     int64_t block_rows;
-    float **scratch;          /* per thread: W rows, then W' rows */
-    assay_loss_sums *sums;    /* per task */
+    float **scratch;       /* per thread: W rows, then W' rows */
+    assay_loss_sums *sums; /* per task */
 } job;
 
 /* One row of W and of the difference against every input. */
-static void add_outputs(assay_loss_sums *s, const assay_item *item, const float *w, const float *d, int64_t cols) {
+static void add_outputs(assay_loss_sums *s, const assay_item *item, const float *w, const float *d,
+                        int64_t cols) {
     for (size_t k = 0; k < item->n_inputs; k++) {
         const float *x = item->inputs + k * (size_t)cols;
         double y = 0, e = 0;
@@ -33,7 +36,8 @@ static void add_outputs(assay_loss_sums *s, const assay_item *item, const float 
 
 #define LANES 8
 
-static inline void add_lanes(double *restrict e, double *restrict q, float *restrict top, const float *restrict w, float *restrict d, int n) {
+static inline void add_lanes(double *restrict e, double *restrict q, float *restrict top,
+                             const float *restrict w, float *restrict d, int n) {
     for (int k = 0; k < n; k++) {
         float diff = w[k] - d[k], mag = fabsf(diff);
         d[k] = diff;
@@ -43,12 +47,14 @@ static inline void add_lanes(double *restrict e, double *restrict q, float *rest
     }
 }
 
-/* Adds one row; d, the decoded row, becomes the difference. Interleaved sums: a fixed order that leaves the processor room. */
+/* Adds one row; d, the decoded row, becomes the difference. Interleaved sums: a fixed order that leaves the
+ * processor room. */
 static void add_weights(assay_loss_sums *s, const float *w, float *d, int64_t n) {
     double e[LANES] = {0}, q[LANES] = {0};
     float top[LANES] = {0};
     int64_t i = 0;
-    for (; i + LANES <= n; i += LANES) add_lanes(e, q, top, w + i, d + i, LANES);
+    for (; i + LANES <= n; i += LANES)
+        add_lanes(e, q, top, w + i, d + i, LANES);
     add_lanes(e, q, top, w + i, d + i, (int)(n - i));
     for (int k = 0; k < LANES; k++) {
         s->error2 += e[k];
@@ -90,7 +96,8 @@ assay_status assay_loss_measure(assay_loss_sums *out, const assay_item *item, in
         out->reference2 += j.sums[t].reference2;
         out->max_error = ASSAY_MAX(out->max_error, j.sums[t].max_error);
     }
-    for (int t = 0; j.scratch && t < n_threads; t++) assay_free(j.scratch[t]);
+    for (int t = 0; j.scratch && t < n_threads; t++)
+        assay_free(j.scratch[t]);
     assay_free(j.scratch);
     assay_free(j.sums);
     return s;

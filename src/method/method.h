@@ -1,12 +1,13 @@
 /* method/method.h: a recipe applied to a checkpoint, from disk to disk.
  *
- * OUT_DIR receives model.safetensors (or shards with an index), config.json with quantization_config added, the generation
- * configuration, tokenizer, chat template and licence files of the source, and of its own:
+ * OUT_DIR receives model.safetensors (or shards with an index), config.json with quantization_config added,
+ * the generation configuration, tokenizer, chat template and licence files of the source, and of its own:
  *   layers.jsonl   one line per quantized matrix: what it lost (assay_loss)
  *   assay.json     the manifest: recipe, hashes of recipe and source, program version, date, bits per weight
- * Matrices are read, encoded and written one at a time (a decoder layer at a time for methods that need it), so memory stays bounded by
- * one layer. A run that was killed goes on where it was: only the matrix in work is redone, and the files come out byte for byte
- * as from an undisturbed run, whatever the number of threads. Only `seconds` and `date` in the two records differ. */
+ * Matrices are read, encoded and written one at a time (a decoder layer at a time for methods that need it),
+ * so memory stays bounded by one layer. A run that was killed goes on where it was: only the matrix in work
+ * is redone, and the files come out byte for byte as from an undisturbed run, whatever the number of threads.
+ * Only `seconds` and `date` in the two records differ. */
 #ifndef ASSAY_METHOD_H
 #define ASSAY_METHOD_H
 
@@ -18,64 +19,70 @@
 #include "format/format.h"
 #include "method/recipe.h"
 
-/* What one matrix lost. Relative errors are Frobenius norms: |W - W'| / |W|; 0 when W is all zero and so is W'. */
+/* What one matrix lost. Relative errors are Frobenius norms: |W - W'| / |W|; 0 when W is all zero and so is
+ * W'. */
 typedef struct assay_loss {
-    char name[160];          /* "model.layers.0.mlp.up_proj.weight" */
-    int layer;               /* decoder layer, -1 outside */
+    char name[160]; /* "model.layers.0.mlp.up_proj.weight" */
+    int layer;      /* decoder layer, -1 outside */
     int64_t rows, cols;
     assay_choice choice;
-    double weight_norm;      /* |W| */
-    double weight_error;     /* |W - W'| / |W| */
-    double max_error;        /* max |w - w'| */
-    double output_error;     /* |XW^T - XW'^T| / |XW^T| on the calibration inputs X; negative when there were none */
-    double bits_per_weight;  /* everything stored for the matrix / its elements */
+    double weight_norm;  /* |W| */
+    double weight_error; /* |W - W'| / |W| */
+    double max_error;    /* max |w - w'| */
+    double
+        output_error; /* |XW^T - XW'^T| / |XW^T| on the calibration inputs X; negative when there were none */
+    double bits_per_weight; /* everything stored for the matrix / its elements */
     double seconds;
 } assay_loss;
 
-/* Calibration inputs of a matrix: *x is float32 [*n][cols], borrowed until the next call; *n = 0 when there are none. */
-typedef assay_status (*assay_inputs_fn)(void *ctx, const float **x, size_t *n, const char *weight_name, int64_t cols, assay_err *err);
+/* Calibration inputs of a matrix: *x is float32 [*n][cols], borrowed until the next call; *n = 0 when there
+ * are none. */
+typedef assay_status (*assay_inputs_fn)(void *ctx, const float **x, size_t *n, const char *weight_name,
+                                        int64_t cols, assay_err *err);
 
 typedef struct assay_quantize_opts {
-    int n_threads;                    /* 0 = all cores */
-    const assay_progress *progress;   /* in bytes of input; NULL = silent */
-    bool dry_run;                     /* only fill the sizes, memory and time; OUT_DIR is not touched and may be NULL */
-    bool overwrite;                   /* replace what OUT_DIR holds; else another recipe's or model's output there is EUSAGE */
-    uint64_t shard_bytes;             /* of an output file; 0 = 5 GB */
-    const char *source_hash;          /* assay_checkpoint_hash of the source when the caller has it; NULL = computed */
-    assay_inputs_fn inputs;           /* NULL = no calibration inputs */
+    int n_threads;                  /* 0 = all cores */
+    const assay_progress *progress; /* in bytes of input; NULL = silent */
+    bool dry_run;   /* only fill the sizes, memory and time; OUT_DIR is not touched and may be NULL */
+    bool overwrite; /* replace what OUT_DIR holds; else another recipe's or model's output there is EUSAGE */
+    uint64_t shard_bytes;    /* of an output file; 0 = 5 GB */
+    const char *source_hash; /* assay_checkpoint_hash of the source when the caller has it; NULL = computed */
+    assay_inputs_fn inputs;  /* NULL = no calibration inputs */
     void *inputs_ctx;
-    void (*on_loss)(void *ctx, const assay_loss *loss); /* after each matrix, from the calling thread; also for those of a resumed run */
+    void (*on_loss)(void *ctx, const assay_loss *loss); /* after each matrix, from the calling thread; also
+                                                           for those of a resumed run */
     void *on_loss_ctx;
 } assay_quantize_opts;
 
 #define ASSAY_N_WORST 10
 
 typedef struct assay_quantize_result {
-    assay_convention convention;      /* that the output is written in */
-    uint64_t input_bytes;             /* of all tensors read */
-    uint64_t output_bytes;            /* of the checkpoint's files (a dry run's is predicted, to about 0.1 %) */
-    uint64_t memory_bytes;            /* working memory: predicted, without the mapped input */
-    uint64_t peak_rss;                /* measured, of the process so far; 0 from a dry run */
-    double seconds;                   /* predicted by a dry run from a timed sample, else measured */
-    double bytes_per_second;          /* of input, over the matrices done in this run */
+    assay_convention convention; /* that the output is written in */
+    uint64_t input_bytes;        /* of all tensors read */
+    uint64_t output_bytes;       /* of the checkpoint's files (a dry run's is predicted, to about 0.1 %) */
+    uint64_t memory_bytes;       /* working memory: predicted, without the mapped input */
+    uint64_t peak_rss;           /* measured, of the process so far; 0 from a dry run */
+    double seconds;              /* predicted by a dry run from a timed sample, else measured */
+    double bytes_per_second;     /* of input, over the matrices done in this run */
     size_t n_tensors;
-    size_t n_matrices;                /* quantized ones */
-    size_t n_resumed;                 /* of these, taken over from a killed run */
-    bool reused;                      /* OUT_DIR already held exactly this result */
-    double bits_per_weight;           /* of the whole checkpoint: stored bits / elements of the source */
-    double bits_per_quantized;        /* of the quantized matrices alone */
-    double weight_error;              /* of all quantized matrices together, as in assay_loss */
+    size_t n_matrices;         /* quantized ones */
+    size_t n_resumed;          /* of these, taken over from a killed run */
+    bool reused;               /* OUT_DIR already held exactly this result */
+    double bits_per_weight;    /* of the whole checkpoint: stored bits / elements of the source */
+    double bits_per_quantized; /* of the quantized matrices alone */
+    double weight_error;       /* of all quantized matrices together, as in assay_loss */
     char source_hash[65];
     char recipe_hash[65];
-    assay_loss worst[ASSAY_N_WORST];  /* by weight_error (output_error where it exists), the worst first */
+    assay_loss worst[ASSAY_N_WORST]; /* by weight_error (output_error where it exists), the worst first */
     size_t n_worst;
 } assay_quantize_result;
 
-/* Quantizes MODEL_DIR by r into OUT_DIR (made when missing). o may be NULL. EUNSUPPORTED: the source is quantized already, or no convention
- * holds what the recipe asks for; EINPUT: NaN or infinity in a weight (tensor, row, column), a group size that does not divide;
- * EUSAGE: OUT_DIR holds something else; ENOSPC; EINTR. After EINTR, ENOSPC or a kill the same call goes on. */
-assay_status assay_quantize(assay_quantize_result *out, const char *model_dir, const char *out_dir, const assay_recipe *r,
-                            const assay_quantize_opts *o, assay_err *err);
+/* Quantizes MODEL_DIR by r into OUT_DIR (made when missing). o may be NULL. EUNSUPPORTED: the source is
+ * quantized already, or no convention holds what the recipe asks for; EINPUT: NaN or infinity in a weight
+ * (tensor, row, column), a group size that does not divide; EUSAGE: OUT_DIR holds something else; ENOSPC;
+ * EINTR. After EINTR, ENOSPC or a kill the same call goes on. */
+assay_status assay_quantize(assay_quantize_result *out, const char *model_dir, const char *out_dir,
+                            const assay_recipe *r, const assay_quantize_opts *o, assay_err *err);
 
 /* layers.jsonl of an output directory, in the model's order; *losses is owned by the caller (assay_free). */
 assay_status assay_losses_load(assay_loss **losses, size_t *n, const char *out_dir, assay_err *err);

@@ -1,8 +1,8 @@
 /* method/methods.h: what a quantization method is to the pipeline. Inside the room only.
  *
- * A method gets the matrices of one decoder layer (one matrix at a time when they do not concern each other) as they lie in the
- * mapped checkpoint, with calibration inputs where the caller had some, and leaves an encoded matrix in each. What was lost is
- * measured afterwards, the same way for every method (loss.c). */
+ * A method gets the matrices of one decoder layer (one matrix at a time when they do not concern each other)
+ * as they lie in the mapped checkpoint, with calibration inputs where the caller had some, and leaves an
+ * encoded matrix in each. What was lost is measured afterwards, the same way for every method (loss.c). */
 #ifndef ASSAY_METHOD_METHODS_H
 #define ASSAY_METHOD_METHODS_H
 
@@ -25,24 +25,24 @@ enum {
 
 /* One matrix of a layer. */
 typedef struct assay_item {
-    const assay_tensor *weight;   /* [rows, cols], mapped */
+    const assay_tensor *weight; /* [rows, cols], mapped */
     const assay_choice *choice;
-    assay_dtype model_dtype;      /* scales are stored in it where the convention does so */
-    const float *inputs;          /* calibration inputs [n_inputs][cols], or NULL */
+    assay_dtype model_dtype; /* scales are stored in it where the convention does so */
+    const float *inputs;     /* calibration inputs [n_inputs][cols], or NULL */
     size_t n_inputs;
-    void *state;                  /* the method's own while it runs */
-    assay_matrix out;             /* filled by the method; the pipeline deinits it */
+    void *state;      /* the method's own while it runs */
+    assay_matrix out; /* filled by the method; the pipeline deinits it */
 } assay_item;
 
 typedef struct assay_layer {
-    int index;                    /* decoder layer, -1 outside */
+    int index; /* decoder layer, -1 outside */
     assay_item *items;
     size_t n_items;
     int n_threads;
 } assay_layer;
 
 typedef struct assay_method {
-    unsigned options;                                     /* ASSAY_OPT_* that it takes, besides METHOD */
+    unsigned options; /* ASSAY_OPT_* that it takes, besides METHOD */
     /* Fills what was not given (bits of `set`); may derive one option from another. */
     void (*complete)(assay_choice *c, unsigned set);
     /* What is wrong with a completed choice, in words that follow "method NAME: "; NULL when nothing. */
@@ -59,11 +59,13 @@ const assay_method *assay_method_get(assay_method_id m);
 /* --- blocks.c: methods that treat rows on their own --- */
 
 /* Encodes rows [0, rows) of w into *out: a block of consecutive rows of the item's matrix. */
-typedef assay_status (*assay_block_fn)(assay_matrix *out, const assay_item *item, const float *w, int64_t rows, int64_t cols, assay_err *err);
-/* Fills item->out by running fn over blocks of rows in n_threads. A block begins at a multiple of row_unit rows. The result does not
- * depend on the blocks. The first matrix block's precision, group size and kind of zeros hold for the whole. NaN or infinity in the weight: EINPUT with
- * tensor, row and column. */
-assay_status assay_encode_blocks(assay_item *item, int64_t row_unit, assay_block_fn fn, int n_threads, assay_err *err);
+typedef assay_status (*assay_block_fn)(assay_matrix *out, const assay_item *item, const float *w,
+                                       int64_t rows, int64_t cols, assay_err *err);
+/* Fills item->out by running fn over blocks of rows in n_threads. A block begins at a multiple of row_unit
+ * rows. The result does not depend on the blocks. The first matrix block's precision, group size and kind of
+ * zeros hold for the whole. NaN or infinity in the weight: EINPUT with tensor, row and column. */
+assay_status assay_encode_blocks(assay_item *item, int64_t row_unit, assay_block_fn fn, int n_threads,
+                                 assay_err *err);
 /* n elements of the item's weight from element `first` on, as float32. */
 void assay_item_read(float *out, const assay_item *item, int64_t first, int64_t n);
 /* Rows that a task of blocks.c and loss.c takes: a fixed function of the shape. */
@@ -72,8 +74,8 @@ int64_t assay_block_rows(int64_t cols, int64_t row_unit);
 /* --- loss.c --- */
 
 typedef struct assay_loss_sums {
-    double error2, weight2;        /* sums of squares of w - w' and of w */
-    double output2, reference2;    /* of the outputs' difference and of the outputs; 0 without inputs */
+    double error2, weight2;     /* sums of squares of w - w' and of w */
+    double output2, reference2; /* of the outputs' difference and of the outputs; 0 without inputs */
     double max_error;
 } assay_loss_sums;
 /* Compares item->out with the weight it came from. */

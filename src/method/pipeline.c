@@ -1,14 +1,16 @@
 /* pipeline.c: the steps of a plan, from disk to disk.
  *
- * The source is mapped and its pages are let go after each tensor; the output goes through the format room's spool. Two files of our own stand
- * in OUT_DIR while work is under way:
+ * The source is mapped and its pages are let go after each tensor; the output goes through the format room's
+ * spool. Two files of our own stand in OUT_DIR while work is under way:
  *
- *   .assay-key            what the spool belongs to: a hash of recipe, source, program and shard size. Another key: the spool is discarded
+ *   .assay-key            what the spool belongs to: a hash of recipe, source, program and shard size.
+ *                         Another key: the spool is discarded. Locked while a process works here
  *   .assay-losses.jsonl   the loss of each finished matrix, written before the matrix counts as finished
  *
- * A step is finished when the spool holds its tensors (format/writer.c: all of a matrix or nothing). The order of steps is the
- * plan's and what a step writes follows from its input alone, so a resumed run ends in the same bytes. At the end everything small is written
- * first and the checkpoint is committed last: a directory with the manifest's key and a checkpoint in it is complete. */
+ * A step is finished when the spool holds its tensors (format/writer.c: all of a matrix or nothing). The
+ * order of steps is the plan's and what a step writes follows from its input alone, so a resumed run ends in
+ * the same bytes. At the end everything small is written first and the checkpoint is committed last: a
+ * directory with the manifest's key and a checkpoint in it is complete. */
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -26,9 +28,8 @@
 #include "base/mem.h"
 #include "base/thread.h"
 #include "method/pipeline.h"
-#include "num/convert.h"
 
-#define PARTIAL_KEY ".assay-key"
+#define PARTIAL_KEY    ".assay-key"
 #define PARTIAL_LOSSES ".assay-losses.jsonl"
 
 typedef struct run {
@@ -40,15 +41,15 @@ typedef struct run {
     assay_checkpoint *source;
     assay_steps steps;
     assay_ckpt_writer *writer;
-    assay_losses before;         /* of a killed run */
-    assay_losses losses;         /* of this one, in the order of steps */
-    FILE *journal;               /* PARTIAL_LOSSES */
+    assay_losses before; /* of a killed run */
+    assay_losses losses; /* of this one, in the order of steps */
+    FILE *journal;       /* PARTIAL_LOSSES */
     char key[ASSAY_HASH_HEX];
     int n_threads;
-    double error2, weight2;      /* over all quantized matrices */
+    double error2, weight2; /* over all quantized matrices */
     double done_bytes, worked_bytes, worked_seconds;
     double synced_at;
-    int lock;                    /* PARTIAL_KEY, locked; -1 = not open */
+    int lock; /* PARTIAL_KEY, locked; -1 = not open */
 } run;
 
 /* --- the output directory --- */
@@ -89,7 +90,8 @@ static bool is_weights(const char *name) {
 }
 
 static bool is_output(const char *name) {
-    return is_weights(name) || !strcmp(name, "model.safetensors.index.json") || !strcmp(name, "assay.json") || !strcmp(name, "layers.jsonl");
+    return is_weights(name) || !strcmp(name, "model.safetensors.index.json") || !strcmp(name, "assay.json") ||
+           !strcmp(name, "layers.jsonl");
 }
 
 static assay_status remove_files(const char *dir, bool (*match)(const char *name), assay_err *err) {
@@ -118,27 +120,32 @@ static assay_status check_places(const run *r, assay_err *err) {
     struct stat a, b;
     if (!r->out_dir) return assay_fail(err, ASSAY_EUSAGE, "no output directory given");
     ASSAY_TRY(assay_mkdirs(r->out_dir, err));
-    if (stat(r->model_dir, &a) == 0 && stat(r->out_dir, &b) == 0 && a.st_dev == b.st_dev && a.st_ino == b.st_ino)
-        return assay_fail(err, ASSAY_EUSAGE, "the output directory '%s' is the model's own: give another", r->out_dir);
+    if (stat(r->model_dir, &a) == 0 && stat(r->out_dir, &b) == 0 && a.st_dev == b.st_dev &&
+        a.st_ino == b.st_ino)
+        return assay_fail(err, ASSAY_EUSAGE, "the output directory '%s' is the model's own: give another",
+                          r->out_dir);
     return ASSAY_OK;
 }
 
 static assay_status check_space(const run *r, assay_err *err) {
     struct statvfs v;
     if (statvfs(r->out_dir, &v)) return ASSAY_OK;
-    double free_bytes = (double)v.f_bavail * (double)v.f_frsize, need = (double)r->res->output_bytes * 2.01; /* spool and result */
+    double free_bytes = (double)v.f_bavail * (double)v.f_frsize,
+           need = (double)r->res->output_bytes * 2.01; /* spool and result */
     if (free_bytes >= need) return ASSAY_OK;
     char a[32], b[32];
-    return assay_fail(err, ASSAY_ENOSPC, "'%s' has %s free, spool and output need %s", r->out_dir, assay_format_bytes(a, sizeof a, free_bytes),
-                      assay_format_bytes(b, sizeof b, need));
+    return assay_fail(err, ASSAY_ENOSPC, "'%s' has %s free, spool and output need %s", r->out_dir,
+                      assay_format_bytes(a, sizeof a, free_bytes), assay_format_bytes(b, sizeof b, need));
 }
 
 /* --- identity --- */
 
 static assay_status make_key(run *r, assay_err *err) {
     assay_hasher *h;
-    if (r->o->source_hash) snprintf(r->res->source_hash, sizeof r->res->source_hash, "%s", r->o->source_hash);
-    else ASSAY_TRY(assay_checkpoint_hash(r->res->source_hash, r->source, err));
+    if (r->o->source_hash)
+        snprintf(r->res->source_hash, sizeof r->res->source_hash, "%s", r->o->source_hash);
+    else
+        ASSAY_TRY(assay_checkpoint_hash(r->res->source_hash, r->source, err));
     ASSAY_TRY(assay_recipe_hash(r->res->recipe_hash, r->recipe, err));
     ASSAY_TRY(assay_hasher_new(&h, err));
     uint64_t shard = r->o->shard_bytes;
@@ -156,9 +163,12 @@ static assay_status lock_dir(bool *ours, run *r, assay_err *err) {
     ASSAY_TRY(in_dir(&path, r, PARTIAL_KEY, err));
     assay_status s = ASSAY_OK;
     r->lock = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0666);
-    if (r->lock < 0) s = assay_fail_errno(err, errno, "cannot write '%s'", path);
-    else if (flock(r->lock, LOCK_EX | LOCK_NB)) s = assay_fail(err, ASSAY_EUSAGE, "another process is writing '%s'", r->out_dir);
-    else if (pread(r->lock, key, 64, 0) < 0) s = assay_fail_errno(err, errno, "cannot read '%s'", path);
+    if (r->lock < 0)
+        s = assay_fail_errno(err, errno, "cannot write '%s'", path);
+    else if (flock(r->lock, LOCK_EX | LOCK_NB))
+        s = assay_fail(err, ASSAY_EUSAGE, "another process is writing '%s'", r->out_dir);
+    else if (pread(r->lock, key, 64, 0) < 0)
+        s = assay_fail_errno(err, errno, "cannot read '%s'", path);
     *ours = !strcmp(key, r->key);
     assay_free(path);
     return s;
@@ -197,21 +207,11 @@ out:
 /* A kill loses nothing that was written; this is for a power cut. */
 static assay_status sync_spool(run *r, assay_err *err) {
     if (assay_now() - r->synced_at < SYNC_SECONDS) return ASSAY_OK;
-    if (fsync(fileno(r->journal))) return assay_fail_errno(err, errno, "cannot write '%s/%s'", r->out_dir, PARTIAL_LOSSES);
+    if (fsync(fileno(r->journal)))
+        return assay_fail_errno(err, errno, "cannot write '%s/%s'", r->out_dir, PARTIAL_LOSSES);
     ASSAY_TRY(assay_ckpt_writer_sync(r->writer, err));
     r->synced_at = assay_now();
     return ASSAY_OK;
-}
-
-static assay_status copy_tensor(run *r, const assay_step *step, assay_err *err) {
-    const assay_tensor *t = step->tensor;
-    if (assay_ckpt_writer_has(r->writer, t->name)) return ASSAY_OK;
-    int64_t at = assay_dtype_is_float(t->dtype) ? assay_find_nonfinite(t->data, t->dtype, (size_t)assay_tensor_n_elements(t)) : -1;
-    int64_t cols = t->n_dims ? t->dims[t->n_dims - 1] : 1;
-    if (at >= 0)
-        return assay_fail(err, ASSAY_EINPUT, "tensor '%s': NaN or infinity at row %lld, column %lld: the checkpoint is damaged", t->name,
-                          (long long)(at / cols), (long long)(at % cols));
-    return assay_ckpt_writer_put(r->writer, t->name, t->dtype, t->n_dims, t->dims, t->data, err);
 }
 
 static double ranking(const assay_loss *l) {
@@ -221,7 +221,8 @@ static double ranking(const assay_loss *l) {
 /* Keeps the worst few, the worst first. */
 static void rank_loss(assay_quantize_result *res, const assay_loss *l) {
     size_t at = res->n_worst;
-    while (at > 0 && ranking(&res->worst[at - 1]) < ranking(l)) at--;
+    while (at > 0 && ranking(&res->worst[at - 1]) < ranking(l))
+        at--;
     if (at == ASSAY_N_WORST) return;
     if (res->n_worst < ASSAY_N_WORST) res->n_worst++;
     memmove(&res->worst[at + 1], &res->worst[at], (res->n_worst - at - 1) * sizeof *l);
@@ -252,11 +253,14 @@ static assay_status work_matrix(run *r, const assay_step *step, assay_loss *l, a
     assay_loss_sums sums;
     assay_status s;
     double begin = assay_now();
-    if (r->o->inputs) ASSAY_GO(r->o->inputs(r->o->inputs_ctx, &item.inputs, &item.n_inputs, name, step->tensor->dims[1], err));
+    if (r->o->inputs)
+        ASSAY_GO(
+            r->o->inputs(r->o->inputs_ctx, &item.inputs, &item.n_inputs, name, step->tensor->dims[1], err));
     if (!item.n_inputs) item.inputs = NULL;
     ASSAY_GO(assay_method_get(step->choice.method)->quantize(&layer, err));
     ASSAY_GO(assay_loss_measure(&sums, &item, r->n_threads, err));
-    *l = (assay_loss){.layer = step->layer, .rows = item.out.rows, .cols = item.out.cols, .choice = step->choice};
+    *l = (assay_loss){
+        .layer = step->layer, .rows = item.out.rows, .cols = item.out.cols, .choice = step->choice};
     snprintf(l->name, sizeof l->name, "%s", name);
     l->weight_error = assay_relative_error(sums.error2, sums.weight2);
     l->max_error = sums.max_error;
@@ -267,7 +271,8 @@ static assay_status work_matrix(run *r, const assay_step *step, assay_loss *l, a
     ASSAY_GO(append_loss(r, l, err));
     /* It can be there without its loss after a power cut, which loses the two files' ends apart. */
     if (!assay_ckpt_writer_has(r->writer, name))
-        s = assay_ckpt_writer_put_matrix(r->writer, r->steps.convention, name, &item.out, r->steps.model_dtype, err);
+        s = assay_ckpt_writer_put_matrix(r->writer, r->steps.convention, name, &item.out,
+                                         r->steps.model_dtype, err);
 out:
     assay_matrix_deinit(&item.out);
     return s;
@@ -297,8 +302,10 @@ static assay_status run_steps(run *r, assay_err *err) {
     for (size_t i = 0; i < r->steps.n; i++) {
         const assay_step *step = &r->steps.v[i];
         ASSAY_TRY(assay_progress_report(r->o->progress, "quantizing", r->done_bytes, total, "bytes", err));
-        if (step->choice.method == ASSAY_METHOD_NONE) ASSAY_TRY(copy_tensor(r, step, err));
-        else ASSAY_TRY(quantize_tensor(r, step, err));
+        if (step->choice.method != ASSAY_METHOD_NONE)
+            ASSAY_TRY(quantize_tensor(r, step, err));
+        else if (!assay_ckpt_writer_has(r->writer, step->tensor->name))
+            ASSAY_TRY(assay_ckpt_writer_copy(r->writer, r->source, step->tensor, err));
         assay_checkpoint_release(r->source, step->tensor);
         r->done_bytes += (double)step->tensor->n_bytes;
         ASSAY_TRY(sync_spool(r, err));
@@ -333,7 +340,8 @@ static assay_status reuse(run *r, assay_err *err) {
     ASSAY_TRY(in_dir(&path, r, "layers.jsonl", err));
     assay_status s = assay_losses_read(&l, path, false, err);
     assay_free(path);
-    for (size_t i = 0; s == ASSAY_OK && i < l.n; i++) s = record_loss(r, &l.v[i], err);
+    for (size_t i = 0; s == ASSAY_OK && i < l.n; i++)
+        s = record_loss(r, &l.v[i], err);
     if (s == ASSAY_OK) assay_losses_deinit(&l);
     r->res->reused = true;
     return s == ASSAY_OK ? forget_spool(r, err) : s;
@@ -350,7 +358,8 @@ static assay_status execute(run *r, assay_err *err) {
         return reuse(r, err);
     }
     if (has_checkpoint(r->out_dir) && !r->o->overwrite)
-        return assay_fail(err, ASSAY_EUSAGE, "'%s' already holds %s: choose another directory, or ask to overwrite", r->out_dir,
+        return assay_fail(err, ASSAY_EUSAGE,
+                          "'%s' already holds %s: choose another directory, or ask to overwrite", r->out_dir,
                           key[0] ? "the result of another recipe or model" : "a checkpoint");
     ASSAY_TRY(remove_files(r->out_dir, is_output, err));
     ASSAY_TRY(check_space(r, err));
@@ -370,10 +379,15 @@ static void run_deinit(run *r) {
     assay_config_deinit(&r->config);
 }
 
-assay_status assay_quantize(assay_quantize_result *out, const char *model_dir, const char *out_dir, const assay_recipe *recipe,
-                            const assay_quantize_opts *o, assay_err *err) {
+assay_status assay_quantize(assay_quantize_result *out, const char *model_dir, const char *out_dir,
+                            const assay_recipe *recipe, const assay_quantize_opts *o, assay_err *err) {
     static const assay_quantize_opts none;
-    run r = {.model_dir = model_dir, .out_dir = out_dir, .recipe = recipe, .o = o ? o : &none, .res = out, .lock = -1};
+    run r = {.model_dir = model_dir,
+             .out_dir = out_dir,
+             .recipe = recipe,
+             .o = o ? o : &none,
+             .res = out,
+             .lock = -1};
     assay_status s;
     *out = (assay_quantize_result){0};
     r.n_threads = r.o->n_threads > 0 ? r.o->n_threads : assay_n_cores();

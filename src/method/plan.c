@@ -1,5 +1,6 @@
-/* plan.c: everything that can be known before work begins: which tensor goes where, whether a convention holds it, how large the output is,
- * how much memory and time it takes. What fails here has touched nothing. */
+/* plan.c: everything that can be known before work begins: which tensor goes where, whether a convention
+ * holds it, how large the output is, how much memory and time it takes. What fails here has touched nothing.
+ */
 #include <string.h>
 #include "base/clock.h"
 #include "base/mem.h"
@@ -27,23 +28,29 @@ static assay_status add_spec(void *ctx, const assay_tensor_spec *spec, assay_err
     planner *p = ctx;
     assay_step s = {.layer = spec->layer, .is_linear = spec->is_linear || spec->is_head};
     s.tensor = assay_checkpoint_find(p->c, spec->name);
-    if (!s.tensor) return assay_fail(err, ASSAY_EINPUT, "the checkpoint has no tensor '%s', which config.json calls for", spec->name);
+    if (!s.tensor)
+        return assay_fail(err, ASSAY_EINPUT, "the checkpoint has no tensor '%s', which config.json calls for",
+                          spec->name);
     const assay_tensor *t = s.tensor;
     bool fits = spec->is_vector ? t->n_dims == 1 && t->dims[0] == spec->rows
                                 : t->n_dims == 2 && t->dims[0] == spec->rows && t->dims[1] == spec->cols;
     if (!fits)
-        return assay_fail(err, ASSAY_EINPUT, "tensor '%s' has %d dimensions, the first %lld; config.json calls for %lld x %lld",
-                          spec->name, t->n_dims, t->n_dims ? (long long)t->dims[0] : 0LL, (long long)spec->rows, (long long)spec->cols);
+        return assay_fail(err, ASSAY_EINPUT,
+                          "tensor '%s' has %d dimensions, the first %lld; config.json calls for %lld x %lld",
+                          spec->name, t->n_dims, t->n_dims ? (long long)t->dims[0] : 0LL,
+                          (long long)spec->rows, (long long)spec->cols);
     ASSAY_TRY(assay_recipe_choose(&s.choice, p->r, spec, err));
     if (s.choice.method == ASSAY_METHOD_NONE) return add(p->out, &s, err);
     if (!is_plain_float(t->dtype))
-        return assay_fail(err, ASSAY_EUNSUPPORTED, "tensor '%s' is %s: only F32, F16 and BF16 weights are quantized", spec->name,
+        return assay_fail(err, ASSAY_EUNSUPPORTED,
+                          "tensor '%s' is %s: only F32, F16 and BF16 weights are quantized", spec->name,
                           assay_dtype_name(t->dtype));
     const assay_method *m = assay_method_get(s.choice.method);
     const char *wrong = m->check_shape ? m->check_shape(&s.choice, spec->rows, spec->cols) : NULL;
     if (wrong)
-        return assay_fail(err, ASSAY_EINPUT, "tensor '%s' [%lld, %lld], group size %lld: %s", spec->name, (long long)spec->rows,
-                          (long long)spec->cols, (long long)s.choice.group_size, wrong);
+        return assay_fail(err, ASSAY_EINPUT, "tensor '%s' [%lld, %lld], group size %lld: %s", spec->name,
+                          (long long)spec->rows, (long long)spec->cols, (long long)s.choice.group_size,
+                          wrong);
     return add(p->out, &s, err);
 }
 
@@ -52,7 +59,8 @@ static int compare_steps(const void *a, const void *b) {
     return strcmp((*x)->tensor->name, (*y)->tensor->name);
 }
 
-/* What the architecture does not know (buffers of older exporters, a tied head's copy) is copied too, in the file's order. */
+/* What the architecture does not know (buffers of older exporters, a tied head's copy) is copied too, in the
+ * file's order. */
 static assay_status add_rest(assay_steps *p, const assay_checkpoint *c, assay_err *err) {
     size_t known = p->n;
     const assay_step **sorted = assay_mallocn(known + 1, sizeof *sorted);
@@ -66,7 +74,8 @@ static assay_status add_rest(assay_steps *p, const assay_checkpoint *c, assay_er
     }
     if (s == ASSAY_OK) qsort(sorted, known, sizeof *sorted, compare_steps);
     for (size_t i = 0; s == ASSAY_OK && i < assay_checkpoint_n_tensors(c); i++) {
-        assay_step one = {.tensor = assay_checkpoint_get(c, i), .layer = -1, .choice.method = ASSAY_METHOD_NONE};
+        assay_step one = {
+            .tensor = assay_checkpoint_get(c, i), .layer = -1, .choice.method = ASSAY_METHOD_NONE};
         const assay_step *key = &one;
         if (!bsearch(&key, sorted, known, sizeof *sorted, compare_steps)) s = add(p, &one, err);
     }
@@ -78,16 +87,20 @@ static assay_status add_rest(assay_steps *p, const assay_checkpoint *c, assay_er
 /* --- conventions --- */
 
 static bool same_choice(const assay_choice *a, const assay_choice *b) {
-    return a->method == b->method && a->precision == b->precision && a->group_size == b->group_size && a->asymmetric == b->asymmetric &&
-           a->mse == b->mse && a->double_quant == b->double_quant && a->threshold == b->threshold;
+    return a->method == b->method && a->precision == b->precision && a->group_size == b->group_size &&
+           a->asymmetric == b->asymmetric && a->mse == b->mse && a->double_quant == b->double_quant &&
+           a->threshold == b->threshold;
 }
 
 static assay_status cannot_mix(const assay_step *a, const assay_step *b, assay_err *err) {
     assay_str x = {0}, y = {0};
     assay_choice_describe(&x, &a->choice);
     assay_choice_describe(&y, &b->choice);
-    assay_fail(err, ASSAY_EUNSUPPORTED, "no convention holds both %s ('%s') and %s ('%s') in one checkpoint: bitsandbytes has one method for "
-               "all, compressed-tensors only rtn", assay_str_c(&x), a->tensor->name, assay_str_c(&y), b->tensor->name);
+    assay_fail(
+        err, ASSAY_EUNSUPPORTED,
+        "no convention holds both %s ('%s') and %s ('%s') in one checkpoint: bitsandbytes has one method for "
+        "all, compressed-tensors only rtn",
+        assay_str_c(&x), a->tensor->name, assay_str_c(&y), b->tensor->name);
     assay_str_free(&x);
     assay_str_free(&y);
     return ASSAY_EUNSUPPORTED;
@@ -104,20 +117,24 @@ static assay_status choose_convention(assay_steps *p, assay_err *err) {
             first = s;
             p->convention = c;
         }
-        if (c != p->convention || (c == ASSAY_CONVENTION_BNB && !same_choice(&s->choice, &first->choice))) return cannot_mix(first, s, err);
+        if (c != p->convention || (c == ASSAY_CONVENTION_BNB && !same_choice(&s->choice, &first->choice)))
+            return cannot_mix(first, s, err);
         if (c == ASSAY_CONVENTION_BNB && !s->is_linear)
-            return assay_fail(err, ASSAY_EUNSUPPORTED, "bitsandbytes checkpoints keep embeddings in 16 bits: '%s' cannot be %s; use rtn",
-                              s->tensor->name, assay_method_name(s->choice.method));
+            return assay_fail(
+                err, ASSAY_EUNSUPPORTED,
+                "bitsandbytes checkpoints keep embeddings in 16 bits: '%s' cannot be %s; use rtn",
+                s->tensor->name, assay_method_name(s->choice.method));
     }
     if (first) return ASSAY_OK;
     return assay_fail(err, ASSAY_EINPUT, "the recipe quantizes nothing: every tensor stays as it is");
 }
 
-assay_status assay_steps_plan(assay_steps *out, const assay_config *config, const assay_checkpoint *c, const assay_recipe *r,
-                              assay_err *err) {
+assay_status assay_steps_plan(assay_steps *out, const assay_config *config, const assay_checkpoint *c,
+                              const assay_recipe *r, assay_err *err) {
     *out = (assay_steps){.model_dtype = config->dtype, .tied = config->tie_word_embeddings};
     if (config->quantization_config)
-        return assay_fail(err, ASSAY_EUNSUPPORTED, "the checkpoint is quantized already (quantization_config in config.json): "
+        return assay_fail(err, ASSAY_EUNSUPPORTED,
+                          "the checkpoint is quantized already (quantization_config in config.json): "
                           "quantize the original instead");
     planner p = {out, c, r};
     assay_status s;
@@ -148,8 +165,8 @@ static int n_parts(const assay_choice *c, assay_convention convention) {
     return c->double_quant ? 6 : 4;
 }
 
-#define HEADER_BYTES 85   /* of a tensor's entry in a safetensors header, besides its name */
-#define STATE_BYTES 190   /* of the JSON that bitsandbytes keeps for a 4-bit matrix */
+#define HEADER_BYTES 85  /* of a tensor's entry in a safetensors header, besides its name */
+#define STATE_BYTES  190 /* of the JSON that bitsandbytes keeps for a 4-bit matrix */
 
 double assay_step_bytes(const assay_step *s, const assay_steps *p) {
     const assay_choice *c = &s->choice;
@@ -159,12 +176,14 @@ double assay_step_bytes(const assay_step *s, const assay_steps *p) {
     entry *= n_parts(c, p->convention);
     if (p->convention == ASSAY_CONVENTION_BNB)
         return codes / 8 + scales / 8 + entry + (c->method == ASSAY_METHOD_LLM_INT8 ? 1 : STATE_BYTES);
-    int64_t words = (s->tensor->dims[1] * assay_precision_bits(c->precision) + 31) / 32; /* a row begins at a word */
+    int64_t words =
+        (s->tensor->dims[1] * assay_precision_bits(c->precision) + 31) / 32; /* a row begins at a word */
     return (double)(s->tensor->dims[0] * words * 4) + scales / 8 + 16 + entry;
 }
 
 /* Encodes and measures a sample of rows: seconds per element of this kind of choice. */
-static assay_status time_choice(double *per_element, const assay_step *s, const assay_steps *p, int n_threads, assay_err *err) {
+static assay_status time_choice(double *per_element, const assay_step *s, const assay_steps *p, int n_threads,
+                                assay_err *err) {
     const int64_t sample = 1 << 20;
     assay_tensor t = *s->tensor;
     t.dims[0] = ASSAY_MAX(1, ASSAY_MIN(t.dims[0], sample / t.dims[1]));
@@ -183,7 +202,8 @@ static assay_status time_choice(double *per_element, const assay_step *s, const 
     return st;
 }
 
-#define DISK_BYTES_PER_SECOND 1.0e9 /* hashing, packing and writing: a round figure, for copied tensors and the output */
+#define DISK_BYTES_PER_SECOND                                                                                \
+    1.0e9 /* hashing, packing and writing: a round figure, for copied tensors and the output */
 
 /* Kinds of choice that were timed, and their cost per element. */
 typedef struct timings {
@@ -192,9 +212,11 @@ typedef struct timings {
     size_t n;
 } timings;
 
-static assay_status cost_of(double *seconds, timings *t, const assay_step *s, const assay_steps *p, int n_threads, assay_err *err) {
+static assay_status cost_of(double *seconds, timings *t, const assay_step *s, const assay_steps *p,
+                            int n_threads, assay_err *err) {
     size_t k = 0;
-    while (k < t->n && !same_choice(t->choice[k], &s->choice)) k++;
+    while (k < t->n && !same_choice(t->choice[k], &s->choice))
+        k++;
     if (k == ASSAY_LEN(t->cost)) k--; /* a recipe of more kinds than that: the last one's cost will do */
     if (k == t->n) {
         ASSAY_TRY(time_choice(&t->cost[k], s, p, n_threads, err));
@@ -204,7 +226,8 @@ static assay_status cost_of(double *seconds, timings *t, const assay_step *s, co
     return ASSAY_OK;
 }
 
-assay_status assay_steps_estimate(assay_quantize_result *out, const assay_steps *p, int n_threads, bool timed, assay_err *err) {
+assay_status assay_steps_estimate(assay_quantize_result *out, const assay_steps *p, int n_threads, bool timed,
+                                  assay_err *err) {
     double bytes = 0, memory = 0, seconds = 0, bits = 0, all = 0, quantized = 0, quantized_bits = 0;
     timings times = {0};
     out->input_bytes = 0;
@@ -214,9 +237,13 @@ assay_status assay_steps_estimate(assay_quantize_result *out, const assay_steps 
         double size = assay_step_bytes(s, p), n = elements(s), b = (double)s->tensor->n_bytes * 8, work = 0;
         out->input_bytes += s->tensor->n_bytes;
         if (s->choice.method != ASSAY_METHOD_NONE) {
-            b = assay_choice_bits(&s->choice, s->tensor->dims[0], s->tensor->dims[1], p->model_dtype, NULL, NULL);
+            b = assay_choice_bits(&s->choice, s->tensor->dims[0], s->tensor->dims[1], p->model_dtype, NULL,
+                                  NULL);
             /* Codes one per byte, scales in float32, and the packed copy on its way to disk. */
-            memory = ASSAY_MAX(memory, n + 4 * n / (double)(s->choice.group_size ? s->choice.group_size : s->tensor->dims[1]) + size);
+            memory = ASSAY_MAX(
+                memory,
+                n + 4 * n / (double)(s->choice.group_size ? s->choice.group_size : s->tensor->dims[1]) +
+                    size);
             out->n_matrices++;
             quantized += n;
             quantized_bits += b;
@@ -230,7 +257,8 @@ assay_status assay_steps_estimate(assay_quantize_result *out, const assay_steps 
     out->n_tensors = p->n;
     out->convention = p->convention;
     out->output_bytes = (uint64_t)bytes;
-    out->memory_bytes = (uint64_t)(memory + (double)n_threads * 4 * (double)sizeof(float) * (double)assay_block_rows(1, 1));
+    out->memory_bytes =
+        (uint64_t)(memory + (double)n_threads * 4 * (double)sizeof(float) * (double)assay_block_rows(1, 1));
     out->seconds = timed ? seconds : 0;
     out->bits_per_weight = all > 0 ? bits / all : 0;
     out->bits_per_quantized = quantized > 0 ? quantized_bits / quantized : 0;

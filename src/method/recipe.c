@@ -1,8 +1,9 @@
 /* recipe.c: reading, completing and applying recipes.
  *
- * A mapping is read into a draft: the options that were given, and which those are. An override's draft is laid over the model's
- * (unless it names another method), and only then completed by its method, so that a default may depend on what was given:
- * "precision: int4" over an int8 recipe without a group size gets int4's. The one-line form is turned into YAML and read by the same code. */
+ * A mapping is read into a draft: the options that were given, and which those are. An override's draft is
+ * laid over the model's (unless it names another method), and only then completed by its method, so that a
+ * default may depend on what was given: "precision: int4" over an int8 recipe without a group size gets
+ * int4's. The one-line form is turned into YAML and read by the same code. */
 #include "method/recipe.h"
 
 #include <errno.h>
@@ -16,7 +17,7 @@
 #include "text/regex.h"
 
 typedef struct draft {
-    unsigned set;         /* ASSAY_OPT_* */
+    unsigned set; /* ASSAY_OPT_* */
     assay_choice c;
 } draft;
 
@@ -31,7 +32,7 @@ typedef struct rule {
 struct assay_recipe {
     draft draft;
     assay_choice base;
-    rule *rules;          /* overrides, then skips; the last that matches decides */
+    rule *rules; /* overrides, then skips; the last that matches decides */
     size_t n_rules, cap_rules;
     size_t n_overrides;
 };
@@ -68,7 +69,8 @@ const assay_method *assay_method_get(assay_method_id m) {
     return methods[m].method;
 }
 
-static assay_status unknown_method(const char *word, const assay_yaml_doc *doc, const assay_yaml *y, assay_err *err) {
+static assay_status unknown_method(const char *word, const assay_yaml_doc *doc, const assay_yaml *y,
+                                   assay_err *err) {
     const char *names[ASSAY_LEN(methods)];
     char list[256] = "";
     for (size_t i = 0, used = 0; i < ASSAY_LEN(methods) && used < sizeof list; i++) {
@@ -86,8 +88,12 @@ static const struct {
     const char *key;
     unsigned option;
 } options[] = {
-    {"method", ASSAY_OPT_METHOD},       {"precision", ASSAY_OPT_PRECISION}, {"group_size", ASSAY_OPT_GROUP_SIZE},
-    {"symmetric", ASSAY_OPT_SYMMETRIC}, {"mse", ASSAY_OPT_MSE},             {"double_quant", ASSAY_OPT_DOUBLE_QUANT},
+    {"method", ASSAY_OPT_METHOD},
+    {"precision", ASSAY_OPT_PRECISION},
+    {"group_size", ASSAY_OPT_GROUP_SIZE},
+    {"symmetric", ASSAY_OPT_SYMMETRIC},
+    {"mse", ASSAY_OPT_MSE},
+    {"double_quant", ASSAY_OPT_DOUBLE_QUANT},
     {"threshold", ASSAY_OPT_THRESHOLD},
 };
 #define N_OPTIONS ASSAY_LEN(options)
@@ -136,15 +142,16 @@ static assay_status read_words(draft *d, const assay_yaml_doc *doc, const assay_
             return unknown_method(method, doc, assay_yaml_find(map, "method"), err);
     }
     if (precision && !parse_precision(d, precision))
-        return assay_yaml_fail(doc, assay_yaml_find(map, "precision"), err, "unknown precision '%s'", precision);
+        return assay_yaml_fail(doc, assay_yaml_find(map, "precision"), err, "unknown precision '%s'",
+                               precision);
     if (group && !parse_group_size(d, group))
         return assay_yaml_fail(doc, assay_yaml_find(map, "group_size"), err,
                                "group_size must be a number of columns or 'channel', not '%s'", group);
     return ASSAY_OK;
 }
 
-static assay_status read_bool(draft *d, bool *value, unsigned option, const char *key, const assay_yaml_doc *doc,
-                              const assay_yaml *map, assay_err *err) {
+static assay_status read_bool(draft *d, bool *value, unsigned option, const char *key,
+                              const assay_yaml_doc *doc, const assay_yaml *map, assay_err *err) {
     const assay_yaml *y = assay_yaml_find(map, key);
     if (!y || y->kind == ASSAY_YAML_NULL) return ASSAY_OK;
     d->set |= option;
@@ -178,13 +185,15 @@ static draft lay_over(const draft *below, const draft *above) {
 }
 
 /* The choice that a draft comes to, or what is wrong with it. */
-static assay_status complete(assay_choice *out, const draft *d, const assay_yaml_doc *doc, const assay_yaml *map, assay_err *err) {
-    if (!(d->set & ASSAY_OPT_METHOD)) return assay_yaml_fail(doc, map, err, "a recipe needs a method, for example rtn");
+static assay_status complete(assay_choice *out, const draft *d, const assay_yaml_doc *doc,
+                             const assay_yaml *map, assay_err *err) {
+    if (!(d->set & ASSAY_OPT_METHOD))
+        return assay_yaml_fail(doc, map, err, "a recipe needs a method, for example rtn");
     const assay_method *m = assay_method_get(d->c.method);
     for (size_t i = 1; i < N_OPTIONS; i++)
         if ((d->set & options[i].option) && !(m->options & options[i].option))
-            return assay_yaml_fail(doc, map, err, "%s does nothing for method %s: leave it out", options[i].key,
-                                   assay_method_name(d->c.method));
+            return assay_yaml_fail(doc, map, err, "%s does nothing for method %s: leave it out",
+                                   options[i].key, assay_method_name(d->c.method));
     *out = d->c;
     m->complete(out, d->set);
     const char *wrong = m->check ? m->check(out) : NULL;
@@ -194,8 +203,8 @@ static assay_status complete(assay_choice *out, const draft *d, const assay_yaml
 
 /* --- rules --- */
 
-static assay_status add_rule(assay_recipe *r, rule **out, const char *pattern, const assay_yaml_doc *doc, const assay_yaml *y,
-                             assay_err *err) {
+static assay_status add_rule(assay_recipe *r, rule **out, const char *pattern, const assay_yaml_doc *doc,
+                             const assay_yaml *y, assay_err *err) {
     ASSAY_TRY(assay_grow(&r->rules, &r->cap_rules, r->n_rules + 1, sizeof *r->rules, err));
     *out = &r->rules[r->n_rules++];
     **out = (rule){0};
@@ -206,7 +215,8 @@ static assay_status add_rule(assay_recipe *r, rule **out, const char *pattern, c
     return assay_yaml_fail(doc, y, err, "bad pattern '%s': %s", pattern, why.message);
 }
 
-static assay_status read_override(assay_recipe *r, const assay_yaml_doc *doc, const assay_yaml *map, assay_err *err) {
+static assay_status read_override(assay_recipe *r, const assay_yaml_doc *doc, const assay_yaml *map,
+                                  assay_err *err) {
     static const char *const known[] = {"match",     "method", "precision",    "group_size",
                                         "symmetric", "mse",    "double_quant", "threshold"};
     ASSAY_TRY(assay_yaml_want(doc, map, ASSAY_YAML_MAP, "an override", err));
@@ -215,14 +225,16 @@ static assay_status read_override(assay_recipe *r, const assay_yaml_doc *doc, co
     draft above;
     ASSAY_TRY(read_draft(&above, doc, map, err));
     ASSAY_TRY(assay_yaml_check_unknown(doc, map, "override", known, ASSAY_LEN(known), err));
-    if (!pattern || !*pattern) return assay_yaml_fail(doc, map, err, "an override needs a pattern (match) of tensor names");
+    if (!pattern || !*pattern)
+        return assay_yaml_fail(doc, map, err, "an override needs a pattern (match) of tensor names");
     rule *n;
     ASSAY_TRY(add_rule(r, &n, pattern, doc, assay_yaml_find(map, "match"), err));
     n->draft = lay_over(&r->draft, &above);
     return complete(&n->choice, &n->draft, doc, map, err);
 }
 
-static assay_status read_list(assay_recipe *r, const assay_yaml_doc *doc, const assay_yaml *map, const char *key, assay_err *err) {
+static assay_status read_list(assay_recipe *r, const assay_yaml_doc *doc, const assay_yaml *map,
+                              const char *key, assay_err *err) {
     const assay_yaml *list = assay_yaml_find(map, key);
     if (!list || list->kind == ASSAY_YAML_NULL) return ASSAY_OK;
     ASSAY_TRY(assay_yaml_want(doc, list, ASSAY_YAML_SEQ, key, err));
@@ -245,10 +257,12 @@ assay_status assay_recipe_from_yaml(assay_recipe **out, const assay_yaml_doc *d,
     *out = NULL;
     const char *known[MAX_KNOWN];
     size_t n = 0;
-    for (size_t i = 0; i < N_OPTIONS; i++) known[n++] = options[i].key;
+    for (size_t i = 0; i < N_OPTIONS; i++)
+        known[n++] = options[i].key;
     known[n++] = "override";
     known[n++] = "skip";
-    for (size_t i = 0; i < n_also_known && n < MAX_KNOWN; i++) known[n++] = also_known[i];
+    for (size_t i = 0; i < n_also_known && n < MAX_KNOWN; i++)
+        known[n++] = also_known[i];
     ASSAY_TRY(assay_yaml_want(d, map, ASSAY_YAML_MAP, "a recipe", err));
     ASSAY_TRY(assay_yaml_check_unknown(d, map, "recipe", known, n, err));
     assay_recipe *r = assay_calloc(1, sizeof *r);
@@ -301,17 +315,21 @@ static assay_status put_option(assay_str *b, const char *text, size_t n, assay_e
     size_t key = eq ? (size_t)(eq - text) : n;
     for (size_t i = 0; i < key; i++)
         if (!strchr("abcdefghijklmnopqrstuvwxyz0123456789_", text[i]))
-            return assay_fail(err, ASSAY_EINPUT, "recipe: '%.*s' is not key=value or an option's name", (int)n, text);
+            return assay_fail(err, ASSAY_EINPUT, "recipe: '%.*s' is not key=value or an option's name",
+                              (int)n, text);
     if (!key) return assay_fail(err, ASSAY_EINPUT, "recipe: an empty option");
     if (eq) {
         bool list = key == 4 && !memcmp(text, "skip", 4);
         assay_str_putn(b, text, key);
         assay_str_put(b, list ? ": [" : ": ");
-        if (list || (key == 5 && !memcmp(text, "match", 5))) put_quoted(b, eq + 1, n - key - 1);
+        if (list || (key == 5 && !memcmp(text, "match", 5)))
+            put_quoted(b, eq + 1, n - key - 1);
         else
             for (const char *p = eq + 1; p < text + n; p++) {
-                bool plain = strchr("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.+-", *p) != NULL;
-                if (!plain) return assay_fail(err, ASSAY_EINPUT, "recipe: '%.*s': unexpected '%c'", (int)n, text, *p);
+                bool plain =
+                    strchr("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.+-", *p) != NULL;
+                if (!plain)
+                    return assay_fail(err, ASSAY_EINPUT, "recipe: '%.*s': unexpected '%c'", (int)n, text, *p);
                 assay_str_putc(b, *p);
             }
         if (list) assay_str_putc(b, ']');
@@ -321,9 +339,12 @@ static assay_status put_option(assay_str *b, const char *text, size_t n, assay_e
     snprintf(word, sizeof word, "%.*s", (int)n, text);
     assay_method_id m;
     draft d;
-    if (assay_method_parse(&m, word)) assay_str_printf(b, "method: %s", word);
-    else if (parse_precision(&d, word)) assay_str_printf(b, "precision: %s", word);
-    else assay_str_printf(b, "%s: true", word);
+    if (assay_method_parse(&m, word))
+        assay_str_printf(b, "method: %s", word);
+    else if (parse_precision(&d, word))
+        assay_str_printf(b, "precision: %s", word);
+    else
+        assay_str_printf(b, "%s: true", word);
     return ASSAY_OK;
 }
 
@@ -374,11 +395,15 @@ json_t *assay_choice_to_json(const assay_choice *c) {
     int bad = !j;
     if (!bad && c->method != ASSAY_METHOD_NONE)
         bad |= json_object_set_new(j, "precision", json_string(assay_precision_name(c->precision)));
-    if (!bad && (takes & ASSAY_OPT_GROUP_SIZE)) bad |= json_object_set_new(j, "group_size", json_integer(c->group_size));
-    if (!bad && (takes & ASSAY_OPT_SYMMETRIC)) bad |= json_object_set_new(j, "symmetric", json_boolean(!c->asymmetric));
+    if (!bad && (takes & ASSAY_OPT_GROUP_SIZE))
+        bad |= json_object_set_new(j, "group_size", json_integer(c->group_size));
+    if (!bad && (takes & ASSAY_OPT_SYMMETRIC))
+        bad |= json_object_set_new(j, "symmetric", json_boolean(!c->asymmetric));
     if (!bad && (takes & ASSAY_OPT_MSE)) bad |= json_object_set_new(j, "mse", json_boolean(c->mse));
-    if (!bad && (takes & ASSAY_OPT_DOUBLE_QUANT)) bad |= json_object_set_new(j, "double_quant", json_boolean(c->double_quant));
-    if (!bad && (takes & ASSAY_OPT_THRESHOLD)) bad |= json_object_set_new(j, "threshold", json_real(c->threshold));
+    if (!bad && (takes & ASSAY_OPT_DOUBLE_QUANT))
+        bad |= json_object_set_new(j, "double_quant", json_boolean(c->double_quant));
+    if (!bad && (takes & ASSAY_OPT_THRESHOLD))
+        bad |= json_object_set_new(j, "threshold", json_real(c->threshold));
     if (!bad) return j;
     json_decref(j);
     return NULL;
@@ -396,7 +421,8 @@ assay_status assay_choice_from_json(assay_choice *out, const json_t *j, const ch
     ASSAY_TRY(assay_json_get_bool(&out->double_quant, j, "double_quant", where, err));
     ASSAY_TRY(assay_json_get_double(&out->threshold, j, "threshold", where, err));
     out->asymmetric = !symmetric;
-    if (!method || !assay_method_parse(&out->method, method) || (precision && !assay_precision_parse(&out->precision, precision)))
+    if (!method || !assay_method_parse(&out->method, method) ||
+        (precision && !assay_precision_parse(&out->precision, precision)))
         return assay_fail(err, ASSAY_EINPUT, "%s: unknown method or precision", where);
     return ASSAY_OK;
 }
@@ -437,8 +463,10 @@ void assay_choice_describe(assay_str *out, const assay_choice *c) {
     unsigned takes = assay_method_get(c->method)->options;
     assay_str_put(out, method);
     if (c->method == ASSAY_METHOD_RTN) assay_str_printf(out, " %s", assay_precision_name(c->precision));
-    if ((takes & ASSAY_OPT_SYMMETRIC) && c->group_size) assay_str_printf(out, " g%lld", (long long)c->group_size);
-    if ((takes & ASSAY_OPT_DOUBLE_QUANT) && c->group_size != 64) assay_str_printf(out, " b%lld", (long long)c->group_size);
+    if ((takes & ASSAY_OPT_SYMMETRIC) && c->group_size)
+        assay_str_printf(out, " g%lld", (long long)c->group_size);
+    if ((takes & ASSAY_OPT_DOUBLE_QUANT) && c->group_size != 64)
+        assay_str_printf(out, " b%lld", (long long)c->group_size);
     if (c->asymmetric) assay_str_put(out, " asym");
     if (c->mse) assay_str_put(out, " mse");
     if (c->double_quant) assay_str_put(out, " dq");
@@ -448,13 +476,15 @@ void assay_choice_describe(assay_str *out, const assay_choice *c) {
 void assay_recipe_describe(assay_str *out, const assay_recipe *r) {
     size_t skips = r->n_rules - r->n_overrides;
     assay_choice_describe(out, &r->base);
-    if (r->n_overrides) assay_str_printf(out, " + %zu override%s", r->n_overrides, r->n_overrides == 1 ? "" : "s");
+    if (r->n_overrides)
+        assay_str_printf(out, " + %zu override%s", r->n_overrides, r->n_overrides == 1 ? "" : "s");
     if (skips) assay_str_printf(out, " - %zu skip%s", skips, skips == 1 ? "" : "s");
 }
 
 /* --- applying --- */
 
-assay_status assay_recipe_choose(assay_choice *out, const assay_recipe *r, const assay_tensor_spec *spec, assay_err *err) {
+assay_status assay_recipe_choose(assay_choice *out, const assay_recipe *r, const assay_tensor_spec *spec,
+                                 assay_err *err) {
     *out = (assay_choice){.method = ASSAY_METHOD_NONE};
     if (spec->is_vector) return ASSAY_OK;
     if (spec->is_linear) *out = r->base;
@@ -468,8 +498,8 @@ assay_status assay_recipe_choose(assay_choice *out, const assay_recipe *r, const
     return ASSAY_OK;
 }
 
-double assay_choice_bits(const assay_choice *c, int64_t rows, int64_t cols, assay_dtype model_dtype, double *code_bits,
-                         double *scale_bits) {
+double assay_choice_bits(const assay_choice *c, int64_t rows, int64_t cols, assay_dtype model_dtype,
+                         double *code_bits, double *scale_bits) {
     double codes = (double)rows * (double)cols * 8.0 * (double)assay_dtype_size(model_dtype), scales = 0;
     if (c->method != ASSAY_METHOD_NONE) {
         /* A matrix that has a shape and no content: its size is what precision/ says. */
@@ -477,7 +507,8 @@ double assay_choice_bits(const assay_choice *c, int64_t rows, int64_t cols, assa
         uint8_t zero = 0;
         assay_matrix m = {.precision = c->precision, .rows = rows, .cols = cols, .group_size = c->group_size};
         bool table = assay_precision_get_kind(c->precision) == ASSAY_KIND_CODEBOOK;
-        m.n_scales = table ? (rows * cols + c->group_size - 1) / c->group_size : rows * assay_matrix_n_groups(&m);
+        m.n_scales =
+            table ? (rows * cols + c->group_size - 1) / c->group_size : rows * assay_matrix_n_groups(&m);
         m.scale_dtype = c->method == ASSAY_METHOD_RTN ? model_dtype : ASSAY_DTYPE_F32;
         m.zeros = c->asymmetric ? &zero : NULL;
         m.nested = c->double_quant ? &nested : NULL;

@@ -1,4 +1,5 @@
-/* method/recipe.h: what is to be done with which tensor: method + precision + options, for the model and per group of tensors.
+/* method/recipe.h: what is to be done with which tensor: method + precision + options, for the model and per
+ * group of tensors.
  *
  * As a YAML mapping (in a study's `variants`, or a file of its own):
  *
@@ -9,16 +10,18 @@
  *   mse: true                # search the clipping with the least error
  *   double_quant: true       # nf4, fp4: quantize the block scales too
  *   threshold: 6.0           # llm_int8: input columns beyond it are computed in 16 bits
- *   override:                # the last entry that matches a tensor's name wins; what it leaves out is taken from above,
- *     - {match: 'mlp\.', precision: int8, group_size: channel}     # or from the method's defaults if it names another method
+ *   override:                # the last entry that matches a tensor's name wins; what it leaves out is taken
+ *                            # from above, or from the method's defaults if it names another method
+ *     - {match: 'mlp\.', precision: int8, group_size: channel}
  *   skip: ['layers\.0\.']    # these stay as they are, whatever override says
  *
- * Without an override only the decoder layers' matrices are quantized; an embedding or a head is quantized only when an
- * override's pattern matches its name; norms and biases never. Patterns are PCRE2, searched anywhere in the name ("model.layers.0.mlp.up_proj.weight").
+ * Without an override only the decoder layers' matrices are quantized; an embedding or a head is quantized
+ * only when an override's pattern matches its name; norms and biases never. Patterns are PCRE2, searched
+ * anywhere in the name ("model.layers.0.mlp.up_proj.weight").
  *
- * As one line (the command line's --recipe): "rtn,precision=int4,group_size=128,mse" and, after semicolons, overrides that begin
- * with match=PATTERN: "rtn,int8;match=mlp\.,precision=int4,group_size=128". A bare word is a method, a precision or an option set
- * to true. Patterns with a comma or a semicolon need the YAML form. */
+ * As one line (the command line's --recipe): "rtn,precision=int4,group_size=128,mse" and, after semicolons,
+ * overrides that begin with match=PATTERN: "rtn,int8;match=mlp\.,precision=int4,group_size=128". A bare word is
+ * a method, a precision or an option set to true. Patterns with a comma or a semicolon need the YAML form. */
 #ifndef ASSAY_METHOD_RECIPE_H
 #define ASSAY_METHOD_RECIPE_H
 
@@ -55,8 +58,8 @@ typedef struct assay_choice {
 
 typedef struct assay_recipe assay_recipe; /* immutable; safe to share between threads */
 
-/* From a mapping. The keys of also_known (NULL, 0: none) may stand beside the recipe's: the caller reads them. Unknown keys are
- * EINPUT with file, line and the nearest known key. */
+/* From a mapping. The keys of also_known (NULL, 0: none) may stand beside the recipe's: the caller reads them.
+ * Unknown keys are EINPUT with file, line and the nearest known key. */
 assay_status assay_recipe_from_yaml(assay_recipe **out, const assay_yaml_doc *d, const assay_yaml *map,
                                     const char *const *also_known, size_t n_also_known, assay_err *err);
 /* From a YAML file that holds the mapping. */
@@ -65,7 +68,8 @@ assay_status assay_recipe_load(assay_recipe **out, const char *path, assay_err *
 assay_status assay_recipe_from_string(assay_recipe **out, const char *text, assay_err *err);
 void assay_recipe_free(assay_recipe *r);
 
-/* Canonical: every option written out, keys sorted when dumped sorted; equal recipes give equal JSON. New reference; NULL when out of memory. */
+/* Canonical: every option written out, keys sorted when dumped sorted; equal recipes give equal JSON. New
+ * reference; NULL when out of memory. */
 json_t *assay_recipe_to_json(const assay_recipe *r);
 /* SHA-256 of the canonical JSON. */
 assay_status assay_recipe_hash(char hex[65], const assay_recipe *r, assay_err *err);
@@ -74,10 +78,12 @@ void assay_recipe_describe(assay_str *out, const assay_recipe *r);
 void assay_choice_describe(assay_str *out, const assay_choice *c);
 
 /* What the recipe does with this tensor of the model. */
-assay_status assay_recipe_choose(assay_choice *out, const assay_recipe *r, const assay_tensor_spec *spec, assay_err *err);
+assay_status assay_recipe_choose(assay_choice *out, const assay_recipe *r, const assay_tensor_spec *spec,
+                                 assay_err *err);
 
-/* Stored size in bits of a [rows, cols] matrix treated so in a model whose tensors are of model_dtype; nothing is read. Either of
- * code_bits (or the plain elements) and scale_bits (scales, zeros, tables) may be NULL. Returns the sum. */
-double assay_choice_bits(const assay_choice *c, int64_t rows, int64_t cols, assay_dtype model_dtype, double *code_bits, double *scale_bits);
+/* Stored size in bits of a [rows, cols] matrix treated so in a model whose tensors are of model_dtype; nothing is
+ * read. code_bits (or the plain elements) and scale_bits (scales, zeros, tables) may be NULL. Returns the sum. */
+double assay_choice_bits(const assay_choice *c, int64_t rows, int64_t cols, assay_dtype model_dtype,
+                         double *code_bits, double *scale_bits);
 
 #endif

@@ -1,7 +1,8 @@
 /* records.c: what a quantized checkpoint says about itself beside its weights.
  *
- *   layers.jsonl  {"name": ..., "layer": 0, "rows": 256, "cols": 768, "choice": {...}, "weight_error": 0.0051, "max_error": 0.0123,
- *                  "output_error": null, "bits_per_weight": 4.127, "seconds": 0.01}
+ *   layers.jsonl  {"name": ..., "layer": 0, "rows": 256, "cols": 768, "choice": {...}, "weight_norm": 9.1,
+ *                  "weight_error": 0.0051, "max_error": 0.0123, "output_error": null,
+ *                  "bits_per_weight": 4.127, "seconds": 0.01}
  *   assay.json    the manifest
  *   config.json and the files that travel unchanged */
 #include <dirent.h>
@@ -15,7 +16,7 @@
 #include "method/pipeline.h"
 
 #define MANIFEST "assay.json"
-#define SCHEMA "assay.checkpoint/1"
+#define SCHEMA   "assay.checkpoint/1"
 
 /* --- losses --- */
 
@@ -41,11 +42,12 @@ static json_t *real_or_null(double x) {
 }
 
 assay_status assay_loss_print(assay_str *out, const assay_loss *l, assay_err *err) {
-    json_t *j = json_pack("{s:s, s:i, s:I, s:I, s:o, s:f, s:o, s:o, s:o, s:f, s:f}", "name", l->name, "layer", l->layer, "rows",
-                          (json_int_t)l->rows, "cols", (json_int_t)l->cols, "choice", assay_choice_to_json(&l->choice), "weight_norm",
-                          l->weight_norm, "weight_error",
-                          real_or_null(l->weight_error), "max_error", real_or_null(l->max_error), "output_error",
-                          real_or_null(l->output_error), "bits_per_weight", l->bits_per_weight, "seconds", l->seconds);
+    json_t *j = json_pack("{s:s, s:i, s:I, s:I, s:o, s:f, s:o, s:o, s:o, s:f, s:f}", "name", l->name, "layer",
+                          l->layer, "rows", (json_int_t)l->rows, "cols", (json_int_t)l->cols, "choice",
+                          assay_choice_to_json(&l->choice), "weight_norm", l->weight_norm, "weight_error",
+                          real_or_null(l->weight_error), "max_error", real_or_null(l->max_error),
+                          "output_error", real_or_null(l->output_error), "bits_per_weight",
+                          l->bits_per_weight, "seconds", l->seconds);
     if (!j) return assay_nomem(err);
     assay_status s = assay_json_dump(out, j, 0, false, err);
     assay_str_putc(out, '\n');
@@ -119,7 +121,8 @@ static assay_status write_text(const char *dir, const char *name, const assay_st
 assay_status assay_losses_save(const char *dir, const assay_losses *l, assay_err *err) {
     assay_str b = {0};
     assay_status s = ASSAY_OK;
-    for (size_t i = 0; i < l->n && s == ASSAY_OK; i++) s = assay_loss_print(&b, &l->v[i], err);
+    for (size_t i = 0; i < l->n && s == ASSAY_OK; i++)
+        s = assay_loss_print(&b, &l->v[i], err);
     if (s == ASSAY_OK) s = write_text(dir, "layers.jsonl", &b, err);
     assay_str_free(&b);
     return s;
@@ -129,9 +132,21 @@ assay_status assay_losses_save(const char *dir, const assay_losses *l, assay_err
 
 /* Whole names, or beginnings where they end in '*'. */
 static const char *const sidecars[] = {
-    "generation_config.json", "tokenizer.json", "tokenizer_config.json", "tokenizer.model",    "special_tokens_map.json",
-    "added_tokens.json",      "vocab.json",     "merges.txt",            "chat_template.jinja", "chat_template.json",
-    "LICENSE*",               "LICENCE*",       "NOTICE*",               "USE_POLICY*",         "COPYING*",
+    "generation_config.json",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "tokenizer.model",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.json",
+    "merges.txt",
+    "chat_template.jinja",
+    "chat_template.json",
+    "LICENSE*",
+    "LICENCE*",
+    "NOTICE*",
+    "USE_POLICY*",
+    "COPYING*",
 };
 
 static bool travels(const char *name) {
@@ -157,11 +172,13 @@ static assay_status copy_file(const char *out_dir, const char *model_dir, const 
     return s;
 }
 
-static assay_status write_config(const char *out_dir, const char *model_dir, const assay_steps *p, assay_err *err) {
+static assay_status write_config(const char *out_dir, const char *model_dir, const assay_steps *p,
+                                 assay_err *err) {
     char *from = assay_path_join(model_dir, "config.json"), *to = assay_path_join(out_dir, "config.json");
     json_t *config = NULL;
     assay_status s = from && to ? assay_json_load(&config, from, err) : assay_nomem(err);
-    if (s == ASSAY_OK && json_object_set_new(config, "quantization_config", assay_quantization_config(p))) s = assay_nomem(err);
+    if (s == ASSAY_OK && json_object_set_new(config, "quantization_config", assay_quantization_config(p)))
+        s = assay_nomem(err);
     if (s == ASSAY_OK) s = assay_json_save(to, config, 2, err);
     json_decref(config);
     assay_free(from);
@@ -169,7 +186,8 @@ static assay_status write_config(const char *out_dir, const char *model_dir, con
     return s;
 }
 
-assay_status assay_sidecars_write(const char *out_dir, const char *model_dir, const assay_steps *p, assay_err *err) {
+assay_status assay_sidecars_write(const char *out_dir, const char *model_dir, const assay_steps *p,
+                                  assay_err *err) {
     ASSAY_TRY(write_config(out_dir, model_dir, p, err));
     DIR *d = opendir(model_dir);
     if (!d) return assay_fail_errno(err, errno, "cannot list '%s'", model_dir);
@@ -182,17 +200,19 @@ assay_status assay_sidecars_write(const char *out_dir, const char *model_dir, co
 
 /* --- the manifest --- */
 
-assay_status assay_manifest_write(const char *out_dir, const char *model_dir, const assay_recipe *r, const assay_quantize_result *res,
-                                  const char *key, assay_err *err) {
+assay_status assay_manifest_write(const char *out_dir, const char *model_dir, const assay_recipe *r,
+                                  const assay_quantize_result *res, const char *key, assay_err *err) {
     char date[32];
     json_t *recipe = assay_recipe_to_json(r);
-    json_t *j = json_pack("{s:s, s:s, s:s, s:s, s:s, s:{s:s, s:s}, s:s, s:o, s:s, s:f, s:f, s:f, s:I, s:I, s:I}", "schema", SCHEMA,
-                          "program", "assay " ASSAY_VERSION, "build", ASSAY_BUILD_FLAGS, "date", assay_date_iso(date, sizeof date), "key",
-                          key, "source", "path", model_dir, "sha256", res->source_hash, "recipe_sha256", res->recipe_hash, "recipe",
-                          recipe, "convention", assay_convention_name(res->convention), "bits_per_weight", res->bits_per_weight,
-                          "bits_per_quantized_weight", res->bits_per_quantized, "weight_error",
-                          isfinite(res->weight_error) ? res->weight_error : DBL_MAX, "tensors", (json_int_t)res->n_tensors, "matrices",
-                          (json_int_t)res->n_matrices, "input_bytes", (json_int_t)res->input_bytes);
+    json_t *j = json_pack(
+        "{s:s, s:s, s:s, s:s, s:s, s:{s:s, s:s}, s:s, s:o, s:s, s:f, s:f, s:f, s:I, s:I, s:I}", "schema",
+        SCHEMA, "program", "assay " ASSAY_VERSION, "build", ASSAY_BUILD_FLAGS, "date",
+        assay_date_iso(date, sizeof date), "key", key, "source", "path", model_dir, "sha256",
+        res->source_hash, "recipe_sha256", res->recipe_hash, "recipe", recipe, "convention",
+        assay_convention_name(res->convention), "bits_per_weight", res->bits_per_weight,
+        "bits_per_quantized_weight", res->bits_per_quantized, "weight_error",
+        isfinite(res->weight_error) ? res->weight_error : DBL_MAX, "tensors", (json_int_t)res->n_tensors,
+        "matrices", (json_int_t)res->n_matrices, "input_bytes", (json_int_t)res->input_bytes);
     if (!j) return assay_nomem(err);
     char *path = assay_path_join(out_dir, MANIFEST);
     assay_status s = path ? assay_json_save(path, j, 2, err) : assay_nomem(err);
@@ -212,7 +232,8 @@ void assay_manifest_read(char key[65], assay_quantize_result *out, const char *o
         assay_json_get_str(&text, j, "key", MANIFEST, &ignored);
         assay_json_get_double(&out->weight_error, j, "weight_error", MANIFEST, &ignored);
     }
-    if (ignored.code == ASSAY_OK && schema && !strcmp(schema, SCHEMA) && text && strlen(text) == 64) memcpy(key, text, 65);
+    if (ignored.code == ASSAY_OK && schema && !strcmp(schema, SCHEMA) && text && strlen(text) == 64)
+        memcpy(key, text, 65);
     json_decref(j);
     assay_free(path);
 }

@@ -1,19 +1,23 @@
-/* rtn.c: round to nearest, 2 to 8 bits, a scale per row or per group of columns, symmetric or with a zero point, optionally with the
- * clipping that loses least. Scales and code ranges are compressed-tensors' (precision/precision.h, ASSAY_SCALE_CT); scales are
- * rounded to the model's own 16-bit type before codes are chosen, so what is stored is what was optimised.
+/* rtn.c: round to nearest, 2 to 8 bits, a scale per row or per group of columns, symmetric or with a zero
+ * point, optionally with the clipping that loses least. Scales and code ranges are compressed-tensors'
+ * (precision/precision.h, ASSAY_SCALE_CT); scales are rounded to the model's own 16-bit type before codes are
+ * chosen, so what is stored is what was optimised.
  *
- * Weight only: the activations stay in 16 bits. Groups never straddle: group_size must divide the columns, as compressed-tensors demands. */
+ * Weight only: the activations stay in 16 bits. Groups never straddle: group_size must divide the columns, as
+ * compressed-tensors demands. */
 #include "method/methods.h"
 
 static void complete(assay_choice *c, unsigned set) {
     if (!(set & ASSAY_OPT_PRECISION)) c->precision = ASSAY_PRECISION_INT8;
-    /* Eight bits hold a whole row well; below that every serious recipe has groups, and 128 is the common size. */
+    /* Eight bits hold a whole row well; below that every serious recipe has groups, and 128 is the common
+     * size. */
     if (!(set & ASSAY_OPT_GROUP_SIZE)) c->group_size = c->precision == ASSAY_PRECISION_INT8 ? 0 : 128;
 }
 
 static const char *check(const assay_choice *c) {
     if (assay_precision_get_kind(c->precision) != ASSAY_KIND_INT) return "precision must be int2 to int8";
-    if (c->group_size < 0 || c->group_size > (1 << 20)) return "group_size must be 'channel' or from 1 to 1048576";
+    if (c->group_size < 0 || c->group_size > (1 << 20))
+        return "group_size must be 'channel' or from 1 to 1048576";
     return NULL;
 }
 
@@ -26,10 +30,11 @@ static const char *check_shape(const assay_choice *c, int64_t rows, int64_t cols
 /* The clipping search stops for all groups of a matrix together: the state of one round over its blocks. */
 typedef struct search {
     int steps;
-    uint32_t improved;   /* by any block so far */
+    uint32_t improved; /* by any block so far */
 } search;
 
-static assay_status encode(assay_matrix *out, const assay_item *item, const float *w, int64_t rows, int64_t cols, assay_err *err) {
+static assay_status encode(assay_matrix *out, const assay_item *item, const float *w, int64_t rows,
+                           int64_t cols, assay_err *err) {
     const assay_choice *c = item->choice;
     assay_int_opts o = {.bits = assay_precision_bits(c->precision),
                         .group_size = c->group_size,
@@ -48,7 +53,8 @@ static assay_status encode(assay_matrix *out, const assay_item *item, const floa
     return s;
 }
 
-/* All steps first; nearly always some group of a matrix improves late, and then that was the answer already. */
+/* All steps first; nearly always some group of a matrix improves late, and then that was the answer already.
+ */
 static assay_status encode_matrix(assay_item *item, int n_threads, assay_err *err) {
     search state = {.steps = ASSAY_CLIP_STEPS};
     item->state = &state;

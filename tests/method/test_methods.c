@@ -1,5 +1,6 @@
-/* test_methods.c: each method on small matrices: values worked out by hand, and that encoding in blocks over threads is encoding.
- * (Bit-identity of the encoders with bitsandbytes and compressed-tensors is tests/precision's.) */
+/* test_methods.c: each method on small matrices: values worked out by hand, and that encoding in blocks over
+ * threads is encoding. (Bit-identity of the encoders with bitsandbytes and compressed-tensors is
+ * tests/precision's.) */
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -29,8 +30,8 @@ typedef struct fixture {
     assay_item item;
 } fixture;
 
-static assay_status run(fixture *f, const char *recipe, const void *data, assay_dtype dtype, int64_t rows, int64_t cols, int threads,
-                        assay_err *err) {
+static assay_status run(fixture *f, const char *recipe, const void *data, assay_dtype dtype, int64_t rows,
+                        int64_t cols, int threads, assay_err *err) {
     f->t = (assay_tensor){.name = "m", .dtype = dtype, .n_dims = 2, .dims = {rows, cols}, .data = data};
     f->c = choice_of(recipe);
     f->item = (assay_item){.weight = &f->t, .choice = &f->c, .model_dtype = dtype};
@@ -38,18 +39,22 @@ static assay_status run(fixture *f, const char *recipe, const void *data, assay_
     return assay_method_get(f->c.method)->quantize(&layer, err);
 }
 
-static void check_codes(const char *recipe, const float *w, int64_t rows, int64_t cols, const uint8_t *codes, const float *scales) {
+static void check_codes(const char *recipe, const float *w, int64_t rows, int64_t cols, const uint8_t *codes,
+                        const float *scales) {
     fixture f;
     assert_int_equal(run(&f, recipe, w, ASSAY_DTYPE_F32, rows, cols, 2, NULL), ASSAY_OK);
     assert_memory_equal(f.item.out.codes, codes, (size_t)(rows * cols));
     for (int64_t i = 0; i < f.item.out.n_scales; i++)
-        if (f.item.out.scales[i] != scales[i]) fail_msg("%s: scale %d is %.9g, not %.9g", recipe, (int)i, (double)f.item.out.scales[i], (double)scales[i]);
+        if (f.item.out.scales[i] != scales[i])
+            fail_msg("%s: scale %d is %.9g, not %.9g", recipe, (int)i, (double)f.item.out.scales[i],
+                     (double)scales[i]);
     assay_matrix_deinit(&f.item.out);
 }
 
 static void rtn_symmetric_by_hand(void **state) {
     (void)state;
-    /* absmax 7.5 / 7.5 = 1: codes are the numbers rounded, ties to even, clamped to 7, plus 8. Row two in groups: 3.75/7.5 = 0.5. */
+    /* absmax 7.5 / 7.5 = 1: codes are the numbers rounded, ties to even, clamped to 7, plus 8. Row two in
+     * groups: 3.75/7.5 = 0.5. */
     const float w[] = {7.5f, -7.5f, 0.5f, 1.5f, 3.75f, 1.0f, -1.0f, 0.24f};
     const uint8_t codes[] = {15, 0, 8, 10, 15, 10, 6, 8};
     const float scales[] = {1.0f, 0.5f};
@@ -84,11 +89,13 @@ static void nf4_by_hand(void **state) {
     /* Table values times the block's absmax of 2 come back exactly. */
     float w[64] = {0};
     const float *table = assay_precision_table(ASSAY_PRECISION_NF4);
-    for (int i = 0; i < 64; i++) w[i] = 2 * table[i % 16];
+    for (int i = 0; i < 64; i++)
+        w[i] = 2 * table[i % 16];
     fixture f;
     float back[64];
     assert_int_equal(run(&f, "nf4", w, ASSAY_DTYPE_F32, 4, 16, 2, NULL), ASSAY_OK);
-    for (int i = 0; i < 64; i++) assert_int_equal(f.item.out.codes[i], i % 16);
+    for (int i = 0; i < 64; i++)
+        assert_int_equal(f.item.out.codes[i], i % 16);
     assay_matrix_decode_rows(back, &f.item.out, 0, 4);
     assert_memory_equal(back, w, sizeof w);
     assay_matrix_deinit(&f.item.out);
@@ -98,20 +105,25 @@ static uint16_t *random_bf16(size_t n, uint64_t seed) {
     uint16_t *w = assay_mallocn(n, 2);
     assay_rng r;
     assay_rng_init(&r, seed);
-    for (size_t i = 0; i < n; i++) w[i] = assay_f32_to_bf16((float)(0.1 * assay_rng_normal(&r)));
+    for (size_t i = 0; i < n; i++)
+        w[i] = assay_f32_to_bf16((float)(0.1 * assay_rng_normal(&r)));
     return w;
 }
 
 /* What the precision room's encoder gives for the whole matrix at once. */
-static void encode_whole(assay_matrix *out, const assay_choice *c, const float *w, int64_t rows, int64_t cols) {
+static void encode_whole(assay_matrix *out, const assay_choice *c, const float *w, int64_t rows,
+                         int64_t cols) {
     assay_err err = {0};
     assay_status s;
     if (assay_precision_get_kind(c->precision) == ASSAY_KIND_CODEBOOK) {
         s = assay_encode_codebook(out, w, rows, cols, c->precision, c->group_size, c->double_quant, &err);
     } else {
         bool ct = c->method == ASSAY_METHOD_RTN;
-        assay_int_opts o = {.bits = assay_precision_bits(c->precision), .group_size = c->group_size, .asymmetric = c->asymmetric,
-                            .rule = ct ? ASSAY_SCALE_CT : ASSAY_SCALE_ABSMAX, .scale_dtype = ct ? ASSAY_DTYPE_BF16 : ASSAY_DTYPE_F32,
+        assay_int_opts o = {.bits = assay_precision_bits(c->precision),
+                            .group_size = c->group_size,
+                            .asymmetric = c->asymmetric,
+                            .rule = ct ? ASSAY_SCALE_CT : ASSAY_SCALE_ABSMAX,
+                            .scale_dtype = ct ? ASSAY_DTYPE_BF16 : ASSAY_DTYPE_F32,
                             .mse = c->mse};
         s = assay_encode_int(out, w, rows, cols, &o, &err);
     }
@@ -120,8 +132,15 @@ static void encode_whole(assay_matrix *out, const assay_choice *c, const float *
 
 static void blocks_over_threads_are_the_whole(void **state) {
     (void)state;
-    static const char *const recipes[] = {"rtn",      "rtn,int4g32",       "rtn,int3g32,symmetric=false", "rtn,int4g96,mse", "rtn,int4,group_size=channel,mse",
-                                          "llm_int8", "nf4,double_quant", "fp4",                          "nf4,group_size=128,double_quant"};
+    static const char *const recipes[] = {"rtn",
+                                          "rtn,int4g32",
+                                          "rtn,int3g32,symmetric=false",
+                                          "rtn,int4g96,mse",
+                                          "rtn,int4,group_size=channel,mse",
+                                          "llm_int8",
+                                          "nf4,double_quant",
+                                          "fp4",
+                                          "nf4,group_size=128,double_quant"};
     const int64_t rows = 777, cols = 480; /* 6 blocks, the last short; cols is no multiple of 64 or 128 */
     size_t n = (size_t)(rows * cols);
     uint16_t *w = random_bf16(n, 3);
@@ -159,34 +178,39 @@ static void scales_of(float *scales, const float *w, int64_t rows, int64_t cols)
     assay_matrix_deinit(&m);
 }
 
-/* The search stops for all groups of a matrix together. A row is looked for that alone would stop early, and beside another would not; then
- * both are made so wide that each is a block of its own. */
+/* The search stops for all groups of a matrix together. A row is looked for that alone would stop early, and
+ * beside another would not; then both are made so wide that each is a block of its own. */
 static void clipping_looks_at_the_whole_matrix(void **state) {
     (void)state;
     enum { SMALL = 24, TIMES = 2000, WIDE = SMALL * TIMES };
     float small[2 * SMALL], alone, both[2] = {0};
     assay_rng r;
     assay_rng_init(&r, 5);
-    for (int i = SMALL; i < 2 * SMALL; i++) small[i] = (float)assay_rng_normal(&r);
+    for (int i = SMALL; i < 2 * SMALL; i++)
+        small[i] = (float)assay_rng_normal(&r);
     int tries = 0;
     for (alone = 0; alone == both[0] && tries < 5000; tries++) {
-        for (int i = 0; i < SMALL; i++) small[i] = (float)assay_rng_normal(&r);
+        for (int i = 0; i < SMALL; i++)
+            small[i] = (float)assay_rng_normal(&r);
         scales_of(&alone, small, 1, SMALL);
         scales_of(both, small, 2, SMALL);
     }
     assert_true(alone != both[0]);
     float *w = assay_mallocn(2 * WIDE, sizeof *w), whole[2];
-    for (int i = 0; i < 2 * WIDE; i++) w[i] = small[i / WIDE * SMALL + i % SMALL];
+    for (int i = 0; i < 2 * WIDE; i++)
+        w[i] = small[i / WIDE * SMALL + i % SMALL];
     scales_of(&alone, w, 1, WIDE);
     scales_of(whole, w, 2, WIDE);
     assert_true(alone != whole[0]);
     assert_int_equal(assay_block_rows(WIDE, 1), 1);
     fixture f;
-    assert_int_equal(run(&f, "rtn,int2,group_size=channel,mse", w, ASSAY_DTYPE_F32, 2, WIDE, 2, NULL), ASSAY_OK);
+    assert_int_equal(run(&f, "rtn,int2,group_size=channel,mse", w, ASSAY_DTYPE_F32, 2, WIDE, 2, NULL),
+                     ASSAY_OK);
     assert_memory_equal(f.item.out.scales, whole, sizeof whole);
     assay_matrix_deinit(&f.item.out);
     /* And the row alone stops early here too. */
-    assert_int_equal(run(&f, "rtn,int2,group_size=channel,mse", w, ASSAY_DTYPE_F32, 1, WIDE, 2, NULL), ASSAY_OK);
+    assert_int_equal(run(&f, "rtn,int2,group_size=channel,mse", w, ASSAY_DTYPE_F32, 1, WIDE, 2, NULL),
+                     ASSAY_OK);
     assert_true(f.item.out.scales[0] == alone);
     assay_matrix_deinit(&f.item.out);
     assay_free(w);
@@ -200,11 +224,14 @@ static void clipping_lowers_the_loss_it_minimises(void **state) {
     for (int k = 0; k < 2; k++) {
         fixture f;
         float row[256], back[256];
-        assert_int_equal(run(&f, k ? "rtn,int3g128,mse" : "rtn,int3g128", w, ASSAY_DTYPE_BF16, rows, cols, 1, NULL), ASSAY_OK);
+        assert_int_equal(
+            run(&f, k ? "rtn,int3g128,mse" : "rtn,int3g128", w, ASSAY_DTYPE_BF16, rows, cols, 1, NULL),
+            ASSAY_OK);
         for (int64_t i = 0; i < rows; i++) {
             assay_to_f32(row, w + i * cols, ASSAY_DTYPE_BF16, (size_t)cols);
             assay_matrix_decode_rows(back, &f.item.out, i, 1);
-            for (int c = 0; c < cols; c++) sum[k] += pow(fabs((double)(row[c] - back[c])), 2.4);
+            for (int c = 0; c < cols; c++)
+                sum[k] += pow(fabs((double)(row[c] - back[c])), 2.4);
         }
         assay_matrix_deinit(&f.item.out);
     }
@@ -220,9 +247,11 @@ static void loss_equals_one_computed_apart(void **state) {
     float *x = assay_mallocn(n_inputs * (size_t)cols, sizeof *x), row[256], back[256];
     assay_rng r;
     assay_rng_init(&r, 22);
-    for (size_t i = 0; i < n_inputs * (size_t)cols; i++) x[i] = (float)assay_rng_normal(&r);
+    for (size_t i = 0; i < n_inputs * (size_t)cols; i++)
+        x[i] = (float)assay_rng_normal(&r);
     fixture f;
-    assert_int_equal(run(&f, "rtn,int4g64,symmetric=false", w, ASSAY_DTYPE_BF16, rows, cols, 2, NULL), ASSAY_OK);
+    assert_int_equal(run(&f, "rtn,int4g64,symmetric=false", w, ASSAY_DTYPE_BF16, rows, cols, 2, NULL),
+                     ASSAY_OK);
     f.item.inputs = x;
     f.item.n_inputs = n_inputs;
     double e2 = 0, w2 = 0, top = 0, y2 = 0, d2 = 0;
@@ -272,8 +301,10 @@ static void a_bad_weight_is_named_wherever_it_stands(void **state) {
         for (int threads = 1; threads <= 2; threads++) {
             fixture f;
             assay_err err = {0};
-            assert_int_equal(run(&f, recipes[i], w, ASSAY_DTYPE_BF16, rows, cols, threads, &err), ASSAY_EINPUT);
-            assert_string_equal(err.message, "tensor 'm': NaN or infinity at row 300, column 255: the checkpoint is damaged");
+            assert_int_equal(run(&f, recipes[i], w, ASSAY_DTYPE_BF16, rows, cols, threads, &err),
+                             ASSAY_EINPUT);
+            assert_string_equal(
+                err.message, "tensor 'm': NaN or infinity at row 300, column 255: the checkpoint is damaged");
             assay_matrix_deinit(&f.item.out);
         }
     assay_free(w);
@@ -284,7 +315,8 @@ static void a_layer_of_several_matrices(void **state) {
     uint16_t *w = random_bf16(64 * 64, 41);
     assay_tensor t = {.name = "m", .dtype = ASSAY_DTYPE_BF16, .n_dims = 2, .dims = {64, 64}, .data = w};
     assay_choice c = choice_of("rtn,int4g32");
-    assay_item items[2] = {{.weight = &t, .choice = &c, .model_dtype = ASSAY_DTYPE_BF16}, {.weight = &t, .choice = &c, .model_dtype = ASSAY_DTYPE_BF16}};
+    assay_item items[2] = {{.weight = &t, .choice = &c, .model_dtype = ASSAY_DTYPE_BF16},
+                           {.weight = &t, .choice = &c, .model_dtype = ASSAY_DTYPE_BF16}};
     assay_layer layer = {.items = items, .n_items = 2, .n_threads = 1};
     assert_int_equal(assay_method_get(c.method)->quantize(&layer, NULL), ASSAY_OK);
     assert_memory_equal(items[0].out.codes, items[1].out.codes, 64 * 64);

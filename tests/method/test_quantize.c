@@ -1,4 +1,5 @@
-/* test_quantize.c: the whole path on a small checkpoint: what is written reads back as what was encoded, with the losses told. */
+/* test_quantize.c: the whole path on a small checkpoint: what is written reads back as what was encoded, with
+ * the losses told. */
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -50,9 +51,11 @@ typedef struct checked {
     size_t n_losses, seen;
 } checked;
 
-/* One tensor of the source against the output: equal when copied; when quantized the codes and scales of a fresh encoding, and the loss. */
+/* One tensor of the source against the output: equal when copied; when quantized the codes and scales of a
+ * fresh encoding, and the loss. */
 static void check_tensor(checked *k, const assay_tensor *t) {
-    assay_tensor_spec spec = {.is_linear = linear(t->name), .is_vector = t->n_dims == 1, .rows = t->dims[0], .cols = t->dims[1]};
+    assay_tensor_spec spec = {
+        .is_linear = linear(t->name), .is_vector = t->n_dims == 1, .rows = t->dims[0], .cols = t->dims[1]};
     snprintf(spec.name, sizeof spec.name, "%s", t->name);
     assay_choice c;
     assay_err err = {0};
@@ -67,7 +70,8 @@ static void check_tensor(checked *k, const assay_tensor *t) {
     }
     assay_matrix want, got;
     encode(&want, t, &c);
-    must(assay_checkpoint_matrix(&got, k->b, k->q, t->name, t->dims[0], t->dims[1], ASSAY_DTYPE_BF16, &err), &err);
+    must(assay_checkpoint_matrix(&got, k->b, k->q, t->name, t->dims[0], t->dims[1], ASSAY_DTYPE_BF16, &err),
+         &err);
     assert_int_equal(got.precision, want.precision);
     assert_memory_equal(got.codes, want.codes, (size_t)(want.rows * want.cols));
     assert_int_equal(got.n_scales, want.n_scales);
@@ -119,10 +123,12 @@ static void check_output(const char *recipe, const char *out, const assay_quanti
     must(assay_losses_load(&losses, &n, out, &err), &err);
     assert_non_null(config.quantization_config);
     checked k = {.r = r, .a = a, .b = b, .q = config.quantization_config, .losses = losses, .n_losses = n};
-    for (size_t i = 0; i < assay_checkpoint_n_tensors(a); i++) check_tensor(&k, assay_checkpoint_get(a, i));
+    for (size_t i = 0; i < assay_checkpoint_n_tensors(a); i++)
+        check_tensor(&k, assay_checkpoint_get(a, i));
     assert_int_equal(k.seen, res->n_matrices);
     assert_int_equal(n, res->n_matrices);
-    for (size_t i = 1; i < res->n_worst; i++) assert_true(res->worst[i - 1].weight_error >= res->worst[i].weight_error);
+    for (size_t i = 1; i < res->n_worst; i++)
+        assert_true(res->worst[i - 1].weight_error >= res->worst[i].weight_error);
     assay_free(losses);
     assay_config_deinit(&config);
     assay_checkpoint_close(a);
@@ -177,8 +183,10 @@ static void the_manifest_and_the_files_that_travel(void **state) {
     assay_quantize_result res;
     assay_err err = {0};
     must(tiny_quantize(&res, model, out, "nf4,double_quant", NULL, &err), &err);
-    assert_true(exists(out, "tokenizer.json") && exists(out, "generation_config.json") && exists(out, "LICENSE.txt"));
-    assert_false(exists(out, "notes.txt") || exists(out, ".partial-data") || exists(out, ".assay-key") || exists(out, ".assay-losses.jsonl"));
+    assert_true(exists(out, "tokenizer.json") && exists(out, "generation_config.json") &&
+                exists(out, "LICENSE.txt"));
+    assert_false(exists(out, "notes.txt") || exists(out, ".partial-data") || exists(out, ".assay-key") ||
+                 exists(out, ".assay-losses.jsonl"));
     json_t *m = load_json(out, "assay.json");
     assay_checkpoint *c;
     must(assay_checkpoint_open(&c, model, &err), &err);
@@ -186,16 +194,19 @@ static void the_manifest_and_the_files_that_travel(void **state) {
     assay_checkpoint_close(c);
     assert_string_equal(json_string_value(json_object_get(json_object_get(m, "source"), "sha256")), hash);
     assert_string_equal(json_string_value(json_object_get(m, "recipe_sha256")), res.recipe_hash);
-    assert_string_equal(json_string_value(json_object_get(m, "convention")), assay_convention_name(ASSAY_CONVENTION_BNB));
+    assert_string_equal(json_string_value(json_object_get(m, "convention")),
+                        assay_convention_name(ASSAY_CONVENTION_BNB));
     assert_true(json_is_true(json_object_get(json_object_get(m, "recipe"), "double_quant")));
-    assert_true(json_real_value(json_object_get(m, "bits_per_quantized_weight")) > 4.127 && /* and the tables, on small matrices */
+    assert_true(json_real_value(json_object_get(m, "bits_per_quantized_weight")) >
+                    4.127 && /* and the tables, on small matrices */
                 json_real_value(json_object_get(m, "bits_per_quantized_weight")) < 4.4);
     json_decref(m);
     json_t *config = load_json(out, "config.json"), *q = json_object_get(config, "quantization_config");
     assert_int_equal(json_integer_value(json_object_get(config, "vocab_size")), TINY_VOCAB);
     assert_string_equal(json_string_value(json_object_get(q, "bnb_4bit_quant_type")), "nf4");
     assert_true(json_is_true(json_object_get(q, "bnb_4bit_use_double_quant")));
-    assert_string_equal(json_string_value(json_array_get(json_object_get(q, "llm_int8_skip_modules"), 0)), "lm_head");
+    assert_string_equal(json_string_value(json_array_get(json_object_get(q, "llm_int8_skip_modules"), 0)),
+                        "lm_head");
     json_decref(config);
     assert_true(res.peak_rss > 0 && res.seconds > 0 && res.output_bytes < res.input_bytes);
     tiny_remove(out);
@@ -207,12 +218,15 @@ static void mixed_precisions_become_config_groups(void **state) {
     char *out = tiny_dir();
     assay_quantize_result res;
     assay_err err = {0};
-    must(tiny_quantize(&res, model, out, "rtn,int8;match=mlp\\.,precision=int4g32;match=0\\.self_attn\\.k,none", NULL, &err), &err);
+    must(tiny_quantize(&res, model, out,
+                       "rtn,int8;match=mlp\\.,precision=int4g32;match=0\\.self_attn\\.k,none", NULL, &err),
+         &err);
     json_t *config = load_json(out, "config.json"), *q = json_object_get(config, "quantization_config");
     json_t *groups = json_object_get(q, "config_groups");
     assert_int_equal(json_object_size(groups), 2);
     assert_int_equal(json_array_size(json_object_get(json_object_get(groups, "group_0"), "targets")) +
-                         json_array_size(json_object_get(json_object_get(groups, "group_1"), "targets")), TINY_MATRICES - 1);
+                         json_array_size(json_object_get(json_object_get(groups, "group_1"), "targets")),
+                     TINY_MATRICES - 1);
     json_t *ignore = json_object_get(q, "ignore");
     assert_int_equal(json_array_size(ignore), 2);
     assert_string_equal(json_string_value(json_array_get(ignore, 1)), "model.layers.0.self_attn.k_proj");
@@ -247,7 +261,8 @@ static void threads_do_not_show(void **state) {
     }
 }
 
-static void refuse(const char *from, const char *recipe, const assay_quantize_opts *o, assay_status code, const char *message) {
+static void refuse(const char *from, const char *recipe, const assay_quantize_opts *o, assay_status code,
+                   const char *message) {
     char *out = tiny_dir();
     assay_quantize_result res;
     assay_err err = {0};
@@ -263,8 +278,10 @@ static void what_no_convention_holds_is_refused(void **state) {
     refuse(model, "nf4;match=mlp,rtn,int8", NULL, ASSAY_EUNSUPPORTED, "no convention holds both");
     refuse(model, "nf4;match=mlp,fp4", NULL, ASSAY_EUNSUPPORTED, "bitsandbytes has one method for all");
     refuse(model, "llm_int8;match=mlp,threshold=3", NULL, ASSAY_EUNSUPPORTED, "no convention holds both");
-    refuse(model, "nf4;match=embed_tokens,double_quant=false", NULL, ASSAY_EUNSUPPORTED, "'model.embed_tokens.weight' cannot be nf4");
-    refuse(model, "rtn,int4", NULL, ASSAY_EINPUT, "the group size does not divide its columns"); /* 1056 by 128 */
+    refuse(model, "nf4;match=embed_tokens,double_quant=false", NULL, ASSAY_EUNSUPPORTED,
+           "'model.embed_tokens.weight' cannot be nf4");
+    refuse(model, "rtn,int4", NULL, ASSAY_EINPUT,
+           "the group size does not divide its columns"); /* 1056 by 128 */
     refuse(model, "none", NULL, ASSAY_EINPUT, "the recipe quantizes nothing");
 }
 
@@ -274,13 +291,16 @@ static void bad_sources_are_refused(void **state) {
     assay_quantize_result res;
     char *bad = tiny_dir(), *out = tiny_dir();
     must(tiny_make(bad, 5 * TINY_HIDDEN + 9, &err), &err);
-    refuse(bad, "rtn", NULL, ASSAY_EINPUT, "tensor 'model.layers.1.self_attn.k_proj.weight': NaN or infinity at row 5, column 9");
-    refuse(bad, "rtn;match=k_proj,none", NULL, ASSAY_EINPUT, "k_proj.weight': NaN or infinity at row 5, column 9"); /* copied, looked at all the same */
+    refuse(bad, "rtn", NULL, ASSAY_EINPUT,
+           "tensor 'model.layers.1.self_attn.k_proj.weight': NaN or infinity at row 5, column 9");
+    refuse(bad, "rtn;match=k_proj,none", NULL, ASSAY_EINPUT,
+           "k_proj.weight': NaN or infinity at row 5, column 9"); /* copied, looked at all the same */
     must(tiny_quantize(&res, model, out, "rtn", NULL, &err), &err);
     refuse(out, "rtn", NULL, ASSAY_EUNSUPPORTED, "quantized already");
     assert_int_equal(tiny_quantize(&res, model, model, "rtn", NULL, &err), ASSAY_EUSAGE);
     assert_non_null(strstr(err.message, "is the model's own"));
-    tiny_text(bad, "config.json", "{\"architectures\": [\"SomethingElse\"], \"model_type\": \"other\"}", NULL);
+    tiny_text(bad, "config.json", "{\"architectures\": [\"SomethingElse\"], \"model_type\": \"other\"}",
+              NULL);
     refuse(bad, "rtn", NULL, ASSAY_EUNSUPPORTED, "");
     refuse("/nonexistent", "rtn", NULL, ASSAY_ENOTFOUND, "");
     tiny_remove(bad);
@@ -329,7 +349,8 @@ static void the_same_call_again_does_nothing(void **state) {
 
 static void a_dry_run_tells_sizes_and_touches_nothing(void **state) {
     (void)state;
-    static const char *const recipes[] = {"rtn,int4g32", "nf4,double_quant", "llm_int8", "rtn,int3g32,symmetric=false"};
+    static const char *const recipes[] = {"rtn,int4g32", "nf4,double_quant", "llm_int8",
+                                          "rtn,int3g32,symmetric=false"};
     for (size_t i = 0; i < ASSAY_LEN(recipes); i++) {
         assay_quantize_opts o = {.dry_run = true};
         assay_quantize_result dry, real;
@@ -339,14 +360,16 @@ static void a_dry_run_tells_sizes_and_touches_nothing(void **state) {
         must(tiny_quantize(&real, model, out, recipes[i], NULL, &err), &err);
         assert_int_equal(dry.n_matrices, TINY_MATRICES);
         assert_true(dry.seconds > 0 && dry.memory_bytes > 0 && dry.peak_rss == 0);
-        assert_true(dry.bits_per_weight == real.bits_per_weight && dry.bits_per_quantized == real.bits_per_quantized);
+        assert_true(dry.bits_per_weight == real.bits_per_weight &&
+                    dry.bits_per_quantized == real.bits_per_quantized);
         assert_float_equal((double)dry.output_bytes / (double)real.output_bytes, 1, 0.003);
         tiny_remove(out);
         assay_free(out);
     }
 }
 
-static assay_status give_inputs(void *ctx, const float **x, size_t *n, const char *name, int64_t cols, assay_err *err) {
+static assay_status give_inputs(void *ctx, const float **x, size_t *n, const char *name, int64_t cols,
+                                assay_err *err) {
     (void)err;
     *n = 0;
     if (!strstr(name, "q_proj")) return ASSAY_OK;
@@ -361,7 +384,8 @@ static void output_errors_where_there_are_inputs(void **state) {
     float x[2 * TINY_HIDDEN];
     assay_rng r;
     assay_rng_init(&r, 1);
-    for (size_t i = 0; i < ASSAY_LEN(x); i++) x[i] = (float)assay_rng_normal(&r);
+    for (size_t i = 0; i < ASSAY_LEN(x); i++)
+        x[i] = (float)assay_rng_normal(&r);
     char *out = tiny_dir();
     assay_quantize_opts o = {.inputs = give_inputs, .inputs_ctx = x};
     assay_quantize_result res;
@@ -371,8 +395,11 @@ static void output_errors_where_there_are_inputs(void **state) {
     must(tiny_quantize(&res, model, out, "rtn,int4g32", &o, &err), &err);
     must(assay_losses_load(&l, &n, out, &err), &err);
     for (size_t i = 0; i < n; i++) {
-        if (!strstr(l[i].name, "q_proj")) assert_true(l[i].output_error < 0);
-        else assert_float_equal(l[i].output_error / l[i].weight_error, 1, 0.5); /* white inputs: about the same */
+        if (!strstr(l[i].name, "q_proj"))
+            assert_true(l[i].output_error < 0);
+        else
+            assert_float_equal(l[i].output_error / l[i].weight_error, 1,
+                               0.5); /* white inputs: about the same */
     }
     assay_free(l);
     tiny_remove(out);
@@ -386,7 +413,8 @@ static void demo_model_loses_less_with_more_bits(void **state) {
         print_message("# models/demo is not there\n");
         skip();
     }
-    static const char *const recipes[] = {"rtn,int2g128", "rtn,int3g128", "rtn,int4g128", "nf4", "rtn,int6g128", "rtn,int8"};
+    static const char *const recipes[] = {"rtn,int2g128", "rtn,int3g128", "rtn,int4g128",
+                                          "nf4",          "rtn,int6g128", "rtn,int8"};
     double before = 1e9;
     for (size_t i = 0; i < ASSAY_LEN(recipes); i++) {
         char *out = tiny_dir();

@@ -27,7 +27,7 @@ static assay_choice choose(const assay_recipe *r, const char *name, bool linear)
 }
 
 #define UP "model.layers.3.mlp.up_proj.weight"
-#define Q "model.layers.3.self_attn.q_proj.weight"
+#define Q  "model.layers.3.self_attn.q_proj.weight"
 
 static void defaults_follow_from_method_and_precision(void **state) {
     (void)state;
@@ -36,16 +36,25 @@ static void defaults_follow_from_method_and_precision(void **state) {
         assay_choice want;
     } cases[] = {
         {"method: rtn", {.method = ASSAY_METHOD_RTN, .precision = ASSAY_PRECISION_INT8}},
-        {"{method: rtn, precision: int4}", {.method = ASSAY_METHOD_RTN, .precision = ASSAY_PRECISION_INT4, .group_size = 128}},
-        {"{method: rtn, precision: int4g32}", {.method = ASSAY_METHOD_RTN, .precision = ASSAY_PRECISION_INT4, .group_size = 32}},
+        {"{method: rtn, precision: int4}",
+         {.method = ASSAY_METHOD_RTN, .precision = ASSAY_PRECISION_INT4, .group_size = 128}},
+        {"{method: rtn, precision: int4g32}",
+         {.method = ASSAY_METHOD_RTN, .precision = ASSAY_PRECISION_INT4, .group_size = 32}},
         {"{method: rtn, precision: int3, group_size: channel, symmetric: false, mse: true}",
          {.method = ASSAY_METHOD_RTN, .precision = ASSAY_PRECISION_INT3, .asymmetric = true, .mse = true}},
-        {"{method: rtn, precision: int2, group_size: -1}", {.method = ASSAY_METHOD_RTN, .precision = ASSAY_PRECISION_INT2}},
-        {"method: llm_int8", {.method = ASSAY_METHOD_LLM_INT8, .precision = ASSAY_PRECISION_INT8, .threshold = 6.0}},
-        {"{method: llm_int8, threshold: 0}", {.method = ASSAY_METHOD_LLM_INT8, .precision = ASSAY_PRECISION_INT8, .threshold = 0}},
+        {"{method: rtn, precision: int2, group_size: -1}",
+         {.method = ASSAY_METHOD_RTN, .precision = ASSAY_PRECISION_INT2}},
+        {"method: llm_int8",
+         {.method = ASSAY_METHOD_LLM_INT8, .precision = ASSAY_PRECISION_INT8, .threshold = 6.0}},
+        {"{method: llm_int8, threshold: 0}",
+         {.method = ASSAY_METHOD_LLM_INT8, .precision = ASSAY_PRECISION_INT8, .threshold = 0}},
         {"{method: nf4, double_quant: true}",
-         {.method = ASSAY_METHOD_NF4, .precision = ASSAY_PRECISION_NF4, .group_size = 64, .double_quant = true}},
-        {"{method: fp4, group_size: 128}", {.method = ASSAY_METHOD_FP4, .precision = ASSAY_PRECISION_FP4, .group_size = 128}},
+         {.method = ASSAY_METHOD_NF4,
+          .precision = ASSAY_PRECISION_NF4,
+          .group_size = 64,
+          .double_quant = true}},
+        {"{method: fp4, group_size: 128}",
+         {.method = ASSAY_METHOD_FP4, .precision = ASSAY_PRECISION_FP4, .group_size = 128}},
     };
     for (size_t i = 0; i < ASSAY_LEN(cases); i++) {
         assay_err err = {0};
@@ -70,13 +79,15 @@ static void overrides_inherit_and_the_last_wins(void **state) {
                            "override:\n"
                            "  - {match: 'mlp\\.', precision: int4}\n"
                            "  - {match: 'layers\\.3\\..*up_proj', symmetric: false}\n"
-                           "  - {match: 'k_proj', method: none}\n", NULL);
+                           "  - {match: 'k_proj', method: none}\n",
+                           NULL);
     assert_non_null(r);
     assay_choice c = choose(r, "model.layers.2.mlp.up_proj.weight", true);
     assert_int_equal(c.precision, ASSAY_PRECISION_INT4);
     assert_int_equal(c.group_size, 128); /* int4's default, since int8's was not given */
     assert_false(c.asymmetric);
-    c = choose(r, UP, true); /* the later override lies over the model's options, not over the earlier override */
+    c = choose(r, UP,
+               true); /* the later override lies over the model's options, not over the earlier override */
     assert_int_equal(c.precision, ASSAY_PRECISION_INT8);
     assert_true(c.asymmetric);
     assert_int_equal(choose(r, Q, true).precision, ASSAY_PRECISION_INT8);
@@ -86,7 +97,8 @@ static void overrides_inherit_and_the_last_wins(void **state) {
 
 static void another_method_in_an_override_starts_from_its_own_defaults(void **state) {
     (void)state;
-    assay_recipe *r = yaml("{method: rtn, precision: int4g32, mse: true, override: [{match: up, method: nf4}]}", NULL);
+    assay_recipe *r =
+        yaml("{method: rtn, precision: int4g32, mse: true, override: [{match: up, method: nf4}]}", NULL);
     assert_non_null(r);
     assay_choice c = choose(r, UP, true);
     assert_int_equal(c.method, ASSAY_METHOD_NF4);
@@ -97,7 +109,8 @@ static void another_method_in_an_override_starts_from_its_own_defaults(void **st
 
 static void only_decoder_matrices_unless_matched_by_name(void **state) {
     (void)state;
-    assay_recipe *r = yaml("{method: rtn, override: [{match: '^lm_head', precision: int6}], skip: ['\\.0\\.']}", NULL);
+    assay_recipe *r =
+        yaml("{method: rtn, override: [{match: '^lm_head', precision: int6}], skip: ['\\.0\\.']}", NULL);
     assert_non_null(r);
     assert_int_equal(choose(r, "model.embed_tokens.weight", false).method, ASSAY_METHOD_NONE);
     assert_int_equal(choose(r, "lm_head.weight", false).precision, ASSAY_PRECISION_INT6);
@@ -112,7 +125,8 @@ static void only_decoder_matrices_unless_matched_by_name(void **state) {
 
 static void skip_beats_override(void **state) {
     (void)state;
-    assay_recipe *r = yaml("{method: rtn, skip: [up_proj], override: [{match: up_proj, precision: int4}]}", NULL);
+    assay_recipe *r =
+        yaml("{method: rtn, skip: [up_proj], override: [{match: up_proj, precision: int4}]}", NULL);
     assert_int_equal(choose(r, UP, true).method, ASSAY_METHOD_NONE);
     assay_recipe_free(r);
 }
@@ -121,18 +135,22 @@ static void one_line_means_the_same_as_yaml(void **state) {
     (void)state;
     static const char *const pairs[][2] = {
         {"rtn", "method: rtn"},
-        {"rtn,int4g128,symmetric=false,mse", "{method: rtn, precision: int4, group_size: 128, symmetric: false, mse: true}"},
+        {"rtn,int4g128,symmetric=false,mse",
+         "{method: rtn, precision: int4, group_size: 128, symmetric: false, mse: true}"},
         {"method=rtn,precision=int8;match=mlp\\.,precision=int4,group_size=128",
          "{method: rtn, precision: int8, override: [{match: 'mlp\\.', precision: int4, group_size: 128}]}"},
         {"nf4,double_quant", "{method: nf4, double_quant: true}"},
-        {"llm_int8,threshold=5.5,skip=layers\\.0\\.", "{method: llm_int8, threshold: 5.5, skip: ['layers\\.0\\.']}"},
-        {"rtn;match=it's,int4;match=b,none", "{method: rtn, override: [{match: \"it's\", precision: int4}, {match: b, method: none}]}"},
+        {"llm_int8,threshold=5.5,skip=layers\\.0\\.",
+         "{method: llm_int8, threshold: 5.5, skip: ['layers\\.0\\.']}"},
+        {"rtn;match=it's,int4;match=b,none",
+         "{method: rtn, override: [{match: \"it's\", precision: int4}, {match: b, method: none}]}"},
     };
     for (size_t i = 0; i < ASSAY_LEN(pairs); i++) {
         assay_err err = {0};
         assay_recipe *a = NULL, *b = yaml(pairs[i][1], &err);
         char x[65], y[65];
-        if (assay_recipe_from_string(&a, pairs[i][0], &err) != ASSAY_OK || !b) fail_msg("%s: %s", pairs[i][0], err.message);
+        if (assay_recipe_from_string(&a, pairs[i][0], &err) != ASSAY_OK || !b)
+            fail_msg("%s: %s", pairs[i][0], err.message);
         assert_int_equal(assay_recipe_hash(x, a, NULL), ASSAY_OK);
         assert_int_equal(assay_recipe_hash(y, b, NULL), ASSAY_OK);
         assert_string_equal(x, y);
@@ -147,9 +165,12 @@ static void canonical_json_writes_every_option_out(void **state) {
     assay_str b = {0};
     json_t *j = assay_recipe_to_json(r);
     assert_int_equal(assay_json_dump(&b, j, 0, true, NULL), ASSAY_OK);
-    assert_string_equal(b.s, "{\"group_size\":0,\"method\":\"rtn\",\"mse\":false,\"override\":[{\"group_size\":128,\"match\":\"mlp\","
-                             "\"method\":\"rtn\",\"mse\":false,\"precision\":\"int4\",\"symmetric\":true}],\"precision\":\"int8\","
-                             "\"skip\":[\"k_proj\"],\"symmetric\":true}");
+    assert_string_equal(
+        b.s,
+        "{\"group_size\":0,\"method\":\"rtn\",\"mse\":false,\"override\":[{\"group_size\":128,\"match\":"
+        "\"mlp\","
+        "\"method\":\"rtn\",\"mse\":false,\"precision\":\"int4\",\"symmetric\":true}],\"precision\":\"int8\","
+        "\"skip\":[\"k_proj\"],\"symmetric\":true}");
     json_decref(j);
     assay_str_clear(&b);
     assay_recipe_describe(&b, r);
@@ -165,7 +186,8 @@ static void errors_name_line_and_cause(void **state) {
         {"precision: int4", "r.yaml:1: a recipe needs a method"},
         {"method: rnt", "r.yaml:1: unknown method 'rnt', did you mean 'rtn'?"},
         {"method: awesome-quantizer", "known are rtn llm_int8 nf4 fp4 none"},
-        {"method: rtn\nprecison: int4", "r.yaml:2: unknown key 'precison' in recipe, did you mean 'precision'?"},
+        {"method: rtn\nprecison: int4",
+         "r.yaml:2: unknown key 'precison' in recipe, did you mean 'precision'?"},
         {"method: rtn\noverride:\n  - {match: x, group: 64}", "r.yaml:3: unknown key 'group' in override"},
         {"method: rtn\noverride:\n  - {precision: int4}", "r.yaml:3: an override needs a pattern"},
         {"method: rtn\noverride: {match: x}", "override must be a list, not a mapping"},
@@ -173,7 +195,8 @@ static void errors_name_line_and_cause(void **state) {
         {"method: rtn\nskip: ['[']", "r.yaml:2: bad pattern '['"},
         {"{method: rtn, precision: int9}", "unknown precision 'int9'"},
         {"{method: rtn, precision: nf4}", "method rtn: precision must be int2 to int8"},
-        {"{method: rtn, group_size: wide}", "group_size must be a number of columns or 'channel', not 'wide'"},
+        {"{method: rtn, group_size: wide}",
+         "group_size must be a number of columns or 'channel', not 'wide'"},
         {"{method: rtn, threshold: 6}", "threshold does nothing for method rtn"},
         {"{method: nf4, group_size: 100}", "method nf4: group_size must be a power of two"},
         {"{method: nf4, precision: fp4}", "method nf4: precision can only be the method's own"},
@@ -187,18 +210,30 @@ static void errors_name_line_and_cause(void **state) {
         assay_recipe *r = yaml(cases[i][0], &err);
         if (r) fail_msg("accepted: %s", cases[i][0]);
         assert_int_equal(err.code, ASSAY_EINPUT);
-        if (!strstr(err.message, cases[i][1])) fail_msg("%s\n   gave: %s\n wanted: %s", cases[i][0], err.message, cases[i][1]);
+        if (!strstr(err.message, cases[i][1]))
+            fail_msg("%s\n   gave: %s\n wanted: %s", cases[i][0], err.message, cases[i][1]);
     }
 }
 
 static void one_line_errors(void **state) {
     (void)state;
-    static const char *const cases[] = {"", ",", "rtn,", "rtn;", "rtn;;", "rtn,precision=in{t}", "rtn,Precision=int4", "rtn,int4g0", "rtn,=4",
-                                        "rtn;match=", "bogus", "rtn,nonsense"};
+    static const char *const cases[] = {"",
+                                        ",",
+                                        "rtn,",
+                                        "rtn;",
+                                        "rtn;;",
+                                        "rtn,precision=in{t}",
+                                        "rtn,Precision=int4",
+                                        "rtn,int4g0",
+                                        "rtn,=4",
+                                        "rtn;match=",
+                                        "bogus",
+                                        "rtn,nonsense"};
     for (size_t i = 0; i < ASSAY_LEN(cases); i++) {
         assay_err err = {0};
         assay_recipe *r = NULL;
-        if (assay_recipe_from_string(&r, cases[i], &err) != ASSAY_EINPUT) fail_msg("'%s' was not refused", cases[i]);
+        if (assay_recipe_from_string(&r, cases[i], &err) != ASSAY_EINPUT)
+            fail_msg("'%s' was not refused", cases[i]);
         assert_null(r);
         assert_true(err.message[0]);
     }
@@ -227,7 +262,7 @@ static void sizes_from_the_shape_alone(void **state) {
     (void)state;
     static const struct {
         const char *recipe;
-        double per_weight;  /* bits, of a 4096 x 4096 matrix */
+        double per_weight; /* bits, of a 4096 x 4096 matrix */
     } cases[] = {
         {"rtn", 8 + 16.0 / 4096},
         {"rtn,int4g128", 4 + 16.0 / 128},
@@ -241,7 +276,8 @@ static void sizes_from_the_shape_alone(void **state) {
         assay_choice c = choose(r, UP, true);
         double codes, scales, all = assay_choice_bits(&c, 4096, 4096, ASSAY_DTYPE_BF16, &codes, &scales);
         assert_true(all == codes + scales);
-        if (all / 4096 / 4096 != cases[i].per_weight) fail_msg("%s: %.9g bits per weight", cases[i].recipe, all / 4096 / 4096);
+        if (all / 4096 / 4096 != cases[i].per_weight)
+            fail_msg("%s: %.9g bits per weight", cases[i].recipe, all / 4096 / 4096);
         assay_recipe_free(r);
     }
     assay_recipe *r; /* QLoRA: 0.127 bits per weight for the scales with double quantization */

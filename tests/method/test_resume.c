@@ -1,4 +1,5 @@
-/* test_resume.c: work that is killed, interrupted, or runs out of disk goes on where it was and ends in the same bytes. */
+/* test_resume.c: work that is killed, interrupted, or runs out of disk goes on where it was and ends in the
+ * same bytes. */
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -14,7 +15,8 @@
 #include "method/tiny.h"
 
 static char *model;
-static const char *const recipes[] = {"rtn,int8;match=mlp\\.,precision=int4g32,symmetric=false", "nf4,double_quant"};
+static const char *const recipes[] = {"rtn,int8;match=mlp\\.,precision=int4g32,symmetric=false",
+                                      "nf4,double_quant"};
 static char undisturbed[2][65];
 
 static const assay_quantize_opts one_thread = {.n_threads = 1, .shard_bytes = 300000};
@@ -55,7 +57,8 @@ static int die_at_the_end(void *ctx, const char *phase, double done, double tota
     return 0;
 }
 
-/* Runs in a child that kills itself after `matrices` matrices, or (0) when all are done and nothing is committed. */
+/* Runs in a child that kills itself after `matrices` matrices, or (0) when all are done and nothing is
+ * committed. */
 static void run_killed(const char *out, const char *recipe, int matrices) {
     pid_t pid = fork();
     if (!pid) {
@@ -65,7 +68,8 @@ static void run_killed(const char *out, const char *recipe, int matrices) {
         if (matrices) {
             o.on_loss = die_at;
             o.on_loss_ctx = &matrices;
-        } else o.progress = &p;
+        } else
+            o.progress = &p;
         tiny_quantize(&res, model, out, recipe, &o, NULL);
         _exit(1);
     }
@@ -93,7 +97,8 @@ static void killed_after_any_matrix_it_goes_on(void **state) {
             run_killed(out, recipes[r], after[k]);
             assert_false(has_model(out));
             o.n_threads = 2; /* goes on with other threads than it began with */
-            if (tiny_quantize(&res, model, out, recipes[r], &o, &err) != ASSAY_OK) fail_msg("%s", err.message);
+            if (tiny_quantize(&res, model, out, recipes[r], &o, &err) != ASSAY_OK)
+                fail_msg("%s", err.message);
             tiny_digest(hex, out);
             assert_string_equal(hex, undisturbed[r]);
             assert_int_equal(res.n_resumed, after[k] ? after[k] : TINY_MATRICES);
@@ -108,12 +113,14 @@ static void killed_after_any_matrix_it_goes_on(void **state) {
         }
 }
 
-/* Killed from outside wherever it happens to be, commit included, again and again until one run comes through. */
+/* Killed from outside wherever it happens to be, commit included, again and again until one run comes
+ * through. */
 static void killed_at_any_moment_it_ends_in_the_same_bytes(void **state) {
     (void)state;
     char *out = tiny_dir(), hex[65];
     int status = 0, kills = 0;
-    double wait = 500; /* microseconds; grows, so that a slow or instrumented machine comes through in the end */
+    double wait =
+        500; /* microseconds; grows, so that a slow or instrumented machine comes through in the end */
     for (int attempt = 0; attempt < 150; attempt++, wait *= 1.1) {
         pid_t pid = fork();
         if (!pid) {
@@ -141,7 +148,8 @@ static void another_recipe_does_not_take_over_the_spool(void **state) {
     assay_quantize_result res;
     assay_err err = {0};
     run_killed(out, recipes[0], 5);
-    if (tiny_quantize(&res, model, out, recipes[1], &one_thread, &err) != ASSAY_OK) fail_msg("%s", err.message);
+    if (tiny_quantize(&res, model, out, recipes[1], &one_thread, &err) != ASSAY_OK)
+        fail_msg("%s", err.message);
     assert_int_equal(res.n_resumed, 0);
     tiny_digest(hex, out);
     assert_string_equal(hex, undisturbed[1]);
@@ -186,8 +194,10 @@ static int fill_disk(void *ctx, const char *phase, double done, double total, co
     static char zeros[65536];
     int fd = open(path, O_WRONLY | O_CREAT | O_APPEND, 0600);
     assay_free(path);
-    while (write(fd, zeros, sizeof zeros) > 0) {}
-    while (write(fd, zeros, 1024) > 0) {}
+    while (write(fd, zeros, sizeof zeros) > 0) {
+    }
+    while (write(fd, zeros, 1024) > 0) {
+    }
     close(fd);
     return 0;
 }
@@ -253,7 +263,8 @@ static void two_writers_are_kept_apart(void **state) {
         char *path = assay_path_join(out, ".assay-key");
         int fd = open(path, O_RDWR | O_CREAT, 0600);
         assay_free(path);
-        if (fd < 0 || flock(fd, LOCK_EX) || write(to_parent[1], "x", 1) != 1 || read(to_child[0], &c, 1) != 1) _exit(1);
+        if (fd < 0 || flock(fd, LOCK_EX) || write(to_parent[1], "x", 1) != 1 || read(to_child[0], &c, 1) != 1)
+            _exit(1);
         _exit(0);
     }
     assert_int_equal(read(to_parent[0], &c, 1), 1);
@@ -269,7 +280,8 @@ static void two_writers_are_kept_apart(void **state) {
     }
     assert_int_equal(WEXITSTATUS(status), 0);
     err = (assay_err){0};
-    if (tiny_quantize(&res, model, out, recipes[0], &one_thread, &err) != ASSAY_OK) fail_msg("%s", err.message);
+    if (tiny_quantize(&res, model, out, recipes[0], &one_thread, &err) != ASSAY_OK)
+        fail_msg("%s", err.message);
     tiny_remove(out);
     assay_free(out);
 }

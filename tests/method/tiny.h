@@ -17,7 +17,15 @@
 #include "num/convert.h"
 
 /* 135,168 elements in an MLP matrix: three blocks of rows, the last one short. */
-enum { TINY_HIDDEN = 128, TINY_INTER = 1056, TINY_LAYERS = 2, TINY_HEADS = 4, TINY_KV = 2, TINY_HEAD_DIM = 32, TINY_VOCAB = 100 };
+enum {
+    TINY_HIDDEN = 128,
+    TINY_INTER = 1056,
+    TINY_LAYERS = 2,
+    TINY_HEADS = 4,
+    TINY_KV = 2,
+    TINY_HEAD_DIM = 32,
+    TINY_VOCAB = 100
+};
 #define TINY_MATRICES (TINY_LAYERS * 7)
 
 static inline char *tiny_dir(void) {
@@ -36,7 +44,7 @@ static inline void tiny_remove(const char *dir) {
 typedef struct tiny_maker {
     assay_ckpt_writer *w;
     assay_rng rng;
-    uint64_t poison;      /* NaN into this element of the k_proj of layer 1; UINT64_MAX = none */
+    uint64_t poison; /* NaN into this element of the k_proj of layer 1; UINT64_MAX = none */
     assay_err *err;
 } tiny_maker;
 
@@ -44,7 +52,8 @@ static inline assay_status tiny_tensor(tiny_maker *m, const char *name, int64_t 
     size_t n = (size_t)(rows * (cols ? cols : 1));
     int64_t dims[2] = {rows, cols};
     uint16_t *data = assay_mallocn(n, 2);
-    for (size_t i = 0; i < n; i++) data[i] = cols ? assay_f32_to_bf16((float)(0.05 * assay_rng_normal(&m->rng))) : 0x3f80;
+    for (size_t i = 0; i < n; i++)
+        data[i] = cols ? assay_f32_to_bf16((float)(0.05 * assay_rng_normal(&m->rng))) : 0x3f80;
     if (m->poison < n && strstr(name, "1.self_attn.k_proj")) data[m->poison] = 0x7fc0;
     assay_status s = assay_ckpt_writer_put(m->w, name, ASSAY_DTYPE_BF16, cols ? 2 : 1, dims, data, m->err);
     assay_free(data);
@@ -58,11 +67,15 @@ static inline assay_status tiny_text(const char *dir, const char *name, const ch
     return s;
 }
 
-#define TINY_CONFIG                                                                                                              \
-    "{\"architectures\": [\"LlamaForCausalLM\"], \"model_type\": \"llama\", \"hidden_size\": 128, \"intermediate_size\": 1056, " \
-    "\"num_hidden_layers\": 2, \"num_attention_heads\": 4, \"num_key_value_heads\": 2, \"head_dim\": 32, \"vocab_size\": 100, "  \
-    "\"rms_norm_eps\": 1e-05, \"rope_theta\": 10000.0, \"max_position_embeddings\": 64, \"tie_word_embeddings\": false, "        \
-    "\"hidden_act\": \"silu\", \"attention_bias\": false, \"mlp_bias\": false, \"torch_dtype\": \"bfloat16\"}"
+#define TINY_CONFIG                                                                                          \
+    "{\"architectures\": [\"LlamaForCausalLM\"], \"model_type\": \"llama\", \"hidden_size\": 128, "          \
+    "\"intermediate_size\": 1056, "                                                                          \
+    "\"num_hidden_layers\": 2, \"num_attention_heads\": 4, \"num_key_value_heads\": 2, \"head_dim\": 32, "   \
+    "\"vocab_size\": 100, "                                                                                  \
+    "\"rms_norm_eps\": 1e-05, \"rope_theta\": 10000.0, \"max_position_embeddings\": 64, "                    \
+    "\"tie_word_embeddings\": false, "                                                                       \
+    "\"hidden_act\": \"silu\", \"attention_bias\": false, \"mlp_bias\": false, \"torch_dtype\": "            \
+    "\"bfloat16\"}"
 
 static inline assay_status tiny_make(const char *dir, uint64_t poison, assay_err *err) {
     static const struct {
@@ -103,13 +116,15 @@ static inline int tiny_compare(const void *a, const void *b) {
     return strcmp(*(char *const *)a, *(char *const *)b);
 }
 
-/* Name and hash of every file of a directory in order, but for the two records, which hold times: equal digests, equal directories. */
+/* Name and hash of every file of a directory in order, but for the two records, which hold times: equal
+ * digests, equal directories. */
 static inline void tiny_digest(char hex[65], const char *dir) {
     char *names[64];
     size_t n = 0;
     DIR *d = opendir(dir);
     for (struct dirent *e; d && (e = readdir(d)) && n < 64;)
-        if (strcmp(e->d_name, ".") && strcmp(e->d_name, "..") && strcmp(e->d_name, "layers.jsonl") && strcmp(e->d_name, "assay.json"))
+        if (strcmp(e->d_name, ".") && strcmp(e->d_name, "..") && strcmp(e->d_name, "layers.jsonl") &&
+            strcmp(e->d_name, "assay.json"))
             names[n++] = assay_strdup(e->d_name);
     if (d) closedir(d);
     qsort(names, n, sizeof *names, tiny_compare);
@@ -126,8 +141,8 @@ static inline void tiny_digest(char hex[65], const char *dir) {
 }
 
 /* Quantizes by a one-line recipe. */
-static inline assay_status tiny_quantize(assay_quantize_result *res, const char *model, const char *out, const char *recipe,
-                                         const assay_quantize_opts *o, assay_err *err) {
+static inline assay_status tiny_quantize(assay_quantize_result *res, const char *model, const char *out,
+                                         const char *recipe, const assay_quantize_opts *o, assay_err *err) {
     assay_recipe *r;
     ASSAY_TRY(assay_recipe_from_string(&r, recipe, err));
     assay_status s = assay_quantize(res, model, out, r, o, err);
