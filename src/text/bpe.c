@@ -153,7 +153,42 @@ assay_status assay_bpe_parse(assay_bpe *b, const json_t *model, const char *wher
     return index_characters(b, model, where, err);
 }
 
+/* ---- where a text may be cut ---- */
+
+#define JOIN_BITS (1u << 20)
+
+static uint32_t join_hash(int32_t left, int32_t right) {
+    return ((uint32_t)left * 0x9E3779B1u ^ (uint32_t)right * 0x85EBCA6Bu) >> 12;
+}
+
+/* A merge across two characters makes a token in which they are neighbours. What affixes, whole-word lookup
+ * and unknown characters do depends on more than two neighbours; then nothing is cut. */
+assay_status assay_bpe_index_joins(assay_bpe *b, assay_err *err) {
+    if (b->prefix || b->suffix || b->ignore_merges) return ASSAY_OK;
+    b->joins = assay_calloc(JOIN_BITS / 64, sizeof *b->joins);
+    if (!b->joins) return assay_nomem(err);
+    for (size_t k = 0; k < b->vocab.n_keys; k++) {
+        const char *s = b->vocab.keys[k].s;
+        int32_t left = -1;
+        for (size_t i = 0, len; i < b->vocab.keys[k].n; i += len) {
+            int32_t right = assay_utf8_next(&len, s + i, b->vocab.keys[k].n - i);
+            uint32_t h = join_hash(left, right);
+            if (left >= 0) b->joins[h / 64] |= (uint64_t)1 << h % 64;
+            left = right;
+        }
+    }
+    return ASSAY_OK;
+}
+
+bool assay_bpe_breaks(const assay_bpe *b, int32_t left, int32_t right) {
+    if (left < 0 || left >= ASSAY_BPE_DIRECT || right >= ASSAY_BPE_DIRECT) return false;
+    if (b->direct[left] < 0 || b->direct[right] < 0) return false;
+    uint32_t h = join_hash(left, right);
+    return !(b->joins[h / 64] >> h % 64 & 1);
+}
+
 void assay_bpe_free(assay_bpe *b) {
+    assay_free(b->joins);
     assay_vocab_free(&b->vocab);
     assay_merges_free(&b->merges);
     assay_free(b->prefix);

@@ -5,7 +5,7 @@
 #include "base/json.h"
 #include "text/vocab.h"
 
-#define ASSAY_BPE_DIRECT 4096 /* code points whose one-character token is found by index */
+#define ASSAY_BPE_DIRECT 0x3000 /* code points whose one-character token is found by index */
 
 typedef struct assay_bpe {
     assay_vocab vocab;
@@ -15,11 +15,19 @@ typedef struct assay_bpe {
     int32_t unk;                      /* id of unk_token, or -1 */
     char *prefix, *suffix;            /* continuing_subword_prefix, end_of_word_suffix; NULL when empty */
     bool byte_fallback, fuse_unk, ignore_merges;
+    uint64_t *joins; /* a bit per hash of two characters that are neighbours in some token; NULL: not built */
 } assay_bpe;
 
 /* From the "model" object. `where` names the file in errors. */
 assay_status assay_bpe_parse(assay_bpe *b, const json_t *model, const char *where, assay_err *err);
 void assay_bpe_free(assay_bpe *b);
+
+/* For models without a pre-tokenizer, where a whole text is one word: finds out which neighbours can end up
+ * in one token. */
+assay_status assay_bpe_index_joins(assay_bpe *b, assay_err *err);
+/* True when no merge can cross from character left to character right, so that a text may be cut between
+ * them without changing its ids. Joins must have been built. */
+bool assay_bpe_breaks(const assay_bpe *b, int32_t left, int32_t right);
 
 /* A growing list of ids. */
 typedef struct assay_ids {

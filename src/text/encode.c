@@ -97,6 +97,21 @@ static assay_status encode_piece(encoder *e, const char *s, size_t n, assay_err 
     return ASSAY_OK;
 }
 
+/* A piece that is a whole text, because nothing splits it beforehand: word by word where that is the same. */
+static assay_status encode_whole(encoder *e, const char *s, size_t n, assay_err *err) {
+    size_t begin = 0;
+    int32_t left = -1;
+    for (size_t i = 0, len; i < n; i += len) {
+        int32_t right = assay_utf8_next(&len, s + i, n - i);
+        if (assay_bpe_breaks(&e->t->bpe, left, right)) {
+            ASSAY_TRY(encode_piece(e, s + begin, i - begin, err));
+            begin = i;
+        }
+        left = right;
+    }
+    return encode_piece(e, s + begin, n - begin, err);
+}
+
 static assay_status encode_text(encoder *e, const char *s, size_t n, bool add_special, assay_err *err) {
     const assay_tokenizer *t = e->t;
     ASSAY_TRY(cut(e, s, n, err));
@@ -109,10 +124,13 @@ static assay_status encode_text(encoder *e, const char *s, size_t n, bool add_sp
         ASSAY_TRY(assay_ids_put(&e->ids, t->before.v[i], err));
     for (size_t i = 0; i < e->pieces.n; i++) {
         const assay_piece *p = &e->pieces.v[i];
+        const char *text = p->id < 0 ? e->pieces.text.s + p->begin : NULL;
         if (p->id >= 0)
             ASSAY_TRY(assay_ids_put(&e->ids, p->id, err));
+        else if (t->bpe.joins)
+            ASSAY_TRY(encode_whole(e, text, p->end - p->begin, err));
         else
-            ASSAY_TRY(encode_piece(e, e->pieces.text.s + p->begin, p->end - p->begin, err));
+            ASSAY_TRY(encode_piece(e, text, p->end - p->begin, err));
     }
     for (size_t i = 0; add_special && i < t->after.n; i++)
         ASSAY_TRY(assay_ids_put(&e->ids, t->after.v[i], err));

@@ -130,6 +130,7 @@ static assay_status parse_all(assay_tokenizer *t, const json_t *j, const char *w
                                 json_object_get(j, "pre_tokenizer"), "pre_tokenizer", where, err));
     ASSAY_TRY(assay_steps_parse(&t->decoders, ASSAY_STEP_DECODER, json_object_get(j, "decoder"), "decoder",
                                 where, err));
+    if (t->pre_tokenizers.n == 0) ASSAY_TRY(assay_bpe_index_joins(&t->bpe, err));
     ASSAY_TRY(parse_added(t, json_object_get(j, "added_tokens"), where, err));
     ASSAY_TRY(build_tokens(t, err));
     return assay_postprocess_parse(t, json_object_get(j, "post_processor"), where, err);
