@@ -330,7 +330,7 @@ static void html_escapes_every_kind_of_hostile_text(void **state) {
          "\xe2\x9f\xa8U+202E\xe2\x9f\xa9"
          "exe"},
         {"\xff", "\xef\xbf\xbd"},
-        {"\xe2\x82", "\xef\xbf\xbd\xef\xbf\xbd"},
+        {"\xe2\x82", "\xef\xbf\xbd"}, /* a character cut short is one replacement, as in Python */
     };
     for (size_t i = 0; i < ASSAY_LEN(cases); i++) {
         assay_str b = {0};

@@ -162,8 +162,8 @@ static void json_and_back(void **state) {
                         (char)0x82, 'b',        0}; /* what a model cut in the middle of a character emits */
     j = assay_record_to_json(&r);
     assert_string_equal(json_string_value(json_object_get(j, "output")),
-                        "a\xef\xbf\xbd\xef\xbf\xbd\xef\xbf\xbd"
-                        "b");
+                        "a\xef\xbf\xbd\xef\xbf\xbd"
+                        "b"); /* one for the stray byte, one for the character cut short */
     json_decref(j);
 }
 
