@@ -2,6 +2,7 @@
 #include "study/spec.h"
 
 #include <string.h>
+#include <sys/stat.h>
 #include "base/file.h"
 #include "base/str.h"
 #include "base/yaml.h"
@@ -37,9 +38,24 @@ static assay_status copy(const char **out, reader *r, const char *text, assay_er
     return *out ? ASSAY_OK : assay_nomem(err);
 }
 
+/* "examples/../models/demo" -> "models/demo", where that is the same place: `examples` is a folder and no link to one. */
+static void tidy_path(char *path) {
+    for (char *up; (up = strstr(path, "/../"));) {
+        char *begin = up;
+        struct stat st;
+        while (begin > path && begin[-1] != '/') begin--;
+        *up = 0;
+        bool plain = begin < up && strcmp(begin, "..") && strcmp(begin, ".") && lstat(path, &st) == 0 && S_ISDIR(st.st_mode);
+        *up = '/';
+        if (!plain) return;
+        memmove(begin, up + 4, strlen(up + 4) + 1);
+    }
+}
+
 static assay_status copy_path(const char **out, reader *r, const char *text, assay_err *err) {
     char *path = assay_path_join(r->dir, text);
     if (!path) return assay_nomem(err);
+    tidy_path(path);
     assay_status s = copy(out, r, path, err);
     assay_free(path);
     return s;
