@@ -48,24 +48,30 @@ before=$(date +%s%N)
 run "$work/whole"; code=$?
 after=$(date +%s%N)
 case $code in 0|1|6) tap 0 "an undisturbed run (exit code $code)";; *) tap 1 "an undisturbed run (exit code $code)"; sed 's/^/# /' "$work/err"; echo "1..$n"; exit 1;; esac
+total=$(sql "$work/whole" "SELECT count(*) FROM records")
 span=$(((after - before) / 1000000)) # ms
 
-# 20 kills, each a 20th of an undisturbed run's time after a start, so that they fall everywhere along the work.
-kills=0 early=0 lost=0
+# 20 kills: four early ones by time, while variants are being made, and sixteen when another seventeenth of the records is there.
+kills=0 met=0 lost=0
 : > "$work/seen"
+await() { # records: until the store has so many, or the program has ended
+    while kill -0 $pid 2>/dev/null; do
+        have=$(sql "$work/killed" "SELECT count(*) FROM records"); [ "${have:-0}" -ge "$1" ] && return
+        sleep 0.01
+    done
+}
 while [ $kills -lt 20 ]; do
-    run "$work/killed" & pid=$!
-    pause=$((span / 20 + span * (kills % 3) / 60 + 20))
-    sleep "$(printf '%d.%03d' $((pause / 1000)) $((pause % 1000)))"
-    child=$(pgrep -P $pid 2>/dev/null | head -n 1)
-    kill -KILL "${child:-$pid}" 2>/dev/null || early=$((early + 1))
+    "$ASSAY" study "$study" --out "$work/killed" --no-progress > "$work/out" 2> "$work/err" & pid=$!
+    if [ $kills -lt 4 ]; then sleep "$(printf '0.%03d' $((20 + 30 * kills)))"; else await $((total * (kills - 3) / 17)); fi
+    kill -KILL $pid 2>/dev/null && met=$((met + 1))
     wait $pid 2>/dev/null
     kills=$((kills + 1))
     [ -e "$work/killed/assay.db" ] || continue
     [ "$(sqlite3 "$work/killed/assay.db" 'PRAGMA integrity_check' 2>/dev/null)" = ok ] || { lost=1; echo "# the store is damaged after kill $kills"; }
     sql "$work/killed" "SELECT rowid, card, item_id, seconds FROM records" >> "$work/seen"
 done
-tap $lost "the store is whole after each of $kills kills ($((kills - early)) of them met a running program)"
+[ $met -eq 20 ]; tap $? "$met of 20 kills met a running program (an undisturbed run takes $span ms)"
+tap $lost "the store is whole after each kill"
 run "$work/killed"; again=$?
 [ $again -eq $code ]; tap $? "started once more it ends with exit code $code"
 [ $again -eq $code ] || sed 's/^/# /' "$work/err"
