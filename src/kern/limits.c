@@ -9,7 +9,7 @@
 #include "kern/limits.h"
 
 #define BUFFER ((size_t)512 << 20)
-#define RUNS 5
+#define RUNS 20
 #define PEAK_ROUNDS 400000 /* about 10 ms a loop on a 3 GHz core */
 
 typedef struct job {
