@@ -47,7 +47,7 @@ static json_t *list_dense(const assay_quant_entry *e, size_t n) {
     json_t *list = json_array();
     bool head = false;
     for (size_t i = 0; i < n; i++) {
-        if (is_dense(&e[i])) json_array_append_new(list, module_json(e[i].weight_name));
+        if (is_dense(&e[i]) && !e[i].is_embedding) json_array_append_new(list, module_json(e[i].weight_name));
         if (strcmp(e[i].weight_name, "lm_head.weight") == 0) head = true;
     }
     if (!head) json_array_append_new(list, json_string("lm_head"));
@@ -165,6 +165,15 @@ static json_t *group_json(const assay_quant_entry *e, json_t *targets) {
                      inputs, "output_activations", "format", format_of(e));
 }
 
+/* The targets where all that is quantized is stored in one way. */
+static json_t *one_target(const assay_quant_entry *e, size_t n) {
+    json_t *list = json_pack("[s]", "Linear");
+    for (size_t i = 0; list && i < n; i++)
+        if (e[i].is_embedding && !is_dense(&e[i]))
+            json_array_append_new(list, module_json(e[i].weight_name));
+    return list;
+}
+
 /* True for the first entry stored in its way. */
 static bool leads(const assay_quant_entry *e, size_t i) {
     for (size_t k = 0; k < i; k++)
@@ -179,7 +188,7 @@ static json_t *groups_json(const assay_quant_entry *e, char **kinds, size_t n, c
     for (size_t i = 0; i < n; i++) {
         char name[32];
         if (!leads(e, i)) continue;
-        json_t *targets = n_groups == 1 ? json_pack("[s]", "Linear") : list_targets(e, kinds, n, i);
+        json_t *targets = n_groups == 1 ? one_target(e, n) : list_targets(e, kinds, n, i);
         snprintf(name, sizeof name, "group_%zu", count);
         json_object_set_new(groups, name, group_json(&e[i], targets));
         *format = count == 0 || strcmp(*format, format_of(&e[i])) == 0 ? format_of(&e[i]) : "mixed-precision";

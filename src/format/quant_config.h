@@ -13,6 +13,7 @@ typedef struct assay_quant_entry {
     bool asymmetric, nested;
     int act_bits;
     double outlier_threshold;
+    bool is_embedding; /* no linear layer: a quantized one is named in full, an unquantized one not at all */
 } assay_quant_entry;
 
 /* The entry of a matrix. */

@@ -40,8 +40,8 @@ assay_status assay_steps_estimate(assay_quantize_result *out, const assay_steps 
 /* Bytes that a step's tensor becomes on disk, to within its share of the file's header. */
 double assay_step_bytes(const assay_step *s, const assay_steps *p);
 
-/* The quantization_config for config.json. New reference; NULL when out of memory. */
-json_t *assay_quantization_config(const assay_steps *p);
+/* The quantization_config for config.json: a new reference, NULL when nothing is quantized. */
+assay_status assay_quantization_config(json_t **out, const assay_steps *p, assay_err *err);
 
 /* {"method": ..., options}: canonical form of one choice. New reference; NULL when out of memory. */
 json_t *assay_choice_to_json(const assay_choice *c);

@@ -175,10 +175,10 @@ static assay_status copy_file(const char *out_dir, const char *model_dir, const 
 static assay_status write_config(const char *out_dir, const char *model_dir, const assay_steps *p,
                                  assay_err *err) {
     char *from = assay_path_join(model_dir, "config.json"), *to = assay_path_join(out_dir, "config.json");
-    json_t *config = NULL;
+    json_t *config = NULL, *quantization = NULL;
     assay_status s = from && to ? assay_json_load(&config, from, err) : assay_nomem(err);
-    if (s == ASSAY_OK && json_object_set_new(config, "quantization_config", assay_quantization_config(p)))
-        s = assay_nomem(err);
+    if (s == ASSAY_OK) s = assay_quantization_config(&quantization, p, err);
+    if (s == ASSAY_OK && quantization && json_object_set_new(config, "quantization_config", quantization)) s = assay_nomem(err);
     if (s == ASSAY_OK) s = assay_json_save(to, config, 2, err);
     json_decref(config);
     assay_free(from);

@@ -224,12 +224,12 @@ static void mixed_precisions_become_config_groups(void **state) {
     json_t *config = load_json(out, "config.json"), *q = json_object_get(config, "quantization_config");
     json_t *groups = json_object_get(q, "config_groups");
     assert_int_equal(json_object_size(groups), 2);
-    assert_int_equal(json_array_size(json_object_get(json_object_get(groups, "group_0"), "targets")) +
-                         json_array_size(json_object_get(json_object_get(groups, "group_1"), "targets")),
-                     TINY_MATRICES - 1);
+    /* a pattern for each kind of layer; the k_proj that is left differs from its kind and is named in full */
+    assert_int_equal(json_array_size(json_object_get(json_object_get(groups, "group_0"), "targets")), 4);
+    assert_int_equal(json_array_size(json_object_get(json_object_get(groups, "group_1"), "targets")), 3);
     json_t *ignore = json_object_get(q, "ignore");
     assert_int_equal(json_array_size(ignore), 2);
-    assert_string_equal(json_string_value(json_array_get(ignore, 1)), "model.layers.0.self_attn.k_proj");
+    assert_string_equal(json_string_value(json_array_get(ignore, 0)), "model.layers.0.self_attn.k_proj");
     json_decref(config);
     tiny_remove(out);
     assay_free(out);
