@@ -17,12 +17,13 @@ static const cli_option options[] = {
 };
 
 static int run(int n_args, char **args) {
-    assay_bench_opts opts = {.prompt = (int)o.prompt,
-                             .output = (int)o.output,
-                             .repeat = (int)o.repeat,
-                             .run = {.threads = (int)cli_opts.threads, .batch = 1, .activations = o.activations},
-                             .progress = cli_progress(),
-                             .view = cli_view(stdout)};
+    assay_bench_opts opts = {
+        .prompt = (int)o.prompt,
+        .output = (int)o.output,
+        .repeat = (int)o.repeat,
+        .run = {.threads = (int)cli_opts.threads, .batch = 1, .activations = o.activations},
+        .progress = cli_progress(),
+        .view = cli_view(stdout)};
     assay_err err = {0};
     assay_doc *doc;
     if (assay_bench(&doc, n_args ? args[0] : NULL, &opts, &err) != ASSAY_OK) return cli_fail(&err);
@@ -33,8 +34,10 @@ const cli_command cli_bench = {
     .name = "bench",
     .args = "[MODEL]",
     .summary = "measure a model's speed beside this machine's own limits",
-    .description = "Measures read bandwidth and arithmetic peaks of this machine, then prefill and decode of MODEL, and tells each as a share of\n"
-                   "the limit that bounds it. Without MODEL only the limits. Figures hold for this machine at this moment: compare ratios.",
+    .description = "Measures read bandwidth and arithmetic peaks of this machine, then prefill and decode of "
+                   "MODEL, and tells each as a share of\n"
+                   "the limit that bounds it. Without MODEL only the limits. Figures hold for this machine "
+                   "at this moment: compare ratios.",
     .examples = "  $ assay bench models/demo\n  $ assay bench --json\n",
     .options = options,
     .max_args = 1,

@@ -22,7 +22,8 @@ const cli_command cli_inspect = {
     .name = "inspect",
     .args = "MODEL",
     .summary = "what a checkpoint is: architecture, tensors, precisions, bits per weight, tokenizer",
-    .description = "MODEL is a folder in the Hugging Face layout. Every tensor that the architecture calls for is looked up as the\n"
+    .description = "MODEL is a folder in the Hugging Face layout. Every tensor that the architecture calls "
+                   "for is looked up as the\n"
                    "runtime would, so a checkpoint that inspects cleanly is complete.",
     .examples = "  $ assay inspect models/demo\n  $ assay inspect models/demo --tensors --json\n",
     .options = options,

@@ -9,9 +9,11 @@ static struct {
 } o;
 
 static const cli_option options[] = {
-    {'r', "recipe", CLI_STRING, &o.recipe, "RECIPE", "method and options in one line: rtn,int4,group_size=128", NULL, 0, 0},
+    {'r', "recipe", CLI_STRING, &o.recipe, "RECIPE",
+     "method and options in one line: rtn,int4,group_size=128", NULL, 0, 0},
     {0, "recipe-file", CLI_STRING, &o.file, "FILE", "the recipe as YAML instead", NULL, 0, 0},
-    {'o', "out", CLI_STRING, &o.out, "DIR", "folder to write (or give it as the second argument)", NULL, 0, 0},
+    {'o', "out", CLI_STRING, &o.out, "DIR", "folder to write (or give it as the second argument)", NULL, 0,
+     0},
     {'n', "dry-run", CLI_FLAG, &o.dry_run, NULL, "only tell size, memory and time", NULL, 0, 0},
     {0, "overwrite", CLI_FLAG, &o.overwrite, NULL, "replace what the folder holds", NULL, 0, 0},
     {0, "worst", CLI_INT, &o.worst, "N", "matrices to list, by their loss (default: 10)", NULL, 1, 10},
@@ -22,7 +24,9 @@ static const cli_option options[] = {
 static int run(int n_args, char **args) {
     if (n_args == 2 && o.out) return cli_usage("quantize: the output folder is given twice");
     const char *out = n_args == 2 ? args[1] : o.out;
-    if (!out && !o.dry_run) return cli_usage("quantize: say where to write: assay quantize MODEL OUT --recipe ... (or --dry-run)");
+    if (!out && !o.dry_run)
+        return cli_usage(
+            "quantize: say where to write: assay quantize MODEL OUT --recipe ... (or --dry-run)");
     assay_quantize_request req = {.recipe = o.recipe,
                                   .recipe_file = o.file,
                                   .threads = (int)cli_opts.threads,
@@ -42,15 +46,20 @@ const cli_command cli_quantize = {
     .name = "quantize",
     .args = "MODEL OUT",
     .summary = "one recipe -> one variant, with the loss of each matrix",
-    .description =
-        "Reads the checkpoint in MODEL and writes a quantized one into the folder OUT, in the files that transformers and vLLM load:\n"
-        "bitsandbytes' convention for llm_int8, nf4 and fp4, compressed-tensors' for rtn. One matrix is in memory at a time; a run that\n"
-        "was killed goes on where it was when it is started again. layers.jsonl beside the weights tells what each matrix lost.\n\n"
-        "A recipe is a method with options: rtn (precision=int2..int8, group_size=N or channel, symmetric, mse), llm_int8 (threshold=6),\n"
-        "nf4 and fp4 (block=64, double_quant). After a semicolon come overrides by tensor name: 'rtn,int8;match=mlp\\.,precision=int4'.\n\n"
-        "Three and two bits are for research: look at the loss before you use them.",
+    .description = "Reads the checkpoint in MODEL and writes a quantized one into the folder OUT, in the "
+                   "files that transformers and vLLM load:\n"
+                   "bitsandbytes' convention for llm_int8, nf4 and fp4, compressed-tensors' for rtn. One "
+                   "matrix is in memory at a time; a run that\n"
+                   "was killed goes on where it was when it is started again. layers.jsonl beside the "
+                   "weights tells what each matrix lost.\n\n"
+                   "A recipe is a method with options: rtn (precision=int2..int8, group_size=N or channel, "
+                   "symmetric, mse), llm_int8 (threshold=6),\n"
+                   "nf4 and fp4 (block=64, double_quant). After a semicolon come overrides by tensor name: "
+                   "'rtn,int8;match=mlp\\.,precision=int4'.\n\n"
+                   "Three and two bits are for research: look at the loss before you use them.",
     .examples = "  $ assay quantize models/demo /tmp/nf4 --recipe nf4,double_quant\n"
-                "  $ assay quantize models/demo /tmp/mixed --recipe 'rtn,int8;match=mlp\\.,precision=int4,group_size=128'\n"
+                "  $ assay quantize models/demo /tmp/mixed --recipe "
+                "'rtn,int8;match=mlp\\.,precision=int4,group_size=128'\n"
                 "  $ assay quantize models/demo --recipe rtn,int4,group_size=128 --dry-run\n",
     .options = options,
     .min_args = 1,

@@ -10,7 +10,8 @@ static struct {
 static const cli_option options[] = {
     {'o', "out", CLI_STRING, &o.out, "DIR", "where results go (default: out/NAME)", NULL, 0, 0},
     {'n', "dry-run", CLI_FLAG, &o.dry_run, NULL, "list the steps and which are done already", NULL, 0, 0},
-    {0, "limit", CLI_INT, &o.limit, "N", "at most N items a slice (default: as the study says)", NULL, 1, 1 << 30},
+    {0, "limit", CLI_INT, &o.limit, "N", "at most N items a slice (default: as the study says)", NULL, 1,
+     1 << 30},
     {0, "batch", CLI_INT, &o.batch, "N", "sequences computed together (default: 32)", NULL, 1, 4096},
     {0},
 };
@@ -33,10 +34,13 @@ const cli_command cli_study = {
     .name = "study",
     .args = "FILE",
     .summary = "run a study to its decision and report (the main job)",
-    .description = "FILE is a YAML study (docs/studies.md): a model, the recipes to try, a suite of items, a policy of margins, devices. Makes the\n"
-                   "variants, scores baseline and variants on the same items, gates each dimension and slice with paired statistics, plans the\n"
+    .description = "FILE is a YAML study (docs/studies.md): a model, the recipes to try, a suite of items, a "
+                   "policy of margins, devices. Makes the\n"
+                   "variants, scores baseline and variants on the same items, gates each dimension and slice "
+                   "with paired statistics, plans the\n"
                    "deployment, and writes the decision with a report into the output folder.\n\n"
-                   "Steps are keyed by their content: what is done already is not done again, and a run that was killed goes on where it was.\n\n"
+                   "Steps are keyed by their content: what is done already is not done again, and a run that "
+                   "was killed goes on where it was.\n\n"
                    "Exit code 0: a variant may be shipped. 1: none may. 6: more items are needed to say.",
     .examples = "  $ assay study examples/demo.yaml\n  $ assay study my-study.yaml --dry-run\n",
     .options = options,

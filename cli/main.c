@@ -18,15 +18,18 @@ const cli_command *cli_find_command(const char *name) {
 
 static int no_such_command(const char *name) {
     const char *names[sizeof cli_commands / sizeof *cli_commands];
-    for (size_t i = 0; i < cli_n_commands; i++) names[i] = cli_commands[i]->name;
+    for (size_t i = 0; i < cli_n_commands; i++)
+        names[i] = cli_commands[i]->name;
     const char *near = assay_suggest(name, names, cli_n_commands);
-    return cli_usage("there is no command '%s'%s%s%s; `assay help` lists them", name, near ? ", did you mean '" : "", near ? near : "",
-                     near ? "'?" : "");
+    return cli_usage("there is no command '%s'%s%s%s; `assay help` lists them", name,
+                     near ? ", did you mean '" : "", near ? near : "", near ? "'?" : "");
 }
 
 static int print_version(bool json) {
-    if (json) printf("%s\n", assay_build_info_json());
-    else printf("assay %s\n", assay_version());
+    if (json)
+        printf("%s\n", assay_build_info_json());
+    else
+        printf("assay %s\n", assay_version());
     return fflush(stdout) ? 5 : 0;
 }
 
@@ -36,7 +39,8 @@ int main(int argc, char **argv) {
         return 2;
     }
     const char *name = argv[1];
-    if (!strcmp(name, "--version") || !strcmp(name, "-V")) return print_version(argc > 2 && !strcmp(argv[2], "--json"));
+    if (!strcmp(name, "--version") || !strcmp(name, "-V"))
+        return print_version(argc > 2 && !strcmp(argv[2], "--json"));
     if (!strcmp(name, "--help") || !strcmp(name, "-h")) name = "help";
     const cli_command *c = cli_find_command(name);
     if (!c) return no_such_command(name);

@@ -1,5 +1,6 @@
-/* options.c: parsing by table. Long options as --name VALUE or --name=VALUE, short ones as -n VALUE or -nVALUE; a flag is turned off
- * by --no-NAME. Anything wrong is one line on stderr with the nearest known option. */
+/* options.c: parsing by table. Long options as --name VALUE or --name=VALUE, short ones as -n VALUE or
+ * -nVALUE; a flag is turned off by --no-NAME. Anything wrong is one line on stderr with the nearest known
+ * option. */
 #include "cli.h"
 
 #include <errno.h>
@@ -16,7 +17,8 @@ const cli_option cli_common_options[] = {
     {'t', "threads", CLI_INT, &cli_opts.threads, "N", "threads to use (default: every core)", NULL, 1, 1024},
     {'q', "quiet", CLI_FLAG, &cli_opts.quiet, NULL, "no notes and no progress on stderr", NULL, 0, 0},
     {0, "no-progress", CLI_FLAG, &cli_opts.no_progress, NULL, "no progress on stderr", NULL, 0, 0},
-    {0, "color", CLI_STRING, &cli_opts.color, "WHEN", "auto, always or never (default: auto; NO_COLOR is honoured)", color_words, 0, 0},
+    {0, "color", CLI_STRING, &cli_opts.color, "WHEN",
+     "auto, always or never (default: auto; NO_COLOR is honoured)", color_words, 0, 0},
     {0},
 };
 
@@ -37,9 +39,11 @@ static int unknown(const cli_command *c, const char *name) {
     size_t n = 0;
     const cli_option *tables[] = {c->options, cli_common_options};
     for (int t = 0; t < 2; t++)
-        for (const cli_option *o = tables[t]; o && o->name && n < 128; o++) names[n++] = o->name;
+        for (const cli_option *o = tables[t]; o && o->name && n < 128; o++)
+            names[n++] = o->name;
     const char *near = assay_suggest(name, names, n);
-    cli_usage("%s: unknown option '--%s'%s%s%s", c->name, name, near ? ", did you mean '--" : "", near ? near : "", near ? "'?" : "");
+    cli_usage("%s: unknown option '--%s'%s%s%s", c->name, name, near ? ", did you mean '--" : "",
+              near ? near : "", near ? "'?" : "");
     return -1;
 }
 
@@ -48,22 +52,26 @@ static int set_number(const cli_command *c, const cli_option *o, const char *val
     errno = 0;
     double v = o->kind == CLI_INT ? (double)strtoll(value, &end, 10) : strtod(value, &end);
     if (errno || end == value || *end || !isfinite(v)) {
-        cli_usage("%s: --%s wants a %snumber, not '%s'", c->name, o->name, o->kind == CLI_INT ? "whole " : "", value);
+        cli_usage("%s: --%s wants a %snumber, not '%s'", c->name, o->name, o->kind == CLI_INT ? "whole " : "",
+                  value);
         return -1;
     }
     if ((o->lo != 0 || o->hi != 0) && (v < o->lo || v > o->hi)) {
         cli_usage("%s: --%s must be from %g to %g, not %s", c->name, o->name, o->lo, o->hi, value);
         return -1;
     }
-    if (o->kind == CLI_INT) *(int64_t *)o->out = strtoll(value, NULL, 10);
-    else *(double *)o->out = v;
+    if (o->kind == CLI_INT)
+        *(int64_t *)o->out = strtoll(value, NULL, 10);
+    else
+        *(double *)o->out = v;
     return 0;
 }
 
 static int set_word(const cli_command *c, const cli_option *o, const char *value) {
     bool known = !o->words;
     size_t n = 0;
-    for (; o->words && o->words[n]; n++) known = known || !strcmp(o->words[n], value);
+    for (; o->words && o->words[n]; n++)
+        known = known || !strcmp(o->words[n], value);
     if (!known) {
         char list[256] = "";
         for (size_t i = 0; i < n; i++) {
@@ -88,11 +96,16 @@ static int add_to_list(const cli_option *o, const char *value) {
 
 static int set(const cli_command *c, const cli_option *o, const char *value, bool on) {
     switch (o->kind) {
-    case CLI_FLAG: *(bool *)o->out = on; return 0;
-    case CLI_STRING: return set_word(c, o, value);
-    case CLI_LIST: return add_to_list(o, value);
+    case CLI_FLAG:
+        *(bool *)o->out = on;
+        return 0;
+    case CLI_STRING:
+        return set_word(c, o, value);
+    case CLI_LIST:
+        return add_to_list(o, value);
     case CLI_INT:
-    case CLI_DOUBLE: return set_number(c, o, value);
+    case CLI_DOUBLE:
+        return set_number(c, o, value);
     }
     return -1;
 }
@@ -170,8 +183,8 @@ int cli_parse(const cli_command *c, int n, char **argv) {
         }
     }
     if (n_args < c->min_args || (c->max_args >= 0 && n_args > c->max_args)) {
-        cli_usage("%s: %s; usage: assay %s %s", c->name, n_args < c->min_args ? "something is missing" : "too many arguments", c->name,
-                  c->args);
+        cli_usage("%s: %s; usage: assay %s %s", c->name,
+                  n_args < c->min_args ? "something is missing" : "too many arguments", c->name, c->args);
         return -1;
     }
     return n_args;

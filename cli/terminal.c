@@ -1,7 +1,9 @@
-/* terminal.c: what goes to the terminal besides the result: notes, errors, progress; and how Ctrl-C stops the work.
+/* terminal.c: what goes to the terminal besides the result: notes, errors, progress; and how Ctrl-C stops the
+ * work.
  *
- * Progress: one line on stderr, redrawn at most ten times a second, with rate and time left; the rate is over a sliding window of
- * about ten seconds, so a slow start does not spoil it. When stderr is not a terminal, one line a minute. */
+ * Progress: one line on stderr, redrawn at most ten times a second, with rate and time left; the rate is over
+ * a sliding window of about ten seconds, so a slow start does not spoil it. When stderr is not a terminal,
+ * one line a minute. */
 #include "cli.h"
 
 #include <signal.h>
@@ -41,7 +43,7 @@ static double now(void) {
 
 static struct {
     char phase[96];
-    double start, start_done;     /* of the window the rate is over */
+    double start, start_done; /* of the window the rate is over */
     double previous, previous_done;
     double drawn;
     bool shown;
@@ -53,8 +55,10 @@ static int columns(void) {
 }
 
 static void amount(char *buf, size_t n, double v, const char *unit) {
-    if (!strcmp(unit, "bytes")) assay_show_bytes(buf, n, v);
-    else snprintf(buf, n, "%.0f", v);
+    if (!strcmp(unit, "bytes"))
+        assay_show_bytes(buf, n, v);
+    else
+        snprintf(buf, n, "%.0f", v);
 }
 
 static void draw(const char *phase, double done, double total, const char *unit, double t, bool terminal) {
@@ -69,10 +73,12 @@ static void draw(const char *phase, double done, double total, const char *unit,
         snprintf(left, sizeof left, ", %s left", s);
     }
     const char *shown_unit = strcmp(unit, "bytes") ? unit : "";
-    snprintf(line, sizeof line, "%s  %s%s%s %s%s%s%s%s", phase, a, total > 0 ? "/" : "", total > 0 ? b : "", shown_unit,
-             rate > 0 ? ", " : "", rate > 0 ? r : "", rate > 0 ? "/s" : "", left);
-    if (terminal) fprintf(stderr, "\r\033[K%.*s", columns() - 1, line);
-    else fprintf(stderr, "assay: %s\n", line);
+    snprintf(line, sizeof line, "%s  %s%s%s %s%s%s%s%s", phase, a, total > 0 ? "/" : "", total > 0 ? b : "",
+             shown_unit, rate > 0 ? ", " : "", rate > 0 ? r : "", rate > 0 ? "/s" : "", left);
+    if (terminal)
+        fprintf(stderr, "\r\033[K%.*s", columns() - 1, line);
+    else
+        fprintf(stderr, "assay: %s\n", line);
     fflush(stderr);
     bar.shown = terminal;
 }

@@ -1,15 +1,15 @@
 /* assay/status.h: the one list of statuses and the error that a caller passes in.
  *
- * Every fallible function returns an assay_status and can fill an assay_err. The library never prints, exits or aborts.
- * Message style: one line, lower case, no full stop; what was wrong with which file, byte, key or tensor, and what to do.
- * What does not appear in include/assay is not API. */
+ * Every fallible function returns an assay_status and can fill an assay_err. The library never prints, exits
+ * or aborts. Message style: one line, lower case, no full stop; what was wrong with which file, byte, key or
+ * tensor, and what to do. What does not appear in include/assay is not API. */
 #ifndef ASSAY_STATUS_H
 #define ASSAY_STATUS_H
 
 #if defined(__GNUC__)
-#define ASSAY_API __attribute__((visibility("default")))
+#define ASSAY_API          __attribute__((visibility("default")))
 #define ASSAY_PRINTF(f, a) __attribute__((format(printf, f, a)))
-#define ASSAY_MUST_CHECK __attribute__((warn_unused_result))
+#define ASSAY_MUST_CHECK   __attribute__((warn_unused_result))
 #else
 #define ASSAY_API
 #define ASSAY_PRINTF(f, a)
@@ -34,7 +34,8 @@ typedef enum assay_status {
     ASSAY_EINTERNAL = -10
 } assay_status;
 
-/* Where an error's text goes. Zero-initialise; the first failure fills it, later ones in the same unwinding keep it. */
+/* Where an error's text goes. Zero-initialise; the first failure fills it, later ones in the same unwinding
+ * keep it. */
 typedef struct assay_err {
     assay_status code;
     char message[480]; /* one line, NUL-terminated, cut with "..." when longer */

@@ -1,10 +1,12 @@
 /* bench.c: prefill and decode of a model beside the limits of this machine, measured in the same run.
  *
- * Decode reads every weight once a token, so its figure is the bytes read a second as a share of the measured read bandwidth. Prefill
- * of a few hundred tokens is arithmetic, so its figure is operations a second (two per weight and token, attention included) as a share
- * of the measured peak of the instruction that the products use: bf16 or int8 dot products, or float32 multiply-adds.
- * The model is driven below the runtime: no tokenizer, no sampling but the arg max is left out too. The best of several runs counts,
- * because on a shared machine the others measure the neighbours. Ids are pseudo-random: what is said does not matter, only how long it takes. */
+ * Decode reads every weight once a token, so its figure is the bytes read a second as a share of the measured
+ * read bandwidth. Prefill of a few hundred tokens is arithmetic, so its figure is operations a second (two
+ * per weight and token, attention included) as a share of the measured peak of the instruction that the
+ * products use: bf16 or int8 dot products, or float32 multiply-adds. The model is driven below the runtime:
+ * no tokenizer, no sampling but the arg max is left out too. The best of several runs counts, because on a
+ * shared machine the others measure the neighbours. Ids are pseudo-random: what is said does not matter, only
+ * how long it takes. */
 #include <math.h>
 #include <string.h>
 #include "api/doc.h"
@@ -26,11 +28,11 @@ typedef struct bench {
     assay_seq seq;
     int32_t *ids, *pos;
     const int32_t **pages;
-    double prefill_seconds, decode_seconds;   /* best: of the whole prompt, of one token */
-    double weight_bytes;                      /* read per token of decode */
-    double macs;                              /* with weights, per token, without the head */
+    double prefill_seconds, decode_seconds; /* best: of the whole prompt, of one token */
+    double weight_bytes;                    /* read per token of decode */
+    double macs;                            /* with weights, per token, without the head */
     double head_macs;
-    assay_act_mode mode;                      /* of the decoder matrices */
+    assay_act_mode mode; /* of the decoder matrices */
     double peak_rss;
 } bench;
 
@@ -65,8 +67,10 @@ static assay_status open_bench(bench *b, const char *dir, assay_err *err) {
     ASSAY_TRY(assay_model_open(&b->model, b->backend, dir, &mo, err));
     const assay_config *c = assay_model_config(b->model);
     if ((int64_t)total > c->max_position_embeddings)
-        return assay_fail(err, ASSAY_EUSAGE, "prompt and output are %zu tokens, the model's context is %lld; use --prompt and --output",
-                          total, (long long)c->max_position_embeddings);
+        return assay_fail(
+            err, ASSAY_EUSAGE,
+            "prompt and output are %zu tokens, the model's context is %lld; use --prompt and --output", total,
+            (long long)c->max_position_embeddings);
     ASSAY_TRY(assay_kv_open(&b->kv, b->backend, c, assay_model_kv_type(b->model), (size_t)4 << 30, err));
     ASSAY_TRY(assay_seq_extend(b->kv, &b->seq, total, err));
     b->ids = assay_mallocn(total, sizeof *b->ids);
@@ -97,7 +101,8 @@ static void close_bench(bench *b) {
 /* Seconds for positions [at, at + n), with the logits of the last. */
 static double step(bench *b, size_t at, size_t n) {
     int32_t last = (int32_t)n - 1;
-    assay_batch batch = {.n = n, .ids = b->ids + at, .pos = b->pos + at, .pages = b->pages + at, .n_out = 1, .out = &last};
+    assay_batch batch = {
+        .n = n, .ids = b->ids + at, .pos = b->pos + at, .pages = b->pages + at, .n_out = 1, .out = &last};
     double t = assay_now();
     assay_model_forward(b->model, b->kv, &batch);
     assay_model_logits(b->model, 0, 1);
@@ -113,7 +118,8 @@ static assay_status measure(bench *b, assay_err *err) {
         double t = step(b, 0, p);
         b->prefill_seconds = fmin(b->prefill_seconds, t);
         double sum = 0;
-        for (size_t i = 0; i < n; i++) sum += step(b, p + i, 1);
+        for (size_t i = 0; i < n; i++)
+            sum += step(b, p + i, 1);
         b->decode_seconds = fmin(b->decode_seconds, sum / (double)n);
     }
     return ASSAY_OK;
@@ -127,12 +133,14 @@ static double attention_macs(const assay_config *c, double n) {
 static double kv_bytes_read(const bench *b) {
     const assay_config *c = assay_model_config(b->model);
     double element = assay_kv_get_type(b->kv) == ASSAY_KV_F32 ? 4 : 2;
-    return 2 * element * (double)(c->n_layers * c->n_kv_heads * c->head_dim) * ((double)b->prompt + (double)b->output / 2);
+    return 2 * element * (double)(c->n_layers * c->n_kv_heads * c->head_dim) *
+           ((double)b->prompt + (double)b->output / 2);
 }
 
 static const assay_column limit_columns[] = {{.head = "this machine"}, {.head = "", .right = true}};
 
-static assay_status put_limits(assay_str *text, json_t *j, const assay_limits *l, const char *backend, const assay_term *term, assay_err *err) {
+static assay_status put_limits(assay_str *text, json_t *j, const assay_limits *l, const char *backend,
+                               const assay_term *term, assay_err *err) {
     assay_table t;
     assay_table_init(&t, limit_columns, ASSAY_LEN(limit_columns));
     const struct {
@@ -160,36 +168,48 @@ static assay_status put_limits(assay_str *text, json_t *j, const assay_limits *l
     return assay_doc_set(j, "limits", limits, err);
 }
 
-static assay_status put_figures(assay_str *text, json_t *j, const bench *b, const assay_limits *l, assay_err *err) {
+static assay_status put_figures(assay_str *text, json_t *j, const bench *b, const assay_limits *l,
+                                assay_err *err) {
     static const char *const mode_names[] = {"auto", "f32", "bf16", "f16", "int8"};
     const assay_config *c = assay_model_config(b->model);
     double n = b->prompt, ops = 2 * (b->macs * n + b->head_macs + attention_macs(c, n));
-    double peak = b->mode == ASSAY_ACT_INT8 ? l->int8_gops : b->mode == ASSAY_ACT_BF16 ? l->bf16_gflops : l->f32_gflops;
-    double bytes = b->weight_bytes + kv_bytes_read(b), rate = bytes / b->decode_seconds / 1e9, arithmetic = ops / b->prefill_seconds / 1e9;
+    double peak = b->mode == ASSAY_ACT_INT8   ? l->int8_gops
+                  : b->mode == ASSAY_ACT_BF16 ? l->bf16_gflops
+                                              : l->f32_gflops;
+    double bytes = b->weight_bytes + kv_bytes_read(b), rate = bytes / b->decode_seconds / 1e9,
+           arithmetic = ops / b->prefill_seconds / 1e9;
     char size[32], rss[32];
-    assay_str_printf(text, "decode   %7.2f tokens/s   %.1f GB/s of weights and KV cache = %.0f %% of the memory's\n", 1 / b->decode_seconds,
-                     rate, 100 * rate / l->read_gbs);
-    assay_str_printf(text, "prefill  %7.1f tokens/s   %.0f GOP/s = %.0f %% of the %s peak (%d tokens)\n", n / b->prefill_seconds,
-                     arithmetic, 100 * arithmetic / peak, mode_names[b->mode], b->prompt);
-    assay_str_printf(text, "memory   %s read per token, peak resident %s\n", assay_format_bytes(size, sizeof size, bytes),
+    assay_str_printf(
+        text, "decode   %7.2f tokens/s   %.1f GB/s of weights and KV cache = %.0f %% of the memory's\n",
+        1 / b->decode_seconds, rate, 100 * rate / l->read_gbs);
+    assay_str_printf(text, "prefill  %7.1f tokens/s   %.0f GOP/s = %.0f %% of the %s peak (%d tokens)\n",
+                     n / b->prefill_seconds, arithmetic, 100 * arithmetic / peak, mode_names[b->mode],
+                     b->prompt);
+    assay_str_printf(text, "memory   %s read per token, peak resident %s\n",
+                     assay_format_bytes(size, sizeof size, bytes),
                      assay_format_bytes(rss, sizeof rss, b->peak_rss));
-    json_t *f = json_pack("{s:s, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:i, s:i, s:i}", "activations", mode_names[b->mode],
-                          "decode_tokens_per_second", 1 / b->decode_seconds, "decode_bytes_per_token", bytes, "decode_gb_per_second",
-                          rate, "decode_share_of_read", rate / l->read_gbs, "prefill_tokens_per_second", n / b->prefill_seconds,
-                          "prefill_gops", arithmetic, "prefill_share_of_peak", arithmetic / peak, "peak_rss_bytes",
-                          b->peak_rss, "prompt", b->prompt, "output", b->output, "repeat", b->repeat);
+    json_t *f = json_pack(
+        "{s:s, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:i, s:i, s:i}", "activations", mode_names[b->mode],
+        "decode_tokens_per_second", 1 / b->decode_seconds, "decode_bytes_per_token", bytes,
+        "decode_gb_per_second", rate, "decode_share_of_read", rate / l->read_gbs, "prefill_tokens_per_second",
+        n / b->prefill_seconds, "prefill_gops", arithmetic, "prefill_share_of_peak", arithmetic / peak,
+        "peak_rss_bytes", b->peak_rss, "prompt", b->prompt, "output", b->output, "repeat", b->repeat);
     return assay_doc_set(j, "figures", f, err);
 }
 
 assay_status assay_bench(assay_doc **out, const char *model, const assay_bench_opts *o, assay_err *err) {
     *out = NULL;
-    bench b = {.o = o, .prompt = o->prompt ? o->prompt : 512, .output = o->output ? o->output : 64, .repeat = o->repeat ? o->repeat : 3};
+    bench b = {.o = o,
+               .prompt = o->prompt ? o->prompt : 512,
+               .output = o->output ? o->output : 64,
+               .repeat = o->repeat ? o->repeat : 3};
     assay_limits limits;
     assay_str text = {0};
     assay_term term = assay_term_of_view(&o->view);
     char date[32];
-    json_t *j = json_pack("{s:s, s:s?, s:s, s:s, s:s}", "schema", "assay.bench/1", "model", model, "version", ASSAY_VERSION, "build",
-                          ASSAY_BUILD_FLAGS, "date", assay_date_iso(date, sizeof date));
+    json_t *j =
+        json_pack("{s:s, s:s?, s:s, s:s, s:s}", "schema", "assay.bench/1", "model", model, "version",
+                  ASSAY_VERSION, "build", ASSAY_BUILD_FLAGS, "date", assay_date_iso(date, sizeof date));
     assay_status s = j ? ASSAY_OK : assay_nomem(err);
     if (s != ASSAY_OK) goto out;
     if (model) {

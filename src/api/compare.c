@@ -26,12 +26,15 @@ static assay_status ask_all(side *sd, const assay_compare_opts *o, assay_err *er
 /* Bytes in common at the start, cut back to a whole UTF-8 character. */
 static size_t common_prefix(const char *a, const char *b) {
     size_t n = 0;
-    while (a[n] && a[n] == b[n]) n++;
-    while (n && ((unsigned char)a[n] & 0xc0) == 0x80) n--;
+    while (a[n] && a[n] == b[n])
+        n++;
+    while (n && ((unsigned char)a[n] & 0xc0) == 0x80)
+        n--;
     return n;
 }
 
-static void put_answer(assay_str *t, const char *label, const assay_answer *a, size_t same, bool differ, const assay_view *v) {
+static void put_answer(assay_str *t, const char *label, const assay_answer *a, size_t same, bool differ,
+                       const assay_view *v) {
     const char *on = v->colour ? "\033[1;33m" : ">>", *off = v->colour ? "\033[0m" : "<<";
     assay_str_printf(t, "%s (%zu tokens, %s):\n", label, a->output_tokens, a->stop);
     assay_str_putn(t, a->text, differ ? same : strlen(a->text));
@@ -39,8 +42,8 @@ static void put_answer(assay_str *t, const char *label, const assay_answer *a, s
     assay_str_putc(t, '\n');
 }
 
-static assay_status put_pair(assay_str *text, json_t *list, const char *prompt, const side *a, const side *b, size_t i,
-                             const assay_view *v, assay_err *err) {
+static assay_status put_pair(assay_str *text, json_t *list, const char *prompt, const side *a, const side *b,
+                             size_t i, const assay_view *v, assay_err *err) {
     const assay_answer *x = &a->answers[i], *y = &b->answers[i];
     bool differ = strcmp(x->text, y->text) != 0;
     size_t same = common_prefix(x->text, y->text);
@@ -51,16 +54,21 @@ static assay_status put_pair(assay_str *text, json_t *list, const char *prompt, 
     } else {
         put_answer(text, "both", x, same, false, v);
     }
-    json_t *j = json_pack("{s:s, s:s, s:s, s:b, s:I}", "prompt", prompt, "a", x->text, "b", y->text, "same", !differ,
-                          "first_difference_byte", (json_int_t)(differ ? (json_int_t)same : -1));
-    return j && !json_array_append_new(list, j) ? ASSAY_OK : assay_fail(err, ASSAY_EINPUT, "a prompt or an answer is not valid UTF-8");
+    json_t *j = json_pack("{s:s, s:s, s:s, s:b, s:I}", "prompt", prompt, "a", x->text, "b", y->text, "same",
+                          !differ, "first_difference_byte", (json_int_t)(differ ? (json_int_t)same : -1));
+    return j && !json_array_append_new(list, j)
+               ? ASSAY_OK
+               : assay_fail(err, ASSAY_EINPUT, "a prompt or an answer is not valid UTF-8");
 }
 
-assay_status assay_compare(assay_doc **out, const char *model_a, const char *model_b, const assay_compare_opts *o, assay_err *err) {
+assay_status assay_compare(assay_doc **out, const char *model_a, const char *model_b,
+                           const assay_compare_opts *o, assay_err *err) {
     *out = NULL;
-    side a = {model_a, assay_calloc(o->n_prompts, sizeof *a.answers)}, b = {model_b, assay_calloc(o->n_prompts, sizeof *b.answers)};
+    side a = {model_a, assay_calloc(o->n_prompts, sizeof *a.answers)},
+         b = {model_b, assay_calloc(o->n_prompts, sizeof *b.answers)};
     assay_str text = {0};
-    json_t *j = json_pack("{s:s, s:s, s:s, s:[]}", "schema", "assay.compare/1", "a", model_a, "b", model_b, "answers");
+    json_t *j = json_pack("{s:s, s:s, s:s, s:[]}", "schema", "assay.compare/1", "a", model_a, "b", model_b,
+                          "answers");
     json_t *list = json_object_get(j, "answers");
     assay_status s;
     size_t same = 0;

@@ -1,4 +1,5 @@
-/* doc.c: an answer as text, JSON and exit code; and the few functions of the API that have no room of their own. */
+/* doc.c: an answer as text, JSON and exit code; and the few functions of the API that have no room of their
+ * own. */
 #include "api/doc.h"
 
 #include <string.h>

@@ -1,4 +1,5 @@
-/* api/doc.h: an answer in the making. Each api function fills a text and a JSON object and closes them into an assay_doc. */
+/* api/doc.h: an answer in the making. Each api function fills a text and a JSON object and closes them into
+ * an assay_doc. */
 #ifndef ASSAY_API_DOC_H
 #define ASSAY_API_DOC_H
 

@@ -1,4 +1,5 @@
-/* gate.c: two stored scorecards and a policy -> a verdict. The verdict is stored too, so that a report can show it. */
+/* gate.c: two stored scorecards and a policy -> a verdict. The verdict is stored too, so that a report can
+ * show it. */
 #include <string.h>
 #include "api/doc.h"
 #include "base/file.h"
@@ -39,9 +40,13 @@ static assay_status match(void *ctx, const assay_scorecard *c, assay_err *err) {
 static assay_status find_scorecard(int64_t *id, assay_store *store, const char *variant, assay_err *err) {
     search f = {.variant = variant};
     ASSAY_TRY(assay_scorecard_each(store, NULL, match, &f, err));
-    if (!f.id) return assay_fail(err, ASSAY_ENOTFOUND, "no scorecard of '%s' in '%s'; `assay eval` makes one", variant, assay_store_path(store));
+    if (!f.id)
+        return assay_fail(err, ASSAY_ENOTFOUND, "no scorecard of '%s' in '%s'; `assay eval` makes one",
+                          variant, assay_store_path(store));
     if (!f.complete)
-        return assay_fail(err, ASSAY_EMISMATCH, "the scorecard of '%s' is incomplete; run the same `assay eval` again to finish it", variant);
+        return assay_fail(err, ASSAY_EMISMATCH,
+                          "the scorecard of '%s' is incomplete; run the same `assay eval` again to finish it",
+                          variant);
     *id = f.id;
     return ASSAY_OK;
 }
@@ -53,13 +58,18 @@ static int exit_code_of(assay_verdict v) {
 static assay_status store_verdict(assay_store *store, const assay_gate *g, assay_err *err) {
     json_t *body = assay_gate_to_json(g, false);
     if (!body) return assay_nomem(err);
-    assay_document d = {.kind = "verdict", .name = g->variant, .baseline = g->baseline_id, .variant = g->variant_id, .body = body};
+    assay_document d = {.kind = "verdict",
+                        .name = g->variant,
+                        .baseline = g->baseline_id,
+                        .variant = g->variant_id,
+                        .body = body};
     assay_status s = assay_document_put(NULL, store, &d, err);
     json_decref(body);
     return s;
 }
 
-assay_status assay_gate_variants(assay_doc **out, const char *baseline, const char *candidate, const assay_gate_request *o, assay_err *err) {
+assay_status assay_gate_variants(assay_doc **out, const char *baseline, const char *candidate,
+                                 const assay_gate_request *o, assay_err *err) {
     *out = NULL;
     const char *path = o->store ? o->store : "assay.db";
     assay_store *store = NULL;
@@ -70,15 +80,19 @@ assay_status assay_gate_variants(assay_doc **out, const char *baseline, const ch
     assay_gate_opts opts = {0};
     int64_t a, b;
     assay_status s;
-    if (!assay_path_exists(path)) return assay_fail(err, ASSAY_ENOTFOUND, "cannot open '%s': no such store; `assay eval` makes one", path);
+    if (!assay_path_exists(path))
+        return assay_fail(err, ASSAY_ENOTFOUND, "cannot open '%s': no such store; `assay eval` makes one",
+                          path);
     ASSAY_GO(load_policy(&policy, o->policy, err));
     ASSAY_GO(assay_store_open(&store, path, NULL, err));
     ASSAY_GO(find_scorecard(&a, store, baseline, err));
     ASSAY_GO(find_scorecard(&b, store, candidate, err));
     ASSAY_GO(assay_gate_run(&gate, store, a, b, &policy, &opts, err));
     ASSAY_GO(store_verdict(store, gate, err));
-    if (o->markdown) ASSAY_GO(assay_report_gate_markdown(&text, gate, err));
-    else ASSAY_GO(assay_report_gate_text(&text, gate, o->flips, &term, err));
+    if (o->markdown)
+        ASSAY_GO(assay_report_gate_markdown(&text, gate, err));
+    else
+        ASSAY_GO(assay_report_gate_text(&text, gate, o->flips, &term, err));
     s = assay_doc_make(out, &text, assay_gate_to_json(gate, true), exit_code_of(gate->verdict), err);
 out:
     assay_gate_free(gate);

@@ -1,7 +1,9 @@
-/* inspect.c: what a checkpoint is: architecture, how each part is stored and what that costs, tokenizer, chat template.
+/* inspect.c: what a checkpoint is: architecture, how each part is stored and what that costs, tokenizer, chat
+ * template.
  *
- * Every tensor that the architecture calls for is looked up as the runtime would bind it, so a checkpoint that inspects cleanly
- * is complete; what the file holds beyond that is listed as extra. Nothing of the weights is read but headers, except for --hash. */
+ * Every tensor that the architecture calls for is looked up as the runtime would bind it, so a checkpoint
+ * that inspects cleanly is complete; what the file holds beyond that is listed as extra. Nothing of the
+ * weights is read but headers, except for --hash. */
 #include <stdio.h>
 #include <string.h>
 #include "api/doc.h"
@@ -29,30 +31,38 @@ typedef struct inspection {
     group groups[64];
     size_t n_groups;
     double params, bits, code_bits;
-    json_t *tensors;       /* NULL unless asked for */
-    assay_table *table;    /* NULL unless asked for */
+    json_t *tensors;    /* NULL unless asked for */
+    assay_table *table; /* NULL unless asked for */
 } inspection;
 
 static void describe_matrix(char *buf, size_t n, const assay_matrix *m) {
     const char *name = assay_precision_name(m->precision);
     switch (assay_precision_get_kind(m->precision)) {
-    case ASSAY_KIND_DENSE: snprintf(buf, n, "%s", name); return;
+    case ASSAY_KIND_DENSE:
+        snprintf(buf, n, "%s", name);
+        return;
     case ASSAY_KIND_CODEBOOK:
-        snprintf(buf, n, "%s block %lld%s", name, (long long)m->group_size, m->nested ? ", double quant" : "");
+        snprintf(buf, n, "%s block %lld%s", name, (long long)m->group_size,
+                 m->nested ? ", double quant" : "");
         return;
     case ASSAY_KIND_INT:
-        if (m->group_size) snprintf(buf, n, "%s group %lld%s", name, (long long)m->group_size, m->zeros ? ", asymmetric" : "");
-        else snprintf(buf, n, "%s per channel%s", name, m->zeros ? ", asymmetric" : "");
+        if (m->group_size)
+            snprintf(buf, n, "%s group %lld%s", name, (long long)m->group_size,
+                     m->zeros ? ", asymmetric" : "");
+        else
+            snprintf(buf, n, "%s per channel%s", name, m->zeros ? ", asymmetric" : "");
         return;
     }
 }
 
-static assay_status add(inspection *in, int part, const char *storage, double params, double bits, double code_bits, assay_err *err) {
+static assay_status add(inspection *in, int part, const char *storage, double params, double bits,
+                        double code_bits, assay_err *err) {
     group *g = NULL;
     for (size_t i = 0; i < in->n_groups && !g; i++)
         if (in->groups[i].part == part && !strcmp(in->groups[i].storage, storage)) g = &in->groups[i];
     if (!g) {
-        if (in->n_groups == ASSAY_LEN(in->groups)) return assay_fail(err, ASSAY_EUNSUPPORTED, "more than 64 kinds of storage");
+        if (in->n_groups == ASSAY_LEN(in->groups))
+            return assay_fail(err, ASSAY_EUNSUPPORTED, "more than 64 kinds of storage");
         g = &in->groups[in->n_groups++];
         *g = (group){.part = part};
         snprintf(g->storage, sizeof g->storage, "%s", storage);
@@ -67,17 +77,21 @@ static assay_status add(inspection *in, int part, const char *storage, double pa
     return ASSAY_OK;
 }
 
-static assay_status list_tensor(inspection *in, const assay_tensor_spec *spec, const char *storage, double bits, assay_err *err) {
+static assay_status list_tensor(inspection *in, const assay_tensor_spec *spec, const char *storage,
+                                double bits, assay_err *err) {
     double params = (double)spec->rows * (double)spec->cols;
     if (in->tensors) {
-        json_t *t = json_pack("{s:s, s:[I,I], s:s, s:f}", "name", spec->name, "shape", (json_int_t)spec->rows, (json_int_t)spec->cols,
-                              "storage", storage, "bits_per_weight", bits / params);
+        json_t *t = json_pack("{s:s, s:[I,I], s:s, s:f}", "name", spec->name, "shape", (json_int_t)spec->rows,
+                              (json_int_t)spec->cols, "storage", storage, "bits_per_weight", bits / params);
         if (!t || json_array_append_new(in->tensors, t)) return assay_nomem(err);
     }
     if (in->table) {
         assay_table_cell(in->table, ASSAY_TONE_NONE, "%s", spec->name);
-        if (spec->is_vector) assay_table_cell(in->table, ASSAY_TONE_NONE, "%lld", (long long)spec->rows);
-        else assay_table_cell(in->table, ASSAY_TONE_NONE, "%lld x %lld", (long long)spec->rows, (long long)spec->cols);
+        if (spec->is_vector)
+            assay_table_cell(in->table, ASSAY_TONE_NONE, "%lld", (long long)spec->rows);
+        else
+            assay_table_cell(in->table, ASSAY_TONE_NONE, "%lld x %lld", (long long)spec->rows,
+                             (long long)spec->cols);
         assay_table_cell(in->table, ASSAY_TONE_NONE, "%s", storage);
         assay_table_cell(in->table, ASSAY_TONE_NONE, "%.3f", bits / params);
     }
@@ -88,21 +102,24 @@ static assay_status visit(void *ctx, const assay_tensor_spec *spec, assay_err *e
     inspection *in = ctx;
     char storage[48];
     double bits, code_bits, params = (double)spec->rows * (double)spec->cols;
-    int part = spec->is_linear ? PART_LINEAR : spec->is_embedding ? PART_EMBEDDING : spec->is_head ? PART_HEAD : PART_VECTOR;
+    int part = spec->is_linear      ? PART_LINEAR
+               : spec->is_embedding ? PART_EMBEDDING
+               : spec->is_head      ? PART_HEAD
+                                    : PART_VECTOR;
     if (spec->is_vector) {
         const assay_tensor *t = assay_checkpoint_find(in->ckpt, spec->name);
         if (!t) return assay_fail(err, ASSAY_ENOTFOUND, "tensor '%s' is missing", spec->name);
         if (assay_tensor_n_elements(t) != spec->rows)
-            return assay_fail(err, ASSAY_EINPUT, "tensor '%s' has %lld elements, the architecture wants %lld", spec->name,
-                              (long long)assay_tensor_n_elements(t), (long long)spec->rows);
+            return assay_fail(err, ASSAY_EINPUT, "tensor '%s' has %lld elements, the architecture wants %lld",
+                              spec->name, (long long)assay_tensor_n_elements(t), (long long)spec->rows);
         snprintf(storage, sizeof storage, "%s", assay_dtype_name(t->dtype));
         for (char *p = storage; *p; p++)
             if (*p >= 'A' && *p <= 'Z') *p = (char)(*p + 32);
         bits = code_bits = 8.0 * (double)t->n_bytes;
     } else {
         assay_matrix m = {0};
-        ASSAY_TRY(assay_checkpoint_matrix(&m, in->ckpt, in->config->quantization_config, spec->name, spec->rows, spec->cols,
-                                          in->config->dtype, err));
+        ASSAY_TRY(assay_checkpoint_matrix(&m, in->ckpt, in->config->quantization_config, spec->name,
+                                          spec->rows, spec->cols, in->config->dtype, err));
         describe_matrix(storage, sizeof storage, &m);
         bits = assay_matrix_bits(&m, &code_bits, NULL);
         assay_matrix_deinit(&m);
@@ -115,15 +132,16 @@ static assay_status visit(void *ctx, const assay_tensor_spec *spec, assay_err *e
 
 static void put_config(assay_str *t, const char *model, const assay_config *c, double params) {
     assay_str_printf(t, "%s\n", model);
-    assay_str_printf(t, "  architecture   %s, %.4g %s parameters\n", c->architecture, params >= 1e9 ? params / 1e9 : params / 1e6,
-                     params >= 1e9 ? "billion" : "million");
-    assay_str_printf(t, "  layers         %lld, hidden %lld, feed-forward %lld, vocabulary %lld%s\n", (long long)c->n_layers,
-                     (long long)c->hidden_size, (long long)c->intermediate_size, (long long)c->vocab_size,
-                     c->tie_word_embeddings ? ", tied embeddings" : "");
-    assay_str_printf(t, "  attention      %lld heads, %lld KV heads, head size %lld", (long long)c->n_heads, (long long)c->n_kv_heads,
-                     (long long)c->head_dim);
+    assay_str_printf(t, "  architecture   %s, %.4g %s parameters\n", c->architecture,
+                     params >= 1e9 ? params / 1e9 : params / 1e6, params >= 1e9 ? "billion" : "million");
+    assay_str_printf(t, "  layers         %lld, hidden %lld, feed-forward %lld, vocabulary %lld%s\n",
+                     (long long)c->n_layers, (long long)c->hidden_size, (long long)c->intermediate_size,
+                     (long long)c->vocab_size, c->tie_word_embeddings ? ", tied embeddings" : "");
+    assay_str_printf(t, "  attention      %lld heads, %lld KV heads, head size %lld", (long long)c->n_heads,
+                     (long long)c->n_kv_heads, (long long)c->head_dim);
     if (c->sliding_window) assay_str_printf(t, ", window %lld", (long long)c->sliding_window);
-    assay_str_printf(t, "\n  context        %lld, rope theta %g", (long long)c->max_position_embeddings, c->rope_theta);
+    assay_str_printf(t, "\n  context        %lld, rope theta %g", (long long)c->max_position_embeddings,
+                     c->rope_theta);
     if (c->rope_kind == ASSAY_ROPE_LLAMA3) assay_str_printf(t, ", llama3 scaling x%g", c->rope_factor);
     if (c->rope_kind == ASSAY_ROPE_LINEAR) assay_str_printf(t, ", linear scaling x%g", c->rope_factor);
     assay_str_putc(t, '\n');
@@ -136,7 +154,8 @@ static const assay_column group_columns[] = {{.head = "part"},
                                              {.head = "size", .right = true},
                                              {.head = "bits/weight", .right = true}};
 
-static assay_status put_groups(assay_str *text, json_t *parts, const inspection *in, const assay_term *term, assay_err *err) {
+static assay_status put_groups(assay_str *text, json_t *parts, const inspection *in, const assay_term *term,
+                               assay_err *err) {
     assay_table t;
     assay_table_init(&t, group_columns, ASSAY_LEN(group_columns));
     char size[32];
@@ -151,8 +170,9 @@ static assay_status put_groups(assay_str *text, json_t *parts, const inspection 
             assay_table_cell(&t, ASSAY_TONE_NONE, "%.0f", g->params);
             assay_table_cell(&t, ASSAY_TONE_NONE, "%s", assay_format_bytes(size, sizeof size, g->bits / 8));
             assay_table_cell(&t, ASSAY_TONE_NONE, "%.3f", g->bits / g->params);
-            json_t *j = json_pack("{s:s, s:s, s:I, s:f, s:f, s:f}", "part", part_names[part], "storage", g->storage, "tensors",
-                                  (json_int_t)g->n, "parameters", g->params, "bytes", g->bits / 8, "bits_per_weight", g->bits / g->params);
+            json_t *j = json_pack("{s:s, s:s, s:I, s:f, s:f, s:f}", "part", part_names[part], "storage",
+                                  g->storage, "tensors", (json_int_t)g->n, "parameters", g->params, "bytes",
+                                  g->bits / 8, "bits_per_weight", g->bits / g->params);
             if (!j || json_array_append_new(parts, j)) s = assay_nomem(err);
         }
     assay_table_rule(&t);
@@ -173,11 +193,15 @@ static assay_status put_text_side(assay_str *text, json_t *j, const char *model,
     assay_err e = {0};
     if (assay_tokenizer_open(&tok, model, &e) == ASSAY_OK) {
         assay_str_printf(text, "\ntokenizer      %d tokens", assay_tokenizer_n_vocab(tok));
-        if (assay_tokenizer_bos(tok) >= 0) assay_str_printf(text, ", begins with %s", assay_tokenizer_token(tok, assay_tokenizer_bos(tok)));
-        if (assay_tokenizer_eos(tok) >= 0) assay_str_printf(text, ", ends with %s", assay_tokenizer_token(tok, assay_tokenizer_eos(tok)));
+        if (assay_tokenizer_bos(tok) >= 0)
+            assay_str_printf(text, ", begins with %s", assay_tokenizer_token(tok, assay_tokenizer_bos(tok)));
+        if (assay_tokenizer_eos(tok) >= 0)
+            assay_str_printf(text, ", ends with %s", assay_tokenizer_token(tok, assay_tokenizer_eos(tok)));
         assay_str_putc(text, '\n');
-        ASSAY_TRY(assay_doc_set(j, "tokenizer", json_pack("{s:i, s:s}", "n_vocab", (int)assay_tokenizer_n_vocab(tok), "sha256",
-                                                          assay_tokenizer_hash(tok)), err));
+        ASSAY_TRY(assay_doc_set(j, "tokenizer",
+                                json_pack("{s:i, s:s}", "n_vocab", (int)assay_tokenizer_n_vocab(tok),
+                                          "sha256", assay_tokenizer_hash(tok)),
+                                err));
     } else {
         assay_str_printf(text, "\ntokenizer      none usable: %s\n", e.message);
         ASSAY_TRY(assay_doc_set(j, "tokenizer", json_null(), err));
@@ -185,17 +209,22 @@ static assay_status put_text_side(assay_str *text, json_t *j, const char *model,
     assay_tokenizer_close(tok);
     e = (assay_err){0};
     assay_status s = assay_template_open(&tpl, model, &e);
-    assay_str_printf(text, "chat template  %s\n", s == ASSAY_OK ? "yes" : s == ASSAY_ENOTFOUND ? "none" : e.message);
+    assay_str_printf(text, "chat template  %s\n",
+                     s == ASSAY_OK          ? "yes"
+                     : s == ASSAY_ENOTFOUND ? "none"
+                                            : e.message);
     json_t *hash = s == ASSAY_OK ? json_string(assay_template_hash(tpl)) : json_null();
     assay_template_close(tpl);
     return assay_doc_set(j, "chat_template", hash, err);
 }
 
-static assay_status put_extras(assay_str *text, json_t *j, const assay_checkpoint *ckpt, const inspection *in, bool hash, assay_err *err) {
+static assay_status put_extras(assay_str *text, json_t *j, const assay_checkpoint *ckpt, const inspection *in,
+                               bool hash, assay_err *err) {
     char size[32], hex[65];
-    assay_str_printf(text, "\nin the file    %zu tensors, %s; %.3f bits per weight, %.3f of them codes\n", assay_checkpoint_n_tensors(ckpt),
-                     assay_format_bytes(size, sizeof size, (double)assay_checkpoint_n_bytes(ckpt)), in->bits / in->params,
-                     in->code_bits / in->params);
+    assay_str_printf(text, "\nin the file    %zu tensors, %s; %.3f bits per weight, %.3f of them codes\n",
+                     assay_checkpoint_n_tensors(ckpt),
+                     assay_format_bytes(size, sizeof size, (double)assay_checkpoint_n_bytes(ckpt)),
+                     in->bits / in->params, in->code_bits / in->params);
     ASSAY_TRY(assay_doc_set(j, "file_bytes", json_real((double)assay_checkpoint_n_bytes(ckpt)), err));
     ASSAY_TRY(assay_doc_set(j, "raw_bits_per_weight", json_real(in->code_bits / in->params), err));
     ASSAY_TRY(assay_doc_set(j, "bits_per_weight", json_real(in->bits / in->params), err));
@@ -210,8 +239,8 @@ static const assay_column tensor_columns[] = {{.head = "tensor", .shrink = true,
                                               {.head = "stored as"},
                                               {.head = "bits/weight", .right = true}};
 
-static assay_status fill(assay_str *text, json_t *j, const char *model, const assay_config *c, const assay_checkpoint *ckpt,
-                         const assay_inspect_opts *o, assay_err *err) {
+static assay_status fill(assay_str *text, json_t *j, const char *model, const assay_config *c,
+                         const assay_checkpoint *ckpt, const assay_inspect_opts *o, assay_err *err) {
     assay_term term = assay_term_of_view(&o->view);
     assay_table table;
     inspection in = {.config = c, .ckpt = ckpt};
@@ -228,7 +257,8 @@ static assay_status fill(assay_str *text, json_t *j, const char *model, const as
     ASSAY_GO(assay_config_each_tensor(c, visit, &in, err));
     put_config(text, model, c, in.params);
     ASSAY_GO(assay_convention_detect(&convention, c->quantization_config, err));
-    assay_str_printf(text, "  format         safetensors, %s convention\n\n", assay_convention_name(convention));
+    assay_str_printf(text, "  format         safetensors, %s convention\n\n",
+                     assay_convention_name(convention));
     ASSAY_GO(assay_doc_set(j, "architecture", json_string(c->architecture), err));
     ASSAY_GO(assay_doc_set(j, "parameters", json_real(in.params), err));
     ASSAY_GO(assay_doc_set(j, "convention", json_string(assay_convention_name(convention)), err));

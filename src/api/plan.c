@@ -1,5 +1,5 @@
-/* plan.c: deployment math for a configuration and a recipe. The recipe is translated into how plan/ stores each tensor, so plan/ need
- * not know methods. */
+/* plan.c: deployment math for a configuration and a recipe. The recipe is translated into how plan/ stores
+ * each tensor, so plan/ need not know methods. */
 #include <string.h>
 #include "api/doc.h"
 #include "base/file.h"
@@ -13,7 +13,8 @@ typedef struct chooser {
     assay_dtype dtype;
 } chooser;
 
-static assay_status choose_storage(void *ctx, assay_storage *out, const assay_tensor_spec *spec, assay_err *err) {
+static assay_status choose_storage(void *ctx, assay_storage *out, const assay_tensor_spec *spec,
+                                   assay_err *err) {
     const chooser *c = ctx;
     assay_choice choice;
     ASSAY_TRY(assay_recipe_choose(&choice, c->recipe, spec, err));
@@ -53,13 +54,16 @@ static assay_status open_config(assay_config *c, const char *model, assay_err *e
     return s;
 }
 
-/* A checkpoint that is quantized already, without a recipe: its files tell the size better than a guess would. */
+/* A checkpoint that is quantized already, without a recipe: its files tell the size better than a guess
+ * would. */
 static assay_status refuse_quantized(const assay_config *c, const char *model, assay_err *err) {
     if (!c->quantization_config) return ASSAY_OK;
-    return assay_fail(err, ASSAY_EUSAGE, "'%s' is quantized already; plan from the original's config.json with --recipe", model);
+    return assay_fail(err, ASSAY_EUSAGE,
+                      "'%s' is quantized already; plan from the original's config.json with --recipe", model);
 }
 
-assay_status assay_plan_model(assay_doc **out, const char *model, const assay_plan_request *o, assay_err *err) {
+assay_status assay_plan_model(assay_doc **out, const char *model, const assay_plan_request *o,
+                              assay_err *err) {
     *out = NULL;
     assay_config c = {0};
     assay_recipe *recipe = NULL;
@@ -71,11 +75,14 @@ assay_status assay_plan_model(assay_doc **out, const char *model, const assay_pl
     assay_term term = assay_term_of_view(&o->view);
     json_t *j = NULL;
     assay_status s;
-    opts.serving = (assay_serving){.context = o->context, .concurrency = o->concurrency, .prompt = o->prompt, .output = o->output};
+    opts.serving = (assay_serving){
+        .context = o->context, .concurrency = o->concurrency, .prompt = o->prompt, .output = o->output};
     ASSAY_GO(open_config(&c, model, err));
     ASSAY_GO(refuse_quantized(&c, model, err));
-    if (o->recipe) ASSAY_GO(assay_recipe_from_string(&recipe, o->recipe, err));
-    else if (o->recipe_file) ASSAY_GO(assay_recipe_load(&recipe, o->recipe_file, err));
+    if (o->recipe)
+        ASSAY_GO(assay_recipe_from_string(&recipe, o->recipe, err));
+    else if (o->recipe_file)
+        ASSAY_GO(assay_recipe_load(&recipe, o->recipe_file, err));
     if (o->kv && !assay_kv_parse(&opts.kv, o->kv)) {
         s = assay_fail(err, ASSAY_EUSAGE, "unknown KV cache precision '%s'", o->kv);
         goto out;
@@ -86,8 +93,10 @@ assay_status assay_plan_model(assay_doc **out, const char *model, const assay_pl
     opts.prices = prices;
     chooser ch = {recipe, c.dtype};
     ASSAY_GO(assay_plan_make(&plan, &c, recipe ? choose_storage : NULL, &ch, &opts, err));
-    if (o->markdown) ASSAY_GO(assay_report_plan_markdown(&text, &plan, err));
-    else ASSAY_GO(assay_report_plan_text(&text, &plan, o->detail, &term, err));
+    if (o->markdown)
+        ASSAY_GO(assay_report_plan_markdown(&text, &plan, err));
+    else
+        ASSAY_GO(assay_report_plan_text(&text, &plan, o->detail, &term, err));
     ASSAY_GO(assay_plan_to_json(&j, &plan, err));
     s = assay_doc_make(out, &text, j, 0, err);
 out:
@@ -110,12 +119,15 @@ static const assay_column device_columns[] = {{.head = "device"},
                                               {.head = "sources", .shrink = true, .optional = true}};
 
 static void figure_cell(assay_table *t, const assay_figure *f, double unit) {
-    if (f->value != f->value) assay_table_cell(t, ASSAY_TONE_DIM, "unknown");
-    else assay_table_cell(t, ASSAY_TONE_NONE, "%.4g", f->value / unit);
+    if (f->value != f->value)
+        assay_table_cell(t, ASSAY_TONE_DIM, "unknown");
+    else
+        assay_table_cell(t, ASSAY_TONE_NONE, "%.4g", f->value / unit);
 }
 
 static json_t *json_of_figure(const assay_figure *f) {
-    return json_pack("{s:o, s:s?}", "value", f->value == f->value ? json_real(f->value) : json_null(), "source", f->source);
+    return json_pack("{s:o, s:s?}", "value", f->value == f->value ? json_real(f->value) : json_null(),
+                     "source", f->source);
 }
 
 assay_status assay_plan_list_devices(assay_doc **out, const assay_view *view, assay_err *err) {
@@ -136,16 +148,22 @@ assay_status assay_plan_list_devices(assay_doc **out, const assay_view *view, as
         figure_cell(&t, &d->f16, 1e12);
         figure_cell(&t, &d->int8, 1e12);
         figure_cell(&t, &d->fp8, 1e12);
-        assay_table_cell(&t, ASSAY_TONE_DIM, "%s %s %s", d->memory.source, d->bandwidth.source, d->f16.source ? d->f16.source : "");
-        json_t *j = json_pack("{s:s, s:s, s:s, s:o, s:o, s:o, s:o, s:o}", "id", d->id, "name", d->name, "kind", d->kind, "memory_bytes",
-                              json_of_figure(&d->memory), "bandwidth", json_of_figure(&d->bandwidth), "f16", json_of_figure(&d->f16),
-                              "int8", json_of_figure(&d->int8), "fp8", json_of_figure(&d->fp8));
+        assay_table_cell(&t, ASSAY_TONE_DIM, "%s %s %s", d->memory.source, d->bandwidth.source,
+                         d->f16.source ? d->f16.source : "");
+        json_t *j = json_pack("{s:s, s:s, s:s, s:o, s:o, s:o, s:o, s:o}", "id", d->id, "name", d->name,
+                              "kind", d->kind, "memory_bytes", json_of_figure(&d->memory), "bandwidth",
+                              json_of_figure(&d->bandwidth), "f16", json_of_figure(&d->f16), "int8",
+                              json_of_figure(&d->int8), "fp8", json_of_figure(&d->fp8));
         if (!j || json_array_append_new(list, j)) s = assay_nomem(err);
     }
     if (s == ASSAY_OK) s = assay_table_text(&text, &t, &term, err);
-    assay_str_printf(&text, "%zu devices; `assay plan --devices --json` and docs/plan.md tell the sources\n", n);
-    if (s == ASSAY_OK) s = assay_doc_make(out, &text, json_pack("{s:s, s:o}", "schema", "assay.devices/1", "devices", list), 0, err);
-    else json_decref(list);
+    assay_str_printf(&text, "%zu devices; `assay plan --devices --json` and docs/plan.md tell the sources\n",
+                     n);
+    if (s == ASSAY_OK)
+        s = assay_doc_make(out, &text, json_pack("{s:s, s:o}", "schema", "assay.devices/1", "devices", list),
+                           0, err);
+    else
+        json_decref(list);
     assay_table_free(&t);
     assay_str_free(&text);
     return s;

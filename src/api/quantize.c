@@ -8,7 +8,9 @@
 
 static assay_status open_recipe(assay_recipe **r, const char *line, const char *file, assay_err *err) {
     if (line && file) return assay_fail(err, ASSAY_EUSAGE, "give a recipe or a recipe file, not both");
-    if (!line && !file) return assay_fail(err, ASSAY_EUSAGE, "no recipe: say for example --recipe rtn,int8 or --recipe nf4,double_quant");
+    if (!line && !file)
+        return assay_fail(err, ASSAY_EUSAGE,
+                          "no recipe: say for example --recipe rtn,int8 or --recipe nf4,double_quant");
     if (file) return assay_recipe_load(r, file, err);
     assay_status s = assay_recipe_from_string(r, line, err);
     if (s != ASSAY_EINPUT) return s;
@@ -19,14 +21,16 @@ static assay_status open_recipe(assay_recipe **r, const char *line, const char *
 static json_t *json_of_loss(const assay_loss *l) {
     assay_str what = {0};
     assay_choice_describe(&what, &l->choice);
-    json_t *j = json_pack("{s:s, s:s, s:f, s:f, s:o, s:f}", "name", l->name, "choice", assay_str_c(&what), "weight_error", l->weight_error,
-                          "max_error", l->max_error, "output_error", l->output_error >= 0 ? json_real(l->output_error) : json_null(),
-                          "bits_per_weight", l->bits_per_weight);
+    json_t *j = json_pack("{s:s, s:s, s:f, s:f, s:o, s:f}", "name", l->name, "choice", assay_str_c(&what),
+                          "weight_error", l->weight_error, "max_error", l->max_error, "output_error",
+                          l->output_error >= 0 ? json_real(l->output_error) : json_null(), "bits_per_weight",
+                          l->bits_per_weight);
     assay_str_free(&what);
     return j;
 }
 
-static json_t *json_of_result(const assay_quantize_result *r, const char *model, const char *out_dir, bool dry_run) {
+static json_t *json_of_result(const assay_quantize_result *r, const char *model, const char *out_dir,
+                              bool dry_run) {
     json_t *worst = json_array();
     for (size_t i = 0; worst && i < r->n_worst; i++)
         if (json_array_append_new(worst, json_of_loss(&r->worst[i]))) {
@@ -34,14 +38,17 @@ static json_t *json_of_result(const assay_quantize_result *r, const char *model,
             worst = NULL;
         }
     if (!worst) return NULL;
-    return json_pack("{s:s, s:s, s:s?, s:b, s:s, s:f, s:f, s:f, s:f, s:f, s:f, s:I, s:I, s:b, s:f, s:f, s:f, s:s, s:s, s:o}", "schema",
-                     "assay.quantize/1", "model", model, "out", out_dir, "dry_run", dry_run, "convention",
-                     assay_convention_name(r->convention), "input_bytes", (double)r->input_bytes, "output_bytes", (double)r->output_bytes,
-                     "memory_bytes", (double)r->memory_bytes, "peak_rss_bytes", (double)r->peak_rss, "seconds", r->seconds,
-                     "input_bytes_per_second", r->bytes_per_second, "matrices", (json_int_t)r->n_matrices, "resumed",
-                     (json_int_t)r->n_resumed, "reused", r->reused, "bits_per_weight", r->bits_per_weight, "bits_per_quantized_weight",
-                     r->bits_per_quantized, "weight_error", r->weight_error, "source_sha256", r->source_hash, "recipe_sha256",
-                     r->recipe_hash, "worst", worst);
+    return json_pack("{s:s, s:s, s:s?, s:b, s:s, s:f, s:f, s:f, s:f, s:f, s:f, s:I, s:I, s:b, s:f, s:f, s:f, "
+                     "s:s, s:s, s:o}",
+                     "schema", "assay.quantize/1", "model", model, "out", out_dir, "dry_run", dry_run,
+                     "convention", assay_convention_name(r->convention), "input_bytes",
+                     (double)r->input_bytes, "output_bytes", (double)r->output_bytes, "memory_bytes",
+                     (double)r->memory_bytes, "peak_rss_bytes", (double)r->peak_rss, "seconds", r->seconds,
+                     "input_bytes_per_second", r->bytes_per_second, "matrices", (json_int_t)r->n_matrices,
+                     "resumed", (json_int_t)r->n_resumed, "reused", r->reused, "bits_per_weight",
+                     r->bits_per_weight, "bits_per_quantized_weight", r->bits_per_quantized, "weight_error",
+                     r->weight_error, "source_sha256", r->source_hash, "recipe_sha256", r->recipe_hash,
+                     "worst", worst);
 }
 
 static const assay_column worst_columns[] = {{.head = "matrix", .shrink = true, .least = 24},
@@ -51,7 +58,8 @@ static const assay_column worst_columns[] = {{.head = "matrix", .shrink = true, 
                                              {.head = "output error", .right = true, .optional = true},
                                              {.head = "bits/weight", .right = true}};
 
-static assay_status put_worst(assay_str *text, const assay_quantize_result *r, size_t want, const assay_term *term, assay_err *err) {
+static assay_status put_worst(assay_str *text, const assay_quantize_result *r, size_t want,
+                              const assay_term *term, assay_err *err) {
     assay_table t;
     assay_str what = {0};
     assay_table_init(&t, worst_columns, ASSAY_LEN(worst_columns));
@@ -63,8 +71,10 @@ static assay_status put_worst(assay_str *text, const assay_quantize_result *r, s
         assay_table_cell(&t, ASSAY_TONE_NONE, "%s", assay_str_c(&what));
         assay_table_cell(&t, ASSAY_TONE_NONE, "%.3f %%", 100 * l->weight_error);
         assay_table_cell(&t, ASSAY_TONE_NONE, "%.4g", l->max_error);
-        if (l->output_error >= 0) assay_table_cell(&t, ASSAY_TONE_NONE, "%.3f %%", 100 * l->output_error);
-        else assay_table_cell(&t, ASSAY_TONE_DIM, "-");
+        if (l->output_error >= 0)
+            assay_table_cell(&t, ASSAY_TONE_NONE, "%.3f %%", 100 * l->output_error);
+        else
+            assay_table_cell(&t, ASSAY_TONE_DIM, "-");
         assay_table_cell(&t, ASSAY_TONE_NONE, "%.3f", l->bits_per_weight);
     }
     assay_str_put(text, "\nmatrices that lost most:\n");
@@ -74,30 +84,37 @@ static assay_status put_worst(assay_str *text, const assay_quantize_result *r, s
     return s;
 }
 
-static void put_summary(assay_str *t, const assay_recipe *recipe, const assay_quantize_result *r, const char *out_dir, bool dry_run) {
+static void put_summary(assay_str *t, const assay_recipe *recipe, const assay_quantize_result *r,
+                        const char *out_dir, bool dry_run) {
     char a[32], b[32], c[32], d[32];
     assay_str_printf(t, "recipe         ");
     assay_recipe_describe(t, recipe);
     assay_str_printf(t, ", %s convention\n", assay_convention_name(r->convention));
-    assay_str_printf(t, "size           %s -> %s (%.1f %%), %.3f bits per weight, %.3f in the %zu quantized matrices\n",
-                     assay_format_bytes(a, sizeof a, (double)r->input_bytes), assay_format_bytes(b, sizeof b, (double)r->output_bytes),
-                     r->input_bytes ? 100.0 * (double)r->output_bytes / (double)r->input_bytes : 0, r->bits_per_weight,
-                     r->bits_per_quantized, r->n_matrices);
+    assay_str_printf(
+        t, "size           %s -> %s (%.1f %%), %.3f bits per weight, %.3f in the %zu quantized matrices\n",
+        assay_format_bytes(a, sizeof a, (double)r->input_bytes),
+        assay_format_bytes(b, sizeof b, (double)r->output_bytes),
+        r->input_bytes ? 100.0 * (double)r->output_bytes / (double)r->input_bytes : 0, r->bits_per_weight,
+        r->bits_per_quantized, r->n_matrices);
     if (dry_run) {
-        assay_str_printf(t, "would take     about %s, working memory %s; nothing was written\n", assay_format_seconds(c, sizeof c, r->seconds),
+        assay_str_printf(t, "would take     about %s, working memory %s; nothing was written\n",
+                         assay_format_seconds(c, sizeof c, r->seconds),
                          assay_format_bytes(d, sizeof d, (double)r->memory_bytes));
         return;
     }
     assay_str_printf(t, "weight error   %.3f %% over all quantized matrices\n", 100 * r->weight_error);
-    if (r->reused) assay_str_printf(t, "took           nothing: '%s' already held exactly this\n", out_dir);
+    if (r->reused)
+        assay_str_printf(t, "took           nothing: '%s' already held exactly this\n", out_dir);
     else
-        assay_str_printf(t, "took           %s at %.0f MB/s of input, peak memory %s%s\n", assay_format_seconds(c, sizeof c, r->seconds),
-                         r->bytes_per_second / 1e6, assay_format_bytes(d, sizeof d, (double)r->peak_rss),
+        assay_str_printf(t, "took           %s at %.0f MB/s of input, peak memory %s%s\n",
+                         assay_format_seconds(c, sizeof c, r->seconds), r->bytes_per_second / 1e6,
+                         assay_format_bytes(d, sizeof d, (double)r->peak_rss),
                          r->n_resumed ? ", going on where an earlier run stopped" : "");
     assay_str_printf(t, "written to     %s\n", out_dir);
 }
 
-assay_status assay_quantize_model(assay_doc **out, const char *model, const char *out_dir, const assay_quantize_request *o, assay_err *err) {
+assay_status assay_quantize_model(assay_doc **out, const char *model, const char *out_dir,
+                                  const assay_quantize_request *o, assay_err *err) {
     *out = NULL;
     assay_recipe *recipe = NULL;
     assay_quantize_result r = {0};
@@ -112,7 +129,8 @@ assay_status assay_quantize_model(assay_doc **out, const char *model, const char
     ASSAY_GO(open_recipe(&recipe, o->recipe, o->recipe_file, err));
     ASSAY_GO(assay_quantize(&r, model, out_dir, recipe, &opts, err));
     put_summary(&text, recipe, &r, out_dir, o->dry_run);
-    if (r.n_worst) ASSAY_GO(put_worst(&text, &r, o->worst > 0 ? (size_t)o->worst : ASSAY_N_WORST, &term, err));
+    if (r.n_worst)
+        ASSAY_GO(put_worst(&text, &r, o->worst > 0 ? (size_t)o->worst : ASSAY_N_WORST, &term, err));
     s = assay_doc_make(out, &text, json_of_result(&r, model, out_dir, o->dry_run), 0, err);
 out:
     assay_recipe_free(recipe);

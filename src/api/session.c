@@ -16,7 +16,11 @@ struct assay_session {
 static const struct {
     const char *name;
     assay_act_mode mode;
-} act_modes[] = {{"auto", ASSAY_ACT_AUTO}, {"f32", ASSAY_ACT_F32}, {"bf16", ASSAY_ACT_BF16}, {"f16", ASSAY_ACT_F16}, {"int8", ASSAY_ACT_INT8}};
+} act_modes[] = {{"auto", ASSAY_ACT_AUTO},
+                 {"f32", ASSAY_ACT_F32},
+                 {"bf16", ASSAY_ACT_BF16},
+                 {"f16", ASSAY_ACT_F16},
+                 {"int8", ASSAY_ACT_INT8}};
 
 assay_status assay_native_opts_of(assay_native_opts *out, const assay_run_opts *o, assay_err *err) {
     *out = (assay_native_opts){.n_threads = o->threads, .max_batch = o->batch, .context = o->context};
@@ -26,7 +30,8 @@ assay_status assay_native_opts_of(assay_native_opts *out, const assay_run_opts *
             out->activations = act_modes[i].mode;
             return ASSAY_OK;
         }
-    return assay_fail(err, ASSAY_EUSAGE, "unknown activations '%s': auto, f32, bf16, f16 or int8", o->activations);
+    return assay_fail(err, ASSAY_EUSAGE, "unknown activations '%s': auto, f32, bf16, f16 or int8",
+                      o->activations);
 }
 
 void assay_session_close(assay_session *s) {
@@ -36,7 +41,8 @@ void assay_session_close(assay_session *s) {
     assay_free(s);
 }
 
-assay_status assay_session_open(assay_session **out, const char *model, const assay_run_opts *o, assay_err *err) {
+assay_status assay_session_open(assay_session **out, const char *model, const assay_run_opts *o,
+                                assay_err *err) {
     static const assay_run_opts defaults;
     *out = NULL;
     assay_native_opts native;
@@ -57,8 +63,10 @@ assay_status assay_session_open(assay_session **out, const char *model, const as
     s = session->description ? ASSAY_OK : assay_nomem(err);
 out:
     json_decref(manifest);
-    if (s != ASSAY_OK) assay_session_close(session);
-    else *out = session;
+    if (s != ASSAY_OK)
+        assay_session_close(session);
+    else
+        *out = session;
     return s;
 }
 
@@ -70,15 +78,17 @@ const char *assay_session_describe(const assay_session *s) {
     return s->description;
 }
 
-/* The template writes its own special tokens, so none are added to its text; a raw prompt gets the tokenizer's. */
-static assay_status generate(assay_answer *out, assay_session *session, const char *text, size_t n, bool templated,
-                             const assay_generate_opts *o, assay_err *err) {
+/* The template writes its own special tokens, so none are added to its text; a raw prompt gets the
+ * tokenizer's. */
+static assay_status generate(assay_answer *out, assay_session *session, const char *text, size_t n,
+                             bool templated, const assay_generate_opts *o, assay_err *err) {
     *out = (assay_answer){0};
     int32_t *ids = NULL;
     size_t n_ids = 0, context = assay_runtime_context(session->rt);
     assay_generate_res res = {0};
     assay_status s;
-    ASSAY_GO(assay_tokenizer_encode(&ids, &n_ids, assay_runtime_tokenizer(session->rt), text, n, !templated, true, err));
+    ASSAY_GO(assay_tokenizer_encode(&ids, &n_ids, assay_runtime_tokenizer(session->rt), text, n, !templated,
+                                    true, err));
     int room = n_ids < context ? (int)ASSAY_MIN(context - n_ids, (size_t)1 << 30) : 1;
     assay_generate_req req = {.ids = ids,
                               .n_ids = n_ids,
@@ -105,20 +115,27 @@ out:
     return s;
 }
 
-static assay_status chat(assay_answer *out, assay_session *session, const json_t *messages, const assay_generate_opts *o, assay_err *err) {
+static assay_status chat(assay_answer *out, assay_session *session, const json_t *messages,
+                         const assay_generate_opts *o, assay_err *err) {
     const assay_template *t = assay_runtime_template(session->rt);
-    if (!t) return assay_fail(err, ASSAY_EUNSUPPORTED, "the model has no chat template; give a raw prompt instead (--raw)");
+    if (!t)
+        return assay_fail(err, ASSAY_EUNSUPPORTED,
+                          "the model has no chat template; give a raw prompt instead (--raw)");
     assay_str text = {0};
-    assay_status s = assay_template_render(&text, t, assay_runtime_tokenizer(session->rt), messages, NULL, true, NULL, err);
+    assay_status s = assay_template_render(&text, t, assay_runtime_tokenizer(session->rt), messages, NULL,
+                                           true, NULL, err);
     if (s == ASSAY_OK) s = generate(out, session, assay_str_c(&text), text.len, true, o, err);
     assay_str_free(&text);
     return s;
 }
 
-assay_status assay_session_ask(assay_answer *out, assay_session *session, const char *prompt, const assay_generate_opts *o, assay_err *err) {
+assay_status assay_session_ask(assay_answer *out, assay_session *session, const char *prompt,
+                               const assay_generate_opts *o, assay_err *err) {
     *out = (assay_answer){0};
-    if (o->raw || !assay_session_has_template(session)) return generate(out, session, prompt, strlen(prompt), false, o, err);
-    json_t *messages = o->system ? json_pack("[{s:s, s:s}, {s:s, s:s}]", "role", "system", "content", o->system, "role", "user", "content", prompt)
+    if (o->raw || !assay_session_has_template(session))
+        return generate(out, session, prompt, strlen(prompt), false, o, err);
+    json_t *messages = o->system ? json_pack("[{s:s, s:s}, {s:s, s:s}]", "role", "system", "content",
+                                             o->system, "role", "user", "content", prompt)
                                  : json_pack("[{s:s, s:s}]", "role", "user", "content", prompt);
     if (!messages) return assay_fail(err, ASSAY_EINPUT, "the prompt is not valid UTF-8");
     assay_status s = chat(out, session, messages, o, err);
@@ -126,8 +143,8 @@ assay_status assay_session_ask(assay_answer *out, assay_session *session, const 
     return s;
 }
 
-assay_status assay_session_chat(assay_answer *out, assay_session *session, const char *messages_json, const assay_generate_opts *o,
-                                assay_err *err) {
+assay_status assay_session_chat(assay_answer *out, assay_session *session, const char *messages_json,
+                                const assay_generate_opts *o, assay_err *err) {
     *out = (assay_answer){0};
     json_t *messages;
     ASSAY_TRY(assay_json_parse(&messages, messages_json, strlen(messages_json), "messages", err));

@@ -1,4 +1,5 @@
-/* study.c: the whole way, one scorecard, and what a store remembers: study/ and report/ joined to the public API. */
+/* study.c: the whole way, one scorecard, and what a store remembers: study/ and report/ joined to the public
+ * API. */
 #include "study/study.h"
 #include "api/doc.h"
 #include "api/session.h"
@@ -6,9 +7,11 @@
 #include "base/mem.h"
 #include "report/table.h"
 
-static const assay_column step_columns[] = {{.head = "step"}, {.head = "of"}, {.head = "state"}, {.head = "key", .optional = true}};
+static const assay_column step_columns[] = {
+    {.head = "step"}, {.head = "of"}, {.head = "state"}, {.head = "key", .optional = true}};
 
-static assay_status put_steps(assay_str *text, const assay_study_result *r, const assay_term *term, assay_err *err) {
+static assay_status put_steps(assay_str *text, const assay_study_result *r, const assay_term *term,
+                              assay_err *err) {
     size_t n;
     const assay_study_step *st = assay_study_steps(r, &n);
     assay_table t;
@@ -16,7 +19,8 @@ static assay_status put_steps(assay_str *text, const assay_study_result *r, cons
     for (size_t i = 0; i < n; i++, st++) {
         assay_table_cell(&t, ASSAY_TONE_NONE, "%s", st->kind);
         assay_table_cell(&t, ASSAY_TONE_NONE, "%s", st->name ? st->name : "");
-        assay_table_cell(&t, st->was_done ? ASSAY_TONE_DIM : ASSAY_TONE_NONE, "%s", st->was_done ? "done" : "to do");
+        assay_table_cell(&t, st->was_done ? ASSAY_TONE_DIM : ASSAY_TONE_NONE, "%s",
+                         st->was_done ? "done" : "to do");
         assay_table_cell(&t, ASSAY_TONE_DIM, "%.12s", st->key);
     }
     assay_status s = assay_table_text(text, &t, term, err);
@@ -29,8 +33,9 @@ static json_t *json_of_steps(const assay_study_result *r) {
     const assay_study_step *st = assay_study_steps(r, &n);
     json_t *list = json_array();
     for (size_t i = 0; list && i < n; i++, st++) {
-        json_t *j = json_pack("{s:s, s:s?, s:s, s:b, s:f, s:I}", "kind", st->kind, "name", st->name, "key", st->key, "was_done",
-                              st->was_done, "seconds", st->seconds, "items", (json_int_t)st->items);
+        json_t *j =
+            json_pack("{s:s, s:s?, s:s, s:b, s:f, s:I}", "kind", st->kind, "name", st->name, "key", st->key,
+                      "was_done", st->was_done, "seconds", st->seconds, "items", (json_int_t)st->items);
         if (!j || json_array_append_new(list, j)) {
             json_decref(list);
             list = NULL;
@@ -39,7 +44,8 @@ static json_t *json_of_steps(const assay_study_result *r) {
     return list;
 }
 
-static assay_status study_doc(assay_doc **out, const assay_study_result *r, bool dry_run, const assay_view *view, assay_err *err) {
+static assay_status study_doc(assay_doc **out, const assay_study_result *r, bool dry_run,
+                              const assay_view *view, assay_err *err) {
     const assay_report *report = assay_study_report(r);
     assay_term term = assay_term_of_view(view);
     assay_str text = {0};
@@ -72,7 +78,8 @@ out:
 
 assay_status assay_study(assay_doc **out, const char *file, const assay_study_opts *o, assay_err *err) {
     *out = NULL;
-    assay_study_exec exec = {.out_dir = o->out_dir, .limit = o->limit, .dry_run = o->dry_run, .progress = o->progress};
+    assay_study_exec exec = {
+        .out_dir = o->out_dir, .limit = o->limit, .dry_run = o->dry_run, .progress = o->progress};
     ASSAY_TRY(assay_native_opts_of(&exec.runtime, &o->run, err));
     assay_str command = {0};
     assay_str_printf(&command, "assay study %s", file);
@@ -91,7 +98,12 @@ assay_status assay_study(assay_doc **out, const char *file, const assay_study_op
 assay_status assay_eval(assay_doc **out, const char *model, const assay_eval_opts *o, assay_err *err) {
     *out = NULL;
     const char *path = o->store ? o->store : "assay.db";
-    assay_score_opts opts = {.suite = o->suite, .store = path, .name = o->name, .baseline = o->baseline, .limit = o->limit, .progress = o->progress};
+    assay_score_opts opts = {.suite = o->suite,
+                             .store = path,
+                             .name = o->name,
+                             .baseline = o->baseline,
+                             .limit = o->limit,
+                             .progress = o->progress};
     ASSAY_TRY(assay_native_opts_of(&opts.runtime, &o->run, err));
     assay_term term = assay_term_of_view(&o->view);
     assay_store_opts read = {.read_only = true};
@@ -124,7 +136,8 @@ static assay_status render_json(assay_str *out, const assay_report *r, assay_err
     return s;
 }
 
-static assay_status write_rendering(const char *path, const assay_report *r, renderer render, assay_err *err) {
+static assay_status write_rendering(const char *path, const assay_report *r, renderer render,
+                                    assay_err *err) {
     if (!path) return ASSAY_OK;
     assay_str b = {0};
     assay_status s = render(&b, r, err);
@@ -147,7 +160,8 @@ static assay_status note_scorecard(void *ctx, const assay_scorecard *c, assay_er
     assay_str name = {0};
     ASSAY_TRY(assay_grow(&e->ids, &e->cap_ids, e->n + 1, sizeof *e->ids, err));
     ASSAY_TRY(assay_grow(&e->names, &e->cap_names, e->n + 1, sizeof *e->names, err));
-    assay_str_printf(&name, "%lld-%s%s.jsonl", (long long)c->id, c->d.variant, c->d.role == ASSAY_ROLE_RERUN ? "-rerun" : "");
+    assay_str_printf(&name, "%lld-%s%s.jsonl", (long long)c->id, c->d.variant,
+                     c->d.role == ASSAY_ROLE_RERUN ? "-rerun" : "");
     for (size_t i = 0; i < name.len; i++)
         if (name.s[i] == '/') name.s[i] = '_';
     e->ids[e->n] = c->id;
@@ -166,13 +180,15 @@ static assay_status export_records(assay_store *store, const char *study, const 
         s = path ? assay_record_export(store, e.ids[i], path, err) : assay_nomem(err);
         assay_free(path);
     }
-    for (size_t i = 0; i < e.n; i++) assay_free(e.names[i]);
+    for (size_t i = 0; i < e.n; i++)
+        assay_free(e.names[i]);
     assay_free(e.names);
     assay_free(e.ids);
     return s;
 }
 
-assay_status assay_report_store(assay_doc **out, const char *where, const assay_report_opts *o, assay_err *err) {
+assay_status assay_report_store(assay_doc **out, const char *where, const assay_report_opts *o,
+                                assay_err *err) {
     *out = NULL;
     assay_study_result *r = NULL;
     assay_store *store = NULL;

@@ -1,7 +1,8 @@
 /* file.c: mapped input, whole reads, atomic output.
  *
- * Output goes to PATH.tmp.PID in the same folder, is fsynced, then renamed over PATH, and the folder is fsynced: a reader sees the
- * old file or the new one, and a full disk or a kill leaves at worst a stray temporary. */
+ * Output goes to PATH.tmp.PID in the same folder, is fsynced, then renamed over PATH, and the folder is
+ * fsynced: a reader sees the old file or the new one, and a full disk or a kill leaves at worst a stray
+ * temporary. */
 #include "base/file.h"
 
 #include <errno.h>
@@ -26,8 +27,10 @@ assay_status assay_map_open(assay_map *out, const char *path, assay_err *err) {
         s = assay_fail(err, ASSAY_EINPUT, "'%s' is not a regular file", path);
     } else if (st.st_size > 0) {
         void *p = mmap(NULL, (size_t)st.st_size, PROT_READ, MAP_PRIVATE, fd, 0);
-        if (p == MAP_FAILED) s = assay_fail_errno(err, errno, "cannot map '%s'", path);
-        else *out = (assay_map){p, (size_t)st.st_size};
+        if (p == MAP_FAILED)
+            s = assay_fail_errno(err, errno, "cannot map '%s'", path);
+        else
+            *out = (assay_map){p, (size_t)st.st_size};
     }
     close(fd);
     return s;
@@ -70,7 +73,8 @@ assay_status assay_read_file(char **data, size_t *size, const char *path, size_t
         if (s != ASSAY_OK) break;
         size_t got = fread(buf + n, 1, cap - n - 1, f);
         n += got;
-        if (n > max) s = assay_fail(err, ASSAY_EINPUT, "'%s' is larger than the %zu bytes allowed", path, max);
+        if (n > max)
+            s = assay_fail(err, ASSAY_EINPUT, "'%s' is larger than the %zu bytes allowed", path, max);
         if (s != ASSAY_OK || !got) break;
     }
     if (s == ASSAY_OK && ferror(f)) s = assay_fail_errno(err, errno, "cannot read '%s'", path);
@@ -123,8 +127,10 @@ assay_status assay_writer_open(assay_writer **out, const char *path, assay_err *
         w->fd = open(w->temporary, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
         if (w->fd < 0) s = assay_fail_errno(err, errno, "cannot write '%s'", path);
     }
-    if (s != ASSAY_OK) assay_writer_abort(w);
-    else *out = w;
+    if (s != ASSAY_OK)
+        assay_writer_abort(w);
+    else
+        *out = w;
     return s;
 }
 
@@ -175,10 +181,14 @@ assay_status assay_writer_commit(assay_writer *w, assay_err *err) {
     if (s == ASSAY_OK) {
         int fd = w->fd;
         w->fd = -1;
-        if (close(fd)) s = assay_fail_errno(err, errno, "cannot write '%s'", w->path);
-        else if (rename(w->temporary, w->path)) s = assay_fail_errno(err, errno, "cannot write '%s'", w->path);
-        if (s != ASSAY_OK) unlink(w->temporary);
-        else sync_folder_of(w->path);
+        if (close(fd))
+            s = assay_fail_errno(err, errno, "cannot write '%s'", w->path);
+        else if (rename(w->temporary, w->path))
+            s = assay_fail_errno(err, errno, "cannot write '%s'", w->path);
+        if (s != ASSAY_OK)
+            unlink(w->temporary);
+        else
+            sync_folder_of(w->path);
     }
     assay_writer_abort(w);
     return s;
@@ -220,7 +230,8 @@ assay_status assay_mkdirs(const char *path, assay_err *err) {
         *q = c;
         if (!c) break;
     }
-    if (s == ASSAY_OK && !assay_path_is_dir(path)) s = assay_fail(err, ASSAY_EIO, "'%s' is in the way: not a folder", path);
+    if (s == ASSAY_OK && !assay_path_is_dir(path))
+        s = assay_fail(err, ASSAY_EIO, "'%s' is in the way: not a folder", path);
     assay_free(p);
     return s;
 }
@@ -228,7 +239,8 @@ assay_status assay_mkdirs(const char *path, assay_err *err) {
 char *assay_path_join(const char *dir, const char *name) {
     const char *home = getenv("HOME");
     const char *head = dir, *sep = "/";
-    if (name[0] == '/') head = sep = "";
+    if (name[0] == '/')
+        head = sep = "";
     else if (name[0] == '~' && name[1] == '/' && home) {
         head = home;
         name += 2;

@@ -19,26 +19,29 @@ void assay_map_close(assay_map *m);
 void assay_map_willneed(const assay_map *m, size_t offset, size_t size);
 void assay_map_dontneed(const assay_map *m, size_t offset, size_t size);
 
-/* The whole file, NUL-terminated (not counted in *size), owned by the caller. Refuses more than max bytes (0: 1 GiB). */
+/* The whole file, NUL-terminated (not counted in *size), owned by the caller. Refuses more than max bytes (0:
+ * 1 GiB). */
 assay_status assay_read_file(char **data, size_t *size, const char *path, size_t max, assay_err *err);
 /* Writes beside path and renames over it. */
 assay_status assay_write_file(const char *path, const void *data, size_t size, assay_err *err);
 
-/* Buffered output to "PATH.tmp.PID", fsynced and renamed to PATH by commit; abort (or close without commit) removes it. */
+/* Buffered output to "PATH.tmp.PID", fsynced and renamed to PATH by commit; abort (or close without commit)
+ * removes it. */
 typedef struct assay_writer assay_writer;
 assay_status assay_writer_open(assay_writer **out, const char *path, assay_err *err);
 assay_status assay_writer_put(assay_writer *w, const void *data, size_t size, assay_err *err);
-uint64_t assay_writer_offset(const assay_writer *w);   /* bytes put so far */
-assay_status assay_writer_commit(assay_writer *w, assay_err *err);  /* frees w in any case */
-void assay_writer_abort(assay_writer *w);                           /* NULL is fine */
+uint64_t assay_writer_offset(const assay_writer *w);               /* bytes put so far */
+assay_status assay_writer_commit(assay_writer *w, assay_err *err); /* frees w in any case */
+void assay_writer_abort(assay_writer *w);                          /* NULL is fine */
 
 bool assay_path_exists(const char *path);
 bool assay_path_is_dir(const char *path);
-int64_t assay_file_size(const char *path);                            /* -1 when it cannot be read */
-assay_status assay_mkdirs(const char *path, assay_err *err);          /* like mkdir -p */
-/* dir + "/" + name, or name alone when it is absolute; "~/" expands. Owned by the caller; NULL when out of memory. */
+int64_t assay_file_size(const char *path);                   /* -1 when it cannot be read */
+assay_status assay_mkdirs(const char *path, assay_err *err); /* like mkdir -p */
+/* dir + "/" + name, or name alone when it is absolute; "~/" expands. Owned by the caller; NULL when out of
+ * memory. */
 char *assay_path_join(const char *dir, const char *name);
-char *assay_path_dir(const char *path);                               /* dirname; owned by the caller */
-const char *assay_path_base(const char *path);                        /* after the last '/'; borrowed */
+char *assay_path_dir(const char *path);        /* dirname; owned by the caller */
+const char *assay_path_base(const char *path); /* after the last '/'; borrowed */
 
 #endif

@@ -1,4 +1,5 @@
-/* hash.c: SHA-256. libcrypto's EVP interface; the algorithm cannot fail once the context exists, so put is void. */
+/* hash.c: SHA-256. libcrypto's EVP interface; the algorithm cannot fail once the context exists, so put is
+ * void. */
 #include "base/hash.h"
 
 #include <openssl/evp.h>
@@ -37,7 +38,8 @@ void assay_hasher_put_str(assay_hasher *h, const char *s) {
     if (!s) s = "";
     uint64_t n = strlen(s);
     uint8_t le[8];
-    for (int i = 0; i < 8; i++) le[i] = (uint8_t)(n >> (8 * i));
+    for (int i = 0; i < 8; i++)
+        le[i] = (uint8_t)(n >> (8 * i));
     assay_hasher_put(h, le, sizeof le);
     assay_hasher_put(h, s, n);
 }

@@ -11,7 +11,8 @@
 typedef struct assay_hasher assay_hasher;
 assay_status assay_hasher_new(assay_hasher **out, assay_err *err);
 void assay_hasher_put(assay_hasher *h, const void *p, size_t n);
-void assay_hasher_put_str(assay_hasher *h, const char *s);   /* length-prefixed, so that fields cannot run together; NULL is "" */
+void assay_hasher_put_str(
+    assay_hasher *h, const char *s); /* length-prefixed, so that fields cannot run together; NULL is "" */
 void assay_hasher_finish(assay_hasher *h, char hex[ASSAY_HASH_HEX]); /* frees h */
 void assay_hasher_free(assay_hasher *h);
 

@@ -1,4 +1,5 @@
-/* json.c: loading, dumping and typed access on top of jansson. Does not hide json_t: it is a good interface already. */
+/* json.c: loading, dumping and typed access on top of jansson. Does not hide json_t: it is a good interface
+ * already. */
 #include "base/json.h"
 
 #include <string.h>
@@ -33,7 +34,8 @@ static int dump_piece(const char *buffer, size_t size, void *ctx) {
 assay_status assay_json_dump(assay_str *b, const json_t *j, int indent, bool sorted, assay_err *err) {
     size_t flags = JSON_ENCODE_ANY | (sorted ? JSON_SORT_KEYS : 0) | JSON_REAL_PRECISION(17);
     flags |= indent ? JSON_INDENT(indent) : JSON_COMPACT;
-    if (json_dump_callback(j, dump_piece, b, flags)) return assay_fail(err, ASSAY_ENOMEM, "cannot write JSON: out of memory");
+    if (json_dump_callback(j, dump_piece, b, flags))
+        return assay_fail(err, ASSAY_ENOMEM, "cannot write JSON: out of memory");
     return assay_str_status(b, err);
 }
 
@@ -56,7 +58,8 @@ static assay_status wrong_type(const char *where, const char *key, const char *w
     return assay_fail(err, ASSAY_EINPUT, "%s: key '%s' must be %s", where, key, want);
 }
 
-assay_status assay_json_get_int(int64_t *out, const json_t *obj, const char *key, const char *where, assay_err *err) {
+assay_status assay_json_get_int(int64_t *out, const json_t *obj, const char *key, const char *where,
+                                assay_err *err) {
     const json_t *v = lookup(obj, key);
     if (!v) return ASSAY_OK;
     if (!json_is_integer(v)) return wrong_type(where, key, "an integer", err);
@@ -64,7 +67,8 @@ assay_status assay_json_get_int(int64_t *out, const json_t *obj, const char *key
     return ASSAY_OK;
 }
 
-assay_status assay_json_get_double(double *out, const json_t *obj, const char *key, const char *where, assay_err *err) {
+assay_status assay_json_get_double(double *out, const json_t *obj, const char *key, const char *where,
+                                   assay_err *err) {
     const json_t *v = lookup(obj, key);
     if (!v) return ASSAY_OK;
     if (!json_is_number(v)) return wrong_type(where, key, "a number", err);
@@ -72,7 +76,8 @@ assay_status assay_json_get_double(double *out, const json_t *obj, const char *k
     return ASSAY_OK;
 }
 
-assay_status assay_json_get_bool(bool *out, const json_t *obj, const char *key, const char *where, assay_err *err) {
+assay_status assay_json_get_bool(bool *out, const json_t *obj, const char *key, const char *where,
+                                 assay_err *err) {
     const json_t *v = lookup(obj, key);
     if (!v) return ASSAY_OK;
     if (!json_is_boolean(v)) return wrong_type(where, key, "true or false", err);
@@ -80,11 +85,13 @@ assay_status assay_json_get_bool(bool *out, const json_t *obj, const char *key, 
     return ASSAY_OK;
 }
 
-assay_status assay_json_get_str(const char **out, const json_t *obj, const char *key, const char *where, assay_err *err) {
+assay_status assay_json_get_str(const char **out, const json_t *obj, const char *key, const char *where,
+                                assay_err *err) {
     const json_t *v = lookup(obj, key);
     if (!v) return ASSAY_OK;
     if (!json_is_string(v)) return wrong_type(where, key, "a string", err);
-    if (strlen(json_string_value(v)) != json_string_length(v)) return wrong_type(where, key, "a string without NUL bytes", err);
+    if (strlen(json_string_value(v)) != json_string_length(v))
+        return wrong_type(where, key, "a string without NUL bytes", err);
     *out = json_string_value(v);
     return ASSAY_OK;
 }
@@ -100,7 +107,8 @@ json_t *assay_json_text(const char *text) {
     return j;
 }
 
-static assay_status one_line(const char *line, size_t n, size_t number, const char *path, assay_jsonl_fn fn, void *ctx, assay_err *err) {
+static assay_status one_line(const char *line, size_t n, size_t number, const char *path, assay_jsonl_fn fn,
+                             void *ctx, assay_err *err) {
     json_error_t e;
     json_t *v = json_loadb(line, n, JSON_REJECT_DUPLICATES | JSON_DECODE_ANY | JSON_ALLOW_NUL, &e);
     if (!v) {

@@ -1,5 +1,5 @@
-/* rng.c: xoshiro256** by Blackman and Vigna ("Scrambled linear pseudorandom number generators", 2018), seeded through
- * splitmix64 so that any seed, 0 included, gives a good state. */
+/* rng.c: xoshiro256** by Blackman and Vigna ("Scrambled linear pseudorandom number generators", 2018), seeded
+ * through splitmix64 so that any seed, 0 included, gives a good state. */
 #include "base/rng.h"
 
 #include <math.h>
@@ -12,7 +12,8 @@ static uint64_t splitmix(uint64_t *x) {
 }
 
 void assay_rng_init(assay_rng *r, uint64_t seed) {
-    for (int i = 0; i < 4; i++) r->s[i] = splitmix(&seed);
+    for (int i = 0; i < 4; i++)
+        r->s[i] = splitmix(&seed);
 }
 
 static uint64_t rotl(uint64_t x, int k) {
@@ -36,7 +37,8 @@ double assay_rng_double(assay_rng *r) {
 
 uint64_t assay_rng_below(assay_rng *r, uint64_t n) {
     uint64_t limit = UINT64_MAX - UINT64_MAX % n, x; /* reject the incomplete last stretch: unbiased */
-    do x = assay_rng_next(r);
+    do
+        x = assay_rng_next(r);
     while (x >= limit);
     return x % n;
 }

@@ -1,7 +1,8 @@
 /* status.c: names and exit codes of the statuses (status.def), and how errors are filled.
  *
- * The first failure wins: while a call unwinds, later failures (a close that fails because the disk is full, say) must not
- * hide the cause. Callers that know more (which file, which tensor) put it in front with assay_err_prefix. */
+ * The first failure wins: while a call unwinds, later failures (a close that fails because the disk is full,
+ * say) must not hide the cause. Callers that know more (which file, which tensor) put it in front with
+ * assay_err_prefix. */
 #include "base/status.h"
 
 #include <errno.h>
@@ -9,14 +10,16 @@
 #include <stdio.h>
 #include <string.h>
 
-#define X(name, value, exit_code, text) _Static_assert(ASSAY_##name == (value), "status.h and status.def disagree");
+#define X(name, value, exit_code, text)                                                                      \
+    _Static_assert(ASSAY_##name == (value), "status.h and status.def disagree");
 #include "base/status.def"
 #undef X
 
 const char *assay_status_name(assay_status s) {
     switch (s) {
-#define X(name, value, exit_code, text)                                                                                \
-    case ASSAY_##name: return text;
+#define X(name, value, exit_code, text)                                                                      \
+    case ASSAY_##name:                                                                                       \
+        return text;
 #include "base/status.def"
 #undef X
     }
@@ -25,8 +28,9 @@ const char *assay_status_name(assay_status s) {
 
 int assay_status_exit_code(assay_status s) {
     switch (s) {
-#define X(name, value, exit_code, text)                                                                                \
-    case ASSAY_##name: return exit_code;
+#define X(name, value, exit_code, text)                                                                      \
+    case ASSAY_##name:                                                                                       \
+        return exit_code;
 #include "base/status.def"
 #undef X
     }
@@ -58,12 +62,16 @@ assay_status assay_fail(assay_err *err, assay_status code, const char *fmt, ...)
 static assay_status status_of_errno(int e) {
     switch (e) {
     case ENOENT:
-    case ENOTDIR: return ASSAY_ENOTFOUND;
+    case ENOTDIR:
+        return ASSAY_ENOTFOUND;
     case ENOSPC:
     case EDQUOT:
-    case EFBIG: return ASSAY_ENOSPC;
-    case ENOMEM: return ASSAY_ENOMEM;
-    default: return ASSAY_EIO;
+    case EFBIG:
+        return ASSAY_ENOSPC;
+    case ENOMEM:
+        return ASSAY_ENOMEM;
+    default:
+        return ASSAY_EIO;
     }
 }
 

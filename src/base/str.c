@@ -64,8 +64,10 @@ const char *assay_str_c(const assay_str *b) {
 
 char *assay_str_take(assay_str *b) {
     char *s = b->failed ? NULL : b->s;
-    if (b->failed) assay_free(b->s);
-    else if (!s) s = assay_strdup("");
+    if (b->failed)
+        assay_free(b->s);
+    else if (!s)
+        s = assay_strdup("");
     memset(b, 0, sizeof *b);
     return s;
 }
@@ -97,9 +99,12 @@ char *assay_format_bytes(char *buf, size_t n, double bytes) {
 }
 
 char *assay_format_seconds(char *buf, size_t n, double s) {
-    if (s < 60) snprintf(buf, n, s < 10 ? "%.1f s" : "%.0f s", s);
-    else if (s < 3600) snprintf(buf, n, "%d min %02d s", (int)s / 60, (int)s % 60);
-    else snprintf(buf, n, "%.0f h %02d min", floor(s / 3600), (int)(fmod(s, 3600) / 60));
+    if (s < 60)
+        snprintf(buf, n, s < 10 ? "%.1f s" : "%.0f s", s);
+    else if (s < 3600)
+        snprintf(buf, n, "%d min %02d s", (int)s / 60, (int)s % 60);
+    else
+        snprintf(buf, n, "%.0f h %02d min", floor(s / 3600), (int)(fmod(s, 3600) / 60));
     return buf;
 }
 
@@ -108,7 +113,8 @@ static size_t edit_distance(const char *a, const char *b) {
     enum { LONGEST = 63 };
     size_t na = strlen(a), nb = strlen(b), row[LONGEST + 1];
     if (na > LONGEST || nb > LONGEST) return LONGEST;
-    for (size_t j = 0; j <= nb; j++) row[j] = j;
+    for (size_t j = 0; j <= nb; j++)
+        row[j] = j;
     for (size_t i = 1; i <= na; i++) {
         size_t diagonal = row[0];
         row[0] = i;
@@ -125,7 +131,8 @@ static size_t edit_distance(const char *a, const char *b) {
 
 const char *assay_nearest(const char *word, const char *const *list, size_t n) {
     const char *best = NULL;
-    size_t best_distance = strlen(word) / 3 + 2; /* must be nearer than this: one or two slips in a short word */
+    size_t best_distance =
+        strlen(word) / 3 + 2; /* must be nearer than this: one or two slips in a short word */
     for (size_t i = 0; i < n; i++) {
         size_t d = edit_distance(word, list[i]);
         if (d < best_distance) {

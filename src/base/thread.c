@@ -1,13 +1,14 @@
-/* thread.c: a pool of threads that share out numbered tasks by a counter, so uneven tasks balance; who computes what never changes a result
- * because tasks own their outputs.
+/* thread.c: a pool of threads that share out numbered tasks by a counter, so uneven tasks balance; who
+ * computes what never changes a result because tasks own their outputs.
  *
- * Why not OpenMP: a forward pass of a small model is thousands of regions of some ten microseconds. libgomp's threads spin at every region's end
- * (on a machine that is busy with anything else that was measured to cost a factor of ten) or, told not to, sleep at once, which costs more than
- * the region. Here a worker spins for some 20 us and then sleeps, and the caller never waits for a worker that has not taken a task: on a
- * busy machine it simply does the tasks itself.
+ * Why not OpenMP: a forward pass of a small model is thousands of regions of some ten microseconds. libgomp's
+ * threads spin at every region's end (on a machine that is busy with anything else that was measured to cost
+ * a factor of ten) or, told not to, sleep at once, which costs more than the region. Here a worker spins for
+ * some 20 us and then sleeps, and the caller never waits for a worker that has not taken a task: on a busy
+ * machine it simply does the tasks itself.
  *
- * One job at a time: a second caller, or a task that calls in again, runs its tasks alone. Threads are made when first asked for and stay; a
- * forked child makes its own. */
+ * One job at a time: a second caller, or a task that calls in again, runs its tasks alone. Threads are made
+ * when first asked for and stay; a forked child makes its own. */
 #include "base/thread.h"
 
 #include <pthread.h>
@@ -19,14 +20,14 @@
 #include <unistd.h>
 
 #define MAX_WORKERS 255
-#define SPINS 1000
-#define CLOSED 0x10000u /* in `active`: no worker may join */
+#define SPINS       1000
+#define CLOSED      0x10000u /* in `active`: no worker may join */
 
 static struct {
-    pthread_mutex_t busy;           /* held by the caller whose job runs */
-    pthread_mutex_t lock;           /* of sleeping */
+    pthread_mutex_t busy; /* held by the caller whose job runs */
+    pthread_mutex_t lock; /* of sleeping */
     pthread_cond_t wake;
-    pid_t owner;                    /* of the threads */
+    pid_t owner; /* of the threads */
     int n_workers;
     /* the job; written while closed and empty */
     assay_task_fn fn;
@@ -34,10 +35,13 @@ static struct {
     size_t n_tasks;
     int team;
     _Atomic size_t next;
-    _Atomic unsigned active;        /* workers in the job, and CLOSED */
-    _Atomic uint64_t generation;    /* of jobs */
+    _Atomic unsigned active;     /* workers in the job, and CLOSED */
+    _Atomic uint64_t generation; /* of jobs */
     _Atomic int sleepers;
-} pool = {.busy = PTHREAD_MUTEX_INITIALIZER, .lock = PTHREAD_MUTEX_INITIALIZER, .wake = PTHREAD_COND_INITIALIZER, .active = CLOSED};
+} pool = {.busy = PTHREAD_MUTEX_INITIALIZER,
+          .lock = PTHREAD_MUTEX_INITIALIZER,
+          .wake = PTHREAD_COND_INITIALIZER,
+          .active = CLOSED};
 
 static void relax(void) {
 #if defined(__x86_64__) || defined(__i386__)
@@ -72,7 +76,8 @@ static uint64_t await_job(uint64_t seen) {
     }
     pthread_mutex_lock(&pool.lock);
     atomic_fetch_add(&pool.sleepers, 1);
-    while (atomic_load(&pool.generation) == seen) pthread_cond_wait(&pool.wake, &pool.lock);
+    while (atomic_load(&pool.generation) == seen)
+        pthread_cond_wait(&pool.wake, &pool.lock);
     atomic_fetch_sub(&pool.sleepers, 1);
     pthread_mutex_unlock(&pool.lock);
     return atomic_load(&pool.generation);
@@ -89,7 +94,8 @@ static void *worker(void *arg) {
     return NULL;
 }
 
-/* Makes threads until there are `want` workers or the system refuses; signals stay with the caller's threads. */
+/* Makes threads until there are `want` workers or the system refuses; signals stay with the caller's threads.
+ */
 static void grow(int want) {
     sigset_t all, before;
     if (pool.owner != getpid()) { /* the first time, or a forked child, whose parent's threads are not here */
@@ -126,8 +132,10 @@ static void run_job(int n_threads, size_t n_tasks, assay_task_fn fn, void *ctx) 
     run_tasks(0);
     atomic_fetch_or(&pool.active, CLOSED);
     for (int i = 0; atomic_load(&pool.active) != CLOSED; i++) {
-        if (i < SPINS) relax();
-        else sched_yield(); /* a worker lost its core in the middle of a task */
+        if (i < SPINS)
+            relax();
+        else
+            sched_yield(); /* a worker lost its core in the middle of a task */
     }
 }
 
@@ -137,7 +145,8 @@ void assay_parallel(int n_threads, size_t n_tasks, assay_task_fn fn, void *ctx) 
         pthread_mutex_unlock(&pool.busy);
         return;
     }
-    for (size_t i = 0; i < n_tasks; i++) fn(ctx, i, 0);
+    for (size_t i = 0; i < n_tasks; i++)
+        fn(ctx, i, 0);
 }
 
 struct range_job {

@@ -5,10 +5,12 @@
 
 #include <stddef.h>
 
-/* fn(ctx, task, thread) for every task in [0, n_tasks), each exactly once; thread < n_threads indexes scratch memory. */
+/* fn(ctx, task, thread) for every task in [0, n_tasks), each exactly once; thread < n_threads indexes scratch
+ * memory. */
 typedef void (*assay_task_fn)(void *ctx, size_t task, int thread);
 void assay_parallel(int n_threads, size_t n_tasks, assay_task_fn fn, void *ctx);
-/* Like it, with contiguous ranges [begin, end) of n items in multiples of `grain`; fewer, larger calls for tiny bodies. */
+/* Like it, with contiguous ranges [begin, end) of n items in multiples of `grain`; fewer, larger calls for
+ * tiny bodies. */
 typedef void (*assay_range_fn)(void *ctx, size_t begin, size_t end, int thread);
 void assay_parallel_range(int n_threads, size_t n, size_t grain, assay_range_fn fn, void *ctx);
 /* Cores this process may use. */

@@ -1,7 +1,7 @@
 /* utf8.c: UTF-8 walking and repair.
  *
- * Walking (next, prev) trusts its input; read does not. Repair follows the "maximal subpart" practice (Unicode 15, section 3.9),
- * which is what Rust's from_utf8_lossy and Python's errors="replace" do. */
+ * Walking (next, prev) trusts its input; read does not. Repair follows the "maximal subpart" practice
+ * (Unicode 15, section 3.9), which is what Rust's from_utf8_lossy and Python's errors="replace" do. */
 #include "base/utf8.h"
 
 #include <string.h>

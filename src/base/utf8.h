@@ -1,4 +1,5 @@
-/* base/utf8.h: walking, checking and repairing UTF-8. Code points are int32_t; strings are bytes with a length. */
+/* base/utf8.h: walking, checking and repairing UTF-8. Code points are int32_t; strings are bytes with a
+ * length. */
 #ifndef ASSAY_BASE_UTF8_H
 #define ASSAY_BASE_UTF8_H
 
@@ -23,7 +24,8 @@ size_t assay_utf8_offset(const char *s, size_t n,
 size_t assay_utf8_valid(size_t *bad, bool *cut, const char *s, size_t n);
 /* Appends s with every ill-formed sequence replaced by U+FFFD. */
 void assay_utf8_put_lossy(assay_str *b, const char *s, size_t n);
-/* For text that nobody has checked: the code point at s (n >= 1), and the bytes it took; an ill-formed sequence is U+FFFD. */
+/* For text that nobody has checked: the code point at s (n >= 1), and the bytes it took; an ill-formed
+ * sequence is U+FFFD. */
 size_t assay_utf8_read(uint32_t *cp, const char *s, size_t n);
 
 #endif

@@ -1,7 +1,7 @@
 /* yaml.c: libyaml's event stream into a tree of nodes with line numbers. See yaml.h for why not libcyaml.
  *
- * Limits, so that no file can cost more than a small multiple of its size: 16 MiB of input, 64 levels, no aliases (the
- * "billion laughs" need them), one document. */
+ * Limits, so that no file can cost more than a small multiple of its size: 16 MiB of input, 64 levels, no
+ * aliases (the "billion laughs" need them), one document. */
 #include "base/yaml.h"
 
 #include <errno.h>
@@ -147,9 +147,11 @@ static assay_status build_children(children *c, builder *b, bool map) {
             return ASSAY_OK;
         }
         if (map) {
-            if (e.type != YAML_SCALAR_EVENT) s = fail_at(b, e.start_mark.line, "a key must be a plain word");
+            if (e.type != YAML_SCALAR_EVENT)
+                s = fail_at(b, e.start_mark.line, "a key must be a plain word");
             else {
-                key = assay_arena_strndup(&b->doc->arena, (const char *)e.data.scalar.value, e.data.scalar.length);
+                key = assay_arena_strndup(&b->doc->arena, (const char *)e.data.scalar.value,
+                                          e.data.scalar.length);
                 if (!key) s = assay_nomem(b->err);
             }
             yaml_event_delete(&e);
@@ -166,9 +168,11 @@ static assay_status build_children(children *c, builder *b, bool map) {
 
 static assay_status build(assay_yaml **out, builder *b, const yaml_event_t *e) {
     if (e->type == YAML_SCALAR_EVENT) return build_scalar(out, b, e);
-    if (e->type == YAML_ALIAS_EVENT) return fail_at(b, e->start_mark.line, "aliases are not accepted: write the value out");
+    if (e->type == YAML_ALIAS_EVENT)
+        return fail_at(b, e->start_mark.line, "aliases are not accepted: write the value out");
     bool map = e->type == YAML_MAPPING_START_EVENT;
-    if (!map && e->type != YAML_SEQUENCE_START_EVENT) return fail_at(b, e->start_mark.line, "unexpected YAML");
+    if (!map && e->type != YAML_SEQUENCE_START_EVENT)
+        return fail_at(b, e->start_mark.line, "unexpected YAML");
     if (++b->depth > MAX_DEPTH) return fail_at(b, e->start_mark.line, "nested too deep (64 levels)");
     ASSAY_TRY(new_node(out, b, e, map ? ASSAY_YAML_MAP : ASSAY_YAML_SEQ));
     children c = {0};
@@ -186,10 +190,12 @@ static assay_status build_document(builder *b) {
         ASSAY_TRY(next_event(b, &e));
         yaml_event_type_t type = e.type;
         assay_status s = ASSAY_OK;
-        bool content = type == YAML_SCALAR_EVENT || type == YAML_MAPPING_START_EVENT || type == YAML_SEQUENCE_START_EVENT ||
-                       type == YAML_ALIAS_EVENT;
-        if (content && b->doc->root) s = fail_at(b, e.start_mark.line, "more than one document");
-        else if (content) s = build(&b->doc->root, b, &e);
+        bool content = type == YAML_SCALAR_EVENT || type == YAML_MAPPING_START_EVENT ||
+                       type == YAML_SEQUENCE_START_EVENT || type == YAML_ALIAS_EVENT;
+        if (content && b->doc->root)
+            s = fail_at(b, e.start_mark.line, "more than one document");
+        else if (content)
+            s = build(&b->doc->root, b, &e);
         yaml_event_delete(&e);
         if (s != ASSAY_OK) return s;
         if (type == YAML_STREAM_END_EVENT) break;
@@ -198,9 +204,11 @@ static assay_status build_document(builder *b) {
     return assay_fail(b->err, ASSAY_EINPUT, "%s: the file is empty", b->doc->name);
 }
 
-assay_status assay_yaml_parse(assay_yaml_doc **out, const char *text, size_t n, const char *name, assay_err *err) {
+assay_status assay_yaml_parse(assay_yaml_doc **out, const char *text, size_t n, const char *name,
+                              assay_err *err) {
     *out = NULL;
-    if (n > MAX_BYTES) return assay_fail(err, ASSAY_EINPUT, "%s: larger than the 16 MiB that a YAML file may have", name);
+    if (n > MAX_BYTES)
+        return assay_fail(err, ASSAY_EINPUT, "%s: larger than the 16 MiB that a YAML file may have", name);
     builder b = {.err = err};
     b.doc = assay_calloc(1, sizeof *b.doc);
     if (!b.doc || !(b.doc->name = assay_strdup(name)) || !yaml_parser_initialize(&b.parser)) {
@@ -255,7 +263,8 @@ const assay_yaml *assay_yaml_find(const assay_yaml *map, const char *key) {
     return NULL;
 }
 
-assay_status assay_yaml_fail(const assay_yaml_doc *d, const assay_yaml *y, assay_err *err, const char *fmt, ...) {
+assay_status assay_yaml_fail(const assay_yaml_doc *d, const assay_yaml *y, assay_err *err, const char *fmt,
+                             ...) {
     char text[400];
     va_list ap;
     va_start(ap, fmt);
@@ -264,13 +273,16 @@ assay_status assay_yaml_fail(const assay_yaml_doc *d, const assay_yaml *y, assay
     return assay_fail(err, ASSAY_EINPUT, "%s:%d: %s", d->name, y ? y->line : 1, text);
 }
 
-assay_status assay_yaml_want(const assay_yaml_doc *d, const assay_yaml *y, assay_yaml_kind kind, const char *what, assay_err *err) {
+assay_status assay_yaml_want(const assay_yaml_doc *d, const assay_yaml *y, assay_yaml_kind kind,
+                             const char *what, assay_err *err) {
     static const char *const names[] = {"empty", "a single value", "a list", "a mapping"};
     if (y && y->kind == kind) return ASSAY_OK;
-    return assay_yaml_fail(d, y, err, "%s must be %s, not %s", what, names[kind], y ? names[y->kind] : "missing");
+    return assay_yaml_fail(d, y, err, "%s must be %s, not %s", what, names[kind],
+                           y ? names[y->kind] : "missing");
 }
 
-static assay_status find_scalar(const assay_yaml **out, const assay_yaml_doc *d, const assay_yaml *map, const char *key, assay_err *err) {
+static assay_status find_scalar(const assay_yaml **out, const assay_yaml_doc *d, const assay_yaml *map,
+                                const char *key, assay_err *err) {
     const assay_yaml *y = assay_yaml_find(map, key);
     *out = NULL;
     if (!y || y->kind == ASSAY_YAML_NULL) return ASSAY_OK;
@@ -279,7 +291,8 @@ static assay_status find_scalar(const assay_yaml **out, const assay_yaml_doc *d,
     return ASSAY_OK;
 }
 
-assay_status assay_yaml_get_str(const char **out, const assay_yaml_doc *d, const assay_yaml *map, const char *key, assay_err *err) {
+assay_status assay_yaml_get_str(const char **out, const assay_yaml_doc *d, const assay_yaml *map,
+                                const char *key, assay_err *err) {
     const assay_yaml *y;
     ASSAY_TRY(find_scalar(&y, d, map, key, err));
     if (y) *out = y->text;
@@ -304,8 +317,8 @@ static bool parse_double(double *out, const char *t) {
     return true;
 }
 
-assay_status assay_yaml_get_int(int64_t *out, const assay_yaml_doc *d, const assay_yaml *map, const char *key, int64_t lo, int64_t hi,
-                                assay_err *err) {
+assay_status assay_yaml_get_int(int64_t *out, const assay_yaml_doc *d, const assay_yaml *map, const char *key,
+                                int64_t lo, int64_t hi, assay_err *err) {
     const assay_yaml *y;
     ASSAY_TRY(find_scalar(&y, d, map, key, err));
     if (!y) return ASSAY_OK;
@@ -313,19 +326,22 @@ assay_status assay_yaml_get_int(int64_t *out, const assay_yaml_doc *d, const ass
     if (y->quoted || !parse_int(&v, y->text))
         return assay_yaml_fail(d, y, err, "%s must be a whole number, not '%s'", key, y->text);
     if (v < lo || v > hi)
-        return assay_yaml_fail(d, y, err, "%s must be from %lld to %lld, not %lld", key, (long long)lo, (long long)hi, (long long)v);
+        return assay_yaml_fail(d, y, err, "%s must be from %lld to %lld, not %lld", key, (long long)lo,
+                               (long long)hi, (long long)v);
     *out = v;
     return ASSAY_OK;
 }
 
-assay_status assay_yaml_get_double(double *out, const assay_yaml_doc *d, const assay_yaml *map, const char *key, double lo, double hi,
-                                   assay_err *err) {
+assay_status assay_yaml_get_double(double *out, const assay_yaml_doc *d, const assay_yaml *map,
+                                   const char *key, double lo, double hi, assay_err *err) {
     const assay_yaml *y;
     ASSAY_TRY(find_scalar(&y, d, map, key, err));
     if (!y) return ASSAY_OK;
     double v;
-    if (y->quoted || !parse_double(&v, y->text)) return assay_yaml_fail(d, y, err, "%s must be a number, not '%s'", key, y->text);
-    if (!(v >= lo && v <= hi)) return assay_yaml_fail(d, y, err, "%s must be from %g to %g, not %g", key, lo, hi, v);
+    if (y->quoted || !parse_double(&v, y->text))
+        return assay_yaml_fail(d, y, err, "%s must be a number, not '%s'", key, y->text);
+    if (!(v >= lo && v <= hi))
+        return assay_yaml_fail(d, y, err, "%s must be from %g to %g, not %g", key, lo, hi, v);
     *out = v;
     return ASSAY_OK;
 }
@@ -336,7 +352,8 @@ static int parse_bool(const char *t) {
     return -1;
 }
 
-assay_status assay_yaml_get_bool(bool *out, const assay_yaml_doc *d, const assay_yaml *map, const char *key, assay_err *err) {
+assay_status assay_yaml_get_bool(bool *out, const assay_yaml_doc *d, const assay_yaml *map, const char *key,
+                                 assay_err *err) {
     const assay_yaml *y;
     ASSAY_TRY(find_scalar(&y, d, map, key, err));
     if (!y) return ASSAY_OK;
@@ -346,16 +363,18 @@ assay_status assay_yaml_get_bool(bool *out, const assay_yaml_doc *d, const assay
     return ASSAY_OK;
 }
 
-assay_status assay_yaml_check_unknown(const assay_yaml_doc *d, const assay_yaml *map, const char *what, const char *const *known,
-                                      size_t n_known, assay_err *err) {
+assay_status assay_yaml_check_unknown(const assay_yaml_doc *d, const assay_yaml *map, const char *what,
+                                      const char *const *known, size_t n_known, assay_err *err) {
     for (size_t i = 0; map && i < map->n && map->kind == ASSAY_YAML_MAP; i++) {
         if (map->used[i]) continue;
         bool listed = false;
-        for (size_t k = 0; k < n_known && !listed; k++) listed = !strcmp(known[k], map->keys[i]);
+        for (size_t k = 0; k < n_known && !listed; k++)
+            listed = !strcmp(known[k], map->keys[i]);
         if (listed) continue;
         const char *near = assay_nearest(map->keys[i], known, n_known);
-        return assay_fail(err, ASSAY_EINPUT, "%s:%d: unknown key '%s' in %s%s%s%s", d->name, map->key_lines[i], map->keys[i], what,
-                          near ? ", did you mean '" : "", near ? near : "", near ? "'?" : "");
+        return assay_fail(err, ASSAY_EINPUT, "%s:%d: unknown key '%s' in %s%s%s%s", d->name,
+                          map->key_lines[i], map->keys[i], what, near ? ", did you mean '" : "",
+                          near ? near : "", near ? "'?" : "");
     }
     return ASSAY_OK;
 }
@@ -376,7 +395,8 @@ json_t *assay_yaml_to_json(const assay_yaml *y) {
     json_t *j = y->kind == ASSAY_YAML_MAP ? json_object() : json_array();
     for (size_t i = 0; j && i < y->n; i++) {
         json_t *item = assay_yaml_to_json(y->items[i]);
-        int bad = !item || (y->kind == ASSAY_YAML_MAP ? json_object_set_new(j, y->keys[i], item) : json_array_append_new(j, item));
+        int bad = !item || (y->kind == ASSAY_YAML_MAP ? json_object_set_new(j, y->keys[i], item)
+                                                      : json_array_append_new(j, item));
         if (bad) {
             json_decref(j);
             j = NULL;

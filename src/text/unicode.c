@@ -1,6 +1,6 @@
-/* unicode.c: character classes, case and normalization. Classes come from utf8proc's tables; where those lack a property
- * (White_Space, Alphabetic) the few exceptions are listed here. It does no locale-dependent or context-dependent casing (final
- * sigma). Walking and repairing UTF-8 is base/utf8.h's. */
+/* unicode.c: character classes, case and normalization. Classes come from utf8proc's tables; where those lack
+ * a property (White_Space, Alphabetic) the few exceptions are listed here. It does no locale-dependent or
+ * context-dependent casing (final sigma). Walking and repairing UTF-8 is base/utf8.h's. */
 #include "text/unicode.h"
 
 #include <string.h>

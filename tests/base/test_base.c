@@ -1,5 +1,5 @@
-/* test_base.c: the base room. Hash and generator against published vectors; files that appear whole or not at all; the error
- * rules; what the number formatting promises. */
+/* test_base.c: the base room. Hash and generator against published vectors; files that appear whole or not at
+ * all; the error rules; what the number formatting promises. */
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -93,7 +93,8 @@ static void sha256_matches_fips_180(void **state) {
 
 static void rng_matches_the_reference_generator(void **state) {
     (void)state;
-    assay_rng r = {{1, 2, 3, 4}}; /* first outputs of Blackman and Vigna's xoshiro256starstar.c from this state */
+    assay_rng r = {
+        {1, 2, 3, 4}}; /* first outputs of Blackman and Vigna's xoshiro256starstar.c from this state */
     assert_true(assay_rng_next(&r) == 11520u);
     assert_true(assay_rng_next(&r) == 0u);
     assert_true(assay_rng_next(&r) == 1509978240u);
@@ -109,7 +110,8 @@ static void rng_matches_the_reference_generator(void **state) {
     }
     assert_true(sum / 1e5 > -0.02 && sum / 1e5 < 0.02);
     assert_true(square / 1e5 > 0.97 && square / 1e5 < 1.03);
-    for (int i = 0; i < 5; i++) assert_true(counts[i] > 19300 && counts[i] < 20700);
+    for (int i = 0; i < 5; i++)
+        assert_true(counts[i] > 19300 && counts[i] < 20700);
 }
 
 static void an_aborted_write_leaves_the_old_file(void **state) {
@@ -218,7 +220,8 @@ static void strings_survive_a_failed_allocation(void **state) {
     for (long k = 0; k < 3; k++) {
         assay_str b = {0};
         assay_mem_fail_after(k);
-        for (int i = 0; i < 100; i++) assay_str_printf(&b, "%d,", i);
+        for (int i = 0; i < 100; i++)
+            assay_str_printf(&b, "%d,", i);
         assay_mem_fail_after(-1);
         assert_int_equal(assay_str_status(&b, NULL), ASSAY_ENOMEM);
         assert_null(assay_str_take(&b));
@@ -245,7 +248,8 @@ static void mark(void *ctx, size_t task, int thread) {
 }
 
 static void mark_range(void *ctx, size_t begin, size_t end, int thread) {
-    for (size_t i = begin; i < end; i++) mark(ctx, i, thread);
+    for (size_t i = begin; i < end; i++)
+        mark(ctx, i, thread);
 }
 
 static void every_task_runs_exactly_once(void **state) {
@@ -255,7 +259,8 @@ static void every_task_runs_exactly_once(void **state) {
         unsigned char a[N] = {0}, b[N] = {0};
         assay_parallel(threads, N, mark, a);
         assay_parallel_range(threads, N, 16, mark_range, b);
-        for (int i = 0; i < N; i++) assert_true(a[i] == 1 && b[i] == 1);
+        for (int i = 0; i < N; i++)
+            assert_true(a[i] == 1 && b[i] == 1);
     }
 }
 

@@ -19,7 +19,9 @@ static assay_yaml_doc *parse(const char *text, assay_err *e) {
 static void a_study_reads_as_written(void **state) {
     (void)state;
     assay_err e = {0};
-    assay_yaml_doc *d = parse("study: bot\nvariants:\n  - {name: a, bits: 4}\n  - name: \"0\"\n    ratio: 1.5\npolicy: {margin: 2 pt}\nno: ~\n", &e);
+    assay_yaml_doc *d = parse("study: bot\nvariants:\n  - {name: a, bits: 4}\n  - name: \"0\"\n    ratio: "
+                              "1.5\npolicy: {margin: 2 pt}\nno: ~\n",
+                              &e);
     assert_non_null(d);
     const assay_yaml *root = assay_yaml_root(d), *v = assay_yaml_find(root, "variants");
     assert_int_equal(v->kind, ASSAY_YAML_SEQ);
@@ -37,8 +39,9 @@ static void a_study_reads_as_written(void **state) {
     json_t *j = assay_yaml_to_json(root);
     assay_str b = {0};
     assay_json_dump(&b, j, 0, false, NULL);
-    assert_string_equal(b.s, "{\"study\":\"bot\",\"variants\":[{\"name\":\"a\",\"bits\":4},{\"name\":\"0\",\"ratio\":1.5}],"
-                             "\"policy\":{\"margin\":\"2 pt\"},\"no\":null}");
+    assert_string_equal(
+        b.s, "{\"study\":\"bot\",\"variants\":[{\"name\":\"a\",\"bits\":4},{\"name\":\"0\",\"ratio\":1.5}],"
+             "\"policy\":{\"margin\":\"2 pt\"},\"no\":null}");
     assay_str_free(&b);
     json_decref(j);
     assay_yaml_free(d);
@@ -73,7 +76,8 @@ static void refusals_name_the_line(void **state) {
         assay_err e = {0};
         assert_null(parse(cases[i].text, &e));
         assert_int_equal(e.code, ASSAY_EINPUT);
-        if (strncmp(e.message, cases[i].want, strlen(cases[i].want))) fail_msg("case %zu said: %s", i, e.message);
+        if (strncmp(e.message, cases[i].want, strlen(cases[i].want)))
+            fail_msg("case %zu said: %s", i, e.message);
     }
 }
 
@@ -130,9 +134,12 @@ static void each_failed_allocation_is_enomem(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(a_study_reads_as_written),         cmocka_unit_test(unknown_keys_get_a_suggestion_and_a_line),
-        cmocka_unit_test(refusals_name_the_line),           cmocka_unit_test(wrong_types_and_ranges_are_told),
-        cmocka_unit_test(deep_nesting_is_refused_not_overflowed), cmocka_unit_test(each_failed_allocation_is_enomem),
+        cmocka_unit_test(a_study_reads_as_written),
+        cmocka_unit_test(unknown_keys_get_a_suggestion_and_a_line),
+        cmocka_unit_test(refusals_name_the_line),
+        cmocka_unit_test(wrong_types_and_ranges_are_told),
+        cmocka_unit_test(deep_nesting_is_refused_not_overflowed),
+        cmocka_unit_test(each_failed_allocation_is_enomem),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,5 +1,5 @@
-/* replay.c: runs a fuzz target over the files of its corpus (a folder given as argument), as one TAP test per file.
- * Also `PROGRAM FILE` to reproduce one finding. */
+/* replay.c: runs a fuzz target over the files of its corpus (a folder given as argument), as one TAP test per
+ * file. Also `PROGRAM FILE` to reproduce one finding. */
 #include <dirent.h>
 #include <stdint.h>
 #include <stdio.h>
