@@ -46,7 +46,7 @@ assay_status study_note_step(assay_study_result *r, const char *kind, const char
 const char *study_keep(assay_study_result *r, const char *text);
 
 /* Fills report, gates and plans from body (stolen) and the store: everything but the decision. A scorecard that is missing or
- * not complete makes that variant's `problem`. spec_dir: what the prices' path is relative to when it is not absolute. */
+ * not complete makes that variant's `problem`. */
 assay_status study_collect(assay_study_result *r, assay_store *s, json_t *body, assay_err *err);
 /* Chooses, from what was collected: fills r->decision and the report's. */
 assay_status study_decide(assay_study_result *r, const char *who, assay_err *err);
