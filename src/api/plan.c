@@ -7,27 +7,7 @@
 #include "method/recipe.h"
 #include "plan/plan.h"
 #include "report/table.h"
-
-typedef struct chooser {
-    const assay_recipe *recipe;
-    assay_dtype dtype;
-} chooser;
-
-static assay_status choose_storage(void *ctx, assay_storage *out, const assay_tensor_spec *spec,
-                                   assay_err *err) {
-    const chooser *c = ctx;
-    assay_choice choice;
-    ASSAY_TRY(assay_recipe_choose(&choice, c->recipe, spec, err));
-    if (choice.method == ASSAY_METHOD_NONE) return ASSAY_OK;
-    bool whole_row = choice.method == ASSAY_METHOD_LLM_INT8;
-    *out = (assay_storage){.precision = choice.precision,
-                           .group_size = choice.group_size,
-                           .asymmetric = choice.asymmetric,
-                           .double_quant = choice.double_quant,
-                           .scale_dtype = whole_row ? ASSAY_DTYPE_F32 : c->dtype,
-                           .act_bits = whole_row ? 8 : 16};
-    return ASSAY_OK;
-}
+#include "study/deploy.h"
 
 static assay_status find_devices(const assay_device ***out, const assay_plan_request *o, assay_err *err) {
     *out = NULL;
@@ -91,8 +71,8 @@ assay_status assay_plan_model(assay_doc **out, const char *model, const assay_pl
     opts.devices = devices;
     if (o->prices) ASSAY_GO(assay_prices_load(&prices, o->prices, err));
     opts.prices = prices;
-    chooser ch = {recipe, c.dtype};
-    ASSAY_GO(assay_plan_make(&plan, &c, recipe ? choose_storage : NULL, &ch, &opts, err));
+    assay_recipe_storage storage = {recipe, c.dtype};
+    ASSAY_GO(assay_plan_make(&plan, &c, assay_storage_by_recipe, &storage, &opts, err));
     if (o->markdown)
         ASSAY_GO(assay_report_plan_markdown(&text, &plan, err));
     else

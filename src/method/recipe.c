@@ -69,6 +69,14 @@ const assay_method *assay_method_get(assay_method_id m) {
     return methods[m].method;
 }
 
+/* Methods of the field that this build does not have: asked for, they are told apart from typing errors. */
+static bool is_absent_method(const char *word) {
+    static const char *const absent[] = {"gptq", "awq", "autoround", "smoothquant", "hqq", "fp8", "kquant"};
+    for (size_t i = 0; i < ASSAY_LEN(absent); i++)
+        if (!strcmp(absent[i], word)) return true;
+    return false;
+}
+
 static assay_status unknown_method(const char *word, const assay_yaml_doc *doc, const assay_yaml *y,
                                    assay_err *err) {
     const char *names[ASSAY_LEN(methods)];
@@ -77,6 +85,9 @@ static assay_status unknown_method(const char *word, const assay_yaml_doc *doc, 
         names[i] = methods[i].name;
         used += (size_t)snprintf(list + used, sizeof list - used, " %s", names[i]);
     }
+    if (is_absent_method(word))
+        return assay_fail(err, ASSAY_EUNSUPPORTED, "%s:%d: method '%s' is not in this build; it has%s",
+                          assay_yaml_name(doc), y ? y->line : 1, word, list);
     const char *near = assay_nearest(word, names, ASSAY_LEN(names));
     if (near) return assay_yaml_fail(doc, y, err, "unknown method '%s', did you mean '%s'?", word, near);
     return assay_yaml_fail(doc, y, err, "unknown method '%s', known are%s", word, list);
@@ -339,7 +350,7 @@ static assay_status put_option(assay_str *b, const char *text, size_t n, assay_e
     snprintf(word, sizeof word, "%.*s", (int)n, text);
     assay_method_id m;
     draft d;
-    if (assay_method_parse(&m, word))
+    if (assay_method_parse(&m, word) || is_absent_method(word))
         assay_str_printf(b, "method: %s", word);
     else if (parse_precision(&d, word))
         assay_str_printf(b, "precision: %s", word);

@@ -17,20 +17,20 @@ tap() { # 0|1, description
 diag() { sed 's/^/#   /'; }
 expect() {
     want=$1 what=$2; shift 2
-    "$@" > "$work/out" 2> "$work/err" < /dev/null; code=$?
+    "$@" > "$work/.stdout" 2> "$work/.stderr" < /dev/null; code=$?
     if [ "$code" = "$want" ]; then tap 0 "$what"; else
-        tap 1 "$what (exit code $code, not $want)"; head -n 5 "$work/out" | diag; head -n 5 "$work/err" | diag
+        tap 1 "$what (exit code $code, not $want)"; head -n 5 "$work/.stdout" | diag; head -n 5 "$work/.stderr" | diag
     fi
 }
 says() {
-    if grep -qF -- "$1" "$work/out"; then tap 0 "says: $1"; else tap 1 "says: $1"; head -n 20 "$work/out" | diag; fi
+    if grep -qF -- "$1" "$work/.stdout"; then tap 0 "says: $1"; else tap 1 "says: $1"; head -n 20 "$work/.stdout" | diag; fi
 }
 complains() {
-    if grep -qF -- "$1" "$work/err"; then tap 0 "complains: $1"; else tap 1 "complains: $1"; head -n 5 "$work/err" | diag; fi
+    if grep -qF -- "$1" "$work/.stderr"; then tap 0 "complains: $1"; else tap 1 "complains: $1"; head -n 5 "$work/.stderr" | diag; fi
 }
 one_line() {
-    n=$(wc -l < "$work/err"); if [ "$n" -eq 1 ]; then tap 0 "in one line"; else tap 1 "in one line, not $n"; head -n 5 "$work/err" | diag; fi
+    n=$(wc -l < "$work/.stderr"); if [ "$n" -eq 1 ]; then tap 0 "in one line"; else tap 1 "in one line, not $n"; head -n 5 "$work/.stderr" | diag; fi
 }
-silent() { if [ -s "$work/out" ]; then tap 1 "nothing on stdout"; else tap 0 "nothing on stdout"; fi; }
+silent() { if [ -s "$work/.stdout" ]; then tap 1 "nothing on stdout"; else tap 0 "nothing on stdout"; fi; }
 skip() { tests_run=$((tests_run + 1)); echo "ok $tests_run - $1 # SKIP $2"; }
 done_testing() { echo "1..$tests_run"; }
