@@ -4,24 +4,8 @@
 #include <string.h>
 #include "report/show.h"
 
-/* One line of prose with markup escaped. */
 static void put_text(assay_str *out, const char *s) {
-    size_t n = s ? strlen(s) : 0;
-    for (size_t i = 0; i < n;) {
-        uint32_t c;
-        i += assay_utf8_read(&c, s + i, n - i);
-        if (c < 0x20 || c == 0x7F) c = ' ';
-        if (c == '<')
-            assay_str_put(out, "&lt;");
-        else if (c == '>')
-            assay_str_put(out, "&gt;");
-        else if (c == '&')
-            assay_str_put(out, "&amp;");
-        else {
-            if (c < 0x80 && c && strchr("\\*_`[]#|~", (int)c)) assay_str_putc(out, '\\');
-            assay_utf8_put(out, (int32_t)c);
-        }
-    }
+    if (s) assay_show_markdown(out, s, strlen(s), "\\*_`[]#|~");
 }
 
 static void put_list(assay_str *out, const char *const *items, size_t n) {

@@ -56,6 +56,21 @@ void assay_show_line(assay_str *out, const char *s, int most, bool ascii) {
 
 /* --- verdicts --- */
 
+void assay_show_markdown(assay_str *out, const char *s, size_t n, const char *marks) {
+    for (size_t i = 0; i < n;) {
+        uint32_t c;
+        i += assay_utf8_read(&c, s + i, n - i);
+        if (c < 0x20 || c == 0x7F) c = ' ';
+        if (c == '<') assay_str_put(out, "&lt;");
+        else if (c == '>') assay_str_put(out, "&gt;");
+        else if (c == '&') assay_str_put(out, "&amp;");
+        else {
+            if (c < 0x80 && strchr(marks, (int)c)) assay_str_putc(out, '\\');
+            assay_utf8_put(out, (int32_t)c);
+        }
+    }
+}
+
 assay_tone assay_show_tone(assay_verdict v) {
     static const assay_tone tones[] = {ASSAY_TONE_GOOD, ASSAY_TONE_BAD, ASSAY_TONE_OPEN, ASSAY_TONE_OPEN,
                                        ASSAY_TONE_DIM};

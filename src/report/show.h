@@ -15,6 +15,10 @@ int assay_utf8_width(const char *s, size_t n); /* display columns */
  * most `most` columns, then "…". */
 void assay_show_line(assay_str *out, const char *s, int most, bool ascii);
 
+/* Text from outside in Markdown, on one line: what would be markup is escaped, so that it shows what it holds; `marks` are
+ * the ASCII characters that are markup there. */
+void assay_show_markdown(assay_str *out, const char *s, size_t n, const char *marks);
+
 assay_tone assay_show_tone(assay_verdict v);
 const char *assay_show_symbol(assay_verdict v);       /* UTF-8: ✓ ✗ ? ~ · */
 const char *assay_show_symbol_ascii(assay_verdict v); /* + x ? ~ . */

@@ -133,26 +133,10 @@ assay_status assay_table_text(assay_str *out, const assay_table *t, const assay_
     return assay_str_status(out, err);
 }
 
-/* Markdown: what would be markup is escaped, so that a cell shows what it holds. */
 static void put_markdown(assay_str *out, const char *s) {
     size_t n = s ? strlen(s) : 0, i = 0;
-    for (; i < n && s[i] == ' '; i++)
-        assay_str_put(out, "&nbsp;"); /* indentation */
-    while (i < n) {
-        uint32_t c;
-        i += assay_utf8_read(&c, s + i, n - i);
-        if (c < 0x20 || c == 0x7F) c = ' ';
-        if (c == '<')
-            assay_str_put(out, "&lt;");
-        else if (c == '>')
-            assay_str_put(out, "&gt;");
-        else if (c == '&')
-            assay_str_put(out, "&amp;");
-        else {
-            if (c < 0x80 && strchr("\\|*_`[]~", (int)c) && c) assay_str_putc(out, '\\');
-            assay_utf8_put(out, (int32_t)c);
-        }
-    }
+    for (; i < n && s[i] == ' '; i++) assay_str_put(out, "&nbsp;"); /* indentation */
+    if (n) assay_show_markdown(out, s + i, n - i, "\\|*_`[]~");
 }
 
 assay_status assay_table_markdown(assay_str *out, const assay_table *t, assay_err *err) {
