@@ -75,7 +75,8 @@ def decoded_weights(path, q, model):
         if not key.endswith(".weight_packed"):
             continue
         name = key[: -len(".weight_packed")]
-        scheme = next(g for g in groups if name in g.targets or g.targets == ["Linear"])
+        scheme = next(g for g in groups if any(
+            t in (name, "Linear") or (t.startswith("re:") and re.match(t[3:], name)) for t in g.targets))
         parts = {k[len(name) + 1 :]: v for k, v in tensors.items() if k.startswith(name + ".")}
         parts["weight_scale"] = parts["weight_scale"].float()
         parts["weight_shape"] = torch.Size(parts["weight_shape"].tolist())

@@ -155,7 +155,7 @@ static json_t *group_json(const assay_quant_entry *e, json_t *targets) {
                   assay_precision_bits(e->precision), "type", "int", "symmetric", !e->asymmetric,
                   "group_size", e->group_size ? json_integer(e->group_size) : json_null(), "strategy",
                   e->group_size ? "group" : "channel", "block_structure", "dynamic", false, "actorder",
-                  "observer", "minmax", "observer_kwargs");
+                  "observer", e->mse ? "mse" : "minmax", "observer_kwargs");
     json_t *inputs = e->act_bits == 8 ? json_pack("{s:i, s:s, s:b, s:n, s:s, s:n, s:b, s:n, s:n, s:{}}",
                                                   "num_bits", 8, "type", "int", "symmetric", true,
                                                   "group_size", "strategy", "token", "block_structure",

@@ -11,6 +11,7 @@ typedef struct assay_quant_entry {
     assay_precision precision;
     int64_t group_size; /* INT: columns, 0 = row; CODEBOOK: elements */
     bool asymmetric, nested;
+    bool mse; /* INT: scales by a clipping search, which is told as the observer and changes no reading */
     int act_bits;
     double outlier_threshold;
     bool is_embedding; /* no linear layer: a quantized one is named in full, an unquantized one not at all */

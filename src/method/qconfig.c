@@ -20,6 +20,7 @@ static assay_quant_entry entry_of(const assay_step *s, assay_dtype model_dtype) 
                                .group_size = c->group_size,
                                .asymmetric = c->asymmetric,
                                .nested = c->double_quant,
+                               .mse = c->mse,
                                .act_bits = eight ? 8 : 16,
                                .outlier_threshold = eight ? c->threshold : 0,
                                .is_embedding = !s->is_linear};
