@@ -12,7 +12,7 @@ Two comparisons each:
            round differently, and LLM.int8() takes a column out for the whole batch where ours does for the row, so the yardstick is
            the rounding itself: at most twice as far from theirs as theirs is from the decoded weights in float32, in norm
 Exit code 1 when one is off."""
-import json, logging, os, subprocess, sys, tempfile, warnings
+import json, logging, os, re, subprocess, sys, tempfile, warnings
 
 import bitsandbytes.functional
 import numpy as np
