@@ -19,28 +19,33 @@ static size_t find_shot(const assay_suite *s, const char *dimension, int64_t n) 
     return s->n_shots;
 }
 
-/* system, the examples as turns, then the item. New reference; NULL when out of memory. */
+/* system (the item's own before the suite's), the examples as turns, then the item. New reference; NULL when out of memory. */
 static json_t *chat_messages(const assay_suite *s, const assay_item *it) {
     json_t *list = json_array();
     int bad = !list;
-    bool own_system = it->messages && !strcmp("system", json_string_value(json_object_get(json_array_get(it->messages, 0), "role")));
-    if (!bad && s->system && !own_system) bad = append_message(list, "system", s->system);
+    size_t n_own = json_array_size(it->messages), next = 0;
+    const char *first = json_string_value(json_object_get(json_array_get(it->messages, 0), "role"));
+    if (!bad && first && !strcmp("system", first)) bad = json_array_append(list, json_array_get(it->messages, next++));
+    else if (!bad && s->system) bad = append_message(list, "system", s->system);
     for (int64_t n = 0; !bad && n < s->few_shot; n++) {
         size_t i = find_shot(s, it->dimension, n);
         if (i == s->n_shots) break;
         bad = append_message(list, "user", s->shots[i].prompt) || append_message(list, "assistant", s->shots[i].answer);
     }
-    if (!bad) bad = it->messages ? json_array_extend(list, it->messages) : append_message(list, "user", it->prompt);
+    if (!bad && !it->messages) bad = append_message(list, "user", it->prompt);
+    for (; !bad && next < n_own; next++) bad = json_array_append(list, json_array_get(it->messages, next));
     if (!bad) return list;
     json_decref(list);
     return NULL;
 }
 
 static assay_status render_chat(assay_str *out, const assay_evaluation *e, const assay_item *it, assay_err *err) {
-    json_t *messages = chat_messages(e->suite, it);
-    if (!messages) return assay_nomem(err);
-    assay_status s = assay_template_render(out, assay_runtime_template(e->rt), e->env.tokenizer, messages, NULL, true, NULL, err);
+    json_t *messages = chat_messages(e->suite, it), *vars = json_pack("{s:I}", "$now", (json_int_t)e->suite->now);
+    assay_status s = messages && vars ? ASSAY_OK : assay_nomem(err);
+    if (s == ASSAY_OK)
+        s = assay_template_render(out, assay_runtime_template(e->rt), e->env.tokenizer, messages, NULL, true, vars, err);
     json_decref(messages);
+    json_decref(vars);
     return s;
 }
 

@@ -1,8 +1,8 @@
 /* run.c: units to the runtime in batches, results to records.
  *
  * Units go in the order of the suite, those that generate and those that are scored apart, `batch` at a time: wide enough for a runtime
- * to fill its own batches, and short enough that a kill loses little. A record of generated text is made as its request finishes,
- * whatever the others of the batch still do. */
+ * to fill its own batches, and short enough that what waits stays small. A record is made as the last of its requests finishes,
+ * whatever the others of the batch still do: a kill loses what was in work, and a stop is noticed between items. */
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
@@ -141,8 +141,12 @@ static assay_status generate_batch(run *r, const size_t *units, size_t n, assay_
 typedef struct scoring {
     run *r;
     const size_t *units;
+    const bool *known;
+    assay_score_res *res;    /* [requests] */
     void **seen;             /* [n] states of evaluators that see distributions */
+    size_t *first, *left;    /* [n] a unit's first request, and those of them that are not finished */
     size_t *unit_of;         /* [requests] */
+    double since;            /* when the last record was made */
 } scoring;
 
 static assay_status on_logits(void *ctx, size_t req, size_t position, const float *logits, size_t n_vocab, assay_err *err) {
@@ -167,38 +171,59 @@ static assay_status judge_unit(run *r, size_t unit, const assay_score_res *res, 
     return s;
 }
 
+static void drop_unit(scoring *sc, size_t i, const assay_unit *u) {
+    const assay_evaluator *def = use_of(sc->r, u)->def;
+    for (size_t k = 0; k < u->n_requests; k++) assay_score_res_deinit(&sc->res[sc->first[i] + k]);
+    if (def->see_end) def->see_end(sc->seen[i]);
+    sc->seen[i] = NULL;
+}
+
+static assay_status on_scored(void *ctx, size_t req, assay_err *err) {
+    scoring *sc = ctx;
+    size_t i = sc->unit_of[req];
+    if (--sc->left[i]) return ASSAY_OK;
+    double now = assay_now();
+    ASSAY_TRY(judge_unit(sc->r, sc->units[i], sc->res + sc->first[i], sc->seen[i], now - sc->since, sc->known[i], err));
+    sc->since = now;
+    drop_unit(sc, i, &sc->r->e->units[sc->units[i]]);
+    return ASSAY_OK;
+}
+
+/* Lays the units' requests one behind the other. */
+static void lay_out(scoring *sc, assay_score_req *req, size_t n) {
+    size_t at = 0;
+    for (size_t i = 0; i < n; i++) {
+        const assay_unit *u = &sc->r->e->units[sc->units[i]];
+        sc->first[i] = at;
+        sc->left[i] = u->n_requests;
+        for (size_t k = 0; k < u->n_requests; k++, at++) {
+            req[at] = (assay_score_req){u->requests[k].ids, u->requests[k].n_ids, u->requests[k].from};
+            sc->unit_of[at] = i;
+        }
+    }
+}
+
 /* n units of one evaluator, so that all of them want distributions or none does. */
 static assay_status score_batch(run *r, const size_t *units, const bool *known, size_t n, assay_err *err) {
     const assay_evaluator *def = use_of(r, &r->e->units[units[0]])->def;
-    size_t total = 0, at = 0;
+    size_t total = 0;
     for (size_t i = 0; i < n; i++) total += r->e->units[units[i]].n_requests;
     assay_score_req *req = assay_calloc(total, sizeof *req);
-    assay_score_res *res = assay_calloc(total, sizeof *res);
-    scoring sc = {r, units, assay_calloc(n, sizeof *sc.seen), assay_calloc(total, sizeof *sc.unit_of)};
-    assay_status s = ASSAY_OK;
-    if (!req || !res || !sc.seen || !sc.unit_of) ASSAY_GO(assay_nomem(err));
-    for (size_t i = 0; i < n; i++) {
-        const assay_unit *u = &r->e->units[units[i]];
-        for (size_t k = 0; k < u->n_requests; k++, at++) {
-            req[at] = (assay_score_req){u->requests[k].ids, u->requests[k].n_ids, u->requests[k].from};
-            sc.unit_of[at] = i;
-        }
+    scoring sc = {.r = r, .units = units, .known = known, .res = assay_calloc(total, sizeof *sc.res),
+                  .seen = assay_calloc(n, sizeof *sc.seen), .first = assay_calloc(n, sizeof *sc.first),
+                  .left = assay_calloc(n, sizeof *sc.left), .unit_of = assay_calloc(total, sizeof *sc.unit_of), .since = assay_now()};
+    bool whole = req && sc.res && sc.seen && sc.first && sc.left && sc.unit_of;
+    assay_status s = whole ? ASSAY_OK : assay_nomem(err);
+    if (whole) {
+        lay_out(&sc, req, n);
+        s = assay_runtime_score(r->e->rt, sc.res, req, total, def->see ? on_logits : NULL, &sc, on_scored, &sc, err);
     }
-    double begin = assay_now();
-    ASSAY_GO(assay_runtime_score(r->e->rt, res, req, total, def->see ? on_logits : NULL, &sc, NULL, NULL, err));
-    double each = (assay_now() - begin) / (double)n;
-    at = 0;
-    for (size_t i = 0; i < n; i++) {
-        ASSAY_GO(judge_unit(r, units[i], res + at, sc.seen[i], each, known[i], err));
-        at += r->e->units[units[i]].n_requests;
-    }
-out:
-    for (size_t i = 0; res && i < total; i++) assay_score_res_deinit(&res[i]);
-    for (size_t i = 0; sc.seen && i < n; i++)
-        if (def->see_end) def->see_end(sc.seen[i]);
+    for (size_t i = 0; whole && i < n; i++) drop_unit(&sc, i, &r->e->units[units[i]]);
     assay_free(req);
-    assay_free(res);
+    assay_free(sc.res);
     assay_free(sc.seen);
+    assay_free(sc.first);
+    assay_free(sc.left);
     assay_free(sc.unit_of);
     return s;
 }

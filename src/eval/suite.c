@@ -2,6 +2,7 @@
 #include "eval/suite.h"
 
 #include <string.h>
+#include <time.h>
 #include "base/file.h"
 #include "base/str.h"
 #include "base/yaml.h"
@@ -131,16 +132,33 @@ static assay_status read_slices(assay_suite_reader *r, const assay_yaml *map, as
     return ASSAY_OK;
 }
 
-/* chat: true | false | {system: "..."} */
+/* Templates that name the day (Llama 3.2, Mistral) would make other prompts tomorrow: the suite fixes it. The default is the day
+ * that Llama's own templates fall back on. Kept as given; false when it is no day. */
+#define DEFAULT_DATE "2024-07-26"
+static bool set_date(assay_suite *s, const char *date) {
+    struct tm tm = {0};
+    const char *end = strptime(date, "%Y-%m-%d", &tm);
+    s->date = date;
+    s->now = (int64_t)timegm(&tm);
+    return end && !*end;
+}
+
+/* chat: true | false | {system: "...", date: 2024-07-26} */
 static assay_status read_chat(assay_suite_reader *r, const assay_yaml *root, assay_err *err) {
-    static const char *const keys[] = {"system"};
+    static const char *const keys[] = {"system", "date"};
     const assay_yaml *y = assay_yaml_find(root, "chat");
     assay_suite *s = r->suite;
+    set_date(s, DEFAULT_DATE);
     if (!y || y->kind != ASSAY_YAML_MAP) return assay_yaml_get_bool(&s->chat, r->doc, root, "chat", err);
-    const char *system = NULL;
+    const char *system = NULL, *date = NULL;
     ASSAY_TRY(assay_yaml_get_str(&system, r->doc, y, "system", err));
+    ASSAY_TRY(assay_yaml_get_str(&date, r->doc, y, "date", err));
     ASSAY_TRY(assay_yaml_check_unknown(r->doc, y, "chat", keys, ASSAY_LEN(keys), err));
     s->chat = true;
+    if (date) {
+        ASSAY_TRY(assay_suite_strdup(&date, s, date, err));
+        if (!set_date(s, date)) return assay_yaml_fail(r->doc, assay_yaml_find(y, "date"), err, "date must be like %s, not '%.40s'", DEFAULT_DATE, date);
+    }
     return assay_suite_strdup(&s->system, s, system, err);
 }
 
@@ -223,8 +241,8 @@ json_t *assay_suite_manifest(const assay_suite *s) {
                                                "evaluators", names));
     }
     for (size_t i = 0; i < s->n_stop && stop; i++) json_array_append_new(stop, json_string(s->stop[i]));
-    return json_pack("{s:s, s:s, s:s, s:I, s:I, s:b, s:s?, s:s, s:I, s:I, s:o, s:o, s:o}", "suite", s->name, "version", s->version, "hash",
-                     s->hash, "items", (json_int_t)s->n_items, "limit", (json_int_t)s->limit, "chat", s->chat, "system", s->system,
+    return json_pack("{s:s, s:s, s:s, s:I, s:I, s:b, s:s*, s:s?, s:s, s:I, s:I, s:o, s:o, s:o}", "suite", s->name, "version", s->version, "hash",
+                     s->hash, "items", (json_int_t)s->n_items, "limit", (json_int_t)s->limit, "chat", s->chat, "date", s->chat ? s->date : NULL, "system", s->system,
                      "delimiter", s->delimiter, "few_shot", (json_int_t)s->few_shot, "max_tokens", (json_int_t)s->max_tokens, "stop", stop,
                      "evaluators", uses, "language", texts);
 }

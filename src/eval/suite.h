@@ -63,6 +63,8 @@ typedef struct assay_suite {
     size_t n_evaluators, cap_evaluators;
     bool chat;                        /* prompts go through the model's chat template */
     const char *system;               /* system message; NULL: none */
+    const char *date;                 /* "2024-07-26": the day that a chat template sees, whenever it is rendered */
+    int64_t now;                      /* its seconds since the epoch */
     const char *delimiter;            /* between context and choice without chat: " " as in lm-eval */
     assay_shot *shots;
     size_t n_shots, cap_shots;

@@ -231,6 +231,7 @@ struct assay_jrun {
     uint64_t steps;
     int depth;
     int line; /* of the statement or expression at work, for messages */
+    const int64_t *now; /* what strftime_now tells, seconds since the epoch in UTC; NULL: the clock */
     assay_jscope *scope;
     assay_str *out;    /* where statements write */
     assay_jvalue pipe; /* what a filter without an operand filters: the body of a set or filter block */

@@ -82,8 +82,8 @@ FUNCTION_OF(function_namespace) {
     return ASSAY_OK;
 }
 
-/* The local time; with SOURCE_DATE_EPOCH in the environment that time in UTC, so that prompts can be
- * reproduced. */
+/* The local time; the caller's fixed time or SOURCE_DATE_EPOCH of the environment in UTC, so that prompts can
+ * be reproduced. */
 FUNCTION_OF(function_strftime_now) {
     (void)self, (void)args;
     char format[256], text[1024];
@@ -93,8 +93,8 @@ FUNCTION_OF(function_strftime_now) {
     if (a[0].str.n) memcpy(format, a[0].str.s, a[0].str.n);
     format[a[0].str.n] = '\0';
     const char *epoch = getenv("SOURCE_DATE_EPOCH");
-    time_t t = epoch ? (time_t)strtoll(epoch, NULL, 10) : time(NULL);
-    if (!(epoch ? gmtime_r(&t, &tm) : localtime_r(&t, &tm)))
+    time_t t = r->now ? (time_t)*r->now : epoch ? (time_t)strtoll(epoch, NULL, 10) : time(NULL);
+    if (!(r->now || epoch ? gmtime_r(&t, &tm) : localtime_r(&t, &tm)))
         return assay_jfail(r, ASSAY_EINPUT, "the time cannot be told");
     return assay_jstr_copy(out, r, text, strftime(text, sizeof text, format, &tm));
 }

@@ -170,7 +170,9 @@ assay_status assay_template_render(assay_str *out, const assay_template *t, cons
                                    const json_t *messages, const json_t *tools, bool add_generation_prompt,
                                    const json_t *vars, assay_err *err) {
     assay_str text = {0};
-    assay_jrun r = {.out = &text, .err = err};
+    const json_t *now = json_object_get(vars, "$now");
+    int64_t seconds = json_integer_value(now);
+    assay_jrun r = {.out = &text, .err = err, .now = json_is_integer(now) ? &seconds : NULL};
     assay_status s;
     ASSAY_GO(assay_jscope_push(&r, NULL));
     ASSAY_GO(set_variables(&r, tok, messages, tools, add_generation_prompt, vars));

@@ -53,7 +53,8 @@ assay_status assay_template_open(assay_template **out, const char *dir, assay_er
 void assay_template_close(assay_template *t);
 const char *assay_template_hash(const assay_template *t);               /* SHA-256 hex of its text; borrowed */
 /* Renders with messages (JSON array of {role, content, ...}), tools (array or NULL), add_generation_prompt, and the extra
- * variables of `vars` (JSON object or NULL; bos_token and eos_token are set by the tokenizer when t is given). raise_exception in
+ * variables of `vars` (JSON object or NULL; bos_token and eos_token are set by the tokenizer when t is given). An integer "$now" among
+ * them, seconds since the epoch, is what strftime_now tells, in UTC, instead of the clock's local time. raise_exception in
  * the template is EINPUT with its message. Appends to out. Bounded in time and output (64 MiB). */
 assay_status assay_template_render(assay_str *out, const assay_template *t, const assay_tokenizer *tok, const json_t *messages,
                                    const json_t *tools, bool add_generation_prompt, const json_t *vars, assay_err *err);

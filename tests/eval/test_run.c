@@ -47,7 +47,7 @@ static int on_progress(void *ctx, const char *phase, double done, double total, 
     log_of *l = ctx;
     assert_string_equal(phase, "scoring x");
     assert_string_equal(unit, "items");
-    assert_true(done <= total && total == 5);
+    assert_true(done <= total && (total == 5 || total == 3));
     return l->stop_after && ++l->reports >= l->stop_after;
 }
 
@@ -121,6 +121,22 @@ static void a_failing_runtime_keeps_what_was_finished(void **state) {
     assay_runtime_close(&f->base);
 }
 
+/* Also within one batch of scored items: a kill costs what is in work, not the batch. */
+static void scored_items_are_records_as_they_finish(void **state) {
+    (void)state;
+    static const char items[] =
+        "{\"id\": \"a\", \"dimension\": \"d\", \"slice\": \"s\", \"prompt\": \"x:\", \"answer\": \"y\", \"choices\": [\"y\", \"n\"], \"evaluator\": \"choice\"}\n"
+        "{\"id\": \"b\", \"dimension\": \"d\", \"slice\": \"s\", \"prompt\": \"z:\", \"answer\": \"y\", \"choices\": [\"y\", \"n\"], \"evaluator\": \"choice\"}\n"
+        "{\"id\": \"c\", \"dimension\": \"d\", \"slice\": \"s\", \"prompt\": \"w:\", \"answer\": \"y\", \"choices\": [\"y\", \"n\"], \"evaluator\": \"choice\"}\n";
+    log_of l = {.n = 0};
+    assay_err err = {0};
+    fake_runtime *f = fake_open(false, 512, NULL);
+    f->fail_after = 5; /* two items and one choice */
+    assert_int_equal(evaluate(&l, f, SUITE, items, 10, &err), ASSAY_EIO);
+    assert_int_equal(l.n, 2);
+    assay_runtime_close(&f->base);
+}
+
 static void a_prompt_that_does_not_fit_is_an_error_record(void **state) {
     (void)state;
     log_of l = {.n = 0};
@@ -167,12 +183,81 @@ static void prompts_are_part_of_the_record(void **state) {
     assert_memory_equal(l[0].hashes[0], l[2].hashes[0], 64); /* the item is the same */
 }
 
+/* The prompt of one chat item, as its template makes it. */
+static const char *prompt_hash_of(log_of *l, const char *template, const char *yaml, const char *items) {
+    assay_err err = {0};
+    fake_runtime *f = fake_open(false, 512, template);
+    assay_suite *s = NULL;
+    assay_evaluation *e = NULL;
+    assay_evaluation_calls c = {.record = take, .ctx = l};
+    l->n = 0;
+    assert_int_equal(assay_suite_parse(&s, yaml, strlen(yaml), items, strlen(items), "s", &err), ASSAY_OK);
+    assert_int_equal(assay_evaluation_new(&e, s, &f->base, NULL, &err), ASSAY_OK);
+    assert_int_equal(assay_evaluation_run(e, &c, &err), ASSAY_OK);
+    assay_evaluation_free(e);
+    assay_suite_free(s);
+    assay_runtime_close(&f->base);
+    return l->hashes[0] + 64;
+}
+
+static void expect_prompt(const char *template, const char *yaml, const char *items, const char *want) {
+    log_of l = {.n = 0};
+    char hash[ASSAY_HASH_HEX];
+    assay_hash_bytes(hash, want, strlen(want));
+    assert_memory_equal(prompt_hash_of(&l, template, yaml, items), hash, 64);
+}
+
+/* A suite whose prompts say what day it is asks the same questions tomorrow, so that a study can go on then. */
+static void a_template_is_told_the_suites_day(void **state) {
+    (void)state;
+    static const char template[] = "{{ strftime_now('%d %b %Y') }}: {{ messages[0]['content'] }}";
+    static const char item[] = "{\"id\": \"a\", \"dimension\": \"d\", \"slice\": \"s\", \"prompt\": \"hi\", \"answer\": \"42\", \"evaluator\": \"exact\"}";
+    expect_prompt(template, "suite: x\nversion: 1\nitems: i\nchat: true\n", item, "26 Jul 2024: hi");
+    expect_prompt(template, "suite: x\nversion: 1\nitems: i\nchat: {date: 2026-02-03}\n", item, "03 Feb 2026: hi");
+    assay_suite *s;
+    assay_err err = {0};
+    static const char bad[] = "suite: x\nversion: 1\nitems: i\nchat: {date: today}\n";
+    assert_int_equal(assay_suite_parse(&s, bad, strlen(bad), item, strlen(item), "s", &err), ASSAY_EINPUT);
+    assert_non_null(strstr(err.message, "s:4: date must be like 2024-07-26, not 'today'"));
+}
+
+/* Examples stand between the system message and the question, also when the item brings its own system message. */
+static void an_items_own_system_message_comes_first(void **state) {
+    (void)state;
+    static const char template[] = "{% for m in messages %}<{{ m['role'] }}>{{ m['content'] }}{% endfor %}";
+    static const char item[] = "{\"id\": \"a\", \"dimension\": \"d\", \"slice\": \"s\", \"answer\": \"42\", \"evaluator\": \"exact\", \"messages\": "
+                               "[{\"role\": \"system\", \"content\": \"S\"}, {\"role\": \"user\", \"content\": \"Q\"}]}";
+    log_of l = {.n = 0};
+    assay_err err = {0};
+    assay_suite *s = NULL;
+    assay_evaluation *e = NULL;
+    assay_evaluation_calls c = {.record = take, .ctx = &l};
+    fake_runtime *f = fake_open(false, 512, template);
+    static const char yaml[] = "suite: x\nversion: 1\nitems: i\nchat: {system: other}\n";
+    char hash[ASSAY_HASH_HEX];
+    static const char want[] = "<system>S<user>q<assistant>a<user>Q";
+    assay_shot shot = {.dimension = "d", .prompt = "q", .answer = "a"};
+    assert_int_equal(assay_suite_parse(&s, yaml, strlen(yaml), item, strlen(item), "s", &err), ASSAY_OK);
+    assay_suite with_shot = *s; /* from memory one text stands for every file: the example is put in by hand */
+    with_shot.shots = &shot;
+    with_shot.n_shots = 1;
+    with_shot.few_shot = 1;
+    assert_int_equal(assay_evaluation_new(&e, &with_shot, &f->base, NULL, &err), ASSAY_OK);
+    assert_int_equal(assay_evaluation_run(e, &c, &err), ASSAY_OK);
+    assay_hash_bytes(hash, want, strlen(want));
+    assert_memory_equal(l.hashes[0] + 64, hash, 64);
+    assay_evaluation_free(e);
+    assay_suite_free(s);
+    assay_runtime_close(&f->base);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_item_becomes_one_record), cmocka_unit_test(a_run_goes_on_where_it_was),
         cmocka_unit_test(a_stop_comes_after_a_whole_record), cmocka_unit_test(a_failing_runtime_keeps_what_was_finished),
         cmocka_unit_test(a_prompt_that_does_not_fit_is_an_error_record), cmocka_unit_test(what_the_runtime_cannot_do_is_refused),
-        cmocka_unit_test(prompts_are_part_of_the_record),
+        cmocka_unit_test(prompts_are_part_of_the_record), cmocka_unit_test(scored_items_are_records_as_they_finish),
+        cmocka_unit_test(a_template_is_told_the_suites_day), cmocka_unit_test(an_items_own_system_message_comes_first),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

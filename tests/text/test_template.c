@@ -170,7 +170,7 @@ static void test_open(void **state) {
     json_decref(messages);
 }
 
-/* SOURCE_DATE_EPOCH fixes the date that a template sees. */
+/* SOURCE_DATE_EPOCH and the caller fix the date that a template sees. */
 static void test_date(void **state) {
     (void)state;
     assay_err err = {0};
@@ -180,8 +180,14 @@ static void test_date(void **state) {
     assert_int_equal(render(&out, "{{ strftime_now('%d %b %Y') }}", 30, none, NULL, false, NULL, &err),
                      ASSAY_OK);
     assert_string_equal(assay_str_c(&out), "14 Nov 2023");
+    json_t *vars = json_pack("{s:i}", "$now", 86400); /* the caller's comes first */
+    assay_str_clear(&out);
+    assert_int_equal(render(&out, "{{ strftime_now('%d %b %Y') }}", 30, none, NULL, false, vars, &err),
+                     ASSAY_OK);
+    assert_string_equal(assay_str_c(&out), "02 Jan 1970");
     unsetenv("SOURCE_DATE_EPOCH");
     assay_str_free(&out);
+    json_decref(vars);
     json_decref(none);
 }
 
