@@ -1,6 +1,5 @@
 /* gate.c: two stored scorecards and a policy -> a verdict. The verdict is stored too, so that a report can
  * show it. */
-#include <string.h>
 #include "api/doc.h"
 #include "base/file.h"
 #include "base/mem.h"
@@ -21,34 +20,15 @@ static assay_status load_policy(assay_policy *p, const char *path, assay_err *er
     return s;
 }
 
-typedef struct search {
-    const char *variant;
-    int64_t id;
-    bool complete;
-} search;
-
-static assay_status match(void *ctx, const assay_scorecard *c, assay_err *err) {
-    (void)err;
-    search *f = ctx;
-    if (!strcmp(c->d.variant, f->variant)) { /* oldest first: the newest stays */
-        f->id = c->id;
-        f->complete = c->complete;
-    }
-    return ASSAY_OK;
-}
-
 static assay_status find_scorecard(int64_t *id, assay_store *store, const char *variant, assay_err *err) {
-    search f = {.variant = variant};
-    ASSAY_TRY(assay_scorecard_each(store, NULL, match, &f, err));
-    if (!f.id)
-        return assay_fail(err, ASSAY_ENOTFOUND, "no scorecard of '%s' in '%s'; `assay eval` makes one",
-                          variant, assay_store_path(store));
-    if (!f.complete)
-        return assay_fail(err, ASSAY_EMISMATCH,
-                          "the scorecard of '%s' is incomplete; run the same `assay eval` again to finish it",
-                          variant);
-    *id = f.id;
-    return ASSAY_OK;
+    assay_scorecard c;
+    ASSAY_TRY(assay_scorecard_named(&c, store, variant, err));
+    *id = c.id;
+    bool complete = c.complete;
+    assay_scorecard_deinit(&c);
+    if (complete) return ASSAY_OK;
+    return assay_fail(err, ASSAY_EMISMATCH,
+                      "the scorecard of '%s' is incomplete; run the same `assay eval` again to finish it", variant);
 }
 
 static int exit_code_of(assay_verdict v) {
@@ -77,7 +57,7 @@ assay_status assay_gate_variants(assay_doc **out, const char *baseline, const ch
     assay_gate *gate = NULL;
     assay_str text = {0};
     assay_term term = assay_term_of_view(&o->view);
-    assay_gate_opts opts = {0};
+    assay_gate_opts opts = {.baseline_name = baseline, .variant_name = candidate};
     int64_t a, b;
     assay_status s;
     if (!assay_path_exists(path))

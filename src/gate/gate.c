@@ -210,8 +210,8 @@ static assay_status describe(assay_gate *g, const assay_gate_side *base, const a
     g->variant_id = cand->card->id;
     g->rerun_id = rerun ? rerun->card->id : 0;
     g->n_items = base->n;
-    ASSAY_TRY(keep(&g->baseline, g, base->card->d.variant, err));
-    ASSAY_TRY(keep(&g->variant, g, cand->card->d.variant, err));
+    ASSAY_TRY(keep(&g->baseline, g, o && o->baseline_name ? o->baseline_name : base->card->d.variant, err));
+    ASSAY_TRY(keep(&g->variant, g, o && o->variant_name ? o->variant_name : cand->card->d.variant, err));
     ASSAY_TRY(keep(&g->suite, g, base->card->d.suite, err));
     ASSAY_TRY(keep(&g->suite_hash, g, base->card->d.suite_hash, err));
     return keep(&g->date, g, o && o->today ? o->today : assay_date_iso(now, sizeof now), err);

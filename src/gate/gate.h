@@ -130,6 +130,8 @@ void assay_gate_free(assay_gate *g);
 typedef struct assay_gate_opts {
     int64_t rerun_id;             /* a second scorecard of the baseline, for the noise floor; 0 = none */
     const char *today;            /* "2026-11-21", for waivers and the record; NULL = now */
+    /* what the sides are called here: one scorecard may be known under several names; NULL = the name it was made under */
+    const char *baseline_name, *variant_name;
 } assay_gate_opts;
 
 /* Compares two complete scorecards of the store. EMISMATCH names what differs (suite, template, evaluator and

@@ -135,6 +135,19 @@ assay_status assay_scorecard_latest(assay_scorecard *out, assay_store *s, const 
     return status;
 }
 
+assay_status assay_scorecard_named(assay_scorecard *out, assay_store *s, const char *variant, assay_err *err) {
+    sqlite3_stmt *st = NULL;
+    bool found = false;
+    memset(out, 0, sizeof *out);
+    ASSAY_TRY(flush_if_writing(s, err));
+    ASSAY_TRY(db_prepare(&st, s, CARD_LINKED "WHERE u.variant=?1 AND u.role<>?2 ORDER BY u.id DESC LIMIT 1", err));
+    db_bind_str(st, 1, variant);
+    sqlite3_bind_int(st, 2, ASSAY_ROLE_RERUN);
+    ASSAY_TRY(first_card(out, &found, s, st, err));
+    if (found) return ASSAY_OK;
+    return assay_fail(err, ASSAY_ENOTFOUND, "no scorecard of '%s' in '%s'; `assay eval` makes one", variant, s->path);
+}
+
 assay_status assay_scorecard_in_role(assay_scorecard *out, assay_store *s, const char *study, assay_role role,
                                      assay_err *err) {
     sqlite3_stmt *st = NULL;

@@ -112,6 +112,8 @@ assay_status assay_scorecard_by_key(assay_scorecard *out, assay_store *s, const 
 /* The study's newest scorecard for that variant, complete or not. ENOTFOUND names what there is. */
 assay_status assay_scorecard_latest(assay_scorecard *out, assay_store *s, const char *study,
                                     const char *variant, assay_err *err);
+/* The newest scorecard that any study or evaluation calls so, reruns left out. */
+assay_status assay_scorecard_named(assay_scorecard *out, assay_store *s, const char *variant, assay_err *err);
 /* The study's newest scorecard in that role. */
 assay_status assay_scorecard_in_role(assay_scorecard *out, assay_store *s, const char *study,
                                      assay_role role, assay_err *err);

@@ -203,9 +203,10 @@ static assay_status collect_variant(assay_study_result *r, size_t i, assay_store
 }
 
 static assay_status collect_gates(assay_study_result *r, assay_store *s, assay_err *err) {
-    assay_gate_opts o = {.rerun_id = r->rerun};
+    assay_gate_opts o = {.rerun_id = r->rerun, .baseline_name = r->variants[0].name};
     for (size_t i = 1; i < r->n && r->cards[0]; i++) {
         if (!r->cards[i]) continue;
+        o.variant_name = r->variants[i].name; /* a renamed variant keeps its scorecard */
         ASSAY_TRY(assay_gate_run(&r->gates[i], s, r->cards[0], r->cards[i], &r->policy, &o, err));
         r->variants[i].gate = r->gates[i];
     }
