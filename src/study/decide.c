@@ -60,15 +60,26 @@ static void put_row_name(assay_str *b, const assay_gate_row *row) {
     assay_str_printf(b, "%s%s%s", row->dimension, row->slice ? "/" : "", row->slice ? row->slice : "");
 }
 
-static void put_headline(assay_str *b, const assay_study_result *r, const assay_report_variant *chosen, size_t n_open) {
+static size_t count_verdict(const assay_study_result *r, assay_verdict verdict) {
+    size_t n = 0;
+    for (size_t i = 1; i < r->n; i++) n += r->gates[i] && r->gates[i]->verdict == verdict;
+    return n;
+}
+
+/* Variants without a gate could not be made or scored: more items would not change that, so they leave nothing open. */
+static void put_headline(assay_str *b, const assay_study_result *r, const assay_report_variant *chosen) {
+    size_t n_open = count_verdict(r, ASSAY_VERDICT_INCONCLUSIVE), n_fail = count_verdict(r, ASSAY_VERDICT_FAIL);
     if (chosen) {
         assay_str_printf(b, "ship %s: ", chosen->name);
         put_size(b, r, chosen);
         assay_str_put(b, ", and no dimension or slice loses more than its margin");
     } else if (n_open) {
         assay_str_printf(b, "no variant passes yet: %zu of %zu inconclusive, more items are needed", n_open, r->n - 1);
+    } else if (n_fail == r->n - 1) {
+        assay_str_printf(b, "ship none: each of the %zu variants loses more than the policy allows", n_fail);
     } else {
-        assay_str_printf(b, "ship none: each of the %zu variants loses more than the policy allows", r->n - 1);
+        assay_str_printf(b, "ship none: %zu of %zu lose more than the policy allows, %zu could not be made or scored", n_fail, r->n - 1,
+                         r->n - 1 - n_fail);
     }
 }
 
@@ -130,7 +141,9 @@ static json_t *make_next(const assay_study_result *r, const assay_report_variant
         if (!v->gate || v->gate->verdict != ASSAY_VERDICT_INCONCLUSIVE) continue;
         if (chosen && burden(r, v) >= burden(r, chosen)) continue;
         if (isfinite(v->gate->items_needed))
-            assay_str_printf(&b, "score about %.0f times as many items to settle %s", v->gate->items_needed, v->name);
+            assay_str_printf(&b, "score about %.0f items instead of %zu to settle %s", v->gate->items_needed, v->gate->n_items, v->name);
+        else if (isnan(v->gate->items_needed))
+            assay_str_printf(&b, "settle what is open in %s: %s", v->name, v->gate->reason);
         else
             assay_str_printf(&b, "widen a margin or drop %s: no number of items would settle it", v->name);
         bad = append_text(list, &b);
@@ -158,13 +171,15 @@ static const char *login_name(char *buf, size_t n) {
     return "unknown";
 }
 
-static json_t *make_decision(const assay_study_result *r, const assay_report_variant *chosen, const char *who, size_t n_open) {
+static json_t *make_decision(const assay_study_result *r, const assay_report_variant *chosen, const char *who) {
     char date[32], names[1024];
     assay_str headline = {0};
     json_t *variants = json_array(), *reasons = make_reasons(r, chosen), *next = make_next(r, chosen), *policy = assay_policy_to_json(&r->policy);
-    assay_verdict verdict = chosen ? ASSAY_VERDICT_PASS : n_open ? ASSAY_VERDICT_INCONCLUSIVE : ASSAY_VERDICT_FAIL;
+    assay_verdict verdict = chosen                                         ? ASSAY_VERDICT_PASS
+                            : count_verdict(r, ASSAY_VERDICT_INCONCLUSIVE) ? ASSAY_VERDICT_INCONCLUSIVE
+                                                                           : ASSAY_VERDICT_FAIL;
     for (size_t i = 1; variants && i < r->n; i++) json_array_append_new(variants, variant_json(r, i));
-    put_headline(&headline, r, chosen, n_open);
+    put_headline(&headline, r, chosen);
     json_t *j = NULL;
     if (variants && reasons && next && policy && !headline.failed)
         j = json_pack("{s:s, s:s, s:s?, s:s, s:s, s:O, s:O, s:s, s:s, s:O, s:O, s:O?}", "schema", DECISION_SCHEMA, "study", r->name, "chosen",
@@ -180,9 +195,7 @@ static json_t *make_decision(const assay_study_result *r, const assay_report_var
 }
 
 assay_status study_decide(assay_study_result *r, const char *who, assay_err *err) {
-    size_t n_open = 0;
-    for (size_t i = 1; i < r->n; i++) n_open += !r->gates[i] || r->gates[i]->verdict == ASSAY_VERDICT_INCONCLUSIVE;
-    r->decision = make_decision(r, choose(r), who, n_open);
+    r->decision = make_decision(r, choose(r), who);
     return r->decision ? study_use_decision(r, err) : assay_nomem(err);
 }
 

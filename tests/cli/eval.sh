@@ -6,6 +6,8 @@ ev() { "$ASSAY" eval "$1" --suite models/demo/suite.yaml --store "$db" --name "$
 
 expect 0 'the baseline' ev models/demo bf16; says 'math'; says 'structured'
 expect 0 'again: nothing is scored twice' ev models/demo bf16
+expect 0 'the same under another name' ev models/demo same
+expect 0 'is found under both, and nothing differs' sh -c "printf 'margin: 60 pt\nslice_margin: 90 pt\n' > $work/p.yaml; '$ASSAY' gate bf16 same --store '$db' --policy $work/p.yaml"; says 'same against bf16'
 expect 0 'a variant' "$ASSAY" quantize models/demo "$work/int8" -r rtn,int8,group_size=128 --quiet
 expect 0 'scored against it' "$ASSAY" eval "$work/int8" --suite models/demo/suite.yaml --store "$db" --name int8 --baseline bf16 --limit 6 --quiet --json
 says '"schema": "assay.scorecard/1"'
@@ -34,6 +36,8 @@ suite '' '{"id": "a", "dimension": "d", "slice": "s", "prompt": "x", "answer": "
 suite 'max_token: 3' "$item"; expect 3 'a key of the suite' run_suite; one_line; complains 's.yaml:5:'; complains 'max_tokens'
 suite '' '{"id": "a", "dimension": "d", "slice": "s", "prompt": "x", "answer": "4", "evaluator": "exact", "extract": "(("}'; expect 3 'a pattern that does not compile' run_suite; one_line; complains 'i.jsonl:1:'
 suite '' "$item"; expect 0 'a suite of one item' run_suite
+
+expect 3 'a folder instead of the suite' "$ASSAY" eval models/demo --suite "$work" --store "$work/b.db"; one_line; complains 'Is a directory'
 
 study() { printf '%s\n' "$1" > "$work/study.yaml"; }
 run_study() { "$ASSAY" study "$work/study.yaml" --out "$work/out" --quiet; }
@@ -65,7 +69,12 @@ variants:
   - {name: a, method: rtn, precision: int8, group_size: 128}"
 expect 0 'a dry run lists the steps' "$ASSAY" study "$work/study.yaml" --out "$work/out" --dry-run; says 'quantize'; says 'to do'
 expect 6 'a small study' "$ASSAY" study "$work/study.yaml" --out "$work/out" --limit 4 --quiet; says 'DECISION'; says 'report.html'
+says 'items instead of'; says '1 of 1 inconclusive'
 expect 0 'then everything is done' "$ASSAY" study "$work/study.yaml" --out "$work/out" --limit 4 --dry-run; says 'done'
 expect 6 'the report again, with the records' "$ASSAY" report "$work/out" --html "$work/r.html" --markdown "$work/r.md" --json-file "$work/r.json" --records "$work/records"; says 'DECISION'
 expect 0 'files are there' sh -c "grep -q '<!doctype html>' -i $work/r.html && test -s $work/r.md && test -s $work/r.json && ls $work/records | grep -q jsonl"
+study "$head
+variants: [{name: a, method: rtn, precision: int4, group_size: 100}]"
+expect 1 'only variants that cannot be made: no number of items would help' "$ASSAY" study "$work/study.yaml" --out "$work/none" --limit 2 --quiet
+says '1 could not be made or scored'; says 'the group size does not divide its columns'
 done_testing
