@@ -64,6 +64,10 @@ static assay_status status_of_errno(int e) {
     case ENOENT:
     case ENOTDIR:
         return ASSAY_ENOTFOUND;
+    case EISDIR: /* a folder where a file is expected */
+    case ELOOP:
+    case ENAMETOOLONG:
+        return ASSAY_EINPUT;
     case ENOSPC:
     case EDQUOT:
     case EFBIG:
