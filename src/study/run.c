@@ -36,6 +36,7 @@ typedef struct study_run {
     assay_store *store;          /* NULL in a dry run without one */
     assay_study_result *res;
     char *db, *variants_dir, *kl_dir;
+    char kl_name[ASSAY_HASH_HEX]; /* of the baseline that kl compares with */
     int lock;
     model *models;               /* [1 + n_variants], the baseline first */
     size_t n;
@@ -198,9 +199,9 @@ static assay_status prepare(study_run *r, const char *file, assay_err *err) {
     }
     for (size_t i = 0; i < r->n; i++) ASSAY_TRY(is_complete(&r->models[i].scored, r, r->models[i].score_key, err));
     ASSAY_TRY(is_complete(&r->rerun_scored, r, r->rerun_key, err));
-    char name[ASSAY_HASH_HEX], place[40];
-    ASSAY_TRY(study_identity_hash(name, &r->models[0].identity, err));
-    snprintf(place, sizeof place, "cache/kl-%.16s", name);
+    char place[40];
+    ASSAY_TRY(study_identity_hash(r->kl_name, &r->models[0].identity, err));
+    snprintf(place, sizeof place, "cache/kl-%.16s", r->kl_name);
     r->kl_dir = study_suite_has_kl(r->suite) ? assay_path_join(r->res->out_dir, place) : NULL;
     return ASSAY_OK;
 }
@@ -260,9 +261,10 @@ static assay_status make_variant(study_run *r, model *m, assay_err *err) {
     return s == ASSAY_OK ? identify(r, m, checkpoint, err) : s;
 }
 
-/* A variant whose recipe this model or build cannot follow is reported as such; the others go on. */
+/* A variant whose recipe this model or build cannot follow, whose checkpoint is no good, whose numbers are not finite or whose
+ * vocabulary is another is reported as such; the others go on. */
 static bool is_its_own_fault(assay_status s) {
-    return s == ASSAY_EUNSUPPORTED || s == ASSAY_EINPUT;
+    return s == ASSAY_EUNSUPPORTED || s == ASSAY_EINPUT || s == ASSAY_EMISMATCH || s == ASSAY_ENOTFOUND;
 }
 
 static assay_status quantize_one(study_run *r, model *m, assay_err *err) {
@@ -324,7 +326,8 @@ static assay_status score_one(study_run *r, model *m, assay_role role, assay_err
         return study_note_step(r->res, "score", name, key, true, 0, 0, err);
     }
     json_t *recipe = m->spec->recipe ? assay_recipe_to_json(m->spec->recipe) : NULL;
-    study_score_job job = {.store = r->store, .suite = r->suite, .dir = m->dir, .runtime = runtime_of(r, m), .kl_dir = r->kl_dir, .recipe = recipe,
+    study_score_job job = {.store = r->store, .suite = r->suite, .dir = m->dir, .runtime = runtime_of(r, m), .kl_dir = r->kl_dir,
+                           .kl_name = r->kl_dir ? r->kl_name : NULL, .recipe = recipe,
                            .progress = &progress, .phase = phase,
                            .desc = {.key = key, .study = r->spec->name, .variant = name, .role = role, .model_hash = m->identity.checkpoint}};
     if (rerun) { /* everything that must not matter is different */
@@ -335,7 +338,7 @@ static assay_status score_one(study_run *r, model *m, assay_role role, assay_err
     snprintf(phase, sizeof phase, "scoring %s%s", name, rerun ? " again" : "");
     assay_status s = study_score_run(&id, &n_new, &job, &why);
     json_decref(recipe);
-    if (s == ASSAY_EUNSUPPORTED && role == ASSAY_ROLE_VARIANT) snprintf(m->problem, sizeof m->problem, "%s", why.message);
+    if (is_its_own_fault(s) && role == ASSAY_ROLE_VARIANT) snprintf(m->problem, sizeof m->problem, "%s", why.message);
     else if (s != ASSAY_OK) return assay_fail(err, s, "%s", why.message);
     return study_note_step(r->res, "score", name, key, done, assay_now() - begin, n_new, err);
 }

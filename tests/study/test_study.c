@@ -209,6 +209,23 @@ static void a_recipe_that_cannot_be_followed_is_one_variants_problem(void **stat
     assay_study_result_free(r);
 }
 
+/* Neither a checkpoint that cannot be opened stops the study. */
+static void a_checkpoint_that_is_no_good_is_one_variants_problem(void **state) {
+    (void)state;
+    char command[1024], cwd[512], more[256];
+    assert_non_null(getcwd(cwd, sizeof cwd));
+    snprintf(command, sizeof command, "cp -rL '%s/models/demo' %s/bad && sed -i 's/\"num_hidden_layers\": 4/\"num_hidden_layers\": 5/' %s/bad/config.json", cwd, dir, dir);
+    if (system(command)) fail_msg("%s", command);
+    snprintf(more, sizeof more, "  - {name: bad, path: %s/bad}\n" INT4, dir);
+    put("study.yaml", STUDY, more);
+    assay_study_result *r = run(NULL);
+    const assay_report *report = assay_study_report(r);
+    assert_null(report->variants[1].gate);
+    assert_non_null(strstr(report->variants[1].problem, "layers.4"));
+    assert_non_null(report->variants[2].gate);
+    assay_study_result_free(r);
+}
+
 static void two_runs_do_not_share_a_folder(void **state) {
     (void)state;
     char command[256];
@@ -232,6 +249,7 @@ int main(void) {
         EACH(a_study_comes_to_its_report), EACH(a_second_run_does_nothing_again), EACH(a_new_variant_costs_only_itself_even_without_the_files_of_before),
         EACH(a_renamed_variant_is_the_same_work), EACH(an_interrupted_study_goes_on), EACH(a_dry_run_makes_nothing),
         EACH(a_store_recalls_its_study), EACH(a_recipe_that_cannot_be_followed_is_one_variants_problem), EACH(two_runs_do_not_share_a_folder),
+        EACH(a_checkpoint_that_is_no_good_is_one_variants_problem),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
