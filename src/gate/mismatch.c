@@ -3,9 +3,11 @@
  *
  * Two scorecards are comparable when both are complete and, item by item, the same question was asked (item,
  * prompt and token id hashes) and the same code graded it (evaluator and version). Items on which a runtime
- * failed have no hashes to compare and are counted as errors later. */
+ * failed have no hashes to compare and are counted as errors later. A divergence is from somebody: where the
+ * manifests say from which baseline (`kl`), it must be one and the same. */
 #include <stdlib.h>
 #include <string.h>
+#include "base/json.h"
 #include "gate/rows.h"
 
 static bool same(const char *a, const char *b) {
@@ -158,6 +160,29 @@ static assay_status check_items(const assay_gate_side *a, const assay_gate_side 
     return ASSAY_OK;
 }
 
+/* --- divergence from the same baseline --- */
+
+static json_t *manifest_of(const assay_gate_side *s) {
+    const char *text = s->card->d.manifest;
+    return text ? json_loads(text, 0, NULL) : NULL;
+}
+
+static assay_status check_kl(const assay_gate_side *a, const assay_gate_side *b, assay_err *err) {
+    json_t *ma = manifest_of(a), *mb = manifest_of(b);
+    const char *ka = json_string_value(json_object_get(ma, "kl")),
+               *kb = json_string_value(json_object_get(mb, "kl"));
+    assay_status s = ASSAY_OK;
+    if (ka && kb && strcmp(ka, kb) != 0)
+        s = assay_fail(err, ASSAY_EMISMATCH,
+                       "%s and %s are not comparable: the kl of one is from baseline %.12s, of the other from "
+                       "%.12s: score %s with --baseline %s",
+                       a->card->d.variant, b->card->d.variant, ka, kb, b->card->d.variant,
+                       a->card->d.variant);
+    json_decref(ma);
+    json_decref(mb);
+    return s;
+}
+
 assay_status gate_check_sides(const assay_gate_side *base, const assay_gate_side *cand, assay_err *err) {
     const assay_scorecard_desc *b = &base->card->d, *v = &cand->card->d;
     ASSAY_TRY(check_complete(base, err));
@@ -173,5 +198,5 @@ assay_status gate_check_sides(const assay_gate_side *base, const assay_gate_side
         return assay_fail(err, ASSAY_EMISMATCH,
                           "%s and %s are not comparable: chat template %.12s against %.12s", b->variant,
                           v->variant, shown(b->template_hash), shown(v->template_hash));
-    return ASSAY_OK;
+    return check_kl(base, cand, err);
 }

@@ -453,6 +453,10 @@ static void what_differs_is_named(void **state) {
     c.card[1].d.template_hash = "uuuu";
     refuse(&c, "chat template tttt against uuuu");
     c.card[1].d.template_hash = "tttt";
+    c.card[0].d.manifest = "{\"kl\": \"one\"}";
+    c.card[1].d.manifest = "{\"kl\": \"two\"}";
+    refuse(&c, "the kl of one is from baseline one, of the other from two: score nf4 with --baseline bf16");
+    c.card[1].d.manifest = "{\"kl\": \"one\"}";
     c.card[1].d.suite_hash = "bbbb";
     refuse(&c, "suite aaaa against bbbb");
     char *id = v[5].item_id;
