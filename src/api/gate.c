@@ -52,6 +52,8 @@ assay_status assay_gate_variants(assay_doc **out, const char *baseline, const ch
                                  const assay_gate_request *o, assay_err *err) {
     *out = NULL;
     const char *path = o->store ? o->store : "assay.db";
+    if (assay_path_is_dir(path))
+        return assay_fail(err, ASSAY_EINPUT, "'%s' is a folder: give the store in it, %s/assay.db", path, path);
     assay_store *store = NULL;
     assay_policy policy = {0};
     assay_gate *gate = NULL;

@@ -12,6 +12,7 @@
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 #include "base/file.h"
 #include "base/str.h"
 #include "store/schema.h"
@@ -197,9 +198,34 @@ static assay_status check_version(assay_store *s, assay_err *err) {
     return ASSAY_OK;
 }
 
+/* SQLite reads a file in WAL mode only where it may write its index beside it. In a folder that cannot be written, and without a WAL
+ * left behind, nobody changes the file: then it is opened as immutable. */
+static bool is_immutable(const char *path) {
+    assay_str wal = {0};
+    assay_str_printf(&wal, "%s-wal", path);
+    char *dir = assay_path_dir(path);
+    bool yes = dir && access(dir, W_OK) != 0 && !wal.failed && !assay_path_exists(assay_str_c(&wal));
+    assay_free(dir);
+    assay_str_free(&wal);
+    return yes;
+}
+
+static int open_immutable(assay_store *s, int flags) {
+    assay_str uri = {0};
+    assay_str_put(&uri, "file:");
+    for (const unsigned char *p = (const unsigned char *)s->path; *p; p++) {
+        if (*p == '/') assay_str_putc(&uri, '/');
+        else assay_str_printf(&uri, "%%%02X", *p);
+    }
+    assay_str_put(&uri, "?immutable=1");
+    int rc = uri.failed ? SQLITE_NOMEM : sqlite3_open_v2(assay_str_c(&uri), &s->db, flags | SQLITE_OPEN_URI, NULL);
+    assay_str_free(&uri);
+    return rc;
+}
+
 static assay_status open_file(assay_store *s, const assay_store_opts *o, assay_err *err) {
-    int flags = o->read_only ? SQLITE_OPEN_READONLY : SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE;
-    int rc = sqlite3_open_v2(s->path, &s->db, flags | SQLITE_OPEN_NOMUTEX, NULL);
+    int flags = SQLITE_OPEN_NOMUTEX | (o->read_only ? SQLITE_OPEN_READONLY : SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE);
+    int rc = o->read_only && is_immutable(s->path) ? open_immutable(s, flags) : sqlite3_open_v2(s->path, &s->db, flags, NULL);
     if (rc != SQLITE_OK) return db_fail(s, rc, "opening", err);
     sqlite3_extended_result_codes(s->db, 1);
     sqlite3_busy_timeout(s->db, o->busy_ms > 0 ? o->busy_ms : 30000);

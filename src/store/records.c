@@ -87,7 +87,8 @@ assay_status assay_scorecard_put(assay_store *s, int64_t id, int64_t position, c
     ASSAY_TRY(is_recorded(&there, s, id, r->item_id, err));
     if (there)
         return assay_fail(err, ASSAY_EINPUT,
-                          "%s: item %.80s has a record already: item ids must be unique in a suite", s->path,
+                          "%s: item %.80s has a record already: another run scores the same just now, or the suite has its id twice",
+                          s->path,
                           r->item_id);
     ASSAY_TRY(assay_grow(&s->pending, &s->cap_pending, s->n_pending + 1, sizeof *s->pending, err));
     db_pending *p = &s->pending[s->n_pending];

@@ -21,6 +21,7 @@ expect 0 'another limit is another suite' "$ASSAY" eval models/demo --suite mode
 expect 3 'not comparable' "$ASSAY" gate other int8 --store "$db"; one_line; silent
 expect 3 'a scorecard that is not there' "$ASSAY" gate bf16 int9 --store "$db"; one_line; complains 'int9'
 expect 3 'a store that is not there' "$ASSAY" gate a b --store "$work/none.db"; one_line
+expect 3 'a folder instead of the store' "$ASSAY" gate a b --store "$work"; one_line; complains 'assay.db'
 expect 3 'a file that is no store' "$ASSAY" gate a b --store models/demo/config.json; one_line
 expect 3 'a policy with a typing error' sh -c "printf 'margin: 2 pt\nconfidnce: 0.9\n' > $work/p.yaml; '$ASSAY' gate bf16 int8 --store '$db' --policy $work/p.yaml"; one_line; complains 'p.yaml:2:'; complains 'confidence'
 
@@ -73,6 +74,10 @@ says 'items instead of'; says '1 of 1 inconclusive'
 expect 0 'then everything is done' "$ASSAY" study "$work/study.yaml" --out "$work/out" --limit 4 --dry-run; says 'done'
 expect 6 'the report again, with the records' "$ASSAY" report "$work/out" --html "$work/r.html" --markdown "$work/r.md" --json-file "$work/r.json" --records "$work/records"; says 'DECISION'
 expect 0 'files are there' sh -c "grep -q '<!doctype html>' -i $work/r.html && test -s $work/r.md && test -s $work/r.json && ls $work/records | grep -q jsonl"
+chmod 755 "$work"; chmod -R a+rX "$work/out"; mv "$work/out" "$work/read #1?.%20"
+if [ "$(id -u)" = 0 ] && setpriv --reuid=65534 --clear-groups test -x "$ASSAY" 2> /dev/null; then
+    expect 6 'a report from a folder that cannot be written' setpriv --reuid=65534 --regid=65534 --clear-groups "$ASSAY" report "$work/read #1?.%20"; says 'DECISION'
+else skip 'a report from a folder that cannot be written' 'needs root and setpriv'; fi
 study "$head
 variants: [{name: a, method: rtn, precision: int4, group_size: 100}]"
 expect 1 'only variants that cannot be made: no number of items would help' "$ASSAY" study "$work/study.yaml" --out "$work/none" --limit 2 --quiet
