@@ -57,7 +57,7 @@ static int set_number(const cli_command *c, const cli_option *o, const char *val
         return -1;
     }
     if ((o->lo != 0 || o->hi != 0) && (v < o->lo || v > o->hi)) {
-        cli_usage("%s: --%s must be from %g to %g, not %s", c->name, o->name, o->lo, o->hi, value);
+        cli_usage("%s: --%s must be from %.10g to %.10g, not %s", c->name, o->name, o->lo, o->hi, value);
         return -1;
     }
     if (o->kind == CLI_INT)

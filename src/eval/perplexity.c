@@ -85,7 +85,7 @@ static assay_status chunks_expand(const assay_language *l, const void *state, co
                           width, env->context);
     ASSAY_GO(assay_tokenizer_encode(&ids, &n_ids, env->tokenizer, l->text, l->n, true, true, err));
     if (n_ids < 2 * width) {
-        s = assay_fail(err, ASSAY_EINPUT, "perplexity_llamacpp: '%s' has %zu tokens, and %zu are needed (two chunks)", l->file, n_ids, 2 * width);
+        s = assay_fail(err, ASSAY_EINPUT, "perplexity_llamacpp: '%s' has %zu tokens, and %zu are needed (two chunks): set a smaller `context`", l->file, n_ids, 2 * width);
         goto out;
     }
     for (size_t i = 0; (i + 1) * width <= n_ids; i++) ASSAY_GO(add_chunk(l, env, i, ids + i * width, width, fn, ctx, err));

@@ -8,6 +8,7 @@ says 'chat template  yes'; says '16.000'
 expect 0 'as JSON' "$ASSAY" inspect models/demo --json; says '"schema": "assay.inspect/1"'; says '"parameters": 3672320'
 expect 0 'every tensor' "$ASSAY" inspect models/demo --tensors; says 'model.layers.3.mlp.down_proj.weight'; says '256 x 768'
 expect 3 'a folder that is not there' "$ASSAY" inspect "$work/nothing"; one_line; complains "$work/nothing"
+expect 3 'a file instead of its folder' "$ASSAY" inspect models/demo/model.safetensors; one_line; complains 'give the folder'
 mkdir "$work/empty"
 expect 3 'a folder without a model' "$ASSAY" inspect "$work/empty"; one_line; complains 'config.json'
 
