@@ -41,7 +41,7 @@ void assay_tables_matrix(assay_table *t, assay_column *columns, size_t most, con
     for (size_t i = 0; g && i < g->n_rows && n + 1 < most; i++) {
         if (g->rows[i].slice) continue;
         dims[n_dims++] = g->rows[i].dimension;
-        columns[n++] = (assay_column){.head = g->rows[i].dimension, .right = true, .shrink = true, .least = 10};
+        columns[n++] = (assay_column){.head = g->rows[i].dimension, .right = true, .shrink = true, .least = 14};
     }
     columns[n++] = (assay_column){.head = "verdict"};
     assay_table_init(t, columns, n);
