@@ -6,6 +6,7 @@
  * one line a minute. */
 #include "cli.h"
 
+#include <errno.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdlib.h>
@@ -154,10 +155,12 @@ assay_view cli_view(FILE *f) {
 
 int cli_finish(assay_doc *doc) {
     cli_progress_end();
-    fputs(cli_opts.json ? assay_doc_json(doc) : assay_doc_text(doc), stdout);
+    errno = 0;
+    bool written = fputs(cli_opts.json ? assay_doc_json(doc) : assay_doc_text(doc), stdout) >= 0 && !fflush(stdout);
+    bool enough = errno == EPIPE; /* `| head` has read what it wanted */
     int code = assay_doc_exit_code(doc);
     assay_doc_free(doc);
-    if (fflush(stdout) || ferror(stdout)) {
+    if (!enough && (!written || ferror(stdout))) {
         fprintf(stderr, "assay: cannot write the result to stdout\n");
         return 5;
     }

@@ -34,8 +34,7 @@ static assay_status open_config(assay_config *c, const char *model, assay_err *e
     return s;
 }
 
-/* A checkpoint that is quantized already, without a recipe: its files tell the size better than a guess
- * would. */
+/* What a recipe would make of a checkpoint that is quantized already cannot be said from its config.json. */
 static assay_status refuse_quantized(const assay_config *c, const char *model, assay_err *err) {
     if (!c->quantization_config) return ASSAY_OK;
     return assay_fail(err, ASSAY_EUSAGE,

@@ -25,5 +25,6 @@ if command -v man > /dev/null; then
     expect 0 'man renders them without a warning' sh -c "LC_ALL=C.UTF-8 man --warnings -l $work/man/assay-quantize.1 2>&1 >/dev/null | grep . && exit 1 || exit 0"
 else skip 'man renders them' 'no man program'; fi
 expect 0 'completion is valid bash' sh -c "'$ASSAY' completion bash | bash -n"
+expect 0 'a reader that has enough is none' sh -c "{ '$ASSAY' plan models/demo --json; echo \$? > $work/piped; } | true; exit \$(cat $work/piped)"; silent
 expect 5 'a full stdout is an error' sh -c "'$ASSAY' inspect models/demo > /dev/full"
 done_testing
