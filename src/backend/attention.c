@@ -43,31 +43,37 @@ typedef struct att_job {
     float scale, soft_cap;
 } att_job;
 
-static void put(uint8_t *p, size_t i, float x, assay_kv_type type) {
-    uint16_t h;
-    if (type == ASSAY_KV_F32) {
-        memcpy(p + 4 * i, &x, 4);
-        return;
-    }
-    h = type == ASSAY_KV_BF16 ? assay_f32_to_bf16(x) : assay_f32_to_f16(x);
-    memcpy(p + 2 * i, &h, 2);
+static void convert(const assay_kern *k, uint8_t *out, const float *x, size_t n, assay_kv_type type) {
+    if (type == ASSAY_KV_BF16)
+        k->to_bf16((uint16_t *)out, x, n);
+    else
+        assay_from_f32(out, type == ASSAY_KV_F16 ? ASSAY_DTYPE_F16 : ASSAY_DTYPE_F32, x, n);
+}
+
+/* Writes one position of one head: a column of the keys, converted aside first, and a row of the values. */
+static void store_head(const assay_kern *kern, uint8_t *k, uint8_t *v, uint8_t *aside, const float *new_k,
+                       const float *new_v, size_t slot, size_t dim, assay_kv_type type) {
+    size_t size = kv_size(type);
+    convert(kern, v + slot * backend_up(dim, 16) * size, new_v, dim, type);
+    convert(kern, aside, new_k, dim, type);
+    k += slot * size;
+    if (size == 4)
+        for (size_t d = 0; d < dim; d++) memcpy(k + d * ASSAY_KV_PAGE * 4, aside + 4 * d, 4);
+    else
+        for (size_t d = 0; d < dim; d++) memcpy(k + d * ASSAY_KV_PAGE * 2, aside + 2 * d, 2);
 }
 
 static void store_rows(void *ctx, size_t begin, size_t end, int thread) {
     att_job *j = ctx;
-    size_t dim = (size_t)j->head_dim, pad = backend_up(dim, 16), heads = (size_t)j->n_kv_heads,
-           head = head_bytes(j->type, j->head_dim);
-    (void)thread;
+    size_t dim = (size_t)j->head_dim, heads = (size_t)j->n_kv_heads, head = head_bytes(j->type, j->head_dim);
+    uint8_t *aside = (uint8_t *)(j->b->att + (size_t)thread * ATT_FLOATS);
     for (size_t r = begin; r < end; r++) {
         size_t slot = (size_t)j->pos[r] % ASSAY_KV_PAGE,
                page = (size_t)j->pages[r][j->pos[r] / ASSAY_KV_PAGE];
         for (size_t h = 0; h < heads; h++) {
-            uint8_t *k = j->k + (page * heads + h) * head, *v = j->v + (page * heads + h) * head;
-            const float *new_k = j->new_k + (r * heads + h) * dim, *new_v = j->new_v + (r * heads + h) * dim;
-            for (size_t d = 0; d < dim; d++) {
-                put(k, d * ASSAY_KV_PAGE + slot, new_k[d], j->type);
-                put(v, slot * pad + d, new_v[d], j->type);
-            }
+            size_t at = (page * heads + h) * head, from = (r * heads + h) * dim;
+            store_head(&j->b->k, j->k + at, j->v + at, aside, j->new_k + from, j->new_v + from, slot, dim,
+                       j->type);
         }
     }
 }
@@ -86,7 +92,7 @@ void assay_op_kv_store(assay_backend *b, assay_buf *k_cache, assay_buf *v_cache,
                  .n_kv_heads = n_kv_heads,
                  .head_dim = head_dim};
     size_t work = n_rows * (size_t)(n_kv_heads * head_dim);
-    assay_parallel_range(work < 32768 ? 1 : b->n_threads, n_rows, 1, store_rows, &j);
+    assay_parallel_range(work < 8192 ? 1 : b->n_threads, n_rows, 1, store_rows, &j);
 }
 
 /* --- attention --- */

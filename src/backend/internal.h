@@ -66,9 +66,9 @@ struct assay_weight {
 #define ATT_QUERIES 32
 #define ATT_DIM 1024 /* head dimension for which ATT_QUERIES fit; fewer queries at once beyond it */
 #define ATT_FLOATS ((size_t)ATT_QUERIES * (2 * ATT_DIM + 32))
-/* Multiply-adds that are not worth waking a thread for: some 10 microseconds of work, three times what waking
- * costs. */
-#define SERIAL_MACS 1000000
+/* Multiply-adds that are not worth a region: some three microseconds of work. (Workers spin between the
+ * operations of a forward pass, so a region costs one.) */
+#define SERIAL_MACS 300000
 
 /* Bytes of one prepared input row, and rows prepared at a time. */
 size_t backend_acts_stride(const assay_weight *w);

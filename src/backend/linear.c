@@ -10,7 +10,9 @@
 #include "base/thread.h"
 #include "num/convert.h"
 
-#define PARTS 8 /* weights in one parallel region */
+#define PARTS        8 /* weights in one parallel region */
+#define CACHED_BYTES ((size_t)2 << 20) /* of weights that a core's second-level cache about holds */
+#define ROWS_LEAST   16 /* rows that are worth reading such weights for; four times that, decoding them */
 
 typedef struct part {
     const assay_weight *w;
@@ -25,12 +27,19 @@ typedef struct job {
     const assay_weight *w; /* the first: its mode and layout are all parts' */
     part parts[PARTS];
     int n_parts;
-    size_t n_tasks;
+    size_t n_tasks;      /* of one block of rows */
+    size_t m_block;      /* rows of a block: m, or less where row blocks are tasks of their own */
     const float *x;      /* [m][k], this chunk */
     const uint8_t *acts; /* prepared rows */
     size_t stride;       /* bytes */
     size_t m;
 } job;
+
+/* What a task computes: outputs [from, to) of m rows from `row`. */
+typedef struct block {
+    const part *p;
+    size_t from, to, row, m;
+} block;
 
 /* --- inputs --- */
 
@@ -94,75 +103,84 @@ static void prepare(job *j) {
 
 /* --- outputs --- */
 
-static void int8_task(const job *j, const part *p, size_t from, size_t to) {
+static void int8_task(const job *j, const block *t) {
     const assay_kern *k = &j->b->k;
     const acts *a = &j->b->acts;
-    const assay_irows *w = &p->w->irows;
-    size_t block = from / 16, n_blocks = (to - from + 15) / 16;
-    assay_iacts x = {.q = (const int8_t *)j->acts, .stride = j->stride, .sums = a->sums, .scale = a->scale};
-    k->gemm_i8(p->y, p->w->n_out, w, block, n_blocks, &x, j->m);
-    if (p->w->threshold > 0)
-        for (size_t i = 0; i < j->m; i++)
-            if (a->n_outliers[i])
-                k->outliers_i8(p->y + i * p->w->n_out, w, block, n_blocks, a->values + i * p->w->k,
-                               a->cols + i * p->w->k, a->n_outliers[i]);
+    const assay_weight *weight = t->p->w;
+    const assay_irows *w = &weight->irows;
+    size_t first = t->from / 16, n = (t->to - t->from + 15) / 16;
+    float *y = t->p->y + t->row * weight->n_out;
+    assay_iacts x = {.q = (const int8_t *)j->acts + t->row * j->stride,
+                     .stride = j->stride,
+                     .sums = a->sums + t->row * w->n_groups,
+                     .scale = a->scale + t->row};
+    k->gemm_i8(y, weight->n_out, w, first, n, &x, t->m);
+    if (weight->threshold > 0)
+        for (size_t i = 0; i < t->m; i++)
+            if (a->n_outliers[t->row + i])
+                k->outliers_i8(y + i * weight->n_out, w, first, n, a->values + (t->row + i) * weight->k,
+                               a->cols + (t->row + i) * weight->k, a->n_outliers[t->row + i]);
 }
 
 static bool aligned(const assay_rows *w) { return ((uintptr_t)w->data | w->stride) % 64 == 0; }
 
-static void bf16_task(const job *j, const part *p, size_t from, size_t to, int thread) {
+static void bf16_task(const job *j, const block *t, int thread) {
     const assay_kern *k = &j->b->k;
-    const assay_rows *w = &p->w->rows;
-    const uint16_t *x = (const uint16_t *)j->acts,
-                   *rows = (const uint16_t *)((const uint8_t *)w->data + from * w->stride);
-    size_t n = to - from, n_out = p->w->n_out, ld = w->stride / 2;
-    if (j->m == 1) {
-        k->gemv_bf16[w->form](p->y + from, w, from, n, x);
+    const assay_rows *w = &t->p->w->rows;
+    const uint16_t *x = (const uint16_t *)(j->acts + t->row * j->stride),
+                   *rows = (const uint16_t *)((const uint8_t *)w->data + t->from * w->stride);
+    size_t n = t->to - t->from, n_out = t->p->w->n_out, ld = w->stride / 2;
+    float *y = t->p->y + t->row * n_out + t->from;
+    if (t->m == 1) {
+        k->gemv_bf16[w->form](y, w, t->from, n, x);
         return;
     }
-    if (w->form != ASSAY_FORM_BF16 || (!aligned(w) && j->m >= 8)) {
+    if (w->form != ASSAY_FORM_BF16 || (!aligned(w) && t->m >= 8)) {
         uint16_t *tile = (uint16_t *)(j->b->tiles + (size_t)thread * j->b->tile_size);
         ld = backend_up(w->k, ASSAY_KERN_CHUNK);
-        k->unpack_bf16[w->form](tile, ld, w, from, n);
+        k->unpack_bf16[w->form](tile, ld, w, t->from, n);
         rows = tile;
     }
-    k->gemm_bf16(p->y + from, n_out, x, j->stride / 2, rows, ld, w->k, j->m, n);
+    k->gemm_bf16(y, n_out, x, j->stride / 2, rows, ld, w->k, t->m, n);
 }
 
-static void f32_task(const job *j, const part *p, size_t from, size_t to, int thread) {
+static void f32_task(const job *j, const block *t, int thread) {
     const assay_kern *k = &j->b->k;
-    const assay_rows *w = &p->w->rows;
-    const float *x = (const float *)j->acts,
-                *rows = (const float *)((const uint8_t *)w->data + from * w->stride);
-    size_t n = to - from, n_out = p->w->n_out, ld = w->stride / 4;
-    if (j->m == 1) {
-        k->gemv_f32[w->form](p->y + from, w, from, n, x);
+    const assay_rows *w = &t->p->w->rows;
+    const float *x = (const float *)(j->acts + t->row * j->stride),
+                *rows = (const float *)((const uint8_t *)w->data + t->from * w->stride);
+    size_t n = t->to - t->from, n_out = t->p->w->n_out, ld = w->stride / 4;
+    float *y = t->p->y + t->row * n_out + t->from;
+    if (t->m == 1) {
+        k->gemv_f32[w->form](y, w, t->from, n, x);
         return;
     }
-    if (w->form != ASSAY_FORM_F32 || (!aligned(w) && j->m >= 8)) {
+    if (w->form != ASSAY_FORM_F32 || (!aligned(w) && t->m >= 8)) {
         float *tile = (float *)(j->b->tiles + (size_t)thread * j->b->tile_size);
         ld = backend_up(w->k, ASSAY_KERN_CHUNK);
-        k->unpack_f32[w->form](tile, ld, w, from, n);
+        k->unpack_f32[w->form](tile, ld, w, t->from, n);
         rows = tile;
     }
-    k->gemm_f32(p->y + from, n_out, x, j->stride / 4, rows, ld, w->k, j->m, n);
+    k->gemm_f32(y, n_out, x, j->stride / 4, rows, ld, w->k, t->m, n);
 }
 
 static void run_task(void *ctx, size_t task, int thread) {
     const job *j = ctx;
     int i = j->n_parts - 1;
-    while (task < j->parts[i].first_task) i--;
+    size_t column = task % j->n_tasks, row = task / j->n_tasks * j->m_block;
+    while (column < j->parts[i].first_task) i--;
     const part *p = &j->parts[i];
-    size_t from = (task - p->first_task) * p->per_task, to = ASSAY_MIN(from + p->per_task, p->w->n_out);
+    size_t from = (column - p->first_task) * p->per_task, n_out = p->w->n_out;
+    block t = {p, from, ASSAY_MIN(from + p->per_task, n_out), row, ASSAY_MIN(j->m_block, j->m - row)};
     if (p->w->mode == ASSAY_ACT_INT8)
-        int8_task(j, p, from, to);
+        int8_task(j, &t);
     else if (p->w->mode == ASSAY_ACT_BF16)
-        bf16_task(j, p, from, to, thread);
+        bf16_task(j, &t, thread);
     else
-        f32_task(j, p, from, to, thread);
+        f32_task(j, &t, thread);
     if (!p->bias) return;
-    for (size_t r = 0; r < j->m; r++)
-        for (size_t o = from; o < to; o++) p->y[r * p->w->n_out + o] += p->bias[o];
+    for (size_t r = row; r < row + t.m; r++)
+        for (size_t o = from; o < t.to; o++) p->y[r * n_out + o] += p->bias[o];
 }
 
 /* Outputs per task: few long ranges for one row, whose weight streams from memory; tiles that stay in the
@@ -175,6 +193,18 @@ static size_t outputs_per_task(const job *j, const assay_weight *w) {
     return ASSAY_MAX((size_t)12, ASSAY_MIN((size_t)TILE_ROWS, fit));
 }
 
+/* Rows per task. All of them while a weight is large, so that it is read and decoded once. A small weight is
+ * in every core's cache; then threads take rows, as the operations between the products do, and what a core
+ * wrote is read by the same core. */
+static size_t rows_per_task(const job *j) {
+    size_t n = (size_t)j->b->n_threads, each = (j->m + n - 1) / n, bytes = 0;
+    assay_form form = j->w->rows.form;
+    bool decoded = j->w->mode != ASSAY_ACT_INT8 && form != ASSAY_FORM_BF16 && form != ASSAY_FORM_F32;
+    for (int i = 0; i < j->n_parts; i++) bytes += j->parts[i].w->n_bytes;
+    if (bytes > CACHED_BYTES || each < (decoded ? 4 * ROWS_LEAST : ROWS_LEAST)) return j->m;
+    return backend_up(each, 8);
+}
+
 static void run(job *j) {
     size_t macs = 0;
     j->n_tasks = 0;
@@ -185,7 +215,9 @@ static void run(job *j) {
         j->n_tasks += (p->w->n_out + p->per_task - 1) / p->per_task;
         macs += j->m * p->w->n_out * p->w->k;
     }
-    assay_parallel(macs < SERIAL_MACS ? 1 : j->b->n_threads, j->n_tasks, run_task, j);
+    int n_threads = macs < SERIAL_MACS ? 1 : j->b->n_threads;
+    j->m_block = n_threads > 1 ? rows_per_task(j) : j->m;
+    assay_parallel(n_threads, j->n_tasks * ((j->m + j->m_block - 1) / j->m_block), run_task, j);
 }
 
 /* Whether inputs prepared for a serve b. */

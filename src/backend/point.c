@@ -24,7 +24,7 @@ typedef struct point_job {
 } point_job;
 
 static int threads_for(const assay_backend *b, size_t elements) {
-    return elements < 16 * POINT_GRAIN ? 1 : b->n_threads;
+    return elements < 4 * POINT_GRAIN ? 1 : b->n_threads;
 }
 
 static void rmsnorm_rows(void *ctx, size_t begin, size_t end, int thread) {

@@ -18,6 +18,8 @@
 #include "base/thread.h"
 #include "num/convert.h"
 
+#define SMALL_BYTES ((size_t)1 << 20) /* of a dense weight that may be copied to align it */
+
 static assay_act_mode resolve(const assay_matrix *m, assay_act_mode mode) {
     if (mode != ASSAY_ACT_AUTO) return mode;
     if (m->act_bits == 8) return ASSAY_ACT_INT8;
@@ -67,7 +69,9 @@ static assay_status make_dense(assay_backend *b, assay_weight *w, const assay_ma
 }
 
 /* Borrows elements whose values the mode keeps, unless a file put them at an address that is no multiple of
- * their size. */
+ * their size. Small weights that the many-row kernels could read in place are borrowed at multiples of 64
+ * only: else every call would copy them into tiles, which a batch of a small model feels and a large one's
+ * memory does not allow to avoid. */
 static bool borrow_dense(assay_weight *w, const assay_matrix *m) {
     assay_form form = m->precision == ASSAY_PRECISION_F32 ? ASSAY_FORM_F32
                     : m->precision == ASSAY_PRECISION_F16 ? ASSAY_FORM_F16
@@ -75,9 +79,12 @@ static bool borrow_dense(assay_weight *w, const assay_matrix *m) {
     bool same = w->mode == ASSAY_ACT_F32 || (w->mode == ASSAY_ACT_BF16 && form == ASSAY_FORM_BF16) ||
                 (w->mode == ASSAY_ACT_F16 && form == ASSAY_FORM_F16);
     if (!same || (uintptr_t)m->data % (form == ASSAY_FORM_F32 ? 4 : 2) != 0) return false;
+    size_t stride = w->k * (form == ASSAY_FORM_F32 ? 4 : 2);
+    bool in_place = form == (w->mode == ASSAY_ACT_BF16 ? ASSAY_FORM_BF16 : ASSAY_FORM_F32);
+    if (in_place && w->n_out * stride <= SMALL_BYTES && ((uintptr_t)m->data | stride) % 64 != 0) return false;
     w->rows.form = form;
     w->rows.data = m->data;
-    w->rows.stride = w->k * (form == ASSAY_FORM_F32 ? 4 : 2);
+    w->rows.stride = stride;
     w->n_bytes = w->n_out * w->rows.stride;
     return true;
 }
