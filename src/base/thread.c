@@ -44,6 +44,7 @@ static struct {
     void *ctx;
     size_t n_tasks;
     int team;
+    _Atomic int cpu; /* that the last job's caller ran on */
     _Alignas(LINE) _Atomic unsigned active;     /* workers in the job, and CLOSED */
     _Alignas(LINE) _Atomic uint64_t generation; /* of jobs; in a line of its own, for workers watch it */
     _Atomic int sleepers;
@@ -86,11 +87,12 @@ static bool join_job(void) {
     return true;
 }
 
-/* Whether a job after the one numbered `seen` came before `end`. The clock costs more than a look, so it is
- * read at every 32nd. */
+/* Whether a job after the one numbered `seen` came before `end`. None can while this thread holds the core
+ * that the caller wants, as happens on a busy machine. The clock costs more than a look, so it is read at
+ * every 32nd. */
 static bool spin_for_job(uint64_t seen, double end) {
-    for (unsigned i = 1; atomic_load(&pool.generation) == seen; i++) {
-        if (i % 32 == 0 && assay_now() > end) return false;
+    for (unsigned i = 0; atomic_load(&pool.generation) == seen; i++) {
+        if (i % 32 == 0 && (sched_getcpu() == atomic_load(&pool.cpu) || assay_now() > end)) return false;
         relax();
     }
     return true;
@@ -159,6 +161,7 @@ static void run_job(int n_threads, size_t n_tasks, assay_task_fn fn, void *ctx) 
     for (int t = 0; t < n_threads; t++)
         atomic_store_explicit(&pool.share[t].next, share_begin((size_t)t), memory_order_relaxed);
     atomic_store(&pool.active, 0);
+    atomic_store_explicit(&pool.cpu, sched_getcpu(), memory_order_relaxed);
     atomic_fetch_add(&pool.generation, 1);
     if (atomic_load(&pool.sleepers)) {
         pthread_mutex_lock(&pool.lock);
