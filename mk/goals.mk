@@ -22,7 +22,7 @@ deps-test:
 	$(Q)sh tools/deps.sh build test
 
 demo: deps
-	$(Q)$(MAKE) --no-print-directory all
+	$(Q)$(MAKE) -s --no-print-directory all
 	$(Q)sh tools/demo.sh $(PROGRAM)
 
 test: deps-test
