@@ -41,22 +41,13 @@ void assay_map_close(assay_map *m) {
     *m = (assay_map){0};
 }
 
-/* DONTNEED may only touch pages that lie wholly inside the range: a neighbour may share the edge pages. */
-static void advise(const assay_map *m, size_t offset, size_t size, int advice, bool inner) {
+/* Only pages that lie wholly inside the range: a neighbour may share the edge pages. */
+void assay_map_dontneed(const assay_map *m, size_t offset, size_t size) {
     size_t page = (size_t)sysconf(_SC_PAGESIZE);
     if (!m->data || offset >= m->size) return;
     size_t end = size > m->size - offset ? m->size : offset + size;
-    size_t a = inner ? (offset + page - 1) / page * page : offset / page * page;
-    size_t b = inner && end != m->size ? end / page * page : end;
-    if (a < b) madvise((void *)(uintptr_t)(m->data + a), b - a, advice);
-}
-
-void assay_map_willneed(const assay_map *m, size_t offset, size_t size) {
-    advise(m, offset, size, MADV_WILLNEED, false);
-}
-
-void assay_map_dontneed(const assay_map *m, size_t offset, size_t size) {
-    advise(m, offset, size, MADV_DONTNEED, true);
+    size_t a = (offset + page - 1) / page * page, b = end != m->size ? end / page * page : end;
+    if (a < b) madvise((void *)(uintptr_t)(m->data + a), b - a, MADV_DONTNEED);
 }
 
 assay_status assay_read_file(char **data, size_t *size, const char *path, size_t max, assay_err *err) {
@@ -94,7 +85,6 @@ assay_status assay_read_file(char **data, size_t *size, const char *path, size_t
 struct assay_writer {
     int fd;
     char *path, *temporary;
-    uint64_t offset;
     size_t used;
     char buffer[WRITER_BUFFER];
 };
@@ -115,7 +105,7 @@ assay_status assay_writer_open(assay_writer **out, const char *path, assay_err *
     assay_writer *w = assay_malloc(sizeof *w);
     if (!w) return assay_nomem(err);
     w->fd = -1;
-    w->offset = w->used = 0;
+    w->used = 0;
     size_t n = strlen(path) + 32;
     w->path = assay_strdup(path);
     w->temporary = assay_malloc(n);
@@ -152,16 +142,11 @@ static assay_status flush(assay_writer *w, assay_err *err) {
 }
 
 assay_status assay_writer_put(assay_writer *w, const void *data, size_t size, assay_err *err) {
-    w->offset += size;
     if (size > WRITER_BUFFER - w->used) ASSAY_TRY(flush(w, err));
     if (size > WRITER_BUFFER) return write_all(w, data, size, err);
     if (size) memcpy(w->buffer + w->used, data, size);
     w->used += size;
     return ASSAY_OK;
-}
-
-uint64_t assay_writer_offset(const assay_writer *w) {
-    return w->offset;
 }
 
 static void sync_folder_of(const char *path) {

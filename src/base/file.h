@@ -15,8 +15,7 @@ typedef struct assay_map {
 } assay_map;
 assay_status assay_map_open(assay_map *out, const char *path, assay_err *err); /* ENOTFOUND, EIO */
 void assay_map_close(assay_map *m);
-/* Tells the kernel that a range will be read soon / is no longer needed (keeps streaming memory flat). */
-void assay_map_willneed(const assay_map *m, size_t offset, size_t size);
+/* Tells the kernel that a range is no longer needed (keeps streaming memory flat). */
 void assay_map_dontneed(const assay_map *m, size_t offset, size_t size);
 
 /* The whole file, NUL-terminated (not counted in *size), owned by the caller. Refuses more than max bytes (0:
@@ -30,7 +29,6 @@ assay_status assay_write_file(const char *path, const void *data, size_t size, a
 typedef struct assay_writer assay_writer;
 assay_status assay_writer_open(assay_writer **out, const char *path, assay_err *err);
 assay_status assay_writer_put(assay_writer *w, const void *data, size_t size, assay_err *err);
-uint64_t assay_writer_offset(const assay_writer *w);               /* bytes put so far */
 assay_status assay_writer_commit(assay_writer *w, assay_err *err); /* frees w in any case */
 void assay_writer_abort(assay_writer *w);                          /* NULL is fine */
 

@@ -13,16 +13,6 @@
 #include "base/mem.h"
 #include "base/str.h"
 
-assay_quant_entry assay_quant_entry_of(const char *weight_name, const assay_matrix *m) {
-    return (assay_quant_entry){.weight_name = weight_name,
-                               .precision = m->precision,
-                               .group_size = m->group_size,
-                               .asymmetric = m->zeros != NULL,
-                               .nested = m->nested != NULL,
-                               .act_bits = m->act_bits,
-                               .outlier_threshold = m->outlier_threshold};
-}
-
 static bool is_dense(const assay_quant_entry *e) {
     return assay_precision_get_kind(e->precision) == ASSAY_KIND_DENSE;
 }

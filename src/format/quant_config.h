@@ -17,9 +17,6 @@ typedef struct assay_quant_entry {
     bool is_embedding; /* no linear layer: a quantized one is named in full, an unquantized one not at all */
 } assay_quant_entry;
 
-/* The entry of a matrix. */
-assay_quant_entry assay_quant_entry_of(const char *weight_name, const assay_matrix *m);
-
 /* New reference in *out; NULL when nothing is quantized. lm_head is listed as left alone when it is not
  * among the entries, because loaders make a linear layer of it even where it is tied to the embedding.
  * EUNSUPPORTED names what the convention cannot say. model_dtype is the dtype of the unquantized model, in

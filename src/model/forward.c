@@ -58,9 +58,6 @@ const assay_weights *assay_model_weights(const assay_model *m) {
 const assay_checkpoint *assay_model_checkpoint(const assay_model *m) {
     return m->checkpoint;
 }
-assay_backend *assay_model_backend(const assay_model *m) {
-    return m->backend;
-}
 size_t assay_model_max_rows(const assay_model *m) {
     return m->max_rows;
 }

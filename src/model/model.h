@@ -22,7 +22,6 @@ void assay_model_close(assay_model *m); /* NULL is fine */
 const assay_config *assay_model_config(const assay_model *m);
 const assay_weights *assay_model_weights(const assay_model *m);
 const assay_checkpoint *assay_model_checkpoint(const assay_model *m);
-assay_backend *assay_model_backend(const assay_model *m);
 size_t assay_model_max_rows(const assay_model *m);
 /* float32 when everything is computed in float32, else the checkpoint's own 16-bit type. */
 assay_kv_type assay_model_kv_type(const assay_model *m);

@@ -292,10 +292,6 @@ void assay_store_close(assay_store *s) {
     assay_free(s);
 }
 
-const char *assay_store_path(const assay_store *s) {
-    return s->path;
-}
-
 /* --- checking --- */
 
 /* Runs sql; its first row, when the first column is not `good`, is a fault. */

@@ -264,23 +264,3 @@ assay_status assay_document_latest(assay_document *out, bool *found, assay_store
     db_done(st);
     return status;
 }
-
-assay_status assay_document_each(assay_store *s, const char *kind, const char *study, assay_document_fn fn,
-                                 void *ctx, assay_err *err) {
-    sqlite3_stmt *st = NULL;
-    bool row = false;
-    ASSAY_TRY(db_prepare(&st, s, DOC_COLUMNS "WHERE kind=?1 AND (?2 IS NULL OR study=?2) ORDER BY id", err));
-    db_bind_str(st, 1, kind);
-    db_bind_str(st, 2, study);
-    assay_status status;
-    while ((status = db_row(&row, s, st, "reading documents", err)) == ASSAY_OK && row) {
-        assay_document d;
-        status = read_document(&d, s, st, err);
-        if (status != ASSAY_OK) break;
-        status = fn(ctx, &d, err);
-        assay_document_deinit(&d);
-        if (status != ASSAY_OK) break;
-    }
-    sqlite3_finalize(st);
-    return status;
-}

@@ -45,7 +45,6 @@ assay_status assay_store_flush(assay_store *s, assay_err *err);
 void assay_store_close(assay_store *s); /* NULL is fine */
 /* SQLite's integrity_check, the foreign keys and the scorecards' own counts; EIO says what is broken. */
 assay_status assay_store_check(assay_store *s, assay_err *err);
-const char *assay_store_path(const assay_store *s); /* borrowed */
 
 /* --- scorecards --- */
 
@@ -223,9 +222,5 @@ assay_status assay_document_put(int64_t *id, assay_store *s, const assay_documen
 assay_status assay_document_latest(assay_document *out, bool *found, assay_store *s, const char *kind,
                                    const char *study,
                                    const char *name, assay_err *err);
-/* All of a kind in a study (study NULL: any), oldest first. */
-typedef assay_status (*assay_document_fn)(void *ctx, const assay_document *d, assay_err *err);
-assay_status assay_document_each(assay_store *s, const char *kind, const char *study, assay_document_fn fn,
-                                 void *ctx, assay_err *err);
 
 #endif

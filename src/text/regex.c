@@ -57,10 +57,6 @@ void assay_regex_free(assay_regex *re) {
     assay_free(re);
 }
 
-size_t assay_regex_n_groups(const assay_regex *re) {
-    return re->n_groups;
-}
-
 /* The group that stands for the match: see assay_regex_match. \K in a lookahead can put a start after its end: then it is empty. */
 static void pick_group(assay_regex_match *m, const PCRE2_SIZE *v, uint32_t n_groups) {
     m->begin = v[0];

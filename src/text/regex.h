@@ -16,7 +16,6 @@ typedef struct assay_regex assay_regex;
 /* EINPUT says what is wrong with the pattern and at which offset. Patterns of more than 4096 bytes are refused. */
 assay_status assay_regex_new(assay_regex **out, const char *pattern, size_t n, assay_err *err);
 void assay_regex_free(assay_regex *re); /* NULL is fine */
-size_t assay_regex_n_groups(const assay_regex *re);
 
 /* Whether the pattern matches anywhere in text. */
 assay_status assay_regex_search(bool *hit, const assay_regex *re, const char *text, size_t n, assay_err *err);
