@@ -105,27 +105,6 @@ VEC_FN void q4_rows_bf16(float *y, const assay_rows *w, size_t row, int nr, int 
     if (left) q4_block_bf16(acc, tab, w, row, b, nr, gpb, blocks, (int)((left + 31) / 32), x, out, ld);
     if (!out) VEC_UNROLL for (int r = 0; r < nr; r++) y[r] = v16_sum(acc[r]);
 }
-static void gemv_bf16_q4(float *y, const assay_rows *w, size_t row, size_t n, const uint16_t *x) {
-    size_t j = 0;
-#define CALL(G)                                                                                              \
-    do {                                                                                                     \
-        for (; j + GEMV_N <= n; j += GEMV_N) q4_rows_bf16(y + j, w, row + j, GEMV_N, G, x, NULL, 0);         \
-        for (; j < n; j++) q4_rows_bf16(y + j, w, row + j, 1, G, x, NULL, 0);                                \
-    } while (0)
-    Q4_CASES(w, CALL);
-#undef CALL
-}
-VEC_FN void zero_tail_bf16(uint16_t *out, size_t k) {
-    for (size_t c = k; c % ASSAY_KERN_CHUNK; c++) out[c] = 0;
-}
-static void unpack_bf16_q4(uint16_t *out, size_t ld, const assay_rows *w, size_t row, size_t n) {
-    for (size_t j = 0; j < n; j++) {
-#define CALL(G) q4_rows_bf16(NULL, w, row + j, 1, G, NULL, out + j * ld, ld)
-        Q4_CASES(w, CALL);
-#undef CALL
-        zero_tail_bf16(out + j * ld, w->k);
-    }
-}
 
 VEC_FN void q8_rows_bf16(float *y, const assay_rows *w, size_t row, int nr, const uint16_t *x, uint16_t *out,
                          size_t ld) {
@@ -154,17 +133,10 @@ VEC_FN void q8_rows_bf16(float *y, const assay_rows *w, size_t row, int nr, cons
     }
     if (!out) VEC_UNROLL for (int r = 0; r < nr; r++) y[r] = v16_sum(acc[r]);
 }
-static void gemv_bf16_q8(float *y, const assay_rows *w, size_t row, size_t n, const uint16_t *x) {
-    size_t j = 0;
-    for (; j + GEMV_N <= n; j += GEMV_N) q8_rows_bf16(y + j, w, row + j, GEMV_N, x, NULL, 0);
-    for (; j < n; j++) q8_rows_bf16(y + j, w, row + j, 1, x, NULL, 0);
-}
-static void unpack_bf16_q8(uint16_t *out, size_t ld, const assay_rows *w, size_t row, size_t n) {
-    for (size_t j = 0; j < n; j++) {
-        q8_rows_bf16(NULL, w, row + j, 1, NULL, out + j * ld, ld);
-        zero_tail_bf16(out + j * ld, w->k);
-    }
-}
+
+#define DOT_CLASS bf16
+#define DOT_ELEM uint16_t
+#include "kern/body/dot_packed.h"
 
 /* Dense float rows to bf16. */
 VEC_FN void unpack_dense_bf16(uint16_t *out, size_t ld, const assay_rows *w, size_t row, size_t n,

@@ -138,29 +138,6 @@ VEC_FN void q4_rows_f32(float *y, const assay_rows *w, size_t row, int nr, int g
     if (left) q4_block_f32(acc, tab, w, row, b, nr, gpb, blocks, (int)((left + 31) / 32), x, out, ld);
     if (!out) VEC_UNROLL for (int r = 0; r < nr; r++) y[r] = v16_sum(acc[r]);
 }
-static void gemv_f32_q4(float *y, const assay_rows *w, size_t row, size_t n, const float *x) {
-    size_t j = 0;
-#define CALL(G)                                                                                              \
-    do {                                                                                                     \
-        for (; j + GEMV_N <= n; j += GEMV_N) q4_rows_f32(y + j, w, row + j, GEMV_N, G, x, NULL, 0);          \
-        for (; j < n; j++) q4_rows_f32(y + j, w, row + j, 1, G, x, NULL, 0);                                 \
-    } while (0)
-    Q4_CASES(w, CALL);
-#undef CALL
-}
-
-/* Values of a row's padding are computed from padding codes; the contract wants zeros there. */
-VEC_FN void zero_tail_f32(float *out, size_t k) {
-    for (size_t c = k; c % ASSAY_KERN_CHUNK; c++) out[c] = 0;
-}
-static void unpack_f32_q4(float *out, size_t ld, const assay_rows *w, size_t row, size_t n) {
-    for (size_t j = 0; j < n; j++) {
-#define CALL(G) q4_rows_f32(NULL, w, row + j, 1, G, NULL, out + j * ld, ld)
-        Q4_CASES(w, CALL);
-#undef CALL
-        zero_tail_f32(out + j * ld, w->k);
-    }
-}
 
 VEC_FN void q8_rows_f32(float *y, const assay_rows *w, size_t row, int nr, const float *x, float *out,
                         size_t ld) {
@@ -189,17 +166,10 @@ VEC_FN void q8_rows_f32(float *y, const assay_rows *w, size_t row, int nr, const
     }
     if (!out) VEC_UNROLL for (int r = 0; r < nr; r++) y[r] = v16_sum(acc[r]);
 }
-static void gemv_f32_q8(float *y, const assay_rows *w, size_t row, size_t n, const float *x) {
-    size_t j = 0;
-    for (; j + GEMV_N <= n; j += GEMV_N) q8_rows_f32(y + j, w, row + j, GEMV_N, x, NULL, 0);
-    for (; j < n; j++) q8_rows_f32(y + j, w, row + j, 1, x, NULL, 0);
-}
-static void unpack_f32_q8(float *out, size_t ld, const assay_rows *w, size_t row, size_t n) {
-    for (size_t j = 0; j < n; j++) {
-        q8_rows_f32(NULL, w, row + j, 1, NULL, out + j * ld, ld);
-        zero_tail_f32(out + j * ld, w->k);
-    }
-}
+
+#define DOT_CLASS f32
+#define DOT_ELEM float
+#include "kern/body/dot_packed.h"
 
 VEC_FN void unpack_dense_f32(float *out, size_t ld, const assay_rows *w, size_t row, size_t n,
                              assay_form form) {
