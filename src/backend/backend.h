@@ -24,7 +24,8 @@ typedef enum assay_act_mode {
     ASSAY_ACT_F32,  /* inputs as they are */
     ASSAY_ACT_BF16, /* inputs rounded to bf16; products exact, float32 accumulation */
     ASSAY_ACT_F16,  /* inputs rounded to f16 */
-    ASSAY_ACT_INT8  /* inputs absmax-quantized per token to int8; outliers over the matrix's threshold apart, in 16 bits */
+    ASSAY_ACT_INT8, /* inputs absmax-quantized per token to int8 (or by the matrix's input_scale); outliers over its threshold apart, in 16 bits */
+    ASSAY_ACT_FP8   /* inputs quantized to the matrix's own 8-bit float, per token, per act_group columns of a token, or by input_scale */
 } assay_act_mode;
 
 typedef enum assay_kv_type { ASSAY_KV_F32, ASSAY_KV_BF16, ASSAY_KV_F16 } assay_kv_type;
@@ -92,6 +93,9 @@ void assay_op_kv_store(assay_backend *b, assay_buf *k_cache, assay_buf *v_cache,
 void assay_op_attention(assay_backend *b, assay_buf *y, const assay_buf *q, const assay_buf *k_cache, const assay_buf *v_cache,
                         assay_kv_type type, const int32_t *const *pages, const int32_t *pos, size_t n_rows, int n_heads,
                         int n_kv_heads, int head_dim, float scale, int window, float soft_cap);
+/* Each row of x [n_rows][n] times the orthonormal, symmetric-or-not Hadamard matrix of order n as linalg/hadamard.h defines it (n split
+ * into blocks of `block`, which divides n): x <- x * H. In place. */
+void assay_op_hadamard(assay_backend *b, assay_buf *x, size_t n_rows, size_t n, size_t block);
 /* dst row i = src row rows[i] (host indices), n floats each: picks the rows whose logits are wanted. */
 void assay_op_gather_rows(assay_backend *b, assay_buf *dst, const assay_buf *src, const int32_t *rows, size_t n_rows, size_t n);
 

@@ -9,9 +9,16 @@
  *   CODEBOOK  block k = flat index / group_size over the flattened matrix (a block may cross rows, as bitsandbytes has it);
  *             w = table[code] * scales[k]. With double quantization scales[k] is the exact value that the nested form
  *             decodes to, and `nested` holds that form.
+ *             HQQ's zero points are real numbers: they stand in `real_zeros` and `zeros` is NULL. With g_idx (activation
+ *             order by group) column c belongs to group g_idx[c] instead of c / group_size.
+ *   FLOAT     small floats with scales: w = value(code) * scales[(r / row_block) * n_groups + g]; the code is the float's bit
+ *             pattern (e4m3, e5m2, or e2m1 in the low four bits: sign, two exponent bits, one mantissa bit). row_block rows
+ *             share their scales (0 or 1: each row has its own; rows or more: one for all).
+ *             MXFP4: group_size 32, scales are powers of two (E8M0). NVFP4: group_size 16, scales are E4M3 values and
+ *             the matrix has one more: w = value(code) * (scales[..] / global_scale), compressed-tensors' divisor.
  *   DENSE     data points to rows*cols elements of f32, f16 or bf16.
  *
- * Ownership: owns_data covers data; owns_codes covers codes, scales, zeros and nested. assay_matrix_deinit frees what is
+ * Ownership: owns_data covers data; owns_codes covers codes, scales, zeros, real_zeros, g_idx and nested. assay_matrix_deinit frees what is
  * owned. Views borrow. */
 #ifndef ASSAY_PRECISION_H
 #define ASSAY_PRECISION_H
@@ -29,13 +36,13 @@ typedef enum assay_precision {
     ASSAY_PRECISION_COUNT
 } assay_precision;
 
-typedef enum assay_precision_kind { ASSAY_KIND_DENSE, ASSAY_KIND_INT, ASSAY_KIND_CODEBOOK } assay_precision_kind;
+typedef enum assay_precision_kind { ASSAY_KIND_DENSE, ASSAY_KIND_INT, ASSAY_KIND_CODEBOOK, ASSAY_KIND_FLOAT } assay_precision_kind;
 
 const char *assay_precision_name(assay_precision p);
 int assay_precision_bits(assay_precision p);               /* of one code */
 assay_precision_kind assay_precision_get_kind(assay_precision p);
 bool assay_precision_parse(assay_precision *out, const char *name);
-/* The 16 values of a codebook precision (bitsandbytes' order of codes), or NULL. */
+/* The values of all codes of a CODEBOOK or FLOAT precision (16 or 256 floats; NaN where a pattern is one), or NULL. */
 const float *assay_precision_table(assay_precision p);
 
 /* Double quantization of block scales (Dettmers et al. 2023, QLoRA; bitsandbytes functional.py):
@@ -57,11 +64,18 @@ typedef struct assay_matrix {
     uint8_t *codes;          /* INT, CODEBOOK: [rows*cols], one per byte */
     float *scales;           /* [n_scales]; already rounded to scale_dtype */
     uint8_t *zeros;          /* INT asymmetric: [n_scales], else NULL */
+    float *real_zeros;       /* INT with real zero points (HQQ): [n_scales], else NULL */
+    int32_t *g_idx;          /* INT with activation order by group: [cols], the group of each column, else NULL */
+    int64_t row_block;       /* FLOAT: rows that share scales; 0 or 1 = each row its own */
+    float global_scale;      /* NVFP4: divisor of all scales; 0 = none */
     int64_t n_scales;
-    assay_dtype scale_dtype; /* how the format stores the scales: F32, F16 or BF16 */
+    assay_dtype scale_dtype; /* how the format stores the scales: F32, F16, BF16, F8_E8M0 (MXFP4) or F8_E4M3 (NVFP4) */
     assay_nested *nested;    /* CODEBOOK with double quantization, else NULL */
     double outlier_threshold;/* LLM.int8(): columns of the input with a larger magnitude are computed in 16 bits; 0 = none */
-    int act_bits;            /* activation width that the format's home computes with: 8 (LLM.int8(), W8A8) or 16 */
+    int act_bits;            /* activation width that the format's home computes with: 8 (LLM.int8(), W8A8, FP8) or 16. 8 means int8 for
+                                INT matrices and the matrix's own small float for FP8 ones */
+    float input_scale;       /* act_bits 8: the static scale of the input, x ~ q * input_scale; 0 = dynamic, per token */
+    int64_t act_group;       /* act_bits 8, dynamic: columns of the input per scale (FP8 blocks: 128); 0 = the whole token */
     assay_dtype act_dtype;   /* for 16: BF16, F16 (or F32 for an unquantized f32 model) */
     bool owns_data, owns_codes;
 } assay_matrix;
