@@ -23,7 +23,10 @@ int64_t assay_block_rows(int64_t cols, int64_t row_unit) {
 
 void assay_item_read(float *out, const assay_item *item, int64_t first, int64_t n) {
     const assay_tensor *t = item->weight;
-    assay_to_f32(out, (const uint8_t *)t->data + (size_t)first * assay_dtype_size(t->dtype), t->dtype,
+    if (item->w)
+        memcpy(out, item->w + first, (size_t)n * sizeof *out);
+    else
+        assay_to_f32(out, (const uint8_t *)t->data + (size_t)first * assay_dtype_size(t->dtype), t->dtype,
                  (size_t)n);
 }
 
@@ -82,7 +85,7 @@ static assay_status alloc_whole(assay_item *item, assay_err *err) {
                         .rows = item->weight->dims[0],
                         .cols = item->weight->dims[1],
                         .group_size = c->group_size};
-    m->scale_dtype = c->method == ASSAY_METHOD_RTN ? item->model_dtype : ASSAY_DTYPE_F32;
+    m->scale_dtype = c->method == ASSAY_METHOD_LLM_INT8 ? ASSAY_DTYPE_F32 : assay_choice_grid(c, item->model_dtype).scale_dtype;
     return assay_matrix_alloc(m, c->asymmetric, err);
 }
 

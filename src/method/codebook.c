@@ -35,9 +35,9 @@ static int64_t gcd(int64_t a, int64_t b) {
     return a;
 }
 
-static assay_status quantize(assay_layer *layer, assay_err *err) {
-    for (size_t i = 0; i < layer->n_items; i++) {
-        assay_item *item = &layer->items[i];
+static assay_status quantize(assay_layer *layer, assay_item *const *items, size_t n_items, assay_err *err) {
+    for (size_t i = 0; i < n_items; i++) {
+        assay_item *item = items[i];
         int64_t block = item->choice->group_size;
         /* Blocks run across rows: a task must begin where a block does. */
         ASSAY_TRY(assay_encode_blocks(item, block / gcd(item->weight->dims[1], block), encode,
@@ -52,7 +52,7 @@ static assay_status quantize(assay_layer *layer, assay_err *err) {
 #define CODEBOOK_METHOD                                                                                      \
     {                                                                                                        \
         .options = ASSAY_OPT_PRECISION | ASSAY_OPT_GROUP_SIZE | ASSAY_OPT_DOUBLE_QUANT,                      \
-        .complete = complete, .check = check, .convention = ASSAY_CONVENTION_BNB, .quantize = quantize       \
+        .complete = complete, .check = check, .quantize = quantize       \
     }
 const assay_method assay_method_nf4 = CODEBOOK_METHOD;
 const assay_method assay_method_fp4 = CODEBOOK_METHOD;

@@ -22,9 +22,9 @@ static assay_status encode(assay_matrix *out, const assay_item *item, const floa
     return assay_encode_int(out, w, rows, cols, &o, err);
 }
 
-static assay_status quantize(assay_layer *layer, assay_err *err) {
-    for (size_t i = 0; i < layer->n_items; i++) {
-        assay_item *item = &layer->items[i];
+static assay_status quantize(assay_layer *layer, assay_item *const *items, size_t n_items, assay_err *err) {
+    for (size_t i = 0; i < n_items; i++) {
+        assay_item *item = items[i];
         ASSAY_TRY(assay_encode_blocks(item, 1, encode, layer->n_threads, err));
         item->out.act_bits = 8;
         item->out.act_dtype = ASSAY_DTYPE_F16;
@@ -37,6 +37,5 @@ const assay_method assay_method_llm_int8 = {
     .options = ASSAY_OPT_PRECISION | ASSAY_OPT_THRESHOLD,
     .complete = complete,
     .check = check,
-    .convention = ASSAY_CONVENTION_BNB,
     .quantize = quantize,
 };

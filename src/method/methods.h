@@ -1,8 +1,9 @@
 /* method/methods.h: what a quantization method is to the pipeline. Inside the room only.
  *
- * A method gets the matrices of one decoder layer (one matrix at a time when they do not concern each other)
- * as they lie in the mapped checkpoint, with calibration inputs where the caller had some, and leaves an
- * encoded matrix in each. What was lost is measured afterwards, the same way for every method (loss.c). */
+ * A method gets matrices of one decoder layer, stage by stage (q, k, v; o; gate, up; down), with what calibration
+ * says about their inputs, and leaves an encoded matrix in each. Inputs are collected with the matrices of earlier
+ * stages already encoded. Before the first stage transforms may change the layer's weights and norms in a way that
+ * leaves its outputs alone. What was lost is measured afterwards, the same way for every method (loss.c). */
 #ifndef ASSAY_METHOD_METHODS_H
 #define ASSAY_METHOD_METHODS_H
 
@@ -10,49 +11,132 @@
 #include "base/status.h"
 #include "format/format.h"
 #include "method/method.h"
+#include "model/layer.h"
 #include "num/dtype.h"
+#include "precision/grid.h"
 
 /* Options of a recipe, as bits: which a mapping gave, which a method takes. */
-enum {
-    ASSAY_OPT_METHOD = 1,
-    ASSAY_OPT_PRECISION = 2,
-    ASSAY_OPT_GROUP_SIZE = 4,
-    ASSAY_OPT_SYMMETRIC = 8,
-    ASSAY_OPT_MSE = 16,
-    ASSAY_OPT_DOUBLE_QUANT = 32,
-    ASSAY_OPT_THRESHOLD = 64
+enum assay_option_index {
+    ASSAY_OPT_INDEX_METHOD,
+    ASSAY_OPT_INDEX_PRECISION,
+    ASSAY_OPT_INDEX_GROUP_SIZE,
+#define X(ID, key, TYPE, field, limit, words) ASSAY_OPT_INDEX_##ID,
+#include "method/options.def"
+#undef X
+    ASSAY_OPT_COUNT
 };
+enum {
+    ASSAY_OPT_METHOD = 1u << ASSAY_OPT_INDEX_METHOD,
+    ASSAY_OPT_PRECISION = 1u << ASSAY_OPT_INDEX_PRECISION,
+    ASSAY_OPT_GROUP_SIZE = 1u << ASSAY_OPT_INDEX_GROUP_SIZE,
+#define X(ID, key, TYPE, field, limit, words) ASSAY_OPT_##ID = 1u << ASSAY_OPT_INDEX_##ID,
+#include "method/options.def"
+#undef X
+};
+
+/* What is known about the inputs of a matrix from calibration. Matrices that take the same input share it. */
+typedef struct assay_inputs {
+    int64_t cols;
+    size_t n_tokens;           /* seen */
+    float *gram;               /* [cols][cols] sum over tokens of x x^T (not divided), or NULL */
+    float *sample;             /* [n_sample][cols] rows spread evenly over the tokens, or NULL */
+    size_t n_sample;
+    float *absmax, *absmean;   /* [cols] over all tokens, or NULL */
+} assay_inputs;
+
+/* What to collect, and what a method needs for quantize: bits. */
+enum {
+    ASSAY_COLLECT_GRAM = 1,
+    ASSAY_COLLECT_SAMPLE = 2,
+    ASSAY_COLLECT_STATS = 4, /* absmax, absmean */
+    ASSAY_NEED_LAYER = 8,    /* methods only: quantize is called once for all its matrices of a decoder layer, not stage by stage */
+    ASSAY_NEED_REFERENCE = 16 /* methods only: layer->x_ref */
+};
+#define ASSAY_SAMPLE_ROWS 512
 
 /* One matrix of a layer. */
 typedef struct assay_item {
-    const assay_tensor *weight; /* [rows, cols], mapped */
+    const assay_tensor *weight; /* [rows, cols], mapped: as the checkpoint has it. Take values through assay_item_read */
     const assay_choice *choice;
+    assay_tensor_role role;  /* of a decoder layer's matrix; ASSAY_ROLE_COUNT outside */
     assay_dtype model_dtype; /* scales are stored in it where the convention does so */
-    const float *inputs;     /* calibration inputs [n_inputs][cols], or NULL */
-    size_t n_inputs;
-    void *state;      /* the method's own while it runs */
-    assay_matrix out; /* filled by the method; the pipeline deinits it */
+    float *w;                /* [rows][cols] where a transform changed it (assay_item_own), else NULL */
+    const assay_inputs *in;  /* NULL without calibration */
+    float *clip;             /* AWQ's clipping: largest magnitude kept, per row and group [rows][n_groups]; NULL = none. Owned */
+    char chosen[192];        /* parameters the method chose, as the inside of a JSON object: "\"damp_percent\": 0.02"; "" = none */
+    void *state;             /* the method's own while it runs */
+    assay_matrix out;        /* filled by the method; the pipeline deinits it */
+    struct assay_weight *uploaded; /* layer.c's: as the forward pass runs it now */
 } assay_item;
 
+/* One decoder layer in work; index -1: one matrix outside the layers, no calibration. */
 typedef struct assay_layer {
-    int index; /* decoder layer, -1 outside */
-    assay_item *items;
-    size_t n_items;
+    const assay_config *config;
+    int index;
     int n_threads;
+    assay_item *items; /* all matrices of the layer in the order of roles, also those that stay as they are (choice method none) */
+    size_t n_items;
+    float *vector[ASSAY_ROLE_COUNT];     /* norms and biases, float32, NULL where there is none; transforms change them in place */
+    int64_t vector_n[ASSAY_ROLE_COUNT];
+    bool vector_changed[ASSAY_ROLE_COUNT];
+    /* Calibration; n_seqs 0 = none. x: inputs of the layer [n_tokens][hidden], as the quantized (or, when asked for, the original) layers
+     * before it give them; x_ref: as the original ones do, where a method needs it. Mapped files: read in order, do not keep. */
+    const float *x, *x_ref;
+    const int32_t *lengths; /* [n_seqs] */
+    size_t n_seqs, n_tokens;
+    assay_inputs inputs[ASSAY_ROLE_COUNT]; /* per input role (model/layer.h): Q, O, GATE, DOWN */
+    struct assay_layer_bench *bench;       /* layer.c's: backend, runner, the uploaded block */
 } assay_layer;
 
 typedef struct assay_method {
     unsigned options; /* ASSAY_OPT_* that it takes, besides METHOD */
+    unsigned needs;   /* ASSAY_COLLECT_* and ASSAY_NEED_*; any bit: no run without calibration (but see `optional`) */
+    unsigned implied; /* ASSAY_OPT_* that the method's name says already: not repeated in its description */
+    bool real_zeros;  /* its zero points are real numbers: HQQ's convention */
+    bool calibration_is_optional; /* without calibration quantize gets items without inputs */
     /* Fills what was not given (bits of `set`); may derive one option from another. */
     void (*complete)(assay_choice *c, unsigned set);
     /* What is wrong with a completed choice, in words that follow "method NAME: "; NULL when nothing. */
     const char *(*check)(const assay_choice *c);
     /* What is wrong with a matrix of that shape; NULL when nothing. NULL pointer: any shape will do. */
     const char *(*check_shape)(const assay_choice *c, int64_t rows, int64_t cols);
-    assay_convention convention;
-    /* Encodes every item's matrix. NULL for `none`: the pipeline copies the tensor. */
-    assay_status (*quantize)(assay_layer *layer, assay_err *err);
+    /* Encodes the items' matrices: those of one stage (q, k, v; o; gate, up; down) that this method treats, or with ASSAY_NEED_LAYER all
+     * of the layer's, or a single matrix outside the layers. NULL for `none`: the pipeline copies the tensor. */
+    assay_status (*quantize)(assay_layer *layer, assay_item *const *items, size_t n_items, assay_err *err);
 } assay_method;
+
+/* --- transforms: run once per decoder layer before its first stage when any choice in it asks for them; they change items' weights and
+ * the layer's vectors so that the unquantized layer computes the same --- */
+assay_status assay_awq_prepare(assay_layer *layer, assay_err *err);    /* choice.awq_scale, awq_clip: awq.c */
+assay_status assay_smooth_prepare(assay_layer *layer, assay_err *err); /* choice.smooth: smoothquant.c */
+
+/* --- layer.c: what methods may ask of the layer in work --- */
+
+/* item->w becomes the item's own float32 copy (as it is now); changes to it take effect in later calls after assay_item_touch. */
+assay_status assay_item_own(assay_item *item, assay_err *err);
+void assay_item_touch(assay_layer *layer, assay_item *item);
+/* The item of that role, or NULL. */
+assay_item *assay_layer_item(assay_layer *layer, assay_tensor_role role);
+/* Runs the layer over all calibration sequences as it is now (items already encoded run encoded, in their compute mode; the others as
+ * their present weights rounded to the model's dtype) and collects `what` (ASSAY_COLLECT_*) for the input roles in `roles` (bits 1 <<
+ * role) into layer->inputs, replacing what was there. */
+assay_status assay_layer_collect(assay_layer *layer, unsigned roles, unsigned what, assay_err *err);
+/* Frees what was collected for these roles. */
+void assay_layer_forget(assay_layer *layer, unsigned roles);
+/* The layer's outputs y [n_tokens][hidden] as it is now, for the sequences [first, first + n) alone whose inputs are x (from layer->x or
+ * x_ref, or the caller's own). */
+assay_status assay_layer_output(assay_layer *layer, float *y, const float *x, const int32_t *lengths, size_t n_seqs, assay_err *err);
+
+/* Is the matrix's input role. */
+#define ASSAY_ROLE_BIT(role) (1u << (role))
+
+/* --- choice.c --- */
+/* The grid that a choice stands for; global_scale is filled in by who knows the matrix. */
+assay_grid_spec assay_choice_grid(const assay_choice *c, assay_dtype model_dtype);
+/* The convention that a choice is written in. */
+assay_convention assay_choice_convention(const assay_choice *c);
+/* Sets act_bits, act_dtype, act_group, input_scale of an encoded matrix as the choice wants them; the static scale from item->in. */
+void assay_item_set_activations(assay_item *item);
 
 const assay_method *assay_method_get(assay_method_id m);
 

@@ -6,4 +6,4 @@ static void complete(assay_choice *c, unsigned set) {
     *c = (assay_choice){.method = ASSAY_METHOD_NONE};
 }
 
-const assay_method assay_method_none = {.complete = complete, .convention = ASSAY_CONVENTION_HF};
+const assay_method assay_method_none = {.complete = complete};

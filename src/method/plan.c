@@ -5,6 +5,7 @@
 #include "base/clock.h"
 #include "base/mem.h"
 #include "base/thread.h"
+#include "method/choice.h"
 #include "method/pipeline.h"
 
 typedef struct planner {
@@ -86,20 +87,14 @@ static assay_status add_rest(assay_steps *p, const assay_checkpoint *c, assay_er
 
 /* --- conventions --- */
 
-static bool same_choice(const assay_choice *a, const assay_choice *b) {
-    return a->method == b->method && a->precision == b->precision && a->group_size == b->group_size &&
-           a->asymmetric == b->asymmetric && a->mse == b->mse && a->double_quant == b->double_quant &&
-           a->threshold == b->threshold;
-}
-
 static assay_status cannot_mix(const assay_step *a, const assay_step *b, assay_err *err) {
     assay_str x = {0}, y = {0};
     assay_choice_describe(&x, &a->choice);
     assay_choice_describe(&y, &b->choice);
     assay_fail(
         err, ASSAY_EUNSUPPORTED,
-        "no convention holds both %s ('%s') and %s ('%s') in one checkpoint: bitsandbytes has one method for "
-        "all, compressed-tensors only rtn",
+        "no convention holds both %s ('%s') and %s ('%s') in one checkpoint: bitsandbytes and hqq have one choice for "
+        "all, compressed-tensors holds integers, fp8, mxfp4 and nvfp4",
         assay_str_c(&x), a->tensor->name, assay_str_c(&y), b->tensor->name);
     assay_str_free(&x);
     assay_str_free(&y);
@@ -112,12 +107,12 @@ static assay_status choose_convention(assay_steps *p, assay_err *err) {
     for (size_t i = 0; i < p->n; i++) {
         const assay_step *s = &p->v[i];
         if (s->choice.method == ASSAY_METHOD_NONE) continue;
-        assay_convention c = assay_method_get(s->choice.method)->convention;
+        assay_convention c = assay_choice_convention(&s->choice);
         if (!first) {
             first = s;
             p->convention = c;
         }
-        if (c != p->convention || (c == ASSAY_CONVENTION_BNB && !same_choice(&s->choice, &first->choice)))
+        if (c != p->convention || ((c == ASSAY_CONVENTION_BNB || c == ASSAY_CONVENTION_HQQ) && !assay_choice_equal(&s->choice, &first->choice)))
             return cannot_mix(first, s, err);
         if (c == ASSAY_CONVENTION_BNB && !s->is_linear)
             return assay_fail(
@@ -215,7 +210,7 @@ typedef struct timings {
 static assay_status cost_of(double *seconds, timings *t, const assay_step *s, const assay_steps *p,
                             int n_threads, assay_err *err) {
     size_t k = 0;
-    while (k < t->n && !same_choice(t->choice[k], &s->choice))
+    while (k < t->n && !assay_choice_equal(t->choice[k], &s->choice))
         k++;
     if (k == ASSAY_LEN(t->cost)) k--; /* a recipe of more kinds than that: the last one's cost will do */
     if (k == t->n) {

@@ -6,211 +6,33 @@
  * int4's. The one-line form is turned into YAML and read by the same code. */
 #include "method/recipe.h"
 
-#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include "base/hash.h"
 #include "base/mem.h"
-#include "method/methods.h"
+#include "method/choice.h"
 #include "method/pipeline.h"
 #include "text/regex.h"
-
-typedef struct draft {
-    unsigned set; /* ASSAY_OPT_* */
-    assay_choice c;
-} draft;
 
 /* A pattern and what is done with the tensors that it matches. */
 typedef struct rule {
     char *pattern;
     assay_regex *regex;
-    draft draft;
+    assay_draft draft;
     assay_choice choice;
 } rule;
 
 struct assay_recipe {
-    draft draft;
+    assay_draft draft;
     assay_choice base;
     rule *rules; /* overrides, then skips; the last that matches decides */
     size_t n_rules, cap_rules;
     size_t n_overrides;
+    assay_rotation rotation;
 };
 
-/* --- names --- */
-
-#define X(NAME, name, convention) extern const assay_method assay_method_##name;
-#include "method/methods.def"
-#undef X
-
-static const struct {
-    const char *name;
-    const assay_method *method;
-} methods[] = {
-#define X(NAME, name, convention) {#name, &assay_method_##name},
-#include "method/methods.def"
-#undef X
-};
-
-const char *assay_method_name(assay_method_id m) {
-    return (size_t)m < ASSAY_LEN(methods) ? methods[m].name : "?";
-}
-
-bool assay_method_parse(assay_method_id *out, const char *name) {
-    for (size_t i = 0; i < ASSAY_LEN(methods); i++)
-        if (!strcmp(methods[i].name, name)) {
-            *out = (assay_method_id)i;
-            return true;
-        }
-    return false;
-}
-
-const assay_method *assay_method_get(assay_method_id m) {
-    return methods[m].method;
-}
-
-/* Methods of the field that this build does not have: asked for, they are told apart from typing errors. */
-static bool is_absent_method(const char *word) {
-    static const char *const absent[] = {"gptq", "awq", "autoround", "smoothquant", "hqq", "fp8", "kquant"};
-    for (size_t i = 0; i < ASSAY_LEN(absent); i++)
-        if (!strcmp(absent[i], word)) return true;
-    return false;
-}
-
-static assay_status unknown_method(const char *word, const assay_yaml_doc *doc, const assay_yaml *y,
-                                   assay_err *err) {
-    const char *names[ASSAY_LEN(methods)];
-    char list[256] = "";
-    for (size_t i = 0, used = 0; i < ASSAY_LEN(methods) && used < sizeof list; i++) {
-        names[i] = methods[i].name;
-        used += (size_t)snprintf(list + used, sizeof list - used, " %s", names[i]);
-    }
-    if (is_absent_method(word))
-        return assay_fail(err, ASSAY_EUNSUPPORTED, "%s:%d: method '%s' is not in this build; it has%s",
-                          assay_yaml_name(doc), y ? y->line : 1, word, list);
-    const char *near = assay_nearest(word, names, ASSAY_LEN(names));
-    if (near) return assay_yaml_fail(doc, y, err, "unknown method '%s', did you mean '%s'?", word, near);
-    return assay_yaml_fail(doc, y, err, "unknown method '%s', known are%s", word, list);
-}
-
-/* --- options --- */
-
-static const struct {
-    const char *key;
-    unsigned option;
-} options[] = {
-    {"method", ASSAY_OPT_METHOD},
-    {"precision", ASSAY_OPT_PRECISION},
-    {"group_size", ASSAY_OPT_GROUP_SIZE},
-    {"symmetric", ASSAY_OPT_SYMMETRIC},
-    {"mse", ASSAY_OPT_MSE},
-    {"double_quant", ASSAY_OPT_DOUBLE_QUANT},
-    {"threshold", ASSAY_OPT_THRESHOLD},
-};
-#define N_OPTIONS ASSAY_LEN(options)
 #define MAX_KNOWN 64
-
-static bool parse_int(int64_t *out, const char *text) {
-    char *end;
-    errno = 0;
-    long long v = strtoll(text, &end, 10);
-    *out = v;
-    return !errno && *text && !*end;
-}
-
-/* "int4", or "int4g128" for precision and group size in one word. */
-static bool parse_precision(draft *d, const char *text) {
-    char head[16];
-    const char *g = strchr(text, 'g');
-    size_t n = g ? (size_t)(g - text) : strlen(text);
-    if (n >= sizeof head) return false;
-    memcpy(head, text, n);
-    head[n] = 0;
-    if (!assay_precision_parse(&d->c.precision, head)) return false;
-    d->set |= ASSAY_OPT_PRECISION;
-    if (!g) return true;
-    d->set |= ASSAY_OPT_GROUP_SIZE;
-    return parse_int(&d->c.group_size, g + 1) && d->c.group_size > 0;
-}
-
-static bool parse_group_size(draft *d, const char *text) {
-    d->set |= ASSAY_OPT_GROUP_SIZE;
-    d->c.group_size = 0;
-    if (!strcmp(text, "channel")) return true;
-    if (!parse_int(&d->c.group_size, text) || d->c.group_size < -1) return false;
-    if (d->c.group_size < 0) d->c.group_size = 0;
-    return true;
-}
-
-static assay_status read_words(draft *d, const assay_yaml_doc *doc, const assay_yaml *map, assay_err *err) {
-    const char *method = NULL, *precision = NULL, *group = NULL;
-    ASSAY_TRY(assay_yaml_get_str(&method, doc, map, "method", err));
-    ASSAY_TRY(assay_yaml_get_str(&precision, doc, map, "precision", err));
-    ASSAY_TRY(assay_yaml_get_str(&group, doc, map, "group_size", err));
-    if (method) {
-        d->set |= ASSAY_OPT_METHOD;
-        if (!assay_method_parse(&d->c.method, method))
-            return unknown_method(method, doc, assay_yaml_find(map, "method"), err);
-    }
-    if (precision && !parse_precision(d, precision))
-        return assay_yaml_fail(doc, assay_yaml_find(map, "precision"), err, "unknown precision '%s'",
-                               precision);
-    if (group && !parse_group_size(d, group))
-        return assay_yaml_fail(doc, assay_yaml_find(map, "group_size"), err,
-                               "group_size must be a number of columns or 'channel', not '%s'", group);
-    return ASSAY_OK;
-}
-
-static assay_status read_bool(draft *d, bool *value, unsigned option, const char *key,
-                              const assay_yaml_doc *doc, const assay_yaml *map, assay_err *err) {
-    const assay_yaml *y = assay_yaml_find(map, key);
-    if (!y || y->kind == ASSAY_YAML_NULL) return ASSAY_OK;
-    d->set |= option;
-    return assay_yaml_get_bool(value, doc, map, key, err);
-}
-
-static assay_status read_draft(draft *d, const assay_yaml_doc *doc, const assay_yaml *map, assay_err *err) {
-    *d = (draft){0};
-    bool symmetric = true;
-    ASSAY_TRY(read_words(d, doc, map, err));
-    ASSAY_TRY(read_bool(d, &symmetric, ASSAY_OPT_SYMMETRIC, "symmetric", doc, map, err));
-    ASSAY_TRY(read_bool(d, &d->c.mse, ASSAY_OPT_MSE, "mse", doc, map, err));
-    ASSAY_TRY(read_bool(d, &d->c.double_quant, ASSAY_OPT_DOUBLE_QUANT, "double_quant", doc, map, err));
-    d->c.asymmetric = !symmetric;
-    const assay_yaml *y = assay_yaml_find(map, "threshold");
-    if (y && y->kind != ASSAY_YAML_NULL) d->set |= ASSAY_OPT_THRESHOLD;
-    return assay_yaml_get_double(&d->c.threshold, doc, map, "threshold", 0, 1e6, err);
-}
-
-static draft lay_over(const draft *below, const draft *above) {
-    if ((above->set & ASSAY_OPT_METHOD) && above->c.method != below->c.method) return *above;
-    draft d = *below;
-    d.set |= above->set;
-    if (above->set & ASSAY_OPT_PRECISION) d.c.precision = above->c.precision;
-    if (above->set & ASSAY_OPT_GROUP_SIZE) d.c.group_size = above->c.group_size;
-    if (above->set & ASSAY_OPT_SYMMETRIC) d.c.asymmetric = above->c.asymmetric;
-    if (above->set & ASSAY_OPT_MSE) d.c.mse = above->c.mse;
-    if (above->set & ASSAY_OPT_DOUBLE_QUANT) d.c.double_quant = above->c.double_quant;
-    if (above->set & ASSAY_OPT_THRESHOLD) d.c.threshold = above->c.threshold;
-    return d;
-}
-
-/* The choice that a draft comes to, or what is wrong with it. */
-static assay_status complete(assay_choice *out, const draft *d, const assay_yaml_doc *doc,
-                             const assay_yaml *map, assay_err *err) {
-    if (!(d->set & ASSAY_OPT_METHOD))
-        return assay_yaml_fail(doc, map, err, "a recipe needs a method, for example rtn");
-    const assay_method *m = assay_method_get(d->c.method);
-    for (size_t i = 1; i < N_OPTIONS; i++)
-        if ((d->set & options[i].option) && !(m->options & options[i].option))
-            return assay_yaml_fail(doc, map, err, "%s does nothing for method %s: leave it out",
-                                   options[i].key, assay_method_name(d->c.method));
-    *out = d->c;
-    m->complete(out, d->set);
-    const char *wrong = m->check ? m->check(out) : NULL;
-    if (wrong) return assay_yaml_fail(doc, map, err, "method %s: %s", assay_method_name(d->c.method), wrong);
-    return ASSAY_OK;
-}
 
 /* --- rules --- */
 
@@ -228,20 +50,21 @@ static assay_status add_rule(assay_recipe *r, rule **out, const char *pattern, c
 
 static assay_status read_override(assay_recipe *r, const assay_yaml_doc *doc, const assay_yaml *map,
                                   assay_err *err) {
-    static const char *const known[] = {"match",     "method", "precision",    "group_size",
-                                        "symmetric", "mse",    "double_quant", "threshold"};
+    const char *known[ASSAY_OPT_COUNT + 1] = {"match"};
+    for (size_t i = 0; i < ASSAY_OPT_COUNT; i++)
+        known[i + 1] = assay_option_key(i);
     ASSAY_TRY(assay_yaml_want(doc, map, ASSAY_YAML_MAP, "an override", err));
     const char *pattern = NULL;
     ASSAY_TRY(assay_yaml_get_str(&pattern, doc, map, "match", err));
-    draft above;
-    ASSAY_TRY(read_draft(&above, doc, map, err));
+    assay_draft above;
+    ASSAY_TRY(assay_draft_read(&above, doc, map, err));
     ASSAY_TRY(assay_yaml_check_unknown(doc, map, "override", known, ASSAY_LEN(known), err));
     if (!pattern || !*pattern)
         return assay_yaml_fail(doc, map, err, "an override needs a pattern (match) of tensor names");
     rule *n;
     ASSAY_TRY(add_rule(r, &n, pattern, doc, assay_yaml_find(map, "match"), err));
-    n->draft = lay_over(&r->draft, &above);
-    return complete(&n->choice, &n->draft, doc, map, err);
+    n->draft = assay_draft_lay_over(&r->draft, &above);
+    return assay_draft_complete(&n->choice, &n->draft, doc, map, err);
 }
 
 static assay_status read_list(assay_recipe *r, const assay_yaml_doc *doc, const assay_yaml *map,
@@ -263,15 +86,30 @@ static assay_status read_list(assay_recipe *r, const assay_yaml_doc *doc, const 
     return ASSAY_OK;
 }
 
+/* Keys of the whole model, besides the options. */
+static const char *const own_keys[] = {"override", "skip", "rotate", "rotate_online", "rotate_seed"};
+
+static assay_status read_rotation(assay_rotation *out, const assay_yaml_doc *doc, const assay_yaml *map, assay_err *err) {
+    int64_t seed = 0;
+    *out = (assay_rotation){0};
+    ASSAY_TRY(assay_yaml_get_bool(&out->on, doc, map, "rotate", err));
+    ASSAY_TRY(assay_yaml_get_bool(&out->online, doc, map, "rotate_online", err));
+    ASSAY_TRY(assay_yaml_get_int(&seed, doc, map, "rotate_seed", 0, INT64_MAX, err));
+    out->seed = (uint64_t)seed;
+    if (out->on) return ASSAY_OK;
+    const char *stray = out->online ? "rotate_online" : seed ? "rotate_seed" : NULL;
+    return stray ? assay_yaml_fail(doc, map, err, "%s does nothing without rotate: true", stray) : ASSAY_OK;
+}
+
 assay_status assay_recipe_from_yaml(assay_recipe **out, const assay_yaml_doc *d, const assay_yaml *map,
                                     const char *const *also_known, size_t n_also_known, assay_err *err) {
     *out = NULL;
     const char *known[MAX_KNOWN];
     size_t n = 0;
-    for (size_t i = 0; i < N_OPTIONS; i++)
-        known[n++] = options[i].key;
-    known[n++] = "override";
-    known[n++] = "skip";
+    for (size_t i = 0; i < ASSAY_OPT_COUNT; i++)
+        known[n++] = assay_option_key(i);
+    for (size_t i = 0; i < ASSAY_LEN(own_keys); i++)
+        known[n++] = own_keys[i];
     for (size_t i = 0; i < n_also_known && n < MAX_KNOWN; i++)
         known[n++] = also_known[i];
     ASSAY_TRY(assay_yaml_want(d, map, ASSAY_YAML_MAP, "a recipe", err));
@@ -279,8 +117,9 @@ assay_status assay_recipe_from_yaml(assay_recipe **out, const assay_yaml_doc *d,
     assay_recipe *r = assay_calloc(1, sizeof *r);
     if (!r) return assay_nomem(err);
     assay_status s;
-    ASSAY_GO(read_draft(&r->draft, d, map, err));
-    ASSAY_GO(complete(&r->base, &r->draft, d, map, err));
+    ASSAY_GO(read_rotation(&r->rotation, d, map, err));
+    ASSAY_GO(assay_draft_read(&r->draft, d, map, err));
+    ASSAY_GO(assay_draft_complete(&r->base, &r->draft, d, map, err));
     ASSAY_GO(read_list(r, d, map, "override", err));
     ASSAY_GO(read_list(r, d, map, "skip", err));
     *out = r;
@@ -320,8 +159,8 @@ static void put_quoted(assay_str *b, const char *text, size_t n) {
     assay_str_putc(b, '\'');
 }
 
-/* One "key=value" or bare word as YAML "key: value". */
-static assay_status put_option(assay_str *b, const char *text, size_t n, assay_err *err) {
+/* One "key=value" or bare word as YAML "key: value". nf4 and fp4 are a method's name or, after one, a precision. */
+static assay_status put_option(assay_str *b, bool *has_method, const char *text, size_t n, assay_err *err) {
     const char *eq = memchr(text, '=', n);
     size_t key = eq ? (size_t)(eq - text) : n;
     for (size_t i = 0; i < key; i++)
@@ -348,11 +187,11 @@ static assay_status put_option(assay_str *b, const char *text, size_t n, assay_e
     }
     char word[32];
     snprintf(word, sizeof word, "%.*s", (int)n, text);
-    assay_method_id m;
-    draft d;
-    if (assay_method_parse(&m, word) || is_absent_method(word))
+    assay_draft d = {0};
+    if (assay_is_method_word(word) && !(*has_method && assay_draft_precision(&d, word))) {
+        *has_method = true;
         assay_str_printf(b, "method: %s", word);
-    else if (parse_precision(&d, word))
+    } else if (assay_draft_precision(&d, word))
         assay_str_printf(b, "precision: %s", word);
     else
         assay_str_printf(b, "%s: true", word);
@@ -361,11 +200,12 @@ static assay_status put_option(assay_str *b, const char *text, size_t n, assay_e
 
 static assay_status put_options(assay_str *b, const char *text, size_t n, assay_err *err) {
     const char *end = text + n;
+    bool has_method = false;
     assay_str_putc(b, '{');
     for (bool first = true;; first = false) {
         const char *comma = memchr(text, ',', (size_t)(end - text));
         if (!first) assay_str_put(b, ", ");
-        ASSAY_TRY(put_option(b, text, (size_t)((comma ? comma : end) - text), err));
+        ASSAY_TRY(put_option(b, &has_method, text, (size_t)((comma ? comma : end) - text), err));
         if (!comma) break;
         text = comma + 1;
     }
@@ -400,44 +240,6 @@ out:
 
 /* --- output --- */
 
-json_t *assay_choice_to_json(const assay_choice *c) {
-    unsigned takes = assay_method_get(c->method)->options;
-    json_t *j = json_pack("{s:s}", "method", assay_method_name(c->method));
-    int bad = !j;
-    if (!bad && c->method != ASSAY_METHOD_NONE)
-        bad |= json_object_set_new(j, "precision", json_string(assay_precision_name(c->precision)));
-    if (!bad && (takes & ASSAY_OPT_GROUP_SIZE))
-        bad |= json_object_set_new(j, "group_size", json_integer(c->group_size));
-    if (!bad && (takes & ASSAY_OPT_SYMMETRIC))
-        bad |= json_object_set_new(j, "symmetric", json_boolean(!c->asymmetric));
-    if (!bad && (takes & ASSAY_OPT_MSE)) bad |= json_object_set_new(j, "mse", json_boolean(c->mse));
-    if (!bad && (takes & ASSAY_OPT_DOUBLE_QUANT))
-        bad |= json_object_set_new(j, "double_quant", json_boolean(c->double_quant));
-    if (!bad && (takes & ASSAY_OPT_THRESHOLD))
-        bad |= json_object_set_new(j, "threshold", json_real(c->threshold));
-    if (!bad) return j;
-    json_decref(j);
-    return NULL;
-}
-
-assay_status assay_choice_from_json(assay_choice *out, const json_t *j, const char *where, assay_err *err) {
-    const char *method = NULL, *precision = NULL;
-    bool symmetric = true;
-    *out = (assay_choice){0};
-    ASSAY_TRY(assay_json_get_str(&method, j, "method", where, err));
-    ASSAY_TRY(assay_json_get_str(&precision, j, "precision", where, err));
-    ASSAY_TRY(assay_json_get_int(&out->group_size, j, "group_size", where, err));
-    ASSAY_TRY(assay_json_get_bool(&symmetric, j, "symmetric", where, err));
-    ASSAY_TRY(assay_json_get_bool(&out->mse, j, "mse", where, err));
-    ASSAY_TRY(assay_json_get_bool(&out->double_quant, j, "double_quant", where, err));
-    ASSAY_TRY(assay_json_get_double(&out->threshold, j, "threshold", where, err));
-    out->asymmetric = !symmetric;
-    if (!method || !assay_method_parse(&out->method, method) ||
-        (precision && !assay_precision_parse(&out->precision, precision)))
-        return assay_fail(err, ASSAY_EINPUT, "%s: unknown method or precision", where);
-    return ASSAY_OK;
-}
-
 json_t *assay_recipe_to_json(const assay_recipe *r) {
     json_t *j = assay_choice_to_json(&r->base), *override = json_array(), *skip = json_array();
     int bad = !j || !override || !skip;
@@ -452,6 +254,11 @@ json_t *assay_recipe_to_json(const assay_recipe *r) {
         bad |= json_array_append_new(override, o);
     }
     if (!bad) bad = json_object_set(j, "override", override) | json_object_set(j, "skip", skip);
+    if (!bad && r->rotation.on) {
+        bad |= json_object_set_new(j, "rotate", json_true());
+        bad |= json_object_set_new(j, "rotate_online", json_boolean(r->rotation.online));
+        bad |= json_object_set_new(j, "rotate_seed", json_integer((json_int_t)r->rotation.seed));
+    }
     json_decref(override);
     json_decref(skip);
     if (!bad) return j;
@@ -469,24 +276,10 @@ assay_status assay_recipe_hash(char hex[65], const assay_recipe *r, assay_err *e
     return s;
 }
 
-void assay_choice_describe(assay_str *out, const assay_choice *c) {
-    const char *method = assay_method_name(c->method);
-    unsigned takes = assay_method_get(c->method)->options;
-    assay_str_put(out, method);
-    if (c->method == ASSAY_METHOD_RTN) assay_str_printf(out, " %s", assay_precision_name(c->precision));
-    if ((takes & ASSAY_OPT_SYMMETRIC) && c->group_size)
-        assay_str_printf(out, " g%lld", (long long)c->group_size);
-    if ((takes & ASSAY_OPT_DOUBLE_QUANT) && c->group_size != 64)
-        assay_str_printf(out, " b%lld", (long long)c->group_size);
-    if (c->asymmetric) assay_str_put(out, " asym");
-    if (c->mse) assay_str_put(out, " mse");
-    if (c->double_quant) assay_str_put(out, " dq");
-    if ((takes & ASSAY_OPT_THRESHOLD) && c->threshold != 6.0) assay_str_printf(out, " t%g", c->threshold);
-}
-
 void assay_recipe_describe(assay_str *out, const assay_recipe *r) {
     size_t skips = r->n_rules - r->n_overrides;
     assay_choice_describe(out, &r->base);
+    if (r->rotation.on) assay_str_put(out, r->rotation.online ? " rotated online" : " rotated");
     if (r->n_overrides)
         assay_str_printf(out, " + %zu override%s", r->n_overrides, r->n_overrides == 1 ? "" : "s");
     if (skips) assay_str_printf(out, " - %zu skip%s", skips, skips == 1 ? "" : "s");
@@ -509,19 +302,43 @@ assay_status assay_recipe_choose(assay_choice *out, const assay_recipe *r, const
     return ASSAY_OK;
 }
 
-double assay_choice_bits(const assay_choice *c, int64_t rows, int64_t cols, assay_dtype model_dtype,
-                         double *code_bits, double *scale_bits) {
+static bool needs_calibration(const assay_choice *c) {
+    const assay_method *m = assay_method_get(c->method);
+    return (m->needs && !m->calibration_is_optional) || c->awq_scale || c->awq_clip || c->smooth ||
+           c->activations == ASSAY_ACTIVATIONS_STATIC;
+}
+
+bool assay_recipe_needs_calibration(const assay_recipe *r, assay_method_id *method) {
+    const assay_choice *c = needs_calibration(&r->base) ? &r->base : NULL;
+    for (size_t i = 0; i < r->n_overrides && !c; i++)
+        if (needs_calibration(&r->rules[i].choice)) c = &r->rules[i].choice;
+    if (c && method) *method = c->method;
+    return c != NULL;
+}
+
+assay_rotation assay_recipe_rotation(const assay_recipe *r) {
+    return r->rotation;
+}
+
+double assay_choice_bits(const assay_choice *c, int64_t rows, int64_t cols, assay_dtype model_dtype, double *code_bits,
+                         double *scale_bits) {
     double codes = (double)rows * (double)cols * 8.0 * (double)assay_dtype_size(model_dtype), scales = 0;
     if (c->method != ASSAY_METHOD_NONE) {
         /* A matrix that has a shape and no content: its size is what precision/ says. */
         assay_nested nested = {.block = 256};
         uint8_t zero = 0;
-        assay_matrix m = {.precision = c->precision, .rows = rows, .cols = cols, .group_size = c->group_size};
+        float real_zero = 0;
+        int32_t g = 0;
+        assay_grid_spec spec = assay_choice_grid(c, model_dtype);
+        assay_matrix m = {.precision = c->precision, .rows = rows, .cols = cols, .group_size = spec.group_size, .row_block = spec.row_block};
         bool table = assay_precision_get_kind(c->precision) == ASSAY_KIND_CODEBOOK;
-        m.n_scales =
-            table ? (rows * cols + c->group_size - 1) / c->group_size : rows * assay_matrix_n_groups(&m);
-        m.scale_dtype = c->method == ASSAY_METHOD_RTN ? model_dtype : ASSAY_DTYPE_F32;
+        int64_t row_block = ASSAY_MIN(ASSAY_MAX(spec.row_block, 1), rows);
+        m.n_scales = table ? (rows * cols + c->group_size - 1) / c->group_size
+                           : (rows + row_block - 1) / row_block * assay_matrix_n_groups(&m);
+        m.scale_dtype = c->method == ASSAY_METHOD_LLM_INT8 ? ASSAY_DTYPE_F32 : spec.scale_dtype;
         m.zeros = c->asymmetric ? &zero : NULL;
+        m.real_zeros = assay_method_get(c->method)->real_zeros ? &real_zero : NULL;
+        m.g_idx = c->act_order == ASSAY_ACT_ORDER_GROUP && c->group_size ? &g : NULL;
         m.nested = c->double_quant ? &nested : NULL;
         assay_matrix_bits(&m, &codes, &scales);
     }

@@ -3,13 +3,16 @@
  *
  * As a YAML mapping (in a study's `variants`, or a file of its own):
  *
- *   method: rtn              # rtn llm_int8 nf4 fp4 none (methods.def)
- *   precision: int4          # int2..int8; also int4g128 for precision and group_size in one word
+ *   method: rtn              # methods.def: rtn llm_int8 nf4 fp4 hqq fp8 gptq awq autoround smoothquant none
+ *   precision: int4          # precisions.def; also int4g128 for precision and group_size in one word
  *   group_size: 128          # columns per scale; channel (or 0, -1) = one scale per row
  *   symmetric: false
  *   mse: true                # search the clipping with the least error
  *   double_quant: true       # nf4, fp4: quantize the block scales too
- *   threshold: 6.0           # llm_int8: input columns beyond it are computed in 16 bits
+ *   ...                      # options.def has the rest; a method refuses those that do nothing for it
+ *   rotate: true             # Hadamard rotations fused into the weights first (rotate.c); of the whole model only
+ *   rotate_online: true      # and one of the down projection's input, which the runtime does
+ *   rotate_seed: 0
  *   override:                # the last entry that matches a tensor's name wins; what it leaves out is taken
  *                            # from above, or from the method's defaults if it names another method
  *     - {match: 'mlp\.', precision: int8, group_size: channel}
@@ -36,7 +39,7 @@
 #include "precision/precision.h"
 
 typedef enum assay_method_id {
-#define X(NAME, name, convention) ASSAY_METHOD_##NAME,
+#define X(NAME, name) ASSAY_METHOD_##NAME,
 #include "method/methods.def"
 #undef X
     ASSAY_METHOD_COUNT
@@ -45,15 +48,34 @@ typedef enum assay_method_id {
 const char *assay_method_name(assay_method_id m);
 bool assay_method_parse(assay_method_id *out, const char *name);
 
-/* What is done with one matrix. Complete: every field has the value in effect. */
+typedef enum assay_scale_layout { ASSAY_SCALE_CHANNEL, ASSAY_SCALE_TENSOR, ASSAY_SCALE_BLOCK } assay_scale_layout;
+typedef enum assay_act_format { ASSAY_ACTIVATIONS_16BIT, ASSAY_ACTIVATIONS_DYNAMIC, ASSAY_ACTIVATIONS_STATIC } assay_act_format;
+typedef enum assay_act_order { ASSAY_ACT_ORDER_NONE, ASSAY_ACT_ORDER_STATIC, ASSAY_ACT_ORDER_GROUP } assay_act_order;
+
+/* What is done with one matrix. Complete: every field has the value in effect. Fields without a method named are plain options that
+ * several methods take; docs/methods.md tells all. */
 typedef struct assay_choice {
     assay_method_id method;       /* ASSAY_METHOD_NONE: the tensor stays as it is, the rest is meaningless */
     assay_precision precision;
-    int64_t group_size;           /* rtn: columns per scale, 0 = whole row; nf4, fp4: elements per block */
-    bool asymmetric;              /* rtn */
-    bool mse;                     /* rtn */
+    int64_t group_size;           /* INT: columns per scale, 0 = whole row; CODEBOOK: elements per block; FLOAT: its own */
+    bool asymmetric;              /* INT */
+    bool mse;                     /* search the clipping with the least error */
     bool double_quant;            /* nf4, fp4 */
     double threshold;             /* llm_int8 */
+    assay_scale_layout scale;     /* fp8: a scale per channel, for the whole tensor, or per 128 x 128 block */
+    assay_act_format activations; /* 16 bit, or 8 bit with scales per token, or with a scale from calibration */
+    double damp_percent;          /* gptq: of the mean diagonal of H */
+    assay_act_order act_order;    /* gptq */
+    bool true_sequential;         /* gptq: inputs of o, up and down come from the quantized matrices before them in the layer */
+    bool awq_scale, awq_clip;     /* AWQ's two searches before the codes are chosen */
+    bool duo_scaling;             /* AWQ's second form of scales: activations and weights */
+    bool smooth;                  /* SmoothQuant's scales before the codes are chosen */
+    double alpha;                 /* smooth: migration strength */
+    bool alpha_search;            /* smooth: the best of a grid per norm, instead of alpha */
+    int64_t iters;                /* autoround */
+    double lr;                    /* autoround: 0 = 1 / iters */
+    int64_t batch_size;           /* autoround: sequences per step */
+    int64_t seed;                 /* autoround */
 } assay_choice;
 
 typedef struct assay_recipe assay_recipe; /* immutable; safe to share between threads */
@@ -76,6 +98,15 @@ assay_status assay_recipe_hash(char hex[65], const assay_recipe *r, assay_err *e
 /* Appends a short name: "rtn int4 g128 asym", "nf4 dq", "rtn int8 + 1 override". */
 void assay_recipe_describe(assay_str *out, const assay_recipe *r);
 void assay_choice_describe(assay_str *out, const assay_choice *c);
+
+/* The rotation asked for. */
+typedef struct assay_rotation {
+    bool on, online; /* online: the down projection's input too */
+    uint64_t seed;
+} assay_rotation;
+assay_rotation assay_recipe_rotation(const assay_recipe *r);
+/* Does any of its choices need calibration data? *method says which, for the message. */
+bool assay_recipe_needs_calibration(const assay_recipe *r, assay_method_id *method);
 
 /* What the recipe does with this tensor of the model. */
 assay_status assay_recipe_choose(assay_choice *out, const assay_recipe *r, const assay_tensor_spec *spec,

@@ -70,9 +70,9 @@ static assay_status encode_matrix(assay_item *item, int n_threads, assay_err *er
     return s;
 }
 
-static assay_status quantize(assay_layer *layer, assay_err *err) {
-    for (size_t i = 0; i < layer->n_items; i++) {
-        assay_item *item = &layer->items[i];
+static assay_status quantize(assay_layer *layer, assay_item *const *items, size_t n_items, assay_err *err) {
+    for (size_t i = 0; i < n_items; i++) {
+        assay_item *item = items[i];
         ASSAY_TRY(encode_matrix(item, layer->n_threads, err));
         item->out.act_bits = 16;
         item->out.act_dtype = item->model_dtype;
@@ -85,6 +85,5 @@ const assay_method assay_method_rtn = {
     .complete = complete,
     .check = check,
     .check_shape = check_shape,
-    .convention = ASSAY_CONVENTION_CT,
     .quantize = quantize,
 };
