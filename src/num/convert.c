@@ -1,116 +1,41 @@
-/* convert.c: scalar floats narrower than 32 bits, one at a time and in bulk.
- *
- * The idea: every narrow format is a binary32 with a shorter exponent and fraction. Normal numbers are re-
- * biased by an integer addition that also rounds (add half an ulp minus one, plus the bit that decides
- * ties); subnormals are rounded by the adder itself, by adding the power of two whose ulp equals the
- * narrow format's smallest step. No path needs F16C or a table of 65,536 entries, none depends on the
- * denormal mode of the CPU, and all are free of branches that data decides, so that the bulk loops
- * vectorize with plain SSE2 or NEON.
- *
- *            sign exponent fraction  bias   largest
- *   f16        1     5       10       15     65504       infinities, NaN
- *   bf16       1     8        7      127     3.39e38     infinities, NaN
- *   e4m3       1     4        3        7       448       no infinity, NaN = S.1111.111
- *   e5m2       1     5        2       15     57344       infinities, NaN
+/* convert.c: scalar floats narrower than 32 bits, one at a time and in bulk. The arithmetic is in narrow.h.
  *
  * Bulk loops run over pieces of PIECE elements with a constant trip count, which is what lets gcc
  * vectorize them at -O2. */
 #include "num/convert.h"
+#include "num/narrow.h"
 
 enum { PIECE = 64 };
 
-static inline uint32_t bits_of(float f) {
-    uint32_t u;
-    memcpy(&u, &f, 4);
-    return u;
-}
-
-static inline float float_of(uint32_t u) {
-    float f;
-    memcpy(&f, &u, 4);
-    return f;
-}
-
-/* yes or no, without a branch: gcc would turn a conditional expression into one and then not vectorize the loop. */
-static inline uint32_t pick(uint32_t condition, uint32_t yes, uint32_t no) {
-    uint32_t mask = 0u - condition;
-    return (yes & mask) | (no & ~mask);
-}
-
-static inline float f16_to_f32(uint16_t h) {
-    uint32_t sign = (uint32_t)(h & 0x8000u) << 16;
-    uint32_t em = (uint32_t)(h & 0x7fffu) << 13; /* exponent and fraction at binary32's places */
-    uint32_t normal = em + ((127u - 15u) << 23);
-    uint32_t special = em + ((255u - 31u) << 23); /* infinity and NaN keep their fraction */
-    uint32_t subnormal = bits_of(float_of(em | (113u << 23)) - float_of(113u << 23));
-    uint32_t r = pick(em >= (31u << 23), special, normal);
-    r = pick(em < (1u << 23), subnormal, r);
-    return float_of(r | sign);
-}
-
-static inline uint16_t f32_to_f16(float f) {
-    uint32_t b = bits_of(f), sign = (b >> 16) & 0x8000u, u = b & 0x7fffffffu;
-    /* rounds up into infinity as it should */
-    uint32_t normal = (u + ((15u - 127u) << 23) + 0xfffu + ((u >> 13) & 1u)) >> 13;
-    uint32_t tiny = pick(u < 0x38800000u, u, 0); /* below 2^-14: steps of 2^-24 */
-    uint32_t subnormal = bits_of(float_of(tiny) + 0.5f) - 0x3f000000u;
-    uint32_t nan = 0x7e00u | ((u >> 13) & 0x1ffu);
-    uint32_t r = pick(u < 0x38800000u, subnormal, normal);
-    r = pick(u >= 0x47800000u, 0x7c00u, r);
-    r = pick(u > 0x7f800000u, nan, r);
-    return (uint16_t)(r | sign);
-}
-
-static inline float e4m3_to_f32(uint8_t v) {
-    uint32_t sign = (uint32_t)(v & 0x80u) << 24;
-    uint32_t em = (uint32_t)(v & 0x7fu) << 20;
-    uint32_t normal = em + ((127u - 7u) << 23);
-    uint32_t subnormal = bits_of(float_of(em | (121u << 23)) - float_of(121u << 23));
-    uint32_t r = pick(em < (1u << 23), subnormal, normal);
-    r = pick((v & 0x7fu) == 0x7fu, 0x7fc00000u, r);
-    return float_of(r | sign);
-}
-
-static inline uint8_t f32_to_e4m3(float f) {
-    uint32_t b = bits_of(f), sign = (b >> 24) & 0x80u, u = b & 0x7fffffffu;
-    uint32_t normal = (u + ((7u - 127u) << 23) + 0x7ffffu + ((u >> 20) & 1u)) >> 20;
-    uint32_t tiny = pick(u < 0x3c800000u, u, 0); /* below 2^-6: steps of 2^-9 */
-    uint32_t subnormal = bits_of(float_of(tiny) + 16384.0f) - bits_of(16384.0f);
-    uint32_t r = pick(u < 0x3c800000u, subnormal, normal);
-    r = pick(u >= 0x43e00000u, 0x7eu, r); /* 448 and above saturate */
-    r = pick(u >= 0x7f800000u, 0x7fu, r); /* infinity has no place here: NaN */
-    return (uint8_t)(r | sign);
-}
-
-static inline uint8_t f32_to_e5m2(float f) {
-    uint32_t b = bits_of(f), sign = (b >> 24) & 0x80u, u = b & 0x7fffffffu;
-    uint32_t normal = (u + ((15u - 127u) << 23) + 0xfffffu + ((u >> 21) & 1u)) >> 21;
-    uint32_t tiny = pick(u < 0x38800000u, u, 0); /* below 2^-14: steps of 2^-16 */
-    uint32_t subnormal = bits_of(float_of(tiny) + 128.0f) - bits_of(128.0f);
-    uint32_t r = pick(u < 0x38800000u, subnormal, normal);
-    r = pick(u >= 0x47600000u, 0x7bu, r); /* 57344 and above saturate */
-    r = pick(u == 0x7f800000u, 0x7cu, r);
-    r = pick(u > 0x7f800000u, 0x7eu, r);
-    return (uint8_t)(r | sign);
-}
-
 float assay_f16_to_f32(uint16_t h) {
-    return f16_to_f32(h);
+    return assay_widen_f16(h);
 }
 uint16_t assay_f32_to_f16(float f) {
-    return f32_to_f16(f);
+    return assay_narrow_f16(f);
 }
 float assay_e4m3_to_f32(uint8_t v) {
-    return e4m3_to_f32(v);
+    return assay_widen_e4m3(v);
 }
 uint8_t assay_f32_to_e4m3(float f) {
-    return f32_to_e4m3(f);
+    return assay_narrow_e4m3(f);
 }
 float assay_e5m2_to_f32(uint8_t v) {
-    return f16_to_f32((uint16_t)(v << 8));
-} /* e5m2 is the upper half of an f16 */
+    return assay_widen_e5m2(v);
+}
 uint8_t assay_f32_to_e5m2(float f) {
-    return f32_to_e5m2(f);
+    return assay_narrow_e5m2(f);
+}
+float assay_e2m1_to_f32(uint8_t v) {
+    return assay_widen_e2m1(v);
+}
+uint8_t assay_f32_to_e2m1(float f) {
+    return assay_narrow_e2m1(f);
+}
+float assay_e8m0_to_f32(uint8_t v) {
+    return assay_widen_e8m0(v);
+}
+uint8_t assay_f32_to_e8m0(float f) {
+    return assay_narrow_e8m0(f);
 }
 
 static inline float from_f64(double d) {
@@ -121,9 +46,6 @@ static inline double to_f64(float f) {
 }
 static inline float from_f32(float f) {
     return f;
-}
-static inline float e5m2_to_f32(uint8_t v) {
-    return f16_to_f32((uint16_t)(v << 8));
 }
 
 /* One bulk reader and one bulk writer per format: name, element type, widening and narrowing function.
@@ -155,10 +77,11 @@ static inline float e5m2_to_f32(uint8_t v) {
 
 BULK(f64, double, from_f64, to_f64)
 BULK(f32, float, from_f32, from_f32)
-BULK(f16, uint16_t, f16_to_f32, f32_to_f16)
+BULK(f16, uint16_t, assay_widen_f16, assay_narrow_f16)
 BULK(bf16, uint16_t, assay_bf16_to_f32, assay_f32_to_bf16)
-BULK(e4m3, uint8_t, e4m3_to_f32, f32_to_e4m3)
-BULK(e5m2, uint8_t, e5m2_to_f32, f32_to_e5m2)
+BULK(e4m3, uint8_t, assay_widen_e4m3, assay_narrow_e4m3)
+BULK(e5m2, uint8_t, assay_widen_e5m2, assay_narrow_e5m2)
+BULK(e8m0, uint8_t, assay_widen_e8m0, assay_narrow_e8m0)
 
 bool assay_to_f32(float *dst, const void *src, assay_dtype src_type, size_t n) {
     switch (src_type) {
@@ -168,6 +91,7 @@ bool assay_to_f32(float *dst, const void *src, assay_dtype src_type, size_t n) {
     case ASSAY_DTYPE_BF16: read_bf16(dst, src, n); return true;
     case ASSAY_DTYPE_F8_E4M3: read_e4m3(dst, src, n); return true;
     case ASSAY_DTYPE_F8_E5M2: read_e5m2(dst, src, n); return true;
+    case ASSAY_DTYPE_F8_E8M0: read_e8m0(dst, src, n); return true;
     default: return false;
     }
 }
@@ -180,11 +104,12 @@ bool assay_from_f32(void *dst, assay_dtype dst_type, const float *src, size_t n)
     case ASSAY_DTYPE_BF16: write_bf16(dst, src, n); return true;
     case ASSAY_DTYPE_F8_E4M3: write_e4m3(dst, src, n); return true;
     case ASSAY_DTYPE_F8_E5M2: write_e5m2(dst, src, n); return true;
+    case ASSAY_DTYPE_F8_E8M0: write_e8m0(dst, src, n); return true;
     default: return false;
     }
 }
 
-/* An element is NaN or infinite when all its exponent bits are set (e4m3: all bits but the sign). */
+/* An element is NaN or infinite when all its exponent bits are set (e4m3: all bits but the sign; e8m0: all bits). */
 #define SCAN(name, type, mask)                                                                               \
     static inline unsigned any_##name(const unsigned char *src, size_t n) {                                  \
         type bad = 0;                                                                                        \
@@ -209,6 +134,7 @@ SCAN(f16, uint16_t, 0x7c00u)
 SCAN(bf16, uint16_t, 0x7f80u)
 SCAN(e4m3, uint8_t, 0x7fu)
 SCAN(e5m2, uint8_t, 0x7cu)
+SCAN(e8m0, uint8_t, 0xffu)
 
 int64_t assay_find_nonfinite(const void *src, assay_dtype type, size_t n) {
     switch (type) {
@@ -218,6 +144,7 @@ int64_t assay_find_nonfinite(const void *src, assay_dtype type, size_t n) {
     case ASSAY_DTYPE_BF16: return scan_bf16(src, n);
     case ASSAY_DTYPE_F8_E4M3: return scan_e4m3(src, n);
     case ASSAY_DTYPE_F8_E5M2: return scan_e5m2(src, n);
+    case ASSAY_DTYPE_F8_E8M0: return scan_e8m0(src, n);
     default: return -1;
     }
 }

@@ -34,7 +34,7 @@ bool assay_dtype_parse(assay_dtype *out, const char *name, size_t n) {
 }
 
 bool assay_dtype_is_float(assay_dtype t) {
-    return (unsigned)t <= ASSAY_DTYPE_F8_E5M2; /* the floats come first in dtypes.def */
+    return (unsigned)t <= ASSAY_DTYPE_F8_E8M0; /* the floats come first in dtypes.def */
 }
 
 int64_t assay_tensor_n_elements(const assay_tensor *t) {

@@ -19,8 +19,9 @@ typedef struct assay_grid_spec {
     bool asymmetric;           /* INT */
     bool mse;                  /* fit searches the clipping with the least error instead of taking the extremes */
     assay_scale_rule rule;     /* INT */
-    assay_dtype scale_dtype;   /* as assay_int_opts: F32, F16, BF16; MXFP4 and NVFP4 have their own */
-    float global_scale;        /* NVFP4: of the matrix (assay_grid_global) */
+    assay_dtype scale_dtype;   /* as assay_int_opts: F32, F16, BF16: the model's type, in which scales are computed and, but for
+                                  MXFP4 and NVFP4, stored */
+    float global_scale;        /* NVFP4: of the matrix (assay_grid_spec_global) */
 } assay_grid_spec;
 
 typedef struct assay_grid {
@@ -29,7 +30,10 @@ typedef struct assay_grid {
     float zero;   /* INT: the zero point (2^(bits-1) when symmetric), else 0 */
 } assay_grid;
 
-/* NVFP4: 448 * 6 / max|w| over the whole matrix (1 when that is 0); 0 for every other precision. */
+/* NVFP4: 448 * 6 / max|w| over the whole matrix (1 when that is 0), computed in the spec's scale_dtype as the original does;
+ * 0 for every other precision. */
+float assay_grid_spec_global(const assay_grid_spec *s, float absmax);
+/* The same for a float32 model. */
 float assay_grid_global(assay_precision p, float absmax);
 
 /* Parameters for a group whose values reach from lo to hi (symmetric grids take the larger magnitude): the clipping of AWQ, AutoRound
@@ -39,9 +43,11 @@ void assay_grid_from_range(assay_grid *out, const assay_grid_spec *s, float lo, 
  * assay_encode_int (weight NULL = 1). */
 void assay_grid_fit(assay_grid *out, const assay_grid_spec *s, const float *w, size_t n, const float *weight);
 
-/* n values on one grid: codes and decoded values (either may be NULL). Ties and saturation as the original of the precision has them. */
+/* n values on one grid: codes and decoded values (either may be NULL; none may overlap w). Ties and saturation as the original of
+ * the precision has them. CODEBOOK: n < group_size is the matrix' last, short block, which bitsandbytes divides instead of
+ * multiplying by the reciprocal. */
 void assay_grid_round(uint8_t *codes, float *values, const assay_grid_spec *s, const assay_grid *g, const float *w, size_t n);
-/* n values, each on its own grid (a column of n rows): scale[i], zero[i]. */
+/* n values, each on its own grid (a column of n rows): scale[i], zero[i]; zero NULL = symmetric. */
 void assay_grid_round_each(uint8_t *codes, float *values, const assay_grid_spec *s, const float *scale, const float *zero,
                            const float *w, size_t n);
 

@@ -1,76 +1,13 @@
-/* matrix.c: the encoded matrix as an object: names, tables, allocation, validity, exact size.
+/* matrix.c: the encoded matrix as an object: allocation, validity, exact size.
  *
- * What a code means is in decode.c; how codes are chosen is in encode_int.c and encode_codebook.c. */
+ * What a code means is in decode.c and tables.c; how codes are chosen is in grid.c and the encoders. */
 #include <math.h>
 #include <string.h>
 
 #include "base/mem.h"
 #include "num/convert.h"
+#include "precision/grid.h"
 #include "precision/nested.h"
-#include "precision/precision.h"
-
-typedef struct precision_info {
-    const char *name;
-    int bits;
-    assay_precision_kind kind;
-} precision_info;
-
-static const precision_info INFO[ASSAY_PRECISION_COUNT] = {
-#define X(NAME, name, bits, kind) {name, bits, ASSAY_KIND_##kind},
-#include "precision/precisions.def"
-#undef X
-};
-
-/* NormalFloat (Dettmers et al. 2023): 16 quantiles of N(0,1) scaled to [-1, 1] with an exact zero;
- * bitsandbytes' values. */
-static const float NF4_TABLE[16] = {-1.0f,
-                                    -0.6961928009986877f,
-                                    -0.5250730514526367f,
-                                    -0.39491748809814453f,
-                                    -0.28444138169288635f,
-                                    -0.18477343022823334f,
-                                    -0.09105003625154495f,
-                                    0.0f,
-                                    0.07958029955625534f,
-                                    0.16093020141124725f,
-                                    0.24611230194568634f,
-                                    0.33791524171829224f,
-                                    0.44070982933044434f,
-                                    0.5626170039176941f,
-                                    0.7229568362236023f,
-                                    1.0f};
-
-/* Sign, two exponent bits, one fraction bit, in bitsandbytes' order of bit patterns; divided by the
- * largest, 12, in float32. */
-static const float FP4_TABLE[16] = {
-    0.0f / 12, 0.0625f / 12,  8.0f / 12,  12.0f / 12,  4.0f / 12,  6.0f / 12,  2.0f / 12,  3.0f / 12,
-    0.0f / 12, -0.0625f / 12, -8.0f / 12, -12.0f / 12, -4.0f / 12, -6.0f / 12, -2.0f / 12, -3.0f / 12};
-
-const char *assay_precision_name(assay_precision p) {
-    return (unsigned)p < ASSAY_PRECISION_COUNT ? INFO[p].name : "?";
-}
-
-int assay_precision_bits(assay_precision p) {
-    return (unsigned)p < ASSAY_PRECISION_COUNT ? INFO[p].bits : 0;
-}
-
-assay_precision_kind assay_precision_get_kind(assay_precision p) {
-    return (unsigned)p < ASSAY_PRECISION_COUNT ? INFO[p].kind : ASSAY_KIND_DENSE;
-}
-
-bool assay_precision_parse(assay_precision *out, const char *name) {
-    for (int i = 0; i < ASSAY_PRECISION_COUNT; i++) {
-        if (strcmp(INFO[i].name, name) == 0) {
-            *out = (assay_precision)i;
-            return true;
-        }
-    }
-    return false;
-}
-
-const float *assay_precision_table(assay_precision p) {
-    return p == ASSAY_PRECISION_NF4 ? NF4_TABLE : p == ASSAY_PRECISION_FP4 ? FP4_TABLE : NULL;
-}
 
 int64_t assay_matrix_n_groups(const assay_matrix *m) {
     return m->group_size > 0 ? (m->cols + m->group_size - 1) / m->group_size : 1;
@@ -82,8 +19,14 @@ static int64_t count_scales(const assay_matrix *m) {
     int64_t n, elements;
     if (m->rows < 1 || m->cols < 1 || m->group_size < 0) return -1;
     if (__builtin_mul_overflow(m->rows, m->cols, &elements) || elements > INT64_MAX / 4) return -1;
-    if (assay_precision_get_kind(m->precision) == ASSAY_KIND_CODEBOOK)
+    assay_precision_kind kind = assay_precision_get_kind(m->precision);
+    if (kind == ASSAY_KIND_CODEBOOK)
         return m->group_size < 1 ? -1 : elements / m->group_size + (elements % m->group_size != 0);
+    if (kind == ASSAY_KIND_FLOAT) {
+        if (m->row_block < 0) return -1;
+        int64_t block = ASSAY_MAX(m->row_block, 1);
+        return (m->rows / block + (m->rows % block != 0)) * assay_matrix_n_groups(m); /* at most `elements` */
+    }
     if (__builtin_mul_overflow(m->rows, assay_matrix_n_groups(m), &n)) return -1;
     return n;
 }
@@ -117,6 +60,8 @@ void assay_matrix_deinit(assay_matrix *m) {
         assay_free(m->codes);
         assay_free(m->scales);
         assay_free(m->zeros);
+        assay_free(m->real_zeros);
+        assay_free(m->g_idx);
         assay_nested_free(m->nested);
     }
     if (m->owns_data) assay_free((void *)m->data);
@@ -131,6 +76,11 @@ double assay_matrix_bits(const assay_matrix *m, double *code_bits, double *scale
     case ASSAY_KIND_INT:
         scales = (double)m->n_scales * 8 * (double)assay_dtype_size(m->scale_dtype);
         if (m->zeros) scales += (double)m->n_scales * assay_precision_bits(m->precision);
+        if (m->real_zeros) scales *= 2; /* stored in the scales' type */
+        if (m->g_idx) scales += (double)m->cols * 32;
+        break;
+    case ASSAY_KIND_FLOAT:
+        scales = (double)m->n_scales * 8 * (double)assay_dtype_size(m->scale_dtype) + (m->global_scale != 0 ? 32 : 0);
         break;
     case ASSAY_KIND_CODEBOOK:
         scales = 16 * 32; /* the table */
@@ -181,6 +131,37 @@ static assay_status check_dense(const assay_matrix *m, const char *name, assay_e
                       assay_precision_name(m->precision));
 }
 
+/* What the precision alone demands of codes and parameters that have the right sizes. */
+static assay_status check_int(const assay_matrix *m, const char *name, assay_err *err) {
+    int64_t at = m->zeros ? find_wide_code(m->zeros, m->n_scales, assay_precision_bits(m->precision)) : -1;
+    if (at >= 0)
+        return assay_fail(err, ASSAY_EINPUT, "%s: zero point %d of group %lld does not fit %d bits", name, m->zeros[at],
+                          (long long)at, assay_precision_bits(m->precision));
+    if (m->zeros && m->real_zeros)
+        return assay_fail(err, ASSAY_EINPUT, "%s: zero points both as codes and as real numbers", name);
+    at = m->real_zeros ? assay_find_nonfinite(m->real_zeros, ASSAY_DTYPE_F32, (size_t)m->n_scales) : -1;
+    if (at >= 0)
+        return assay_fail(err, ASSAY_EINPUT, "%s: zero point of group %lld is NaN or infinite", name, (long long)at);
+    int64_t n_groups = assay_matrix_n_groups(m);
+    for (int64_t c = 0; m->g_idx && c < m->cols; c++)
+        if (m->g_idx[c] < 0 || m->g_idx[c] >= n_groups)
+            return assay_fail(err, ASSAY_EINPUT, "%s: column %lld is in group %d of %lld", name, (long long)c, (int)m->g_idx[c],
+                              (long long)n_groups);
+    return ASSAY_OK;
+}
+
+static assay_status check_float(const assay_matrix *m, const char *name, assay_err *err) {
+    assay_dtype t = m->precision == ASSAY_PRECISION_FP8_E4M3 ? ASSAY_DTYPE_F8_E4M3 : ASSAY_DTYPE_F8_E5M2;
+    bool bytes = m->precision == ASSAY_PRECISION_FP8_E4M3 || m->precision == ASSAY_PRECISION_FP8_E5M2;
+    int64_t at = bytes ? assay_find_nonfinite(m->codes, t, (size_t)(m->rows * m->cols)) : -1;
+    if (at >= 0)
+        return assay_fail(err, ASSAY_EINPUT, "%s: code %d at row %lld column %lld is NaN or infinite", name, m->codes[at],
+                          (long long)(at / m->cols), (long long)(at % m->cols));
+    if (!isfinite(m->global_scale) || m->global_scale < 0)
+        return assay_fail(err, ASSAY_EINPUT, "%s: a global scale of %g is impossible", name, (double)m->global_scale);
+    return ASSAY_OK;
+}
+
 assay_status assay_matrix_check(const assay_matrix *m, const char *name, assay_err *err) {
     if ((unsigned)m->precision >= ASSAY_PRECISION_COUNT)
         return assay_fail(err, ASSAY_EINPUT, "%s: unknown precision", name);
@@ -201,9 +182,25 @@ assay_status assay_matrix_check(const assay_matrix *m, const char *name, assay_e
     if (at >= 0)
         return assay_fail(err, ASSAY_EINPUT, "%s: scale %lld of %lld is NaN or infinite", name, (long long)at,
                           (long long)n_scales);
-    at = m->zeros ? find_wide_code(m->zeros, n_scales, bits) : -1;
-    if (at >= 0)
-        return assay_fail(err, ASSAY_EINPUT, "%s: zero point %d of group %lld does not fit %d bits", name,
-                          m->zeros[at], (long long)at, bits);
-    return m->nested ? check_nested(m, name, err) : ASSAY_OK;
+    switch (assay_precision_get_kind(m->precision)) {
+    case ASSAY_KIND_INT: return check_int(m, name, err);
+    case ASSAY_KIND_FLOAT: return check_float(m, name, err);
+    default: return m->nested ? check_nested(m, name, err) : ASSAY_OK;
+    }
+}
+
+int64_t assay_matrix_scale_index(const assay_matrix *m, int64_t row, int64_t col) {
+    int64_t n_groups = assay_matrix_n_groups(m);
+    switch (assay_precision_get_kind(m->precision)) {
+    case ASSAY_KIND_CODEBOOK: return (row * m->cols + col) / m->group_size;
+    case ASSAY_KIND_FLOAT: row /= ASSAY_MAX(m->row_block, 1); break;
+    default: break;
+    }
+    return row * n_groups + (m->g_idx ? m->g_idx[col] : m->group_size > 0 ? col / m->group_size : 0);
+}
+
+void assay_matrix_set_grid(assay_matrix *m, int64_t index, const assay_grid *g) {
+    m->scales[index] = g->stored;
+    if (m->zeros) m->zeros[index] = (uint8_t)g->zero;
+    if (m->real_zeros) m->real_zeros[index] = g->zero;
 }
