@@ -307,7 +307,7 @@ static assay_status put_8bit(assay_ckpt_writer *w, const char *module, const ass
                              assay_err *err) {
     assay_status s = ASSAY_OK;
     float *scb = assay_mallocn((size_t)m->rows, sizeof *scb);
-    int8_t *codes = assay_signed_codes(m->codes, m->rows * m->cols);
+    int8_t *codes = assay_signed_codes(m->codes, m->rows * m->cols, 8);
     if (!scb || !codes) s = assay_nomem(err);
     for (int64_t r = 0; s == ASSAY_OK && r < m->rows; r++)
         if (!scb_of(&scb[r], m->scales[r]))
@@ -329,12 +329,14 @@ assay_status assay_bnb_put(assay_ckpt_writer *w, const char *module, const assay
                            assay_dtype model_dtype, assay_err *err) {
     if (assay_precision_get_kind(m->precision) == ASSAY_KIND_CODEBOOK)
         return put_4bit(w, module, m, model_dtype, err);
-    if (m->precision == ASSAY_PRECISION_INT8 && !m->zeros && assay_matrix_n_groups(m) == 1)
+    if (m->precision == ASSAY_PRECISION_INT8 && !m->zeros && !m->real_zeros && assay_matrix_n_groups(m) == 1 &&
+        m->input_scale == 0)
         return put_8bit(w, module, m, err);
     return assay_fail(err, ASSAY_EUNSUPPORTED,
                       "%s: bitsandbytes holds nf4, fp4 and row-wise symmetric int8, not %s%s", module,
                       assay_precision_name(m->precision),
-                      m->zeros                       ? " with zero points"
+                      m->zeros || m->real_zeros      ? " with zero points"
                       : assay_matrix_n_groups(m) > 1 ? " in groups"
+                      : m->input_scale > 0           ? " with a static input scale"
                                                      : "");
 }

@@ -1,16 +1,32 @@
 /* convention.c: from a weight's name to its matrix, and back, whatever the convention. Unquantized weights
- * are the same in all of them and handled here; bnb.c and ct.c do the rest. */
+ * are the same in all of them and handled here; bnb.c, ct.c, fp8.c and hqq.c do the rest with what parts.c has. */
 #include "format/convention.h"
 
-#include <stdio.h>
 #include <string.h>
 
 #include "base/mem.h"
 
-static const char *const NAMES[] = {"hf", "bnb", "compressed-tensors"};
+typedef struct convention {
+    const char *name, *quant_method; /* NULL: the plain one */
+    bool (*has)(const assay_want *w);
+    assay_status (*get)(assay_matrix *out, const assay_want *w, assay_err *err);
+    assay_status (*put)(assay_ckpt_writer *w, const char *module, const assay_matrix *m,
+                        assay_dtype model_dtype, assay_err *err);
+} convention;
+
+/* To add one: its place in format.h's enum, a line here, its file, its quantization_config in quant_config.c,
+ * golden checkpoints in tests/format. */
+static const convention TABLE[] = {
+    [ASSAY_CONVENTION_HF] = {"hf", NULL, NULL, NULL, NULL},
+    [ASSAY_CONVENTION_BNB] = {"bnb", "bitsandbytes", assay_bnb_has, assay_bnb_get, assay_bnb_put},
+    [ASSAY_CONVENTION_CT] = {"compressed-tensors", "compressed-tensors", assay_ct_has, assay_ct_get,
+                             assay_ct_put},
+    [ASSAY_CONVENTION_FP8] = {"fp8", "fp8", assay_fp8_has, assay_fp8_get, assay_fp8_put},
+    [ASSAY_CONVENTION_HQQ] = {"hqq", "hqq", assay_hqq_has, assay_hqq_get, assay_hqq_put},
+};
 
 const char *assay_convention_name(assay_convention c) {
-    return (size_t)c < ASSAY_LEN(NAMES) ? NAMES[c] : "?";
+    return (size_t)c < ASSAY_LEN(TABLE) ? TABLE[c].name : "?";
 }
 
 assay_status assay_convention_detect(assay_convention *out, const json_t *config, assay_err *err) {
@@ -26,54 +42,14 @@ assay_status assay_convention_detect(assay_convention *out, const json_t *config
         else
             return assay_fail(err, ASSAY_EINPUT, "quantization_config names no quant_method");
     }
-    if (strcmp(method, "bitsandbytes") == 0)
-        *out = ASSAY_CONVENTION_BNB;
-    else if (strcmp(method, "compressed-tensors") == 0)
-        *out = ASSAY_CONVENTION_CT;
-    else
-        return assay_fail(err, ASSAY_EUNSUPPORTED,
-                          "quant_method '%s' is not supported: bitsandbytes and compressed-tensors are",
-                          method);
-    return ASSAY_OK;
-}
-
-static char *part_name(const char *module, const char *suffix) {
-    assay_str b = {0};
-    assay_str_put(&b, module);
-    assay_str_put(&b, suffix);
-    return assay_str_take(&b);
-}
-
-/* On the stack: a lookup that could fail for memory would be taken for a tensor that is missing. */
-const assay_tensor *assay_want_find(const assay_want *w, const char *suffix) {
-    char name[512];
-    int n = snprintf(name, sizeof name, "%s%s", w->module, suffix);
-    return n < (int)sizeof name ? assay_checkpoint_find(w->checkpoint, name) : NULL;
-}
-
-assay_status assay_want_get(const assay_tensor **out, const assay_want *w, const char *suffix,
-                            assay_err *err) {
-    *out = assay_want_find(w, suffix);
-    if (*out) return ASSAY_OK;
-    return assay_fail(err, ASSAY_ENOTFOUND, "the checkpoint has no tensor %s%s", w->module, suffix);
-}
-
-assay_status assay_want_shape(const assay_want *w, int64_t rows, int64_t cols, assay_err *err) {
-    if (rows > 0 && cols > 0 && (w->rows == 0 || rows == w->rows) && (w->cols == 0 || cols == w->cols))
+    for (size_t i = 0; i < ASSAY_LEN(TABLE); i++) {
+        if (!TABLE[i].quant_method || strcmp(method, TABLE[i].quant_method) != 0) continue;
+        *out = (assay_convention)i;
         return ASSAY_OK;
-    if (w->rows == 0 || w->cols == 0)
-        return assay_fail(err, ASSAY_EINPUT, "tensor %s.weight is %lld x %lld", w->module, (long long)rows,
-                          (long long)cols);
-    return assay_fail(err, ASSAY_EINPUT, "tensor %s.weight is %lld x %lld where %lld x %lld is expected",
-                      w->module, (long long)rows, (long long)cols, (long long)w->rows, (long long)w->cols);
-}
-
-assay_status assay_want_tensor(const assay_tensor *t, assay_dtype dtype, int64_t n, assay_err *err) {
-    if (t->dtype == dtype && (n < 0 || assay_tensor_n_elements(t) == n)) return ASSAY_OK;
-    return assay_fail(err, ASSAY_EINPUT,
-                      "tensor %s has %lld elements of type %s where %lld of type %s are expected", t->name,
-                      (long long)assay_tensor_n_elements(t), assay_dtype_name(t->dtype), (long long)n,
-                      assay_dtype_name(dtype));
+    }
+    return assay_fail(err, ASSAY_EUNSUPPORTED,
+                      "quant_method '%s' is not supported: bitsandbytes, compressed-tensors, fp8 and hqq are",
+                      method);
 }
 
 /* Where the file has the elements unaligned, they are copied. */
@@ -127,11 +103,11 @@ static assay_status module_of(char **out, const char *weight_name, assay_err *er
 assay_status assay_checkpoint_matrix(assay_matrix *out, const assay_checkpoint *c, const json_t *config,
                                      const char *weight_name, int64_t rows, int64_t cols,
                                      assay_dtype dense_act, assay_err *err) {
-    assay_convention convention;
+    assay_convention kind;
     char *module = NULL;
     assay_status s;
     memset(out, 0, sizeof *out);
-    ASSAY_GO(assay_convention_detect(&convention, config, err));
+    ASSAY_GO(assay_convention_detect(&kind, config, err));
     ASSAY_GO(module_of(&module, weight_name, err));
     assay_want w = {.checkpoint = c,
                     .config = config,
@@ -139,32 +115,13 @@ assay_status assay_checkpoint_matrix(assay_matrix *out, const assay_checkpoint *
                     .rows = rows,
                     .cols = cols,
                     .dense_act = dense_act};
-    if (convention == ASSAY_CONVENTION_BNB && assay_bnb_has(&w))
-        s = assay_bnb_get(out, &w, err);
-    else if (convention == ASSAY_CONVENTION_CT && assay_ct_has(&w))
-        s = assay_ct_get(out, &w, err);
-    else
-        s = get_dense(out, &w, err);
+    const convention *home = &TABLE[kind];
+    s = home->has && home->has(&w) ? home->get(out, &w, err) : get_dense(out, &w, err);
     if (s == ASSAY_OK) s = assay_matrix_check(out, weight_name, err);
 out:
     assay_free(module);
     if (s != ASSAY_OK) assay_matrix_deinit(out);
     return s;
-}
-
-assay_status assay_put_part(assay_ckpt_writer *w, const char *module, const char *suffix, assay_dtype dtype,
-                            int n_dims, const int64_t *dims, const void *data, assay_err *err) {
-    char *name = part_name(module, suffix);
-    if (!name) return assay_nomem(err);
-    assay_status s = assay_ckpt_writer_add(w, name, dtype, n_dims, dims, data, err);
-    assay_free(name);
-    return s;
-}
-
-int8_t *assay_signed_codes(const uint8_t *codes, int64_t n) {
-    uint8_t *out = assay_malloc((size_t)n);
-    for (int64_t i = 0; out && i < n; i++) out[i] = codes[i] ^ 0x80; /* minus 128 */
-    return (int8_t *)out;
 }
 
 static assay_status put_dense(assay_ckpt_writer *w, const char *name, const assay_matrix *m, assay_err *err) {
@@ -182,10 +139,8 @@ assay_status assay_ckpt_writer_put_matrix(assay_ckpt_writer *w, assay_convention
     ASSAY_GO(assay_matrix_check(m, weight_name, err));
     if (assay_precision_get_kind(m->precision) == ASSAY_KIND_DENSE)
         s = put_dense(w, weight_name, m, err);
-    else if (c == ASSAY_CONVENTION_BNB)
-        s = assay_bnb_put(w, module, m, model_dtype, err);
-    else if (c == ASSAY_CONVENTION_CT)
-        s = assay_ct_put(w, module, m, err);
+    else if ((size_t)c < ASSAY_LEN(TABLE) && TABLE[c].put)
+        s = TABLE[c].put(w, module, m, model_dtype, err);
     else
         s = assay_fail(err, ASSAY_EUNSUPPORTED, "%s: a plain checkpoint cannot hold a matrix in %s",
                        weight_name, assay_precision_name(m->precision));

@@ -26,33 +26,81 @@ assay_status assay_want_shape(const assay_want *w, int64_t rows, int64_t cols, a
 /* EINPUT naming tensor, type and size unless t has that type and number of elements (-1 = any). */
 assay_status assay_want_tensor(const assay_tensor *t, assay_dtype dtype, int64_t n, assay_err *err);
 
+/* A tensor of n scales of a float type (U8 and F8_E8M0: powers of two, 2^(byte-127)) into out. EINPUT when it
+ * has another number of elements, EUNSUPPORTED for another type. */
+assay_status assay_want_scales(float *out, const assay_tensor *t, int64_t n, assay_err *err);
+/* The type in which scales read from t are kept: that of t where it is F32, F16 or BF16, else F32. */
+assay_dtype assay_scale_dtype(const assay_tensor *t);
+/* The static scale of a module's input: MODULE+suffix, one positive float. */
+assay_status assay_want_input_scale(float *out, const assay_want *w, const char *suffix, assay_err *err);
+/* Codes of one byte each: a tensor of FP8 weights as it lies in the file. EINPUT naming row and column of a NaN. */
+assay_status assay_want_fp8_codes(assay_matrix *m, const assay_tensor *t, assay_err *err);
+
+/* What each convention offers; the table is in convention.c. */
 /* Whether the tensors that make a quantized matrix in the convention are there, and the matrix. */
 bool assay_bnb_has(const assay_want *w);
 assay_status assay_bnb_get(assay_matrix *out, const assay_want *w, assay_err *err);
 bool assay_ct_has(const assay_want *w);
 assay_status assay_ct_get(assay_matrix *out, const assay_want *w, assay_err *err);
+bool assay_fp8_has(const assay_want *w);
+assay_status assay_fp8_get(assay_matrix *out, const assay_want *w, assay_err *err);
+bool assay_hqq_has(const assay_want *w);
+assay_status assay_hqq_get(assay_matrix *out, const assay_want *w, assay_err *err);
 
 /* Adds the tensors of a quantized matrix to the writer (not yet recorded). */
 assay_status assay_bnb_put(assay_ckpt_writer *w, const char *module, const assay_matrix *m,
                            assay_dtype model_dtype, assay_err *err);
-assay_status assay_ct_put(assay_ckpt_writer *w, const char *module, const assay_matrix *m, assay_err *err);
+assay_status assay_ct_put(assay_ckpt_writer *w, const char *module, const assay_matrix *m,
+                          assay_dtype model_dtype, assay_err *err);
+assay_status assay_fp8_put(assay_ckpt_writer *w, const char *module, const assay_matrix *m,
+                           assay_dtype model_dtype, assay_err *err);
+assay_status assay_hqq_put(assay_ckpt_writer *w, const char *module, const assay_matrix *m,
+                           assay_dtype model_dtype, assay_err *err);
 /* assay_ckpt_writer_add of MODULE+suffix. */
 assay_status assay_put_part(assay_ckpt_writer *w, const char *module, const char *suffix, assay_dtype dtype,
                             int n_dims, const int64_t *dims, const void *data, assay_err *err);
-/* Symmetric codes of 8 bits as signed bytes: owned by the caller, NULL when out of memory. */
-int8_t *assay_signed_codes(const uint8_t *codes, int64_t n);
+/* n floats as a tensor of type t; U8 for powers of two. EUNSUPPORTED when one of them is no value of that
+ * type. `what` names them in the error. */
+assay_status assay_put_floats(assay_ckpt_writer *w, const char *module, const char *suffix, assay_dtype t,
+                              int n_dims, const int64_t *dims, const float *values, const char *what,
+                              assay_err *err);
+/* One positive float (an input's scale) of shape [1] in the type t, or in F32 where t cannot hold it. */
+assay_status assay_put_scalar(assay_ckpt_writer *w, const char *module, const char *suffix, assay_dtype t,
+                              float value, assay_err *err);
+/* Codes of `bits` as signed bytes, minus 2^(bits-1): owned by the caller, NULL when out of memory. */
+int8_t *assay_signed_codes(const uint8_t *codes, int64_t n, int bits);
+
+/* How a FLOAT matrix shares its scales. */
+typedef enum assay_sharing {
+    ASSAY_SHARING_TENSOR,  /* one for all */
+    ASSAY_SHARING_CHANNEL, /* one a row */
+    ASSAY_SHARING_GROUP,   /* one for some columns of a row */
+    ASSAY_SHARING_BLOCK,   /* one for some columns of some rows */
+    ASSAY_SHARING_ROWS     /* one for some whole rows: no convention has that */
+} assay_sharing;
+assay_sharing assay_matrix_sharing(const assay_matrix *m);
 
 /* compressed-tensors: how a config group stores and computes. */
 typedef struct assay_ct_scheme {
     int bits;
+    bool is_float;
     bool symmetric;
-    int64_t group_size; /* 0 = whole row */
-    bool per_tensor;    /* one scale for all */
-    int act_bits;       /* 8 or 16 */
+    int64_t group_size;  /* 0 = whole row */
+    int64_t block_rows;  /* rows that share scales, 0 = each its own */
+    bool per_tensor;     /* one scale for all */
+    bool tensor_group;   /* scales relative to one of the whole tensor (NVFP4) */
+    int act_bits;        /* 8 or 16 */
+    int64_t act_group;   /* columns of the input per scale, 0 = the whole token */
+    bool static_input;   /* the input's scale is stored */
 } assay_ct_scheme;
 /* The scheme of the config group whose targets match module; ENOTFOUND when none does. */
 assay_status assay_ct_scheme_find(assay_ct_scheme *out, const json_t *config, const char *module,
                                   assay_err *err);
+/* The parts of a matrix of a float type (ct_float.c), for ct.c. */
+assay_status assay_ct_get_float(assay_matrix *m, const assay_want *w, const assay_ct_scheme *scheme,
+                                assay_err *err);
+assay_status assay_ct_put_float(assay_ckpt_writer *w, const char *module, const assay_matrix *m,
+                                assay_err *err);
 /* Whether a target ("Linear", a module's name, "re:pattern" as Python's re.match has it) names the module. */
 assay_status assay_ct_match(bool *out, const char *target, const char *module, assay_err *err);
 

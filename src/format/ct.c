@@ -1,19 +1,22 @@
-/* ct.c: the compressed-tensors convention, formats pack-quantized and int-quantized (compressed-tensors
- * 0.20: compressors/pack_quantized, compressors/naive_quantized). For module X of shape [o, i] with g
- * groups a row:
+/* ct.c: the compressed-tensors convention, integers: formats pack-quantized and int-quantized
+ * (compressed-tensors 0.20: compressors/pack_quantized, compressors/naive_quantized). Floats are in ct_float.c.
+ * For module X of shape [o, i] with g groups a row:
  *
  *   pack-quantized, 2 to 8 bits b, 16-bit activations
  *     X.weight_packed      I32 [o, ceil(i*b/32)]   code q + 2^(b-1), dense, LSB first along the row
  *     X.weight_scale       model's dtype [o, g]
  *     X.weight_shape       I64 [2]
  *     X.weight_zero_point  I32 [ceil(o*b/32), g]   asymmetric only; packed in the same way down the rows
- *   int-quantized, 8 bits, 8-bit activations per token
- *     X.weight             I8 [o, i]               q
- *     X.weight_scale       [o, 1]
+ *     X.weight_g_idx       I32 [i]                 activation order by group: each column's group. Written by
+ *                                                  versions up to 0.14 and read by vLLM; later versions refuse it
+ *   int-quantized, 2 to 8 bits b, 8-bit activations, dynamic per token or static per tensor
+ *     X.weight             I8 [o, i]               q, also where b < 8
+ *     X.weight_scale       [o, g]
  *     X.weight_zero_point  I8 [o, g]               asymmetric only
+ *     X.input_scale        [1]                     static only
  *
  * What widths and groups a module has stands in the configuration (ct_config.c) and is held against the
- * tensors here. Not read: activation order (weight_g_idx), float formats. */
+ * tensors here. */
 #include <string.h>
 
 #include "base/mem.h"
@@ -45,16 +48,14 @@ static assay_status read_packed_shape(int64_t *rows, int64_t *cols, const assay_
     return assay_want_shape(w, *rows, *cols, err);
 }
 
-static assay_status read_scales(assay_matrix *m, const assay_want *w, const assay_tensor *t,
-                                const assay_ct_scheme *scheme, assay_err *err) {
-    int64_t n = assay_tensor_n_elements(t);
+static assay_status read_scales(assay_matrix *m, const assay_tensor *t, const assay_ct_scheme *scheme,
+                                assay_err *err) {
+    int64_t n = scheme->per_tensor ? 1 : m->n_scales;
     if (t->dtype != ASSAY_DTYPE_F32 && t->dtype != ASSAY_DTYPE_F16 && t->dtype != ASSAY_DTYPE_BF16)
-        return assay_fail(err, ASSAY_EUNSUPPORTED, "tensor %s is of type %s; scales are F32, F16 or BF16",
-                          t->name, assay_dtype_name(t->dtype));
-    if (n != (scheme->per_tensor ? 1 : m->n_scales))
-        return assay_fail(err, ASSAY_EINPUT, "tensor %s has %lld scales where %s.weight has %lld groups",
-                          t->name, (long long)n, w->module, (long long)m->n_scales);
-    assay_to_f32(m->scales, t->data, t->dtype, (size_t)n);
+        return assay_fail(err, ASSAY_EUNSUPPORTED,
+                          "tensor %s is of type %s; scales of integers are F32, F16 or BF16", t->name,
+                          assay_dtype_name(t->dtype));
+    ASSAY_TRY(assay_want_scales(m->scales, t, n, err));
     for (int64_t i = n; i < m->n_scales; i++) m->scales[i] = m->scales[0];
     return ASSAY_OK;
 }
@@ -72,6 +73,45 @@ static assay_status read_zeros(assay_matrix *m, const assay_want *w, int bits, a
     ASSAY_TRY(assay_want_tensor(t, ASSAY_DTYPE_I32, (int64_t)(words * groups), err));
     for (size_t g = 0; g < groups; g++)
         assay_unpack(m->zeros + g, groups, (const uint32_t *)t->data + g, groups, (size_t)m->rows, bits);
+    return ASSAY_OK;
+}
+
+/* Activation order by group: column c belongs to group g_idx[c], and every group has group_size columns, since
+ * the original sorts the columns by group and cuts. A -1 says that there is no order. */
+static assay_status check_order(const int32_t *g_idx, const assay_matrix *m, const char *name, assay_err *err) {
+    int64_t groups = assay_matrix_n_groups(m), *count = assay_calloc((size_t)groups, sizeof *count);
+    assay_status s = ASSAY_OK;
+    if (!count) return assay_nomem(err);
+    for (int64_t c = 0; c < m->cols && s == ASSAY_OK; c++) {
+        if (g_idx[c] < 0 || g_idx[c] >= groups)
+            s = assay_fail(err, ASSAY_EINPUT, "%s has group %d for column %lld where there are %lld groups", name,
+                           (int)g_idx[c], (long long)c, (long long)groups);
+        else if (++count[g_idx[c]] > m->group_size)
+            s = assay_fail(err, ASSAY_EUNSUPPORTED, "%s gives group %d more than its %lld columns", name,
+                           (int)g_idx[c], (long long)m->group_size);
+    }
+    assay_free(count);
+    return s;
+}
+
+static assay_status read_order(assay_matrix *m, const assay_want *w, assay_err *err) {
+    const assay_tensor *t = assay_want_find(w, ".weight_g_idx");
+    if (!t || m->group_size == 0) return ASSAY_OK;
+    ASSAY_TRY(assay_want_tensor(t, ASSAY_DTYPE_I32, m->cols, err));
+    m->g_idx = assay_malloc(t->n_bytes);
+    if (!m->g_idx) return assay_nomem(err);
+    memcpy(m->g_idx, t->data, t->n_bytes);
+    bool trivial = true;
+    for (int64_t c = 0; c < m->cols; c++) {
+        if (m->g_idx[c] == -1) {
+            trivial = true;
+            break;
+        }
+        trivial = trivial && m->g_idx[c] == c / m->group_size;
+    }
+    if (!trivial) return check_order(m->g_idx, m, t->name, err);
+    assay_free(m->g_idx);
+    m->g_idx = NULL;
     return ASSAY_OK;
 }
 
@@ -97,11 +137,6 @@ static assay_status packed_shape(int64_t *rows, int64_t *cols, const assay_want 
 
 static assay_status plain_shape(int64_t *rows, int64_t *cols, const assay_want *w, const assay_tensor *t,
                                 assay_err *err) {
-    if (assay_dtype_is_float(t->dtype))
-        return assay_fail(
-            err, ASSAY_EUNSUPPORTED,
-            "tensor %s of type %s has scales: float formats of compressed-tensors are not supported", t->name,
-            assay_dtype_name(t->dtype));
     ASSAY_TRY(assay_want_tensor(t, ASSAY_DTYPE_I8, -1, err));
     if (t->n_dims != 2)
         return assay_fail(err, ASSAY_EINPUT, "tensor %s has %d dimensions where 2 are expected", t->name,
@@ -117,10 +152,7 @@ assay_status assay_ct_get(assay_matrix *m, const assay_want *w, assay_err *err) 
     int64_t rows = 0, cols = 0;
     bool packed = assay_want_find(w, ".weight_packed") != NULL;
     ASSAY_TRY(assay_ct_scheme_find(&scheme, w->config, w->module, err));
-    if (assay_want_find(w, ".weight_g_idx"))
-        return assay_fail(err, ASSAY_EUNSUPPORTED,
-                          "%s has columns in activation order (weight_g_idx), which is not supported",
-                          w->module);
+    if (scheme.is_float) return assay_ct_get_float(m, w, &scheme, err);
     ASSAY_TRY(assay_want_get(&scale, w, ".weight_scale", err));
     ASSAY_TRY(assay_want_get(&codes, w, packed ? ".weight_packed" : ".weight", err));
     ASSAY_TRY(packed ? packed_shape(&rows, &cols, w, codes, scheme.bits, err)
@@ -133,8 +165,10 @@ assay_status assay_ct_get(assay_matrix *m, const assay_want *w, assay_err *err) 
                         .act_bits = scheme.act_bits,
                         .act_dtype = w->dense_act};
     ASSAY_TRY(assay_matrix_alloc(m, !scheme.symmetric, err));
-    ASSAY_TRY(read_scales(m, w, scale, &scheme, err));
+    ASSAY_TRY(read_scales(m, scale, &scheme, err));
     if (!scheme.symmetric) ASSAY_TRY(read_zeros(m, w, scheme.bits, err));
+    if (scheme.static_input) ASSAY_TRY(assay_want_input_scale(&m->input_scale, w, ".input_scale", err));
+    ASSAY_TRY(read_order(m, w, err));
     if (packed) {
         read_packed_codes(m, codes, scheme.bits);
     } else {
@@ -145,19 +179,6 @@ assay_status assay_ct_get(assay_matrix *m, const assay_want *w, assay_err *err) 
 }
 
 /* --- writing --- */
-
-static assay_status put_scales(assay_ckpt_writer *w, const char *module, const assay_matrix *m,
-                               assay_err *err) {
-    void *narrow = assay_mallocn((size_t)m->n_scales, assay_dtype_size(m->scale_dtype));
-    if (!narrow) return assay_nomem(err);
-    assay_status s = assay_from_f32(narrow, m->scale_dtype, m->scales, (size_t)m->n_scales)
-                         ? assay_put_part(w, module, ".weight_scale", m->scale_dtype, 2,
-                                          (int64_t[]){m->rows, assay_matrix_n_groups(m)}, narrow, err)
-                         : assay_fail(err, ASSAY_EUSAGE, "%s: scales of type %s", module,
-                                      assay_dtype_name(m->scale_dtype));
-    assay_free(narrow);
-    return s;
-}
 
 static assay_status put_packed_zeros(assay_ckpt_writer *w, const char *module, const assay_matrix *m,
                                      int bits, assay_err *err) {
@@ -190,34 +211,61 @@ static assay_status put_packed(assay_ckpt_writer *w, const char *module, const a
 }
 
 static assay_status put_bytes(assay_ckpt_writer *w, const char *module, const char *suffix,
-                              const uint8_t *codes, int64_t rows, int64_t cols, assay_err *err) {
-    int8_t *q = assay_signed_codes(codes, rows * cols);
+                              const uint8_t *codes, int64_t rows, int64_t cols, int bits, assay_err *err) {
+    int8_t *q = assay_signed_codes(codes, rows * cols, bits);
     if (!q) return assay_nomem(err);
     assay_status s = assay_put_part(w, module, suffix, ASSAY_DTYPE_I8, 2, (int64_t[]){rows, cols}, q, err);
     assay_free(q);
     return s;
 }
 
-assay_status assay_ct_put(assay_ckpt_writer *w, const char *module, const assay_matrix *m, assay_err *err) {
-    if (assay_precision_get_kind(m->precision) != ASSAY_KIND_INT)
-        return assay_fail(err, ASSAY_EUNSUPPORTED, "%s: compressed-tensors holds integers, not %s", module,
-                          assay_precision_name(m->precision));
+/* What cannot be said, by name. */
+static assay_status check_holds(const char *module, const assay_matrix *m, assay_err *err) {
+    const char *what = NULL;
+    if (m->real_zeros)
+        what = "real zero points";
+    else if (m->outlier_threshold > 0)
+        what = "outlier columns";
+    else if (m->act_bits == 8 && m->act_group > 0)
+        what = "integer activations in groups";
+    else if (m->act_bits == 8 && m->g_idx)
+        what = "activation order together with 8-bit activations";
+    if (what)
+        return assay_fail(err, ASSAY_EUNSUPPORTED,
+                          "%s: compressed-tensors has no %s: writing it so would change what is computed", module,
+                          what);
     if (m->group_size > 0 && m->cols % m->group_size != 0)
         return assay_fail(err, ASSAY_EUNSUPPORTED,
                           "%s: compressed-tensors wants groups of %lld to divide the %lld columns", module,
                           (long long)m->group_size, (long long)m->cols);
-    if (m->act_bits == 8 && m->precision != ASSAY_PRECISION_INT8)
-        return assay_fail(err, ASSAY_EUNSUPPORTED,
-                          "%s: %s with 8-bit activations has no format in compressed-tensors here; int8 has",
-                          module, assay_precision_name(m->precision));
-    if (m->outlier_threshold > 0)
-        return assay_fail(
-            err, ASSAY_EUNSUPPORTED,
-            "%s: compressed-tensors has no outlier columns: writing it so would change what is computed",
-            module);
-    ASSAY_TRY(put_scales(w, module, m, err));
+    if (m->g_idx && m->group_size == 0)
+        return assay_fail(err, ASSAY_EUNSUPPORTED, "%s: an activation order without groups says nothing", module);
+    return m->g_idx ? check_order(m->g_idx, m, module, err) : ASSAY_OK;
+}
+
+static assay_status put_int(assay_ckpt_writer *w, const char *module, const assay_matrix *m, assay_err *err) {
+    int bits = assay_precision_bits(m->precision);
+    int64_t groups = assay_matrix_n_groups(m);
+    ASSAY_TRY(check_holds(module, m, err));
+    ASSAY_TRY(assay_put_floats(w, module, ".weight_scale", m->scale_dtype, 2, (int64_t[]){m->rows, groups}, m->scales,
+                               "scale", err));
+    if (m->g_idx)
+        ASSAY_TRY(assay_put_part(w, module, ".weight_g_idx", ASSAY_DTYPE_I32, 1, &m->cols, m->g_idx, err));
     if (m->act_bits != 8) return put_packed(w, module, m, err);
-    ASSAY_TRY(put_bytes(w, module, ".weight", m->codes, m->rows, m->cols, err));
-    if (!m->zeros) return ASSAY_OK;
-    return put_bytes(w, module, ".weight_zero_point", m->zeros, m->rows, assay_matrix_n_groups(m), err);
+    ASSAY_TRY(put_bytes(w, module, ".weight", m->codes, m->rows, m->cols, bits, err));
+    if (m->zeros) ASSAY_TRY(put_bytes(w, module, ".weight_zero_point", m->zeros, m->rows, groups, bits, err));
+    if (m->input_scale == 0) return ASSAY_OK;
+    return assay_put_scalar(w, module, ".input_scale", m->scale_dtype, m->input_scale, err);
+}
+
+assay_status assay_ct_put(assay_ckpt_writer *w, const char *module, const assay_matrix *m,
+                          assay_dtype model_dtype, assay_err *err) {
+    (void)model_dtype;
+    switch (assay_precision_get_kind(m->precision)) {
+    case ASSAY_KIND_INT: return put_int(w, module, m, err);
+    case ASSAY_KIND_FLOAT: return assay_ct_put_float(w, module, m, err);
+    default:
+        return assay_fail(err, ASSAY_EUNSUPPORTED, "%s: compressed-tensors holds integers and small floats, not %s",
+                          module, assay_precision_name(m->precision));
+    }
 }

@@ -32,14 +32,16 @@ void assay_checkpoint_release(const assay_checkpoint *c, const assay_tensor *t);
 typedef enum assay_convention {
     ASSAY_CONVENTION_HF,        /* plain tensors */
     ASSAY_CONVENTION_BNB,       /* bitsandbytes 4-bit and 8-bit */
-    ASSAY_CONVENTION_CT         /* compressed-tensors: pack-quantized, int-quantized, mixed config groups */
+    ASSAY_CONVENTION_CT,        /* compressed-tensors: integers, FP8, NVFP4, MXFP4, mixed config groups */
+    ASSAY_CONVENTION_FP8,       /* quant_method "fp8" of vLLM and transformers */
+    ASSAY_CONVENTION_HQQ        /* quant_method "hqq": integers with real zero points */
 } assay_convention;
 const char *assay_convention_name(assay_convention c);
 assay_status assay_convention_detect(assay_convention *out, const json_t *quantization_config, assay_err *err);
 
 /* Fills *out with the matrix called weight_name ("...q_proj.weight", expected [rows, cols]; 0 = any) in its stored precision.
- * Dense tensors are borrowed from the mapping (valid until close). The home's compute mode is set (act_bits, act_dtype,
- * outlier_threshold). ENOTFOUND and EINPUT name the tensor and shapes. dense_act is act_dtype for unquantized matrices. */
+ * Dense tensors are borrowed from the mapping (valid until close). The home's compute mode is set (act_bits, act_dtype, input_scale,
+ * act_group, outlier_threshold). ENOTFOUND and EINPUT name the tensor and shapes. dense_act is act_dtype for unquantized matrices. */
 assay_status assay_checkpoint_matrix(assay_matrix *out, const assay_checkpoint *c, const json_t *quantization_config,
                                      const char *weight_name, int64_t rows, int64_t cols, assay_dtype dense_act, assay_err *err);
 /* A 1-D tensor of n elements as float32 into out. */

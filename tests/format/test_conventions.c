@@ -15,11 +15,21 @@
 #include "num/convert.h"
 #include "format/support.h"
 
-static json_t *expected;
+static json_t *expected; /* model -> module -> what it holds */
 
 static int load_expected(void **state) {
     (void)state;
-    return assay_json_load(&expected, "tests/format/golden/expected.json", NULL) == ASSAY_OK ? 0 : -1;
+    static const char *const files[] = {"expected.json", "expected_hqq.json", "expected_order.json"};
+    expected = json_object();
+    for (size_t i = 0; i < ASSAY_LEN(files); i++) {
+        char path[100];
+        json_t *j;
+        snprintf(path, sizeof path, "tests/format/golden/%s", files[i]);
+        if (assay_json_load(&j, path, NULL) != ASSAY_OK) return -1;
+        json_object_update(expected, json_object_get(j, "models"));
+        json_decref(j);
+    }
+    return 0;
 }
 
 static int free_expected(void **state) {
@@ -67,6 +77,20 @@ static void read_matrix(assay_matrix *m, const golden *g, const char *module) {
         fail_msg("%s", err.message);
 }
 
+static void check_float_and_activations(const assay_matrix *m, const json_t *e) {
+    const char *precision = json_string_value(json_object_get(e, "precision"));
+    if (precision) {
+        assert_string_equal(assay_precision_name(m->precision), precision);
+        assert_int_equal(m->group_size, json_integer_value(json_object_get(e, "group")));
+        assert_int_equal(m->row_block, json_integer_value(json_object_get(e, "row_block")));
+        assert_true(m->global_scale == (float)json_real_value(json_object_get(e, "global")));
+    }
+    if (!json_object_get(e, "act_bits")) return;
+    assert_int_equal(m->act_bits, json_integer_value(json_object_get(e, "act_bits")));
+    assert_int_equal(m->act_group, json_integer_value(json_object_get(e, "act_group")));
+    assert_true(m->input_scale == (float)json_real_value(json_object_get(e, "input_scale")));
+}
+
 static void check_module(const char *model, const golden *g, const char *module, const json_t *e) {
     assay_matrix m;
     read_matrix(&m, g, module);
@@ -81,6 +105,15 @@ static void check_module(const char *model, const golden *g, const char *module,
         expect_hash(model, module, e, "zeros", m.zeros, (size_t)m.n_scales);
     else
         assert_null(m.zeros);
+    if (json_object_get(e, "real_zeros"))
+        expect_hash(model, module, e, "real_zeros", m.real_zeros, (size_t)m.n_scales * 4);
+    else
+        assert_null(m.real_zeros);
+    if (json_object_get(e, "g_idx"))
+        expect_hash(model, module, e, "g_idx", m.g_idx, (size_t)m.cols * 4);
+    else
+        assert_null(m.g_idx);
+    check_float_and_activations(&m, e);
     float *w = assay_mallocn(n, sizeof *w);
     assay_matrix_decode_rows(w, &m, 0, m.rows);
     expect_hash(model, module, e, "weights", w, n * 4);
@@ -92,7 +125,7 @@ static void originals_are_read_exactly(void **state) {
     (void)state;
     const char *model, *module;
     json_t *modules, *e;
-    json_object_foreach(json_object_get(expected, "models"), model, modules) {
+    json_object_foreach(expected, model, modules) {
         golden g = open_golden(model);
         assert_int_equal(json_object_size(modules), 7);
         json_object_foreach(modules, module, e) check_module(model, &g, module, e);
@@ -122,14 +155,15 @@ static void what_was_read_is_written_with_the_same_bytes(void **state) {
     (void)state;
     const char *model, *module;
     json_t *modules, *e;
-    json_object_foreach(json_object_get(expected, "models"), model, modules) {
-        if (strcmp(model, "bnb-nf4-bf16-storage") == 0) continue; /* is written as U8, the default */
+    json_object_foreach(expected, model, modules) {
+        if (strcmp(model, "bnb-nf4-bf16-storage") == 0 || strcmp(model, "hqq-view") == 0)
+            continue; /* are written as U8, the default */
         golden g = open_golden(model);
         char *dir = scratch_make(), name[200];
         assay_ckpt_writer *w;
         assay_checkpoint *again;
         assay_convention convention;
-        assay_dtype dtype = strcmp(model, "ct-int8-channel") == 0 ? ASSAY_DTYPE_F16 : ASSAY_DTYPE_BF16;
+        assay_dtype dtype = ASSAY_DTYPE_BF16; /* matters to bitsandbytes only */
         assert_int_equal(assay_convention_detect(&convention, g.quant, NULL), ASSAY_OK);
         assert_int_equal(assay_ckpt_writer_open(&w, dir, 0, NULL), ASSAY_OK);
         json_object_foreach(modules, module, e) {
@@ -296,7 +330,7 @@ static void what_a_convention_cannot_hold_is_refused_by_name(void **state) {
         {ASSAY_CONVENTION_BNB, {.bits = 8, .asymmetric = true}, 0, "int8 with zero points"},
         {ASSAY_CONVENTION_BNB, {.bits = 8, .group_size = 32}, 0, "int8 in groups"},
         {ASSAY_CONVENTION_BNB, {.group_size = 48}, 0, "blocks of 32, 64, ... 4096, not 48"},
-        {ASSAY_CONVENTION_CT, {.group_size = 64}, 0, "compressed-tensors holds integers, not nf4"},
+        {ASSAY_CONVENTION_CT, {.group_size = 64}, 0, "compressed-tensors holds integers and small floats"},
         {ASSAY_CONVENTION_CT, {.bits = 4, .group_size = 64}, 0, "groups of 64 to divide the 96 columns"},
         {ASSAY_CONVENTION_CT, {.bits = 8}, 6.0, "no outlier columns"},
         {ASSAY_CONVENTION_HF, {.bits = 8}, 0, "a plain checkpoint cannot hold a matrix in int8"},
@@ -410,14 +444,27 @@ static void configurations_that_cannot_be_followed_are_refused(void **state) {
         assay_status status;
         const char *says;
     } cases[] = {
-        {"\"weights\":{\"num_bits\":8,\"type\":\"float\"}", ASSAY_EUNSUPPORTED,
-         "m has weights of a float type"},
+        {"\"weights\":{\"num_bits\":8,\"type\":\"complex\"}", ASSAY_EINPUT, "m has weights of neither type"},
+        {"\"weights\":{\"num_bits\":6,\"type\":\"float\",\"group_size\":32}", ASSAY_EUNSUPPORTED,
+         "the 6-bit float in groups of m"},
+        {"\"weights\":{\"num_bits\":4,\"type\":\"float\",\"group_size\":64}", ASSAY_EUNSUPPORTED, "the 4-bit float in groups"},
+        {"\"weights\":{\"num_bits\":8,\"type\":\"float\",\"symmetric\":false}", ASSAY_EUNSUPPORTED,
+         "the 8-bit float with zero points"},
+        {"\"weights\":{\"num_bits\":8,\"type\":\"float\",\"strategy\":\"block\"}", ASSAY_EINPUT, "has no block_structure"},
+        {"\"weights\":{\"num_bits\":8,\"type\":\"float\",\"strategy\":\"block\",\"block_structure\":[0,128]}", ASSAY_EINPUT,
+         "blocks of 0 x 128"},
+        {"\"weights\":{\"num_bits\":4,\"strategy\":\"tensor_group\",\"group_size\":16}", ASSAY_EUNSUPPORTED,
+         "strategy 'tensor_group' of m"},
         {"\"weights\":{\"num_bits\":1}", ASSAY_EUNSUPPORTED, "m has 1 bits"},
         {"\"weights\":{\"num_bits\":\"4\"}", ASSAY_EINPUT, "key 'num_bits' must be an integer"},
         {"\"weights\":{\"num_bits\":4,\"strategy\":\"block\"}", ASSAY_EUNSUPPORTED, "strategy 'block' of m"},
         {"\"weights\":{\"num_bits\":4,\"strategy\":\"group\"}", ASSAY_EINPUT, "groups of 0 columns"},
         {"\"weights\":null", ASSAY_EINPUT, "its config group has no weights"},
-        {"\"weights\":{\"num_bits\":8},\"input_activations\":{\"num_bits\":8,\"type\":\"int\",\"dynamic\":false,\"strategy\":\"tensor\"}",
+        {"\"weights\":{\"num_bits\":8},\"input_activations\":{\"num_bits\":8,\"type\":\"int\",\"dynamic\":true,\"strategy\":\"tensor\"}",
+         ASSAY_EUNSUPPORTED, "the activations of m"},
+        {"\"weights\":{\"num_bits\":4},\"input_activations\":{\"num_bits\":8,\"type\":\"float\",\"dynamic\":true,\"strategy\":\"token\"}",
+         ASSAY_EUNSUPPORTED, "the activations of m"},
+        {"\"weights\":{\"num_bits\":8},\"input_activations\":{\"num_bits\":8,\"symmetric\":false,\"dynamic\":true,\"strategy\":\"token\"}",
          ASSAY_EUNSUPPORTED, "the activations of m"},
         {"\"weights\":{\"num_bits\":8},\"output_activations\":{\"num_bits\":8}", ASSAY_EUNSUPPORTED,
          "quantized outputs"},
@@ -465,9 +512,9 @@ static void damaged_tensors_are_named(void **state) {
         {"bnb-int8", ".weight", ASSAY_DTYPE_I8, -1, ASSAY_ENOTFOUND,
          "no tensor model.layers.0.mlp.up_proj.weight"},
         {"ct-int4-group", ".weight_scale", ASSAY_DTYPE_BF16, 5, ASSAY_EINPUT,
-         "has 5 scales where model.layers.0.mlp.up_proj.weight has 128 groups"},
+         "weight_scale has 5 scales where the matrix has 128 groups"},
         {"ct-int4-group", ".weight_scale", ASSAY_DTYPE_I32, 128, ASSAY_EUNSUPPORTED,
-         "scales are F32, F16 or BF16"},
+         "scales of integers are F32, F16 or BF16"},
         {"ct-int4-group", ".weight_packed", ASSAY_DTYPE_I32, 12, ASSAY_EINPUT,
          "does not hold 64 x 32 codes of 4 bits"},
         {"ct-int4-group", ".weight_shape", ASSAY_DTYPE_I64, -1, ASSAY_ENOTFOUND, "weight_shape"},
@@ -612,7 +659,7 @@ static void bitsandbytes_has_one_setting(void **state) {
                  ASSAY_EUNSUPPORTED, &err, "a.weight is nf4 and b.weight is fp4");
     err = (assay_err){0};
     expect_error(assay_quant_config_build(&j, ASSAY_CONVENTION_CT, e, 3, ASSAY_DTYPE_BF16, &err),
-                 ASSAY_EUNSUPPORTED, &err, "compressed-tensors holds integers, not nf4");
+                 ASSAY_EUNSUPPORTED, &err, "compressed-tensors holds integers and small floats");
     e[0].precision = e[1].precision = ASSAY_PRECISION_BF16;
     assert_int_equal(assay_quant_config_build(&j, ASSAY_CONVENTION_HF, e, 3, ASSAY_DTYPE_BF16, NULL),
                      ASSAY_OK);

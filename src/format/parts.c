@@ -1,0 +1,143 @@
+/* parts.c: the tensors that a quantized matrix consists of, for all conventions: looking them up and holding
+ * them against what is expected, scales of every type that some convention stores, and writing them.
+ *
+ * Scales are float32 in memory and are written only in a type that holds every one of them exactly: F32, F16,
+ * BF16, F8_E4M3 (NVFP4), or one byte e of a power of two, 2^(e-127) (MXFP4: OCP's E8M0, stored as U8). */
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "base/mem.h"
+#include "format/convention.h"
+#include "num/convert.h"
+
+/* On the stack: a lookup that could fail for memory would be taken for a tensor that is missing. */
+const assay_tensor *assay_want_find(const assay_want *w, const char *suffix) {
+    char name[512];
+    int n = snprintf(name, sizeof name, "%s%s", w->module, suffix);
+    return n < (int)sizeof name ? assay_checkpoint_find(w->checkpoint, name) : NULL;
+}
+
+assay_status assay_want_get(const assay_tensor **out, const assay_want *w, const char *suffix,
+                            assay_err *err) {
+    *out = assay_want_find(w, suffix);
+    if (*out) return ASSAY_OK;
+    return assay_fail(err, ASSAY_ENOTFOUND, "the checkpoint has no tensor %s%s", w->module, suffix);
+}
+
+assay_status assay_want_shape(const assay_want *w, int64_t rows, int64_t cols, assay_err *err) {
+    if (rows > 0 && cols > 0 && (w->rows == 0 || rows == w->rows) && (w->cols == 0 || cols == w->cols))
+        return ASSAY_OK;
+    if (w->rows == 0 || w->cols == 0)
+        return assay_fail(err, ASSAY_EINPUT, "tensor %s.weight is %lld x %lld", w->module, (long long)rows,
+                          (long long)cols);
+    return assay_fail(err, ASSAY_EINPUT, "tensor %s.weight is %lld x %lld where %lld x %lld is expected",
+                      w->module, (long long)rows, (long long)cols, (long long)w->rows, (long long)w->cols);
+}
+
+assay_status assay_want_tensor(const assay_tensor *t, assay_dtype dtype, int64_t n, assay_err *err) {
+    if (t->dtype == dtype && (n < 0 || assay_tensor_n_elements(t) == n)) return ASSAY_OK;
+    return assay_fail(err, ASSAY_EINPUT,
+                      "tensor %s has %lld elements of type %s where %lld of type %s are expected", t->name,
+                      (long long)assay_tensor_n_elements(t), assay_dtype_name(t->dtype), (long long)n,
+                      assay_dtype_name(dtype));
+}
+
+
+/* --- reading --- */
+
+/* Bytes without a float type of their own are exponents. */
+static assay_dtype scale_type(assay_dtype t) {
+    return t == ASSAY_DTYPE_U8 ? ASSAY_DTYPE_F8_E8M0 : t;
+}
+
+assay_status assay_want_scales(float *out, const assay_tensor *t, int64_t n, assay_err *err) {
+    if (assay_tensor_n_elements(t) != n)
+        return assay_fail(err, ASSAY_EINPUT, "tensor %s has %lld scales where the matrix has %lld groups", t->name,
+                          (long long)assay_tensor_n_elements(t), (long long)n);
+    if (t->dtype == ASSAY_DTYPE_F64 || !assay_to_f32(out, t->data, scale_type(t->dtype), (size_t)n))
+        return assay_fail(err, ASSAY_EUNSUPPORTED, "tensor %s is of type %s, which scales are not here", t->name,
+                          assay_dtype_name(t->dtype));
+    return ASSAY_OK;
+}
+
+assay_dtype assay_scale_dtype(const assay_tensor *t) {
+    return t->dtype == ASSAY_DTYPE_F16 || t->dtype == ASSAY_DTYPE_BF16 ? t->dtype : ASSAY_DTYPE_F32;
+}
+
+assay_status assay_want_input_scale(float *out, const assay_want *w, const char *suffix, assay_err *err) {
+    const assay_tensor *t;
+    ASSAY_TRY(assay_want_get(&t, w, suffix, err));
+    ASSAY_TRY(assay_want_scales(out, t, 1, err));
+    if (isfinite(*out) && *out > 0) return ASSAY_OK;
+    return assay_fail(err, ASSAY_EINPUT, "tensor %s holds %g, which is no scale", t->name, (double)*out);
+}
+
+assay_status assay_want_fp8_codes(assay_matrix *m, const assay_tensor *t, assay_err *err) {
+    int64_t at = assay_find_nonfinite(t->data, t->dtype, t->n_bytes);
+    if (at >= 0)
+        return assay_fail(err, ASSAY_EINPUT, "tensor %s holds NaN or infinity at row %lld, column %lld", t->name,
+                          (long long)(at / m->cols), (long long)(at % m->cols));
+    memcpy(m->codes, t->data, t->n_bytes);
+    return ASSAY_OK;
+}
+
+assay_sharing assay_matrix_sharing(const assay_matrix *m) {
+    if (m->row_block <= 1) return m->group_size > 0 ? ASSAY_SHARING_GROUP : ASSAY_SHARING_CHANNEL;
+    if (m->group_size > 0) return ASSAY_SHARING_BLOCK;
+    return m->row_block >= m->rows ? ASSAY_SHARING_TENSOR : ASSAY_SHARING_ROWS;
+}
+
+/* --- writing --- */
+
+assay_status assay_put_part(assay_ckpt_writer *w, const char *module, const char *suffix, assay_dtype dtype,
+                            int n_dims, const int64_t *dims, const void *data, assay_err *err) {
+    assay_str name = {0};
+    assay_str_put(&name, module);
+    assay_str_put(&name, suffix);
+    assay_status s = assay_str_status(&name, err);
+    if (s == ASSAY_OK) s = assay_ckpt_writer_add(w, name.s, dtype, n_dims, dims, data, err);
+    assay_str_free(&name);
+    return s;
+}
+
+/* n floats narrowed to type t; -1, or the index of the first that changes. */
+static int64_t narrow(void *out, assay_dtype t, const float *v, int64_t n) {
+    float back;
+    if (!assay_from_f32(out, scale_type(t), v, (size_t)n)) return 0;
+    for (int64_t i = 0; i < n; i++) {
+        assay_to_f32(&back, (const char *)out + (size_t)i * assay_dtype_size(t), scale_type(t), 1);
+        if (back != v[i]) return i;
+    }
+    return -1;
+}
+
+assay_status assay_put_floats(assay_ckpt_writer *w, const char *module, const char *suffix, assay_dtype t,
+                              int n_dims, const int64_t *dims, const float *values, const char *what,
+                              assay_err *err) {
+    int64_t n = 1;
+    for (int i = 0; i < n_dims; i++) n *= dims[i];
+    void *out = assay_mallocn((size_t)n, assay_dtype_size(t));
+    if (!out) return assay_nomem(err);
+    int64_t at = narrow(out, t, values, n);
+    assay_status s = at < 0 ? assay_put_part(w, module, suffix, t, n_dims, dims, out, err)
+                            : assay_fail(err, ASSAY_EUNSUPPORTED, "%s: the %s %.9g (number %lld) is not a value of %s",
+                                         module, what, (double)values[at], (long long)at,
+                                         t == ASSAY_DTYPE_U8 ? "the powers of two" : assay_dtype_name(t));
+    assay_free(out);
+    return s;
+}
+
+assay_status assay_put_scalar(assay_ckpt_writer *w, const char *module, const char *suffix, assay_dtype t,
+                              float value, assay_err *err) {
+    char room[8];
+    if (narrow(room, t, &value, 1) >= 0) t = ASSAY_DTYPE_F32;
+    return assay_put_floats(w, module, suffix, t, 1, (int64_t[]){1}, &value, "scale", err);
+}
+
+int8_t *assay_signed_codes(const uint8_t *codes, int64_t n, int bits) {
+    int8_t *out = assay_malloc((size_t)n), half = (int8_t)(1 << (bits - 1) & 127);
+    for (int64_t i = 0; out && i < n; i++)
+        out[i] = bits == 8 ? (int8_t)(codes[i] ^ 0x80) : (int8_t)((int8_t)codes[i] - half);
+    return out;
+}
