@@ -3,6 +3,7 @@
 #ifndef ASSAY_METHOD_CHOICE_H
 #define ASSAY_METHOD_CHOICE_H
 
+#include "base/json.h"
 #include "base/yaml.h"
 #include "method/methods.h"
 
@@ -24,6 +25,10 @@ assay_status assay_draft_complete(assay_choice *out, const assay_draft *d, const
 bool assay_draft_precision(assay_draft *d, const char *text);
 /* Is it a method of the field, in this build or not? */
 bool assay_is_method_word(const char *word);
+
+/* {"method": ..., options}: canonical form of one choice. New reference; NULL when out of memory. */
+json_t *assay_choice_to_json(const assay_choice *c);
+assay_status assay_choice_from_json(assay_choice *out, const json_t *j, const char *where, assay_err *err);
 
 bool assay_choice_equal(const assay_choice *a, const assay_choice *b);
 

@@ -4,9 +4,9 @@
  * the generation configuration, tokenizer, chat template and licence files of the source, and of its own:
  *   layers.jsonl   one line per quantized matrix: what it lost (assay_loss)
  *   assay.json     the manifest: recipe, hashes of recipe and source, program version, date, bits per weight
- * Matrices are read, encoded and written one at a time (a decoder layer at a time for methods that need it),
- * so memory stays bounded by one layer. A run that was killed goes on where it was: only the matrix in work
- * is redone, and the files come out byte for byte as from an undisturbed run, whatever the number of threads.
+ * Matrices are read, encoded and written one at a time; with calibration a decoder layer at a time, whose inputs
+ * lie in a file beside the output. So memory stays bounded by one matrix or layer. A run that was killed goes on where it was: only the matrix or layer in
+ * work is redone, and the files come out byte for byte as from an undisturbed run, whatever the number of threads.
  * Only `seconds` and `date` in the two records differ. */
 #ifndef ASSAY_METHOD_H
 #define ASSAY_METHOD_H
@@ -14,6 +14,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include "base/json.h"
 #include "base/progress.h"
 #include "base/status.h"
 #include "format/format.h"
@@ -32,13 +33,18 @@ typedef struct assay_loss {
     double
         output_error; /* |XW^T - XW'^T| / |XW^T| on the calibration inputs X; negative when there were none */
     double bits_per_weight; /* everything stored for the matrix / its elements */
-    double seconds;
+    double seconds;         /* of quantizing it; of a layer done as a whole, each matrix's share */
+    char chosen[192];       /* parameters the method chose, the inside of a JSON object; "" = none */
 } assay_loss;
 
-/* Calibration inputs of a matrix: *x is float32 [*n][cols], borrowed until the next call; *n = 0 when there
- * are none. */
-typedef assay_status (*assay_inputs_fn)(void *ctx, const float **x, size_t *n, const char *weight_name,
-                                        int64_t cols, assay_err *err);
+/* Calibration sequences (method/calib.h makes them from text). All borrowed. */
+typedef struct assay_calibration {
+    const int32_t *ids;     /* the sequences one after another */
+    const int32_t *lengths; /* [n_seqs], each at least 1 and at most the model's context */
+    size_t n_seqs;
+    const char *hash;       /* of the ids, for the run's identity */
+    const json_t *manifest; /* goes into assay.json as "calibration"; NULL = none */
+} assay_calibration;
 
 typedef struct assay_quantize_opts {
     int n_threads;                  /* 0 = all cores */
@@ -47,8 +53,8 @@ typedef struct assay_quantize_opts {
     bool overwrite; /* replace what OUT_DIR holds; else another recipe's or model's output there is EUSAGE */
     uint64_t shard_bytes;    /* of an output file; 0 = 5 GB */
     const char *source_hash; /* assay_checkpoint_hash of the source when the caller has it; NULL = computed */
-    assay_inputs_fn inputs;  /* NULL = no calibration inputs */
-    void *inputs_ctx;
+    const assay_calibration *calibration; /* NULL = none: methods that need it are refused, output errors unknown */
+    bool original_inputs; /* calibration inputs of a layer come from the original layers before it, not the quantized ones */
     void (*on_loss)(void *ctx, const assay_loss *loss); /* after each matrix, from the calling thread; also
                                                            for those of a resumed run */
     void *on_loss_ctx;

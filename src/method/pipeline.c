@@ -27,34 +27,17 @@
 #include "base/hash.h"
 #include "base/mem.h"
 #include "base/thread.h"
+#include "method/layer.h"
 #include "method/pipeline.h"
+#include "method/rotate.h"
+#include "num/convert.h"
 
 #define PARTIAL_KEY    ".assay-key"
 #define PARTIAL_LOSSES ".assay-losses.jsonl"
 
-typedef struct run {
-    const char *model_dir, *out_dir;
-    const assay_recipe *recipe;
-    const assay_quantize_opts *o;
-    assay_quantize_result *res;
-    assay_config config;
-    assay_checkpoint *source;
-    assay_steps steps;
-    assay_ckpt_writer *writer;
-    assay_losses before; /* of a killed run */
-    assay_losses losses; /* of this one, in the order of steps */
-    FILE *journal;       /* PARTIAL_LOSSES */
-    char key[ASSAY_HASH_HEX];
-    int n_threads;
-    double error2, weight2; /* over all quantized matrices */
-    double done_bytes, worked_bytes, worked_seconds;
-    double synced_at;
-    int lock; /* PARTIAL_KEY, locked; -1 = not open */
-} run;
-
 /* --- the output directory --- */
 
-static assay_status in_dir(char **path, const run *r, const char *name, assay_err *err) {
+static assay_status in_dir(char **path, const assay_run *r, const char *name, assay_err *err) {
     *path = assay_path_join(r->out_dir, name);
     return *path ? ASSAY_OK : assay_nomem(err);
 }
@@ -116,7 +99,7 @@ static uint64_t checkpoint_bytes(const char *dir) {
     return sum;
 }
 
-static assay_status check_places(const run *r, assay_err *err) {
+static assay_status check_places(const assay_run *r, assay_err *err) {
     struct stat a, b;
     if (!r->out_dir) return assay_fail(err, ASSAY_EUSAGE, "no output directory given");
     ASSAY_TRY(assay_mkdirs(r->out_dir, err));
@@ -127,7 +110,7 @@ static assay_status check_places(const run *r, assay_err *err) {
     return ASSAY_OK;
 }
 
-static assay_status check_space(const run *r, assay_err *err) {
+static assay_status check_space(const assay_run *r, assay_err *err) {
     struct statvfs v;
     if (statvfs(r->out_dir, &v)) return ASSAY_OK;
     double free_bytes = (double)v.f_bavail * (double)v.f_frsize,
@@ -140,7 +123,7 @@ static assay_status check_space(const run *r, assay_err *err) {
 
 /* --- identity --- */
 
-static assay_status make_key(run *r, assay_err *err) {
+static assay_status make_key(assay_run *r, assay_err *err) {
     assay_hasher *h;
     if (r->o->source_hash)
         snprintf(r->res->source_hash, sizeof r->res->source_hash, "%s", r->o->source_hash);
@@ -153,12 +136,16 @@ static assay_status make_key(run *r, assay_err *err) {
     assay_hasher_put_str(h, r->res->source_hash);
     assay_hasher_put_str(h, r->res->recipe_hash);
     assay_hasher_put(h, &shard, sizeof shard);
+    if (r->calibration) {
+        assay_hasher_put_str(h, r->calibration->hash);
+        assay_hasher_put_str(h, r->o->original_inputs ? "original" : "quantized");
+    }
     assay_hasher_finish(h, r->key);
     return ASSAY_OK;
 }
 
 /* Takes the directory for this process. *ours: the spool in it was begun with the same key. */
-static assay_status lock_dir(bool *ours, run *r, assay_err *err) {
+static assay_status lock_dir(bool *ours, assay_run *r, assay_err *err) {
     char *path, key[ASSAY_HASH_HEX] = "";
     ASSAY_TRY(in_dir(&path, r, PARTIAL_KEY, err));
     assay_status s = ASSAY_OK;
@@ -174,7 +161,7 @@ static assay_status lock_dir(bool *ours, run *r, assay_err *err) {
     return s;
 }
 
-static assay_status open_spool(run *r, assay_err *err) {
+static assay_status open_spool(assay_run *r, assay_err *err) {
     char *losses = NULL;
     bool ours;
     assay_status s;
@@ -205,7 +192,7 @@ out:
 #define SYNC_SECONDS 5
 
 /* A kill loses nothing that was written; this is for a power cut. */
-static assay_status sync_spool(run *r, assay_err *err) {
+static assay_status sync_spool(assay_run *r, assay_err *err) {
     if (assay_now() - r->synced_at < SYNC_SECONDS) return ASSAY_OK;
     if (fsync(fileno(r->journal)))
         return assay_fail_errno(err, errno, "cannot write '%s/%s'", r->out_dir, PARTIAL_LOSSES);
@@ -229,14 +216,14 @@ static void rank_loss(assay_quantize_result *res, const assay_loss *l) {
     res->worst[at] = *l;
 }
 
-static assay_status record_loss(run *r, const assay_loss *l, assay_err *err) {
+static assay_status record_loss(assay_run *r, const assay_loss *l, assay_err *err) {
     ASSAY_TRY(assay_losses_put(&r->losses, l, err));
     rank_loss(r->res, l);
     if (r->o->on_loss) r->o->on_loss(r->o->on_loss_ctx, l);
     return ASSAY_OK;
 }
 
-static assay_status append_loss(run *r, const assay_loss *l, assay_err *err) {
+static assay_status append_loss(assay_run *r, const assay_loss *l, assay_err *err) {
     assay_str line = {0};
     assay_status s = assay_loss_print(&line, l, err);
     if (s == ASSAY_OK && (fwrite(line.s, 1, line.len, r->journal) != line.len || fflush(r->journal)))
@@ -245,88 +232,141 @@ static assay_status append_loss(run *r, const assay_loss *l, assay_err *err) {
     return s;
 }
 
-/* Quantizes one matrix and puts it into the spool. */
-static assay_status work_matrix(run *r, const assay_step *step, assay_loss *l, assay_err *err) {
-    assay_item item = {.weight = step->tensor, .choice = &step->choice, .model_dtype = r->steps.model_dtype};
-    assay_layer layer = {.index = step->layer, .items = &item, .n_items = 1, .n_threads = r->n_threads};
-    const char *name = step->tensor->name;
+assay_status assay_run_note(assay_run *r, const assay_loss *l, assay_err *err) {
+    ASSAY_TRY(append_loss(r, l, err));
+    double error = l->weight_error * l->weight_norm;
+    r->error2 += error * error;
+    r->weight2 += l->weight_norm * l->weight_norm;
+    return record_loss(r, l, err);
+}
+
+assay_status assay_run_take_over(assay_run *r, const assay_step *step, assay_err *err) {
+    const assay_loss *l = assay_losses_find(&r->before, step->tensor->name);
+    double error = l->weight_error * l->weight_norm;
+    r->error2 += error * error;
+    r->weight2 += l->weight_norm * l->weight_norm;
+    r->res->n_resumed++;
+    return record_loss(r, l, err);
+}
+
+bool assay_run_has(const assay_run *r, const assay_step *step) {
+    return assay_ckpt_writer_has(r->writer, step->tensor->name) &&
+           (step->choice.method == ASSAY_METHOD_NONE || assay_losses_find(&r->before, step->tensor->name));
+}
+
+assay_status assay_run_measure(assay_run *r, assay_loss *l, const assay_step *step, const assay_item *item, assay_err *err) {
     assay_loss_sums sums;
-    assay_status s;
-    double begin = assay_now();
-    if (r->o->inputs)
-        ASSAY_GO(
-            r->o->inputs(r->o->inputs_ctx, &item.inputs, &item.n_inputs, name, step->tensor->dims[1], err));
-    if (!item.n_inputs) item.inputs = NULL;
-    ASSAY_GO(assay_method_get(step->choice.method)->quantize(&layer, err));
-    ASSAY_GO(assay_loss_measure(&sums, &item, r->n_threads, err));
-    *l = (assay_loss){
-        .layer = step->layer, .rows = item.out.rows, .cols = item.out.cols, .choice = step->choice};
-    snprintf(l->name, sizeof l->name, "%s", name);
+    bool sampled = item->in && item->in->sample;
+    ASSAY_TRY(assay_loss_measure(&sums, item, r->n_threads, err));
+    *l = (assay_loss){.layer = step->layer, .rows = item->out.rows, .cols = item->out.cols, .choice = step->choice};
+    snprintf(l->name, sizeof l->name, "%s", step->tensor->name);
+    snprintf(l->chosen, sizeof l->chosen, "%s", item->chosen);
     l->weight_error = assay_relative_error(sums.error2, sums.weight2);
     l->max_error = sums.max_error;
-    l->output_error = item.inputs ? assay_relative_error(sums.output2, sums.reference2) : -1;
-    l->bits_per_weight = assay_matrix_bits(&item.out, NULL, NULL) / ((double)l->rows * (double)l->cols);
+    l->output_error = sampled ? assay_relative_error(sums.output2, sums.reference2) : -1;
+    l->bits_per_weight = assay_matrix_bits(&item->out, NULL, NULL) / ((double)l->rows * (double)l->cols);
     l->weight_norm = sqrt(sums.weight2);
-    l->seconds = assay_now() - begin;
-    ASSAY_GO(append_loss(r, l, err));
-    /* It can be there without its loss after a power cut, which loses the two files' ends apart. */
-    if (!assay_ckpt_writer_has(r->writer, name))
-        s = assay_ckpt_writer_put_matrix(r->writer, r->steps.convention, name, &item.out,
-                                         r->steps.model_dtype, err);
-out:
-    assay_matrix_deinit(&item.out);
+    return ASSAY_OK;
+}
+
+/* A changed tensor that stays unquantized: its floats in the model's dtype. */
+static assay_status put_floats(assay_run *r, const assay_step *step, const float *w, assay_err *err) {
+    const assay_tensor *t = step->tensor;
+    size_t n = (size_t)assay_tensor_n_elements(t);
+    void *data = assay_mallocn(n, assay_dtype_size(t->dtype));
+    if (!data) return assay_nomem(err);
+    assay_from_f32(data, t->dtype, w, n);
+    assay_status s = assay_ckpt_writer_put(r->writer, t->name, t->dtype, t->n_dims, t->dims, data, err);
+    assay_free(data);
     return s;
 }
 
-static assay_status quantize_tensor(run *r, const assay_step *step, assay_err *err) {
-    const assay_loss *known = assay_losses_find(&r->before, step->tensor->name);
-    assay_loss l;
-    if (known && assay_ckpt_writer_has(r->writer, step->tensor->name)) {
-        l = *known;
-        r->res->n_resumed++;
-    } else {
-        double begin = assay_now();
-        ASSAY_TRY(work_matrix(r, step, &l, err));
-        r->worked_bytes += (double)step->tensor->n_bytes;
-        r->worked_seconds += assay_now() - begin;
-    }
-    double error = l.weight_error * l.weight_norm;
-    r->error2 += error * error;
-    r->weight2 += l.weight_norm * l.weight_norm;
-    return record_loss(r, &l, err);
+assay_status assay_run_put(assay_run *r, const assay_step *step, const assay_item *item, assay_err *err) {
+    const assay_tensor *t = step->tensor;
+    /* It can be there without its loss after a power cut, which loses the two files' ends apart. */
+    if (assay_ckpt_writer_has(r->writer, t->name)) return ASSAY_OK;
+    if (item && item->out.codes)
+        return assay_ckpt_writer_put_matrix(r->writer, r->steps.convention, t->name, &item->out, r->steps.model_dtype, err);
+    if (item && item->w) return put_floats(r, step, item->w, err);
+    return assay_ckpt_writer_copy(r->writer, r->source, t, err);
 }
 
-static assay_status run_steps(run *r, assay_err *err) {
-    double total = (double)r->res->input_bytes;
-    r->synced_at = assay_now();
-    for (size_t i = 0; i < r->steps.n; i++) {
-        const assay_step *step = &r->steps.v[i];
-        ASSAY_TRY(assay_progress_report(r->o->progress, "quantizing", r->done_bytes, total, "bytes", err));
-        if (step->choice.method != ASSAY_METHOD_NONE)
-            ASSAY_TRY(quantize_tensor(r, step, err));
-        else if (!assay_ckpt_writer_has(r->writer, step->tensor->name))
-            ASSAY_TRY(assay_ckpt_writer_copy(r->writer, r->source, step->tensor, err));
-        assay_checkpoint_release(r->source, step->tensor);
-        r->done_bytes += (double)step->tensor->n_bytes;
-        ASSAY_TRY(sync_spool(r, err));
+assay_status assay_run_step_done(assay_run *r, const assay_step *step, assay_err *err) {
+    assay_checkpoint_release(r->source, step->tensor);
+    r->done_bytes += (double)step->tensor->n_bytes;
+    ASSAY_TRY(sync_spool(r, err));
+    return assay_progress_report(r->o->progress, "quantizing", r->done_bytes, (double)r->res->input_bytes, "bytes", err);
+}
+
+/* One tensor that concerns no other. */
+static assay_status work_alone(assay_run *r, const assay_step *step, assay_err *err) {
+    assay_item item = {.weight = step->tensor, .choice = &step->choice, .role = step->role, .model_dtype = r->steps.model_dtype};
+    assay_item *items = &item;
+    assay_layer layer = {.config = &r->config, .index = -1, .items = &item, .n_items = 1, .n_threads = r->n_threads};
+    bool embeds = step->role == ASSAY_ROLE_EMBED && r->calibration;
+    double begin = assay_now();
+    assay_loss l;
+    assay_status s = ASSAY_OK;
+    if (r->rotator && step->role != ASSAY_ROLE_COUNT) {
+        ASSAY_GO(assay_item_own(&item, err));
+        ASSAY_GO(assay_rotator_apply(r->rotator, item.w, step->role, step->layer, step->tensor->dims[0],
+                                     step->tensor->n_dims > 1 ? step->tensor->dims[1] : 1, r->n_threads, err));
     }
-    return assay_progress_report(r->o->progress, "quantizing", total, total, "bytes", err);
+    if (step->choice.method != ASSAY_METHOD_NONE) {
+        ASSAY_GO(assay_method_get(step->choice.method)->quantize(&layer, &items, 1, err));
+        ASSAY_GO(assay_run_measure(r, &l, step, &item, err));
+        l.seconds = assay_now() - begin;
+        ASSAY_GO(assay_run_note(r, &l, err));
+        r->worked_bytes += (double)step->tensor->n_bytes;
+    }
+    if (embeds) ASSAY_GO(assay_layered_begin(r, &item, err));
+    ASSAY_GO(assay_run_put(r, step, &item, err));
+    if (step->choice.method != ASSAY_METHOD_NONE) r->worked_seconds += assay_now() - begin;
+out:
+    assay_matrix_deinit(&item.out);
+    assay_free(item.w);
+    assay_free(item.clip);
+    return s;
+}
+
+static assay_status run_step(assay_run *r, const assay_step *step, assay_err *err) {
+    if (!assay_run_has(r, step))
+        ASSAY_TRY(work_alone(r, step, err));
+    else if (step->choice.method != ASSAY_METHOD_NONE)
+        ASSAY_TRY(assay_run_take_over(r, step, err));
+    return assay_run_step_done(r, step, err);
+}
+
+static assay_status run_steps(assay_run *r, assay_err *err) {
+    r->begun_at = r->synced_at = assay_now();
+    ASSAY_TRY(assay_progress_report(r->o->progress, "quantizing", 0, (double)r->res->input_bytes, "bytes", err));
+    for (size_t i = 0, n; i < r->steps.n; i += n) {
+        int layer = r->steps.v[i].layer;
+        for (n = 1; r->calibration && layer >= 0 && i + n < r->steps.n && r->steps.v[i + n].layer == layer;)
+            n++;
+        if (r->calibration && layer >= 0)
+            ASSAY_TRY(assay_layered_work(r, i, n, layer, err));
+        else
+            ASSAY_TRY(run_step(r, &r->steps.v[i], err));
+    }
+    return ASSAY_OK;
 }
 
 /* --- from beginning to end --- */
 
-static assay_status forget_spool(run *r, assay_err *err) {
+static assay_status forget_spool(assay_run *r, assay_err *err) {
     r->res->output_bytes = checkpoint_bytes(r->out_dir);
     ASSAY_TRY(remove_files(r->out_dir, is_spool, err));
     return remove_files(r->out_dir, is_key, err);
 }
 
-static assay_status finish(run *r, assay_err *err) {
+static assay_status finish(assay_run *r, assay_err *err) {
     assay_quantize_result *res = r->res;
     res->weight_error = assay_relative_error(r->error2, r->weight2);
     ASSAY_TRY(assay_losses_save(r->out_dir, &r->losses, err));
     ASSAY_TRY(assay_sidecars_write(r->out_dir, r->model_dir, &r->steps, err));
-    ASSAY_TRY(assay_manifest_write(r->out_dir, r->model_dir, r->recipe, res, r->key, err));
+    ASSAY_TRY(assay_manifest_write(r->out_dir, r->model_dir, r->recipe, res, r->key,
+                                  r->calibration ? r->calibration->manifest : NULL, err));
     assay_ckpt_writer *w = r->writer;
     r->writer = NULL;
     ASSAY_TRY(assay_ckpt_writer_commit(w, err));
@@ -334,7 +374,7 @@ static assay_status finish(run *r, assay_err *err) {
 }
 
 /* OUT_DIR holds the result of exactly this call: read it back. */
-static assay_status reuse(run *r, assay_err *err) {
+static assay_status reuse(assay_run *r, assay_err *err) {
     assay_losses l;
     char *path;
     ASSAY_TRY(in_dir(&path, r, "layers.jsonl", err));
@@ -347,7 +387,7 @@ static assay_status reuse(run *r, assay_err *err) {
     return s == ASSAY_OK ? forget_spool(r, err) : s;
 }
 
-static assay_status execute(run *r, assay_err *err) {
+static assay_status execute(assay_run *r, assay_err *err) {
     char key[ASSAY_HASH_HEX];
     ASSAY_TRY(check_places(r, err));
     ASSAY_TRY(make_key(r, err));
@@ -368,7 +408,9 @@ static assay_status execute(run *r, assay_err *err) {
     return finish(r, err);
 }
 
-static void run_deinit(run *r) {
+static void run_deinit(assay_run *r) {
+    assay_bench_close(r->bench);
+    assay_rotator_close(r->rotator);
     assay_ckpt_writer_close(r->writer);
     if (r->journal) fclose(r->journal);
     if (r->lock >= 0) close(r->lock);
@@ -379,24 +421,54 @@ static void run_deinit(run *r) {
     assay_config_deinit(&r->config);
 }
 
+static assay_status check_calibration(assay_run *r, assay_err *err) {
+    const assay_calibration *c = r->calibration;
+    assay_method_id method;
+    if (!c && assay_recipe_needs_calibration(r->recipe, &method))
+        return assay_fail(err, ASSAY_EUSAGE,
+                          "method %s needs calibration data, which shows it what the matrices see: give some, or take rtn with mse, hqq, "
+                          "nf4 or fp8, which need none",
+                          assay_method_name(method));
+    for (size_t i = 0; c && i < c->n_seqs; i++) {
+        if (c->lengths[i] < 1 || c->lengths[i] > r->config.max_position_embeddings)
+            return assay_fail(err, ASSAY_EINPUT, "calibration sequence %zu has %d tokens; the model takes 1 to %lld", i, c->lengths[i],
+                              (long long)r->config.max_position_embeddings);
+        for (int32_t k = 0; k < c->lengths[i]; k++)
+            if (c->ids[r->n_tokens + (size_t)k] < 0 || c->ids[r->n_tokens + (size_t)k] >= r->config.vocab_size)
+                return assay_fail(err, ASSAY_EINPUT, "calibration sequence %zu holds token %d; the vocabulary has %lld", i,
+                                  c->ids[r->n_tokens + (size_t)k], (long long)r->config.vocab_size);
+        r->n_tokens += (size_t)c->lengths[i];
+    }
+    if (c && r->n_tokens == 0) return assay_fail(err, ASSAY_EINPUT, "the calibration data holds no tokens");
+    for (size_t i = 0; c && i < r->steps.n; i++)
+        if (assay_method_get(r->steps.v[i].choice.method)->needs & ASSAY_NEED_REFERENCE) r->keep_reference = true;
+    return ASSAY_OK;
+}
+
+static assay_status prepare(assay_run *r, assay_err *err) {
+    assay_rotation rotation = assay_recipe_rotation(r->recipe);
+    ASSAY_TRY(assay_config_open(&r->config, r->model_dir, err));
+    ASSAY_TRY(assay_checkpoint_open(&r->source, r->model_dir, err));
+    ASSAY_TRY(assay_steps_plan(&r->steps, &r->config, r->source, r->recipe, err));
+    ASSAY_TRY(check_calibration(r, err));
+    if (!rotation.on) return ASSAY_OK;
+    if (rotation.online) r->config.down_hadamard = assay_rotation_down_block(&r->config); /* for the layers that are run meanwhile */
+    return assay_rotator_open(&r->rotator, &r->config, r->source, rotation, err);
+}
+
 assay_status assay_quantize(assay_quantize_result *out, const char *model_dir, const char *out_dir,
                             const assay_recipe *recipe, const assay_quantize_opts *o, assay_err *err) {
     static const assay_quantize_opts none;
-    run r = {.model_dir = model_dir,
-             .out_dir = out_dir,
-             .recipe = recipe,
-             .o = o ? o : &none,
-             .res = out,
-             .lock = -1};
+    assay_run r = {.model_dir = model_dir, .out_dir = out_dir, .recipe = recipe, .o = o ? o : &none, .res = out, .lock = -1};
     assay_status s;
     *out = (assay_quantize_result){0};
     r.n_threads = r.o->n_threads > 0 ? r.o->n_threads : assay_n_cores();
+    r.calibration = r.o->calibration;
     double begin = assay_now();
-    ASSAY_GO(assay_config_open(&r.config, model_dir, err));
-    ASSAY_GO(assay_checkpoint_open(&r.source, model_dir, err));
-    ASSAY_GO(assay_steps_plan(&r.steps, &r.config, r.source, recipe, err));
-    ASSAY_GO(assay_steps_estimate(out, &r.steps, r.n_threads, r.o->dry_run, err));
+    ASSAY_GO(prepare(&r, err));
+    ASSAY_GO(assay_steps_estimate(out, &r.steps, r.n_threads, r.o->dry_run && !r.calibration, err));
     if (r.o->dry_run) {
+        if (r.calibration) ASSAY_GO(assay_layered_estimate(out, &r, err));
         s = assay_recipe_hash(out->recipe_hash, recipe, err);
         goto out;
     }

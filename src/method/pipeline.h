@@ -3,20 +3,24 @@
  *   plan.c       config + checkpoint + recipe -> the list of steps, checked; sizes, memory, time
  *   qconfig.c    steps -> the quantization_config of config.json
  *   records.c    layers.jsonl, assay.json, and copying the files that go along
- *   pipeline.c   runs the steps from disk to disk, resumable */
+ *   pipeline.c   runs the steps from disk to disk, resumable
+ *   layered.c    decoder layers as wholes, with their calibration inputs */
 #ifndef ASSAY_METHOD_PIPELINE_H
 #define ASSAY_METHOD_PIPELINE_H
 
+#include <stdio.h>
+#include "base/hash.h"
 #include "base/json.h"
 #include "format/format.h"
 #include "method/method.h"
-#include "method/methods.h"
+#include "method/choice.h"
 #include "model/config.h"
 
 /* One tensor of the source on its way to the output. */
 typedef struct assay_step {
     const assay_tensor *tensor; /* mapped */
     int layer;                  /* decoder layer, -1 outside */
+    assay_tensor_role role;     /* ASSAY_ROLE_COUNT: nothing that the architecture knows */
     bool is_linear;      /* a module that quantizers know as Linear: named in skip lists when it stays */
     assay_choice choice; /* method none: copied */
 } assay_step;
@@ -26,7 +30,10 @@ typedef struct assay_steps {
     size_t n, cap;
     assay_convention convention;
     assay_dtype model_dtype;
-    bool tied; /* the head is the embedding */
+    bool tied;          /* the head is the embedding */
+    assay_tensor *head; /* of a head that was untied: owned; its elements are the embedding's */
+    const assay_config *config; /* borrowed */
+    bool rotated_online; /* the runtime rotates the down projections' inputs */
 } assay_steps;
 
 /* Every tensor of the checkpoint, decoder layers in order, with what the recipe does to it. Errors as
@@ -42,10 +49,6 @@ double assay_step_bytes(const assay_step *s, const assay_steps *p);
 
 /* The quantization_config for config.json: a new reference, NULL when nothing is quantized. */
 assay_status assay_quantization_config(json_t **out, const assay_steps *p, assay_err *err);
-
-/* {"method": ..., options}: canonical form of one choice. New reference; NULL when out of memory. */
-json_t *assay_choice_to_json(const assay_choice *c);
-assay_status assay_choice_from_json(assay_choice *out, const json_t *j, const char *where, assay_err *err);
 
 /* --- records.c --- */
 
@@ -70,9 +73,57 @@ assay_status assay_sidecars_write(const char *out_dir, const char *model_dir, co
                                   assay_err *err);
 /* assay.json. key: what the result follows from (recipe, source, program). */
 assay_status assay_manifest_write(const char *out_dir, const char *model_dir, const assay_recipe *r,
-                                  const assay_quantize_result *res, const char *key, assay_err *err);
+                                  const assay_quantize_result *res, const char *key, const json_t *calibration,
+                                  assay_err *err);
 /* The key in a directory's assay.json, "" when there is none or it is no manifest; with it, the total loss
  * into out. */
 void assay_manifest_read(char key[65], assay_quantize_result *out, const char *out_dir);
+
+/* --- pipeline.c and layered.c --- */
+
+typedef struct assay_run {
+    const char *model_dir, *out_dir;
+    const assay_recipe *recipe;
+    const assay_quantize_opts *o;
+    const assay_calibration *calibration; /* NULL = none */
+    assay_quantize_result *res;
+    assay_config config;
+    assay_checkpoint *source;
+    assay_steps steps;
+    assay_ckpt_writer *writer;
+    assay_losses before; /* of a killed run */
+    assay_losses losses; /* of this one, in the order of steps */
+    FILE *journal;       /* of losses */
+    char key[ASSAY_HASH_HEX];
+    int n_threads;
+    double error2, weight2; /* over all quantized matrices */
+    double done_bytes, worked_bytes, worked_seconds;
+    double begun_at, synced_at;
+    int lock; /* the key's file, locked; -1 = not open */
+    struct assay_layer_bench *bench;
+    struct assay_rotator *rotator; /* NULL = no rotation */
+    size_t n_tokens;               /* of calibration */
+    bool keep_reference;           /* some method wants the original layers' hidden states too */
+} assay_run;
+
+/* Is the step's result in the spool, with its loss when it is quantized? */
+bool assay_run_has(const assay_run *r, const assay_step *step);
+/* Takes a finished matrix's loss over from a killed run. */
+assay_status assay_run_take_over(assay_run *r, const assay_step *step, assay_err *err);
+/* Notes a loss in the journal, and counts it. */
+assay_status assay_run_note(assay_run *r, const assay_loss *l, assay_err *err);
+/* Measures item->out: fills everything of *l but seconds and journals nothing. */
+assay_status assay_run_measure(assay_run *r, assay_loss *l, const assay_step *step, const assay_item *item, assay_err *err);
+/* Puts the encoded matrix, or the item's own weights, or the tensor as it is, into the spool, if it is not there. */
+assay_status assay_run_put(assay_run *r, const assay_step *step, const assay_item *item, assay_err *err);
+/* After every step: progress, pages let go, now and then a sync. */
+assay_status assay_run_step_done(assay_run *r, const assay_step *step, assay_err *err);
+
+/* The hidden states before layer 0: embedded calibration tokens. encoded: the embedding's matrix when it is quantized, else NULL. */
+assay_status assay_layered_begin(assay_run *r, const assay_item *embedding, assay_err *err);
+/* Steps [first, first + n) are decoder layer `layer`: quantizes it whole, writes it and the next layer's inputs. */
+assay_status assay_layered_work(assay_run *r, size_t first, size_t n, int layer, assay_err *err);
+/* What a whole run takes, from working on the first decoder layer with a few tokens: seconds and memory of `out`. */
+assay_status assay_layered_estimate(assay_quantize_result *out, assay_run *r, assay_err *err);
 
 #endif

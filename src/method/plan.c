@@ -25,9 +25,9 @@ static bool is_plain_float(assay_dtype t) {
 }
 
 /* A tensor that the architecture calls for. */
-static assay_status add_spec(void *ctx, const assay_tensor_spec *spec, assay_err *err) {
+static assay_status add_spec(void *ctx, assay_tensor_role role, const assay_tensor_spec *spec, assay_err *err) {
     planner *p = ctx;
-    assay_step s = {.layer = spec->layer, .is_linear = spec->is_linear || spec->is_head};
+    assay_step s = {.layer = spec->layer, .role = role, .is_linear = spec->is_linear || spec->is_head};
     s.tensor = assay_checkpoint_find(p->c, spec->name);
     if (!s.tensor)
         return assay_fail(err, ASSAY_EINPUT, "the checkpoint has no tensor '%s', which config.json calls for",
@@ -55,6 +55,24 @@ static assay_status add_spec(void *ctx, const assay_tensor_spec *spec, assay_err
     return add(p->out, &s, err);
 }
 
+/* A tied head that the rotation unties: the embedding's elements under the head's own name, last of what the architecture knows. */
+static assay_status add_untied_head(planner *p, const assay_config *config, assay_err *err) {
+    const assay_tensor *embedding = NULL;
+    for (size_t i = 0; i < p->out->n; i++)
+        if (p->out->v[i].role == ASSAY_ROLE_EMBED) embedding = p->out->v[i].tensor;
+    if (!embedding) return ASSAY_OK;
+    assay_tensor_spec spec = {
+        .name = "lm_head.weight", .layer = -1, .rows = config->vocab_size, .cols = config->hidden_size, .is_head = true};
+    assay_step s = {.layer = -1, .role = ASSAY_ROLE_HEAD, .is_linear = true};
+    if (!(p->out->head = assay_malloc(sizeof *p->out->head))) return assay_nomem(err);
+    *p->out->head = *embedding;
+    p->out->head->name = "lm_head.weight";
+    s.tensor = p->out->head;
+    p->out->tied = false;
+    ASSAY_TRY(assay_recipe_choose(&s.choice, p->r, &spec, err));
+    return add(p->out, &s, err);
+}
+
 static int compare_steps(const void *a, const void *b) {
     const assay_step *const *x = a, *const *y = b;
     return strcmp((*x)->tensor->name, (*y)->tensor->name);
@@ -76,7 +94,8 @@ static assay_status add_rest(assay_steps *p, const assay_checkpoint *c, assay_er
     if (s == ASSAY_OK) qsort(sorted, known, sizeof *sorted, compare_steps);
     for (size_t i = 0; s == ASSAY_OK && i < assay_checkpoint_n_tensors(c); i++) {
         assay_step one = {
-            .tensor = assay_checkpoint_get(c, i), .layer = -1, .choice.method = ASSAY_METHOD_NONE};
+            
+            .tensor = assay_checkpoint_get(c, i), .layer = -1, .role = ASSAY_ROLE_COUNT, .choice.method = ASSAY_METHOD_NONE};
         const assay_step *key = &one;
         if (!bsearch(&key, sorted, known, sizeof *sorted, compare_steps)) s = add(p, &one, err);
     }
@@ -133,7 +152,10 @@ assay_status assay_steps_plan(assay_steps *out, const assay_config *config, cons
                           "quantize the original instead");
     planner p = {out, c, r};
     assay_status s;
-    ASSAY_GO(assay_config_each_tensor(config, add_spec, &p, err));
+    out->rotated_online = assay_recipe_rotation(r).online;
+    out->config = config;
+    ASSAY_GO(assay_config_each_role(config, add_spec, &p, err));
+    if (config->tie_word_embeddings && assay_recipe_rotation(r).on) ASSAY_GO(add_untied_head(&p, config, err));
     ASSAY_GO(add_rest(out, c, err));
     ASSAY_GO(choose_convention(out, err));
     return ASSAY_OK;
@@ -144,6 +166,7 @@ out:
 
 void assay_steps_deinit(assay_steps *p) {
     assay_free(p->v);
+    assay_free(p->head);
     *p = (assay_steps){0};
 }
 
@@ -182,14 +205,14 @@ static assay_status time_choice(double *per_element, const assay_step *s, const 
     const int64_t sample = 1 << 20;
     assay_tensor t = *s->tensor;
     t.dims[0] = ASSAY_MAX(1, ASSAY_MIN(t.dims[0], sample / t.dims[1]));
-    assay_item item = {.weight = &t, .choice = &s->choice, .model_dtype = p->model_dtype};
-    assay_layer layer = {.index = s->layer, .items = &item, .n_items = 1, .n_threads = n_threads};
+    assay_item item = {.weight = &t, .choice = &s->choice, .role = s->role, .model_dtype = p->model_dtype}, *items = &item;
+    assay_layer layer = {.index = -1, .items = &item, .n_items = 1, .n_threads = n_threads};
     assay_loss_sums sums;
     assay_status st = ASSAY_OK;
     for (int k = 0; k < 2 && st == ASSAY_OK; k++) { /* the first run pays for page faults */
         assay_matrix_deinit(&item.out);
         double begin = assay_now();
-        st = assay_method_get(s->choice.method)->quantize(&layer, err);
+        st = assay_method_get(s->choice.method)->quantize(&layer, &items, 1, err);
         if (st == ASSAY_OK) st = assay_loss_measure(&sums, &item, n_threads, err);
         *per_element = (assay_now() - begin) / (double)(t.dims[0] * t.dims[1]);
     }

@@ -9,6 +9,7 @@
 #include <errno.h>
 #include <float.h>
 #include <math.h>
+#include <stdio.h>
 #include <string.h>
 #include "base/clock.h"
 #include "base/file.h"
@@ -41,6 +42,24 @@ static json_t *real_or_null(double x) {
     return isfinite(x) && x >= 0 ? json_real(x) : json_null();
 }
 
+/* "\"alpha\": 0.5" -> {"alpha": 0.5}. NULL when it is no JSON, which no method writes, or without memory. */
+static json_t *chosen_to_json(const char *chosen) {
+    char text[224];
+    snprintf(text, sizeof text, "{%s}", chosen);
+    return json_loads(text, 0, NULL);
+}
+
+static void chosen_from_json(char *out, size_t size, const json_t *j) {
+    char *text = json_is_object(j) ? json_dumps(j, 0) : NULL;
+    size_t n = text ? strlen(text) : 0;
+    out[0] = 0;
+    if (n > 2 && n - 2 < size) {
+        memcpy(out, text + 1, n - 2);
+        out[n - 2] = 0;
+    }
+    free(text);
+}
+
 assay_status assay_loss_print(assay_str *out, const assay_loss *l, assay_err *err) {
     json_t *j = json_pack("{s:s, s:i, s:I, s:I, s:o, s:f, s:o, s:o, s:o, s:f, s:f}", "name", l->name, "layer",
                           l->layer, "rows", (json_int_t)l->rows, "cols", (json_int_t)l->cols, "choice",
@@ -49,6 +68,10 @@ assay_status assay_loss_print(assay_str *out, const assay_loss *l, assay_err *er
                           "output_error", real_or_null(l->output_error), "bits_per_weight",
                           l->bits_per_weight, "seconds", l->seconds);
     if (!j) return assay_nomem(err);
+    if (l->chosen[0] && json_object_set_new(j, "chosen", chosen_to_json(l->chosen))) {
+        json_decref(j);
+        return assay_nomem(err);
+    }
     assay_status s = assay_json_dump(out, j, 0, false, err);
     assay_str_putc(out, '\n');
     json_decref(j);
@@ -72,6 +95,7 @@ static assay_status parse_loss(assay_loss *l, const json_t *j, const char *where
     ASSAY_TRY(assay_choice_from_json(&l->choice, json_object_get(j, "choice"), where, err));
     if (!name || strlen(name) >= sizeof l->name || layer < -1 || layer > 1 << 20)
         return assay_fail(err, ASSAY_EINPUT, "%s: not a record of a matrix's loss", where);
+    chosen_from_json(l->chosen, sizeof l->chosen, json_object_get(j, "chosen"));
     memcpy(l->name, name, strlen(name) + 1);
     l->layer = (int)layer;
     return ASSAY_OK;
@@ -179,6 +203,7 @@ static assay_status write_config(const char *out_dir, const char *model_dir, con
     assay_status s = from && to ? assay_json_load(&config, from, err) : assay_nomem(err);
     if (s == ASSAY_OK) s = assay_quantization_config(&quantization, p, err);
     if (s == ASSAY_OK && quantization && json_object_set_new(config, "quantization_config", quantization)) s = assay_nomem(err);
+    if (s == ASSAY_OK && p->head && json_object_set_new(config, "tie_word_embeddings", json_false())) s = assay_nomem(err);
     if (s == ASSAY_OK) s = assay_json_save(to, config, 2, err);
     json_decref(config);
     assay_free(from);
@@ -201,7 +226,7 @@ assay_status assay_sidecars_write(const char *out_dir, const char *model_dir, co
 /* --- the manifest --- */
 
 assay_status assay_manifest_write(const char *out_dir, const char *model_dir, const assay_recipe *r,
-                                  const assay_quantize_result *res, const char *key, assay_err *err) {
+                                  const assay_quantize_result *res, const char *key, const json_t *calibration, assay_err *err) {
     char date[32];
     json_t *recipe = assay_recipe_to_json(r);
     json_t *j = json_pack(
@@ -214,6 +239,10 @@ assay_status assay_manifest_write(const char *out_dir, const char *model_dir, co
         isfinite(res->weight_error) ? res->weight_error : DBL_MAX, "tensors", (json_int_t)res->n_tensors,
         "matrices", (json_int_t)res->n_matrices, "input_bytes", (json_int_t)res->input_bytes);
     if (!j) return assay_nomem(err);
+    if (calibration && json_object_set(j, "calibration", (json_t *)calibration)) {
+        json_decref(j);
+        return assay_nomem(err);
+    }
     char *path = assay_path_join(out_dir, MANIFEST);
     assay_status s = path ? assay_json_save(path, j, 2, err) : assay_nomem(err);
     assay_free(path);

@@ -274,13 +274,55 @@ static assay_status parse_special(assay_config *c, const json_t *j, const char *
     return ASSAY_OK;
 }
 
+/* Does one "apply" of a transform concern the input of the down projections alone? */
+static bool is_down_input(const json_t *apply) {
+    const json_t *targets = json_object_get(apply, "targets");
+    const char *target = json_string_value(json_is_array(targets) ? json_array_get(targets, 0) : targets);
+    return (!json_is_array(targets) || json_array_size(targets) == 1) && target && !strcmp(target, "re:.*down_proj$") &&
+           !json_array_size(json_object_get(apply, "ignore"));
+}
+
+static bool is_online(const char *location) {
+    return !location || (strcmp(location, "weight_input") && strcmp(location, "weight_output"));
+}
+
+/* One group of compressed-tensors' transform_config. What is fused into the weights needs nothing; of what the runtime has to do, the
+ * Hadamard matrix on the down projection's input is known here. */
+static assay_status parse_transform(assay_config *c, const char *name, const json_t *scheme, const char *where, assay_err *err) {
+    const json_t *applies = json_object_get(scheme, "apply"), *apply;
+    const char *type = json_string_value(json_object_get(scheme, "type"));
+    size_t i;
+    json_array_foreach(applies, i, apply) {
+        const char *location = json_string_value(json_object_get(apply, "location"));
+        int64_t block = (int64_t)json_integer_value(json_object_get(scheme, "head_dim"));
+        if (!is_online(location)) continue;
+        if (block == 0) block = c->intermediate_size;
+        bool known = type && !strcmp(type, "hadamard") && location && !strcmp(location, "input") && is_down_input(apply) &&
+                     !json_is_true(json_object_get(scheme, "randomize")) && block > 0 && !(block & (block - 1)) &&
+                     c->intermediate_size % block == 0;
+        if (!known)
+            return assay_fail(err, ASSAY_EUNSUPPORTED, "%s: transform '%s' is none that this runtime applies (hadamard on down_proj's input)",
+                              where, name);
+        c->down_hadamard = block;
+    }
+    return ASSAY_OK;
+}
+
+static assay_status parse_transforms(assay_config *c, const char *where, assay_err *err) {
+    const char *name;
+    json_t *scheme;
+    json_object_foreach(json_object_get(json_object_get(c->quantization_config, "transform_config"), "config_groups"), name, scheme)
+        ASSAY_TRY(parse_transform(c, name, scheme, where, err));
+    return ASSAY_OK;
+}
+
 static assay_status parse_quantization(assay_config *c, const json_t *j, const char *where, assay_err *err) {
     const json_t *q = present(j, "quantization_config");
     if (!q) return ASSAY_OK;
     if (!json_is_object(q))
         return assay_fail(err, ASSAY_EINPUT, "%s: 'quantization_config' is not an object", where);
     c->quantization_config = json_deep_copy(q);
-    return c->quantization_config ? ASSAY_OK : assay_nomem(err);
+    return c->quantization_config ? parse_transforms(c, where, err) : assay_nomem(err);
 }
 
 /* --- public --- */

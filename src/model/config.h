@@ -39,6 +39,7 @@ typedef struct assay_config {
     int32_t eos_token_ids[8];     /* config.json and generation_config.json together */
     int n_eos;
     json_t *quantization_config;  /* owned; NULL for an unquantized checkpoint */
+    int64_t down_hadamard;        /* the down projections' inputs are multiplied by Hadamard blocks of this order first; 0 = no */
 } assay_config;
 
 /* Reads DIR/config.json and, when there, DIR/generation_config.json. EUNSUPPORTED names an unknown architecture and lists the known;

@@ -100,8 +100,8 @@ static assay_status attend(assay_pass *p, const assay_block *block, assay_kv *kv
                                      {ASSAY_ROLE_K, ASSAY_ROLE_K_BIAS, ASSAY_BUF_K},
                                      {ASSAY_ROLE_V, ASSAY_ROLE_V_BIAS, ASSAY_BUF_V}};
     const assay_config *c = p->config;
-    assay_buf *q = p->buf[ASSAY_BUF_Q], *k = p->buf[ASSAY_BUF_K], *v = p->buf[ASSAY_BUF_V], *keys = assay_kv_keys(kv, kv_layer),
-              *values = assay_kv_values(kv, kv_layer);
+    assay_buf *q = p->buf[ASSAY_BUF_Q], *k = p->buf[ASSAY_BUF_K], *v = p->buf[ASSAY_BUF_V];
+    const assay_kv_layer cache = assay_kv_get_layer(kv, kv_layer);
     int n_heads = (int)c->n_heads, n_kv = (int)c->n_kv_heads, head = (int)c->head_dim;
 
     assay_pass_norm(p, r->h, r->x, block->vector[ASSAY_ROLE_ATTN_NORM], r->n);
@@ -109,15 +109,15 @@ static assay_status attend(assay_pass *p, const assay_block *block, assay_kv *kv
     if (p->stopped) return ASSAY_OK;
     project(p, block, wanted ? qkv + 1 : qkv, wanted ? 2 : 3, r->h, r->n);
     place(p, k, block->vector[ASSAY_ROLE_K_NORM], r, n_kv);
-    assay_op_kv_store(p->backend, keys, values, assay_kv_get_type(kv), k, v, r->pages, r->pos, r->n, n_kv, head);
+    assay_op_kv_store(p->backend, &cache, k, v, r->pages, r->pos, r->n, n_kv, head);
     if (wanted) {
         keep_wanted(p, r, wanted);
         if (r->n == 0) return ASSAY_OK;
         project(p, block, qkv, 1, r->h, r->n);
     }
     place(p, q, block->vector[ASSAY_ROLE_Q_NORM], r, n_heads);
-    assay_op_attention(p->backend, p->buf[ASSAY_BUF_A], q, keys, values, assay_kv_get_type(kv), r->pages, r->pos, r->n, n_heads, n_kv,
-                       head, (float)(1.0 / sqrt((double)head)), assay_config_window(c, layer), 0);
+    assay_op_attention(p->backend, p->buf[ASSAY_BUF_A], q, &cache, r->pages, r->pos, r->n, n_heads, n_kv, head,
+                       (float)(1.0 / sqrt((double)head)), assay_config_window(c, layer), 0);
     ASSAY_TRY(tap(p, ASSAY_ROLE_O, p->buf[ASSAY_BUF_A], r->n, (size_t)(c->n_heads * c->head_dim), err));
     if (p->stopped) return ASSAY_OK;
     assay_op_linear(p->backend, r->h, block->matrix[ASSAY_ROLE_O], block->vector[ASSAY_ROLE_O_BIAS], p->buf[ASSAY_BUF_A], r->n);
@@ -136,6 +136,8 @@ static assay_status feed_forward(assay_pass *p, const assay_block *block, const 
     if (p->stopped) return ASSAY_OK;
     project(p, block, gate_up, 2, r->h, r->n);
     assay_op_gate(p->backend, gate, gate, p->buf[ASSAY_BUF_UP], r->n * (size_t)c->intermediate_size, c->arch->gate);
+    if (c->down_hadamard)
+        assay_op_hadamard(p->backend, gate, r->n, (size_t)c->intermediate_size, (size_t)c->down_hadamard);
     ASSAY_TRY(tap(p, ASSAY_ROLE_DOWN, gate, r->n, (size_t)c->intermediate_size, err));
     if (p->stopped) return ASSAY_OK;
     assay_op_linear(p->backend, r->h, block->matrix[ASSAY_ROLE_DOWN], block->vector[ASSAY_ROLE_DOWN_BIAS], gate, r->n);

@@ -1,0 +1,243 @@
+/* layer.c: a decoder layer in work: its matrices as they are now, run over the calibration sequences to see what goes into them.
+ *
+ * "As they are now": a matrix that has been encoded runs encoded, in its compute mode; one that a transform changed runs as its float32
+ * copy rounded to the model's dtype; the others straight from the mapped checkpoint. What was uploaded to the backend is kept until the
+ * item changes. Collection happens inside the forward pass's taps, so nothing larger than a piece of 512 tokens is in memory. */
+#include "method/layer.h"
+
+#include <math.h>
+#include <string.h>
+#include "base/mem.h"
+#include "linalg/linalg.h"
+#include "num/convert.h"
+
+struct assay_layer_bench {
+    assay_backend *backend;
+    assay_layer_runner *runner;
+    assay_block block;
+    void *dense[ASSAY_ROLE_COUNT]; /* model-dtype copies of changed weights, which the backend may borrow */
+};
+
+/* --- the bench --- */
+
+assay_status assay_bench_open(assay_layer_bench **out, const assay_config *config, int n_threads, assay_err *err) {
+    assay_cpu_opts o = {.n_threads = n_threads};
+    assay_kv_type kv = config->dtype == ASSAY_DTYPE_F32   ? ASSAY_KV_F32
+                       : config->dtype == ASSAY_DTYPE_F16 ? ASSAY_KV_F16
+                                                          : ASSAY_KV_BF16;
+    assay_status s;
+    *out = NULL;
+    assay_layer_bench *b = assay_calloc(1, sizeof *b);
+    if (!b) return assay_nomem(err);
+    ASSAY_GO(assay_backend_open_cpu(&b->backend, &o, err));
+    s = assay_layer_runner_open(&b->runner, b->backend, config, 0, kv, err);
+out:
+    if (s == ASSAY_OK)
+        *out = b;
+    else
+        assay_bench_close(b);
+    return s;
+}
+
+static void clear_block(assay_layer_bench *b) {
+    for (int r = 0; r < ASSAY_ROLE_COUNT; r++) {
+        if (b->block.vector[r]) assay_buf_free(b->backend, b->block.vector[r]);
+        b->block.vector[r] = NULL;
+        assay_free(b->dense[r]);
+        b->dense[r] = NULL;
+    }
+}
+
+void assay_bench_close(assay_layer_bench *b) {
+    if (!b) return;
+    clear_block(b);
+    assay_layer_runner_close(b->runner);
+    if (b->backend) assay_backend_close(b->backend);
+    assay_free(b);
+}
+
+/* --- items --- */
+
+assay_item *assay_layer_item(assay_layer *layer, assay_tensor_role role) {
+    for (size_t i = 0; i < layer->n_items; i++)
+        if (layer->items[i].role == role) return &layer->items[i];
+    return NULL;
+}
+
+void assay_item_touch(assay_layer *layer, assay_item *item) {
+    if (item->uploaded) assay_weight_free(layer->bench->backend, item->uploaded);
+    item->uploaded = NULL;
+}
+
+assay_status assay_item_own(assay_item *item, assay_err *err) {
+    if (item->w) return ASSAY_OK;
+    size_t n = (size_t)(item->weight->dims[0] * item->weight->dims[1]);
+    float *w = assay_mallocn(n, sizeof *w);
+    if (!w) return assay_nomem(err);
+    assay_item_read(w, item, 0, (int64_t)n);
+    item->w = w;
+    return ASSAY_OK;
+}
+
+static assay_precision dense_precision(assay_dtype t) {
+    return t == ASSAY_DTYPE_F32 ? ASSAY_PRECISION_F32 : t == ASSAY_DTYPE_F16 ? ASSAY_PRECISION_F16 : ASSAY_PRECISION_BF16;
+}
+
+static assay_status upload(assay_layer *layer, assay_item *item, assay_err *err) {
+    assay_layer_bench *b = layer->bench;
+    if (item->uploaded) return ASSAY_OK;
+    if (item->out.codes) return assay_weight_new(&item->uploaded, b->backend, &item->out, ASSAY_ACT_AUTO, err);
+    size_t n = (size_t)(item->weight->dims[0] * item->weight->dims[1]);
+    assay_matrix m = {.precision = dense_precision(item->weight->dtype),
+                      .rows = item->weight->dims[0],
+                      .cols = item->weight->dims[1],
+                      .data = item->weight->data,
+                      .act_bits = 16,
+                      .act_dtype = item->model_dtype};
+    if (item->w) {
+        void **copy = &b->dense[item->role];
+        if (!*copy && !(*copy = assay_mallocn(n, assay_dtype_size(item->model_dtype)))) return assay_nomem(err);
+        assay_from_f32(*copy, item->model_dtype, item->w, n);
+        m.precision = dense_precision(item->model_dtype);
+        m.data = *copy;
+    }
+    return assay_weight_new(&item->uploaded, b->backend, &m, ASSAY_ACT_AUTO, err);
+}
+
+static assay_status upload_all(assay_layer *layer, assay_err *err) {
+    assay_layer_bench *b = layer->bench;
+    memset(b->block.matrix, 0, sizeof b->block.matrix);
+    for (size_t i = 0; i < layer->n_items; i++) {
+        ASSAY_TRY(upload(layer, &layer->items[i], err));
+        b->block.matrix[layer->items[i].role] = layer->items[i].uploaded;
+    }
+    for (int r = 0; r < ASSAY_ROLE_COUNT; r++) {
+        size_t n = (size_t)layer->vector_n[r] * sizeof(float);
+        if (!layer->vector[r]) continue;
+        if (!b->block.vector[r]) ASSAY_TRY(assay_buf_new(&b->block.vector[r], b->backend, n, err));
+        assay_buf_write(b->backend, b->block.vector[r], 0, layer->vector[r], n);
+    }
+    return ASSAY_OK;
+}
+
+void assay_layer_deinit(assay_layer *layer) {
+    for (size_t i = 0; i < layer->n_items; i++) {
+        assay_item *item = &layer->items[i];
+        if (item->uploaded) assay_item_touch(layer, item);
+        assay_matrix_deinit(&item->out);
+        assay_free(item->w);
+        assay_free(item->clip);
+    }
+    assay_layer_forget(layer, ~0u);
+    for (int r = 0; r < ASSAY_ROLE_COUNT; r++)
+        assay_free(layer->vector[r]);
+    if (layer->bench) clear_block(layer->bench);
+    assay_free(layer->items);
+    *layer = (assay_layer){0};
+}
+
+/* --- collecting --- */
+
+typedef struct collector {
+    assay_layer *layer;
+    unsigned what;
+    double *sums[ASSAY_ROLE_COUNT]; /* of |x| per column */
+} collector;
+
+static void add_stats(assay_inputs *in, double *sums, const float *x, size_t n) {
+    size_t cols = (size_t)in->cols;
+    for (size_t r = 0; r < n; r++)
+        for (size_t c = 0; c < cols; c++) {
+            float a = fabsf(x[r * cols + c]);
+            in->absmax[c] = a > in->absmax[c] ? a : in->absmax[c];
+            sums[c] += (double)a;
+        }
+}
+
+/* Row t of all n_tokens is in the sample when the sample's index moves on there: evenly spread, the same whatever the pieces. */
+static void add_sample(assay_inputs *in, const float *x, size_t n, size_t n_tokens) {
+    size_t cols = (size_t)in->cols;
+    for (size_t r = 0; r < n; r++) {
+        size_t t = in->n_tokens + r;
+        if (n_tokens > ASSAY_SAMPLE_ROWS && t * ASSAY_SAMPLE_ROWS / n_tokens == (t + 1) * ASSAY_SAMPLE_ROWS / n_tokens) continue;
+        if (in->n_sample < ASSAY_SAMPLE_ROWS) memcpy(in->sample + in->n_sample++ * cols, x + r * cols, cols * sizeof *x);
+    }
+}
+
+static assay_status collect(void *ctx, assay_tensor_role role, const float *x, size_t n_rows, size_t cols, assay_err *err) {
+    collector *c = ctx;
+    assay_inputs *in = &c->layer->inputs[role];
+    bool bf16 = c->layer->config->dtype == ASSAY_DTYPE_BF16;
+    if (c->what & ASSAY_COLLECT_GRAM) ASSAY_TRY(assay_gram_add(in->gram, x, n_rows, cols, bf16, c->layer->n_threads, err));
+    if (c->what & ASSAY_COLLECT_STATS) add_stats(in, c->sums[role], x, n_rows);
+    if (c->what & ASSAY_COLLECT_SAMPLE) add_sample(in, x, n_rows, c->layer->n_tokens);
+    in->n_tokens += n_rows;
+    return ASSAY_OK;
+}
+
+static int64_t input_cols(const assay_config *c, int role) {
+    return role == ASSAY_ROLE_O ? c->n_heads * c->head_dim : role == ASSAY_ROLE_DOWN ? c->intermediate_size : c->hidden_size;
+}
+
+static assay_status prepare_inputs(collector *c, int role, assay_err *err) {
+    assay_inputs *in = &c->layer->inputs[role];
+    size_t cols = (size_t)input_cols(c->layer->config, role);
+    assay_layer_forget(c->layer, ASSAY_ROLE_BIT(role));
+    in->cols = (int64_t)cols;
+    if ((c->what & ASSAY_COLLECT_GRAM) && !(in->gram = assay_calloc(cols * cols, sizeof(float)))) return assay_nomem(err);
+    if (c->what & ASSAY_COLLECT_SAMPLE) {
+        in->sample = assay_mallocn(ASSAY_MIN(c->layer->n_tokens, (size_t)ASSAY_SAMPLE_ROWS) * cols, sizeof(float));
+        if (!in->sample) return assay_nomem(err);
+    }
+    if (c->what & ASSAY_COLLECT_STATS) {
+        in->absmax = assay_calloc(cols, sizeof(float));
+        in->absmean = assay_calloc(cols, sizeof(float));
+        c->sums[role] = assay_calloc(cols, sizeof(double));
+        if (!in->absmax || !in->absmean || !c->sums[role]) return assay_nomem(err);
+    }
+    return ASSAY_OK;
+}
+
+assay_status assay_layer_collect(assay_layer *layer, unsigned roles, unsigned what, assay_err *err) {
+    collector c = {.layer = layer, .what = what};
+    assay_taps taps = {.fn = collect, .ctx = &c, .roles = roles, .until = ASSAY_ROLE_COUNT};
+    assay_status s = ASSAY_OK;
+    for (int r = 0; r < ASSAY_ROLE_COUNT; r++) {
+        if (!(roles & ASSAY_ROLE_BIT(r))) continue;
+        ASSAY_GO(prepare_inputs(&c, r, err));
+        taps.until = (assay_tensor_role)r; /* the last one, in the order of the pass */
+    }
+    ASSAY_GO(upload_all(layer, err));
+    ASSAY_GO(assay_layer_run(layer->bench->runner, &layer->bench->block, layer->index, NULL, layer->x, layer->lengths, layer->n_seqs, &taps,
+                             err));
+    for (int r = 0; r < ASSAY_ROLE_COUNT; r++)
+        for (int64_t k = 0; c.sums[r] && k < layer->inputs[r].cols; k++)
+            layer->inputs[r].absmean[k] = (float)(c.sums[r][k] / (double)ASSAY_MAX(layer->inputs[r].n_tokens, (size_t)1));
+    for (size_t i = 0; i < layer->n_items; i++) {
+        assay_tensor_role role = assay_role_input(layer->items[i].role);
+        if (roles & ASSAY_ROLE_BIT(role)) layer->items[i].in = &layer->inputs[role];
+    }
+out:
+    for (int r = 0; r < ASSAY_ROLE_COUNT; r++)
+        assay_free(c.sums[r]);
+    return s;
+}
+
+void assay_layer_forget(assay_layer *layer, unsigned roles) {
+    for (int r = 0; r < ASSAY_ROLE_COUNT; r++) {
+        assay_inputs *in = &layer->inputs[r];
+        if (!(roles & ASSAY_ROLE_BIT(r))) continue;
+        assay_free(in->gram);
+        assay_free(in->sample);
+        assay_free(in->absmax);
+        assay_free(in->absmean);
+        *in = (assay_inputs){0};
+    }
+    for (size_t i = 0; i < layer->n_items; i++)
+        if (roles & ASSAY_ROLE_BIT(assay_role_input(layer->items[i].role))) layer->items[i].in = NULL;
+}
+
+assay_status assay_layer_output(assay_layer *layer, float *y, const float *x, const int32_t *lengths, size_t n_seqs, assay_err *err) {
+    ASSAY_TRY(upload_all(layer, err));
+    return assay_layer_run(layer->bench->runner, &layer->bench->block, layer->index, y, x, lengths, n_seqs, NULL, err);
+}

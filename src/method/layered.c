@@ -1,0 +1,343 @@
+/* layered.c: one decoder layer from disk to disk, with its calibration inputs.
+ *
+ *   x_k  (.partial-x-k)  what goes into layer k, as the quantized layers before it give it (or the original ones, when asked)
+ *   r_k  (.partial-r-k)  the same from the original layers, where a method wants it
+ *
+ *   transforms                 AWQ's and SmoothQuant's scales: the layer computes the same with other weights
+ *   stages q,k,v | o | gate,up | down
+ *                              inputs are collected with the earlier stages encoded, then the stage's matrices are quantized
+ *   x_k+1, r_k+1               written and renamed, then the layer's tensors, then x_k and r_k are removed
+ *
+ * The order of writing is what makes a kill harmless: a layer whose tensors are whole has left the next one's inputs behind. A layer in
+ * work is done again. Everything is a function of the inputs alone, so the bytes are those of an undisturbed run. */
+#include <string.h>
+#include "base/clock.h"
+#include "base/mem.h"
+#include "method/acts.h"
+#include "method/layer.h"
+#include "method/pipeline.h"
+#include "method/rotate.h"
+#include "num/convert.h"
+
+/* The stages of a layer, by the role of their input. */
+static const assay_tensor_role stages[] = {ASSAY_ROLE_Q, ASSAY_ROLE_O, ASSAY_ROLE_GATE, ASSAY_ROLE_DOWN};
+#define ALL_STAGES                                                                                                                      \
+    (ASSAY_ROLE_BIT(ASSAY_ROLE_Q) | ASSAY_ROLE_BIT(ASSAY_ROLE_O) | ASSAY_ROLE_BIT(ASSAY_ROLE_GATE) | ASSAY_ROLE_BIT(ASSAY_ROLE_DOWN))
+
+typedef struct work {
+    assay_run *run;
+    const assay_step *steps;
+    size_t n_steps;
+    assay_layer layer;
+    const assay_step **item_steps; /* of layer.items */
+    double *seconds;               /* per item */
+    assay_acts x, ref;
+    double collecting, quantizing; /* seconds, for estimates */
+} work;
+
+static size_t n_hidden(const assay_run *r) {
+    return r->n_tokens * (size_t)r->config.hidden_size;
+}
+
+/* --- the beginning --- */
+
+/* Row id of the embedding as the model runs it: of the matrix as encoded, as changed, or as it is. */
+static void embed(float *out, const assay_item *e, int64_t id) {
+    int64_t n = e->weight->dims[1];
+    if (e->out.codes)
+        assay_matrix_decode_rows(out, &e->out, id, 1);
+    else
+        assay_item_read(out, e, id * n, n);
+}
+
+static assay_status begin_kind(assay_run *r, const assay_item *e, char kind, assay_err *err) {
+    assay_acts a = {0};
+    assay_status s;
+    size_t hidden = (size_t)r->config.hidden_size;
+    if (assay_acts_exist(r->out_dir, kind, 0)) return ASSAY_OK;
+    ASSAY_GO(assay_acts_create(&a, r->out_dir, kind, 0, n_hidden(r), err));
+    for (size_t t = 0; t < r->n_tokens; t++)
+        embed(a.v + t * hidden, e, r->calibration->ids[t]);
+    s = assay_acts_commit(&a, err);
+out:
+    assay_acts_close(&a);
+    return s;
+}
+
+assay_status assay_layered_begin(assay_run *r, const assay_item *embedding, assay_err *err) {
+    assay_item plain = *embedding;
+    plain.out = (assay_matrix){0};
+    ASSAY_TRY(begin_kind(r, r->o->original_inputs ? &plain : embedding, 'x', err));
+    return r->keep_reference ? begin_kind(r, &plain, 'r', err) : ASSAY_OK;
+}
+
+/* --- the layer's tensors --- */
+
+static assay_status load_vector(work *w, const assay_step *s, assay_err *err) {
+    const assay_tensor *t = s->tensor;
+    size_t n = (size_t)assay_tensor_n_elements(t);
+    float *v = assay_mallocn(n, sizeof *v);
+    if (!v) return assay_nomem(err);
+    assay_to_f32(v, t->data, t->dtype, n);
+    w->layer.vector[s->role] = v;
+    w->layer.vector_n[s->role] = (int64_t)n;
+    if (!w->run->rotator) return ASSAY_OK;
+    w->layer.vector_changed[s->role] = true;
+    return assay_rotator_apply(w->run->rotator, v, s->role, s->layer, (int64_t)n, 1, w->run->n_threads, err);
+}
+
+static assay_status load_matrix(work *w, const assay_step *s, assay_err *err) {
+    assay_item *item = &w->layer.items[w->layer.n_items];
+    w->item_steps[w->layer.n_items++] = s;
+    *item = (assay_item){.weight = s->tensor, .choice = &s->choice, .role = s->role, .model_dtype = w->run->steps.model_dtype};
+    if (!w->run->rotator) return ASSAY_OK;
+    ASSAY_TRY(assay_item_own(item, err));
+    return assay_rotator_apply(w->run->rotator, item->w, s->role, s->layer, s->tensor->dims[0], s->tensor->dims[1], w->run->n_threads,
+                               err);
+}
+
+static assay_status load(work *w, int layer, assay_err *err) {
+    assay_run *r = w->run;
+    w->layer = (assay_layer){.config = &r->config,
+                             .index = layer,
+                             .n_threads = r->n_threads,
+                             .lengths = r->calibration->lengths,
+                             .n_seqs = r->calibration->n_seqs,
+                             .n_tokens = r->n_tokens};
+    if (!r->bench) ASSAY_TRY(assay_bench_open(&r->bench, &r->config, r->n_threads, err));
+    w->layer.bench = r->bench;
+    w->layer.items = assay_calloc(w->n_steps, sizeof *w->layer.items);
+    w->item_steps = assay_calloc(w->n_steps, sizeof *w->item_steps);
+    w->seconds = assay_calloc(w->n_steps, sizeof *w->seconds);
+    if (!w->layer.items || !w->item_steps || !w->seconds) return assay_nomem(err);
+    for (size_t i = 0; i < w->n_steps; i++) {
+        const assay_step *s = &w->steps[i];
+        if (s->tensor->n_dims == 1)
+            ASSAY_TRY(load_vector(w, s, err));
+        else
+            ASSAY_TRY(load_matrix(w, s, err));
+    }
+    return ASSAY_OK;
+}
+
+static void unload(work *w) {
+    assay_layer_deinit(&w->layer);
+    assay_free(w->item_steps);
+    assay_free(w->seconds);
+    assay_acts_close(&w->x);
+    assay_acts_close(&w->ref);
+}
+
+/* --- quantizing --- */
+
+static const assay_method *method_of(const assay_item *item) {
+    return assay_method_get(item->choice->method);
+}
+
+static bool in_stage(const assay_item *item, assay_tensor_role stage) {
+    return assay_role_input(item->role) == stage && item->choice->method != ASSAY_METHOD_NONE;
+}
+
+/* What the stage's methods want to know of their inputs; a sample always, to measure what was lost. */
+static unsigned stage_needs(const work *w, assay_tensor_role stage) {
+    unsigned needs = 0;
+    for (size_t i = 0; i < w->layer.n_items; i++) {
+        const assay_item *item = &w->layer.items[i];
+        if (!in_stage(item, stage)) continue;
+        needs |= ASSAY_COLLECT_SAMPLE | (method_of(item)->needs & (ASSAY_COLLECT_GRAM | ASSAY_COLLECT_STATS));
+        if (item->choice->activations == ASSAY_ACTIVATIONS_STATIC) needs |= ASSAY_COLLECT_STATS;
+    }
+    return needs;
+}
+
+/* Quantizes the items of one method among those that are wanted, and marks them as done. */
+static assay_status run_method(work *w, assay_method_id method, const bool *wanted, assay_err *err) {
+    assay_item **items = assay_calloc(w->layer.n_items, sizeof *items);
+    size_t n = 0;
+    if (!items) return assay_nomem(err);
+    for (size_t i = 0; i < w->layer.n_items; i++)
+        if (wanted[i] && w->layer.items[i].choice->method == method) items[n++] = &w->layer.items[i];
+    double begin = assay_now();
+    assay_status s = n ? assay_method_get(method)->quantize(&w->layer, items, n, err) : ASSAY_OK;
+    for (size_t i = 0; i < n && s == ASSAY_OK; i++) {
+        assay_item_touch(&w->layer, items[i]);
+        w->seconds[items[i] - w->layer.items] += (assay_now() - begin) / (double)n;
+    }
+    w->quantizing += assay_now() - begin;
+    assay_free(items);
+    return s;
+}
+
+static assay_status run_methods(work *w, assay_tensor_role stage, bool whole_layer, assay_err *err) {
+    bool *wanted = assay_calloc(w->layer.n_items, sizeof *wanted);
+    assay_status s = wanted ? ASSAY_OK : assay_nomem(err);
+    for (size_t i = 0; s == ASSAY_OK && i < w->layer.n_items; i++) {
+        const assay_item *item = &w->layer.items[i];
+        bool whole = (method_of(item)->needs & ASSAY_NEED_LAYER) != 0;
+        wanted[i] = whole == whole_layer && item->choice->method != ASSAY_METHOD_NONE && (whole_layer || in_stage(item, stage));
+    }
+    for (int m = 0; s == ASSAY_OK && m < ASSAY_METHOD_COUNT; m++)
+        s = run_method(w, (assay_method_id)m, wanted, err);
+    assay_free(wanted);
+    return s;
+}
+
+static assay_status collect(work *w, unsigned roles, unsigned what, assay_err *err) {
+    double begin = assay_now();
+    assay_status s = assay_layer_collect(&w->layer, roles, what, err);
+    w->collecting += assay_now() - begin;
+    return s;
+}
+
+static assay_status measure(work *w, assay_loss *losses, assay_tensor_role stage, assay_err *err) {
+    for (size_t i = 0; i < w->layer.n_items; i++) {
+        if (!in_stage(&w->layer.items[i], stage)) continue;
+        ASSAY_TRY(assay_run_measure(w->run, &losses[i], w->item_steps[i], &w->layer.items[i], err));
+        losses[i].seconds = w->seconds[i];
+    }
+    return ASSAY_OK;
+}
+
+/* Does some choice of the layer want that? */
+static bool any(const work *w, bool (*wants)(const assay_choice *c)) {
+    for (size_t i = 0; i < w->layer.n_items; i++)
+        if (w->layer.items[i].choice->method != ASSAY_METHOD_NONE && wants(w->layer.items[i].choice)) return true;
+    return false;
+}
+static bool wants_awq(const assay_choice *c) {
+    return c->awq_scale || c->awq_clip;
+}
+static bool wants_smooth(const assay_choice *c) {
+    return c->smooth;
+}
+static bool wants_layer(const assay_choice *c) {
+    return (assay_method_get(c->method)->needs & ASSAY_NEED_LAYER) != 0;
+}
+static bool wants_all_at_once(const assay_choice *c) {
+    return (assay_method_get(c->method)->options & ASSAY_OPT_TRUE_SEQUENTIAL) && !c->true_sequential;
+}
+
+static assay_status transform(work *w, assay_err *err) {
+    double begin = assay_now();
+    if (any(w, wants_smooth)) ASSAY_TRY(assay_smooth_prepare(&w->layer, err));
+    if (any(w, wants_awq)) ASSAY_TRY(assay_awq_prepare(&w->layer, err));
+    w->collecting += assay_now() - begin;
+    return ASSAY_OK;
+}
+
+static assay_status quantize(work *w, assay_loss *losses, assay_err *err) {
+    ASSAY_TRY(transform(w, err));
+    if (any(w, wants_layer)) ASSAY_TRY(run_methods(w, ASSAY_ROLE_COUNT, true, err));
+    bool at_once = any(w, wants_all_at_once);
+    unsigned all = 0;
+    for (size_t i = 0; i < ASSAY_LEN(stages); i++)
+        all |= stage_needs(w, stages[i]);
+    if (at_once && all) ASSAY_TRY(collect(w, ALL_STAGES, all, err));
+    for (size_t i = 0; i < ASSAY_LEN(stages); i++) {
+        unsigned needs = stage_needs(w, stages[i]);
+        if (!needs) continue;
+        if (!at_once) ASSAY_TRY(collect(w, ASSAY_ROLE_BIT(stages[i]), needs, err));
+        ASSAY_TRY(run_methods(w, stages[i], false, err));
+        ASSAY_TRY(measure(w, losses, stages[i], err));
+        assay_layer_forget(&w->layer, ASSAY_ROLE_BIT(stages[i]));
+    }
+    return ASSAY_OK;
+}
+
+/* --- what goes into the next layer --- */
+
+static assay_status write_next(work *w, char kind, const assay_acts *from, assay_err *err) {
+    assay_run *r = w->run;
+    assay_acts to = {0};
+    assay_status s;
+    double begin = assay_now();
+    ASSAY_GO(assay_acts_create(&to, r->out_dir, kind, w->layer.index + 1, n_hidden(r), err));
+    ASSAY_GO(assay_layer_output(&w->layer, to.v, from->v, w->layer.lengths, w->layer.n_seqs, err));
+    s = assay_acts_commit(&to, err);
+    assay_acts_release(from);
+out:
+    assay_acts_close(&to);
+    w->collecting += assay_now() - begin;
+    return s;
+}
+
+static bool is_last(const work *w) {
+    return w->layer.index + 1 == w->run->config.n_layers;
+}
+
+/* From the original layer: before anything in it changes. */
+static assay_status write_original(work *w, assay_err *err) {
+    if (is_last(w)) return ASSAY_OK;
+    if (w->run->keep_reference) ASSAY_TRY(write_next(w, 'r', &w->ref, err));
+    return w->run->o->original_inputs ? write_next(w, 'x', &w->x, err) : ASSAY_OK;
+}
+
+static assay_status write_quantized(work *w, assay_err *err) {
+    return is_last(w) || w->run->o->original_inputs ? ASSAY_OK : write_next(w, 'x', &w->x, err);
+}
+
+static assay_status open_inputs(work *w, assay_err *err) {
+    assay_run *r = w->run;
+    ASSAY_TRY(assay_acts_open(&w->x, r->out_dir, 'x', w->layer.index, n_hidden(r), err));
+    w->layer.x = w->x.v;
+    if (!r->keep_reference) return ASSAY_OK;
+    ASSAY_TRY(assay_acts_open(&w->ref, r->out_dir, 'r', w->layer.index, n_hidden(r), err));
+    w->layer.x_ref = w->ref.v;
+    return ASSAY_OK;
+}
+
+/* --- writing --- */
+
+static assay_status put_step(work *w, const assay_step *s, size_t *item, assay_err *err) {
+    if (s->tensor->n_dims > 1) return assay_run_put(w->run, s, &w->layer.items[(*item)++], err);
+    assay_item vector = {.weight = s->tensor, .w = w->layer.vector_changed[s->role] ? w->layer.vector[s->role] : NULL};
+    return assay_run_put(w->run, s, &vector, err);
+}
+
+static assay_status put_all(work *w, const assay_loss *losses, assay_err *err) {
+    for (size_t i = 0; i < w->layer.n_items; i++)
+        if (w->item_steps[i]->choice.method != ASSAY_METHOD_NONE) ASSAY_TRY(assay_run_note(w->run, &losses[i], err));
+    for (size_t i = 0, item = 0; i < w->n_steps; i++)
+        ASSAY_TRY(put_step(w, &w->steps[i], &item, err));
+    return ASSAY_OK;
+}
+
+static assay_status take_over(work *w, assay_err *err) {
+    for (size_t i = 0; i < w->n_steps; i++)
+        if (w->steps[i].choice.method != ASSAY_METHOD_NONE) ASSAY_TRY(assay_run_take_over(w->run, &w->steps[i], err));
+    return ASSAY_OK;
+}
+
+static assay_status work_layer(work *w, int layer, assay_err *err) {
+    assay_loss *losses = assay_calloc(w->n_steps, sizeof *losses);
+    assay_status s = losses ? ASSAY_OK : assay_nomem(err);
+    double begin = assay_now(), bytes = 0;
+    for (size_t i = 0; i < w->n_steps; i++)
+        bytes += (double)w->steps[i].tensor->n_bytes;
+    if (s != ASSAY_OK) goto out;
+    ASSAY_GO(load(w, layer, err));
+    ASSAY_GO(open_inputs(w, err));
+    ASSAY_GO(write_original(w, err));
+    ASSAY_GO(quantize(w, losses, err));
+    ASSAY_GO(write_quantized(w, err));
+    ASSAY_GO(put_all(w, losses, err));
+    assay_acts_remove(w->run->out_dir, 'x', layer);
+    assay_acts_remove(w->run->out_dir, 'r', layer);
+    w->run->worked_bytes += bytes;
+    w->run->worked_seconds += assay_now() - begin;
+out:
+    assay_free(losses);
+    return s;
+}
+
+assay_status assay_layered_work(assay_run *r, size_t first, size_t n, int layer, assay_err *err) {
+    work w = {.run = r, .steps = &r->steps.v[first], .n_steps = n};
+    bool done = true;
+    for (size_t i = 0; i < n; i++)
+        done = done && assay_run_has(r, &w.steps[i]);
+    assay_status s = done ? take_over(&w, err) : work_layer(&w, layer, err);
+    unload(&w);
+    for (size_t i = 0; i < n && s == ASSAY_OK; i++)
+        s = assay_run_step_done(r, &w.steps[i], err);
+    return s;
+}
