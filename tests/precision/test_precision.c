@@ -12,8 +12,8 @@
 #include "base/json.h"
 #include "base/mem.h"
 #include "num/convert.h"
+#include "precision/grid.h"
 #include "precision/nested.h"
-#include "precision/precision.h"
 
 static json_t *golden;
 
@@ -219,6 +219,33 @@ static void int8_rows_equal_bitsandbytes(void **state) {
     each_case("absmax", false, check_absmax);
 }
 
+static assay_grid_spec float_spec(const json_t *c, const input *in) {
+    const char *kind = json_string_value(json_object_get(c, "kind"));
+    return (assay_grid_spec){.precision = strcmp(kind, "fp8") == 0     ? ASSAY_PRECISION_FP8_E4M3
+                                          : strcmp(kind, "e5m2") == 0  ? ASSAY_PRECISION_FP8_E5M2
+                                          : strcmp(kind, "mxfp4") == 0 ? ASSAY_PRECISION_MXFP4
+                                                                       : ASSAY_PRECISION_NVFP4,
+                             .group_size = json_integer_value(json_object_get(c, "group")),
+                             .row_block = json_integer_value(json_object_get(c, "row_block")),
+                             .scale_dtype = in->dtype};
+}
+
+static void check_float(const char *label, const json_t *c, const input *in) {
+    assay_matrix m;
+    assay_grid_spec s = float_spec(c, in);
+    assert_int_equal(assay_encode_float(&m, in->w, in->rows, in->cols, &s, NULL), ASSAY_OK);
+    assert_int_equal(assay_matrix_check(&m, label, NULL), ASSAY_OK);
+    expect_part(label, c, "scales", m.scales, m.n_scales, 4);
+    if (m.precision == ASSAY_PRECISION_NVFP4) expect_part(label, c, "global", &m.global_scale, 1, 4);
+    expect_part(label, c, "codes", m.codes, in->rows * in->cols, 1);
+    assay_matrix_deinit(&m);
+}
+
+static void small_floats_equal_compressed_tensors(void **state) {
+    (void)state;
+    each_case("float", false, check_float);
+}
+
 static void tables_equal_bitsandbytes(void **state) {
     (void)state;
     expect_bytes("dynamic map", json_object_get(golden, "dynamic_map"), assay_dynamic_map, 256, 4);
@@ -389,6 +416,7 @@ int main(void) {
         cmocka_unit_test(integers_equal_compressed_tensors),
         cmocka_unit_test(clipped_integers_equal_llm_compressor),
         cmocka_unit_test(int8_rows_equal_bitsandbytes),
+        cmocka_unit_test(small_floats_equal_compressed_tensors),
         cmocka_unit_test(short_groups_and_error_bound),
         cmocka_unit_test(sizes_are_exact),
         cmocka_unit_test(dense_rows_decode),

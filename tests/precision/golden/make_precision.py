@@ -15,7 +15,10 @@ import bitsandbytes.functional as F
 import compressed_tensors
 from compressed_tensors.quantization import QuantizationArgs
 from compressed_tensors.quantization.lifecycle.forward import quantize, fake_quantize
-from compressed_tensors.quantization.utils import calculate_qparams
+from compressed_tensors.quantization.quant_scheme import MXFP4A16, NVFP4A16
+from compressed_tensors.quantization.utils import calculate_qparams, generate_gparam
+from compressed_tensors.quantization.utils.helpers import maybe_pad_tensor_for_block_quant
+from compressed_tensors.compressors.nvfp4.helpers import pack_fp4_to_uint8
 
 torch.set_num_threads(1)
 f32 = np.float32
@@ -141,6 +144,90 @@ def int_case(name, x, bits, symmetric, group, mse):
     return case
 
 
+def float_inputs():
+    """Only for the small floats: every tie of e2m1 and e4m3 on grids whose scale is a power of two, tiny, huge and empty groups."""
+    e2m1 = [v * s for v in (0, .25, .5, .75, 1, 1.25, 1.5, 1.75, 2, 2.5, 3, 3.5, 4, 5, 6, 7) for s in (1, -1)]
+    t = [np.array([6.0] + [-v for v in e2m1[1:]], f32)]
+    for k in (-20, -3, 9):                    # groups of 32 and of 16 that hold each tie exactly, and its neighbours
+        v = np.array(e2m1, f32) * f32(2.0 ** k)
+        t += [v, np.nextafter(v, f32(0)), np.clip(np.nextafter(v, f32(99e9)), -7 * 2.0 ** k, 7 * 2.0 ** k)]
+    t += [np.array([m * 2.0 ** -4] + [0.01] * 31, f32) for m in (1.0, 1.49, 1.5, 1.74, np.nextafter(f32(1.75), f32(0)), 1.75, 1.99)]
+    t += [np.zeros(32, f32), np.full(32, -0.0, f32), np.full(32, 1e-40, f32), np.full(32, -1e-45, f32), np.full(32, 2.0 ** -126, f32)]
+    t += [np.full(32, x, f32) for x in (1.2e-38, 1e-30, 2.0 ** -15, 6e-5, 7e-5, 2.0 ** -24, 1e4, 6e4)]
+    t = np.concatenate(t)
+    t = np.concatenate([t, np.zeros(-len(t) % 128, f32)])
+    yield "float ties", dict(rows=len(t) // 128, cols=128, dtype="F32", values=t)
+    yield "half ties", dict(rows=len(t) // 128, cols=128, dtype="F16", values=t)
+    x = np.arange(256, dtype=np.uint8).view(np.uint8)
+    e4m3 = torch.from_numpy(x.copy()).view(torch.float8_e4m3fn).float().numpy()
+    e4m3 = np.sort(e4m3[np.isfinite(e4m3)])
+    mid = ((e4m3[1:] + e4m3[:-1]) / 2).astype(f32)
+    t = np.concatenate([e4m3, mid, np.nextafter(mid, f32(0)), np.nextafter(mid, f32(1e9)), [448, -448, -464, 447.9, 1e-9, -1e-9]]).astype(f32)
+    t = np.clip(np.concatenate([t, np.zeros(-len(t) % 64, f32)]), -448, 448)
+    yield "e4m3 ties", dict(rows=len(t) // 64, cols=64, dtype="F32", values=t)
+    huge = lcg(11, 4 * 64, 1.0) * f32(1e38)
+    huge[64:128] *= f32(1e-70)
+    yield "huge", dict(rows=4, cols=64, dtype="F32", values=huge)
+    yield "blocks", dict(rows=200, cols=320, dtype="BF16", seed=12, amplitude=0.3)
+
+
+def float_case(name, x, kind, strategy, group):
+    """kind fp8, mxfp4 or nvfp4; the quotient in float32, as the Triton kernel has it."""
+    if kind == "fp8":
+        extra = dict(block_structure=[128, 128]) if strategy == "block" else dict(group_size=group) if strategy == "group" else {}
+        args = QuantizationArgs(num_bits=8, type="float", symmetric=True, strategy=strategy, **extra)
+    else:
+        args = (MXFP4A16 if kind == "mxfp4" else NVFP4A16)["weights"]
+    row_block, global_scale = 0, None
+    if strategy == "tensor":
+        v, row_block = x.reshape(1, -1), x.shape[0]
+    elif strategy == "channel":
+        v = x.unsqueeze(1)
+    elif strategy == "block":
+        p = maybe_pad_tensor_for_block_quant(x, (128, 128))
+        v = p.reshape(p.shape[0] // 128, 128, p.shape[1] // 128, 128).transpose(1, 2).flatten(-2, -1)
+        group, row_block = 128, 128
+    else:
+        v = by_group(x, group)
+    if kind == "nvfp4":
+        top = x.abs().max().reshape(1)
+        global_scale = generate_gparam(-top, top)
+    scale, _ = calculate_qparams(v.amin(-1), v.amax(-1), args, global_scale=global_scale)
+    scale = scale.to(x.dtype)                 # as the module's weight_scale has it
+    if not torch.isfinite(scale.float()).all():
+        return None
+    q = quantize(x.float(), scale.float(), None, args, global_scale=global_scale)
+    if kind == "fp8":
+        codes = q.to(torch.float8_e4m3fn).view(torch.uint8).numpy()
+    else:
+        assert torch.equal(q, quantize(x, scale, None, args, global_scale=global_scale).float())  # no second rounding here
+        packed = pack_fp4_to_uint8(q).numpy()
+        codes = np.stack([packed & 15, packed >> 4], -1)
+    case = dict(encoder="float", input=name, kind=kind, group=group, row_block=row_block, scales=hexed(scale.float().numpy(), f32),
+                codes=hexed(codes, np.uint8))
+    if kind == "nvfp4":
+        case["global"] = hexed(global_scale.numpy(), f32)
+    return case
+
+
+def e5m2_case(name, x):
+    """compressed-tensors has no E5M2: its rule for E4M3 with torch's type and largest value."""
+    scale = x.abs().amax(-1, keepdim=True) / torch.tensor(57344.0, dtype=x.dtype)
+    scale = torch.where(scale == 0, torch.finfo(x.dtype).eps, scale)
+    q = (x.float() / scale.float()).clamp(-57344, 57344).to(torch.float8_e5m2)
+    return dict(encoder="float", input=name, kind="e5m2", group=0, row_block=0, scales=hexed(scale.float().numpy(), f32),
+                codes=hexed(q.view(torch.uint8).numpy(), np.uint8))
+
+
+def float_cases(name, x):
+    wide = x.shape[1]
+    todo = [("fp8", "tensor", 0), ("fp8", "channel", 0), ("fp8", "block", 0)]
+    todo += [("fp8", "group", 64)] if wide % 64 == 0 else []
+    todo += [("mxfp4", "group", 32)] if wide % 32 == 0 else []
+    todo += [("nvfp4", "tensor_group", 16)] if wide % 16 == 0 else []
+    return [c for c in (float_case(name, x, *t) for t in todo) if c] + [e5m2_case(name, x)]
+
+
 def int8_case(name, x):
     q, scb, _ = F.int8_vectorwise_quant(x.to(torch.float16))
     return dict(encoder="absmax", input=name, codes=hexed(q.numpy().astype(np.int16) + 128, np.uint8), scb=hexed(scb.numpy(), f32))
@@ -151,12 +238,16 @@ def main():
                compressed_tensors=compressed_tensors.__version__, inputs={}, cases=[])
     doc["dynamic_map"] = hexed(F.create_dynamic_map().numpy(), f32)
     doc["tables"] = {k: hexed(F.get_4bit_type(k, device="cpu").numpy(), f32) for k in ("nf4", "fp4")}
-    for name, i in inputs():
+    small = dict(float_inputs())
+    for name, i in [*inputs(), *small.items()]:
         x = tensor_of(i)
         entry = {k: v for k, v in i.items() if k != "values"}
         if "values" in i:
             entry["values"] = x.float().numpy().tobytes().hex()
         doc["inputs"][name] = entry
+        doc["cases"] += float_cases(name, x)
+        if name in small:
+            continue
         for kind in ("nf4", "fp4"):
             for block, nested in ((64, False), (64, True), (128, True), (4096, False)):
                 doc["cases"].append(codebook_case(name, x, kind, block, nested))
