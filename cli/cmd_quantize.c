@@ -2,8 +2,8 @@
 #include "cli.h"
 
 static struct {
-    const char *recipe, *file, *out;
-    bool dry_run, overwrite;
+    const char *recipe, *file, *out, *calibration;
+    bool dry_run, overwrite, original_inputs;
     int64_t worst;
     double shard_gb;
 } o;
@@ -12,6 +12,10 @@ static const cli_option options[] = {
     {'r', "recipe", CLI_STRING, &o.recipe, "RECIPE",
      "method and options in one line: rtn,int4,group_size=128", NULL, 0, 0},
     {0, "recipe-file", CLI_STRING, &o.file, "FILE", "the recipe as YAML instead", NULL, 0, 0},
+    {'c', "calibration", CLI_STRING, &o.calibration, "FILE",
+     "text or JSONL that shows the methods what the model sees: FILE,samples=128,length=2048", NULL, 0, 0},
+    {0, "original-inputs", CLI_FLAG, &o.original_inputs, NULL,
+     "calibrate on the original layers' outputs instead of the quantized ones'", NULL, 0, 0},
     {'o', "out", CLI_STRING, &o.out, "DIR", "folder to write (or give it as the second argument)", NULL, 0,
      0},
     {'n', "dry-run", CLI_FLAG, &o.dry_run, NULL, "only tell size, memory and time", NULL, 0, 0},
@@ -29,6 +33,8 @@ static int run(int n_args, char **args) {
             "quantize: say where to write: assay quantize MODEL OUT --recipe ... (or --dry-run)");
     assay_quantize_request req = {.recipe = o.recipe,
                                   .recipe_file = o.file,
+                                  .calibration = o.calibration,
+                                  .original_inputs = o.original_inputs,
                                   .threads = (int)cli_opts.threads,
                                   .dry_run = o.dry_run,
                                   .overwrite = o.overwrite,

@@ -62,6 +62,8 @@ ASSAY_API assay_status assay_inspect(assay_doc **out, const char *model, const a
 typedef struct assay_quantize_request {
     const char *recipe;      /* one line: "rtn,int4,group_size=128"; or */
     const char *recipe_file; /* a YAML file */
+    const char *calibration; /* "FILE" or "FILE,samples=64,length=512"; NULL = none */
+    bool original_inputs;    /* calibrate each layer on what the original layers give, not the quantized ones */
     int threads;             /* 0 = all cores */
     bool dry_run;            /* sizes, memory and time only; out may be NULL */
     bool overwrite;

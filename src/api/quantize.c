@@ -3,6 +3,7 @@
 #include <string.h>
 #include "api/doc.h"
 #include "base/mem.h"
+#include "method/calibrate.h"
 #include "method/method.h"
 #include "report/table.h"
 
@@ -84,6 +85,15 @@ static assay_status put_worst(assay_str *text, const assay_quantize_result *r, s
     return s;
 }
 
+static void put_calibration(assay_str *t, const assay_calib *c) {
+    if (!c->n_samples) return;
+    assay_str_printf(t, "calibration    %zu sequences, %zu tokens from '%s'", c->n_samples, c->n_tokens, c->path);
+    if (c->n_templated) assay_str_printf(t, ", %zu through the chat template", c->n_templated);
+    assay_str_putc(t, '\n');
+    for (size_t i = 0; i < c->n_warnings; i++)
+        assay_str_printf(t, "  warning      %s\n", c->warnings[i]);
+}
+
 static void put_summary(assay_str *t, const assay_recipe *recipe, const assay_quantize_result *r,
                         const char *out_dir, bool dry_run) {
     char a[32], b[32], c[32], d[32];
@@ -97,9 +107,11 @@ static void put_summary(assay_str *t, const assay_recipe *recipe, const assay_qu
         r->input_bytes ? 100.0 * (double)r->output_bytes / (double)r->input_bytes : 0, r->bits_per_weight,
         r->bits_per_quantized, r->n_matrices);
     if (dry_run) {
-        assay_str_printf(t, "would take     about %s, working memory %s; nothing was written\n",
-                         assay_format_seconds(c, sizeof c, r->seconds),
+        assay_str_printf(t, "would take     about %s, working memory %s", assay_format_seconds(c, sizeof c, r->seconds),
                          assay_format_bytes(d, sizeof d, (double)r->memory_bytes));
+        if (r->activation_bytes)
+            assay_str_printf(t, ", %s of activations beside the output", assay_format_bytes(a, sizeof a, (double)r->activation_bytes));
+        assay_str_put(t, "; nothing was written\n");
         return;
     }
     assay_str_printf(t, "weight error   %.3f %% over all quantized matrices\n", 100 * r->weight_error);
@@ -117,6 +129,8 @@ assay_status assay_quantize_model(assay_doc **out, const char *model, const char
                                   const assay_quantize_request *o, assay_err *err) {
     *out = NULL;
     assay_recipe *recipe = NULL;
+    assay_calib_spec spec = {0};
+    assay_calibrator calibrator = {0};
     assay_quantize_result r = {0};
     assay_str text = {0};
     assay_term term = assay_term_of_view(&o->view);
@@ -124,16 +138,25 @@ assay_status assay_quantize_model(assay_doc **out, const char *model, const char
                                 .progress = o->progress,
                                 .dry_run = o->dry_run,
                                 .overwrite = o->overwrite,
-                                .shard_bytes = o->shard_bytes};
+                                .shard_bytes = o->shard_bytes,
+                                .original_inputs = o->original_inputs};
     assay_status s;
     ASSAY_GO(open_recipe(&recipe, o->recipe, o->recipe_file, err));
+    if (o->calibration) {
+        ASSAY_GO(assay_calib_spec_from_string(&spec, o->calibration, err));
+        ASSAY_GO(assay_calibrator_open(&calibrator, model, &spec, err));
+        opts.calibration = &calibrator.sequences;
+    }
     ASSAY_GO(assay_quantize(&r, model, out_dir, recipe, &opts, err));
     put_summary(&text, recipe, &r, out_dir, o->dry_run);
+    put_calibration(&text, &calibrator.calib);
     if (r.n_worst)
         ASSAY_GO(put_worst(&text, &r, o->worst > 0 ? (size_t)o->worst : ASSAY_N_WORST, &term, err));
     s = assay_doc_make(out, &text, json_of_result(&r, model, out_dir, o->dry_run), 0, err);
 out:
     assay_recipe_free(recipe);
+    assay_calibrator_close(&calibrator);
+    assay_calib_spec_deinit(&spec);
     assay_str_free(&text);
     return s;
 }

@@ -71,7 +71,7 @@ void assay_item_touch(assay_layer *layer, assay_item *item) {
 
 assay_status assay_item_own(assay_item *item, assay_err *err) {
     if (item->w) return ASSAY_OK;
-    size_t n = (size_t)(item->weight->dims[0] * item->weight->dims[1]);
+    size_t n = (size_t)assay_tensor_n_elements(item->weight);
     float *w = assay_mallocn(n, sizeof *w);
     if (!w) return assay_nomem(err);
     assay_item_read(w, item, 0, (int64_t)n);

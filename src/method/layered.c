@@ -65,7 +65,7 @@ out:
 }
 
 assay_status assay_layered_begin(assay_run *r, const assay_item *embedding, assay_err *err) {
-    assay_item plain = *embedding;
+    assay_item plain = *embedding; /* shares w, owns nothing */
     plain.out = (assay_matrix){0};
     ASSAY_TRY(begin_kind(r, r->o->original_inputs ? &plain : embedding, 'x', err));
     return r->keep_reference ? begin_kind(r, &plain, 'r', err) : ASSAY_OK;
@@ -101,7 +101,7 @@ static assay_status load(work *w, int layer, assay_err *err) {
     w->layer = (assay_layer){.config = &r->config,
                              .index = layer,
                              .n_threads = r->n_threads,
-                             .lengths = r->calibration->lengths,
+                             .lengths = r->lengths,
                              .n_seqs = r->calibration->n_seqs,
                              .n_tokens = r->n_tokens};
     if (!r->bench) ASSAY_TRY(assay_bench_open(&r->bench, &r->config, r->n_threads, err));
@@ -340,4 +340,110 @@ assay_status assay_layered_work(assay_run *r, size_t first, size_t n, int layer,
     for (size_t i = 0; i < n && s == ASSAY_OK; i++)
         s = assay_run_step_done(r, &w.steps[i], err);
     return s;
+}
+
+/* --- what it would take --- */
+
+#define FEW_TOKENS 512
+#define FEW_ITERS  4
+
+/* One trial: the first decoder layer with the first n_seqs sequences, nothing written. */
+typedef struct trial {
+    size_t n_seqs, n_tokens;
+    double collecting, quantizing; /* seconds */
+} trial;
+
+/* Hidden states before the first layer in plain memory. */
+static assay_status embed_trial(work *w, const trial *t, float **x, assay_err *err) {
+    assay_run *r = w->run;
+    size_t hidden = (size_t)r->config.hidden_size;
+    const assay_step *e = NULL;
+    for (size_t i = 0; i < r->steps.n; i++)
+        if (r->steps.v[i].role == ASSAY_ROLE_EMBED) e = &r->steps.v[i];
+    assay_item item = {.weight = e ? e->tensor : NULL};
+    *x = assay_mallocn(t->n_tokens, hidden * sizeof **x);
+    if (!*x) return assay_nomem(err);
+    for (size_t k = 0; e && k < t->n_tokens; k++)
+        assay_item_read(*x + k * hidden, &item, (int64_t)r->calibration->ids[k] * (int64_t)hidden, (int64_t)hidden);
+    w->layer.x = w->layer.x_ref = *x;
+    w->layer.n_seqs = t->n_seqs;
+    w->layer.n_tokens = t->n_tokens;
+    return ASSAY_OK;
+}
+
+/* Methods that iterate do a few iterations in a trial; by how much the rest is more. */
+static double shorten(work *w, assay_choice *choices, const trial *t) {
+    double factor = 1;
+    for (size_t i = 0; i < w->layer.n_items; i++) {
+        assay_item *item = &w->layer.items[i];
+        choices[i] = *item->choice;
+        if (choices[i].iters > FEW_ITERS) {
+            double batch = (double)ASSAY_MIN((size_t)choices[i].batch_size, w->run->calibration->n_seqs);
+            factor = (double)choices[i].iters / FEW_ITERS * ASSAY_MAX(1.0, batch / (double)t->n_seqs);
+            choices[i].iters = FEW_ITERS;
+        }
+        item->choice = &choices[i];
+    }
+    return factor;
+}
+
+static assay_status run_trial(assay_run *r, trial *t, const assay_step *steps, size_t n, assay_err *err) {
+    work w = {.run = r, .steps = steps, .n_steps = n};
+    assay_loss *losses = assay_calloc(n, sizeof *losses);
+    assay_choice *choices = assay_calloc(n, sizeof *choices);
+    float *x = NULL, *y = NULL;
+    assay_status s = losses && choices ? ASSAY_OK : assay_nomem(err);
+    if (s != ASSAY_OK) goto out;
+    ASSAY_GO(load(&w, 0, err));
+    ASSAY_GO(embed_trial(&w, t, &x, err));
+    double factor = shorten(&w, choices, t);
+    ASSAY_GO(quantize(&w, losses, err));
+    if (!(y = assay_mallocn(t->n_tokens, (size_t)r->config.hidden_size * sizeof *y))) {
+        s = assay_nomem(err);
+        goto out;
+    }
+    double begin = assay_now();
+    ASSAY_GO(assay_layer_output(&w.layer, y, x, w.layer.lengths, w.layer.n_seqs, err));
+    t->collecting = w.collecting + (assay_now() - begin) * (r->keep_reference ? 2 : 1);
+    t->quantizing = w.quantizing * factor;
+out:
+    unload(&w);
+    assay_free(losses);
+    assay_free(choices);
+    assay_free(x);
+    assay_free(y);
+    return s;
+}
+
+/* The first sequences that hold at least so many tokens. */
+static trial first_tokens(const assay_run *r, size_t least) {
+    trial t = {0};
+    while (t.n_seqs < r->calibration->n_seqs && t.n_tokens < least)
+        t.n_tokens += (size_t)r->lengths[t.n_seqs++];
+    return t;
+}
+
+assay_status assay_layered_estimate(assay_quantize_result *out, assay_run *r, assay_err *err) {
+    size_t first = 0, n = 0;
+    while (first < r->steps.n && r->steps.v[first].layer != 0)
+        first++;
+    while (first + n < r->steps.n && r->steps.v[first + n].layer == 0)
+        n++;
+    trial few = first_tokens(r, FEW_TOKENS), more = first_tokens(r, 3 * few.n_tokens);
+    uint64_t before = assay_peak_rss();
+    ASSAY_TRY(assay_progress_report(r->o->progress, "timing the first layer", 0, 2, "runs", err));
+    ASSAY_TRY(run_trial(r, &few, &r->steps.v[first], n, err));
+    ASSAY_TRY(assay_progress_report(r->o->progress, "timing the first layer", 1, 2, "runs", err));
+    if (more.n_tokens > few.n_tokens) ASSAY_TRY(run_trial(r, &more, &r->steps.v[first], n, err));
+    ASSAY_TRY(assay_progress_report(r->o->progress, "timing the first layer", 2, 2, "runs", err));
+    /* A straight line through the two; what does not depend on tokens is its beginning. */
+    double slope = 0, fixed = few.collecting, quantizing = ASSAY_MAX(few.quantizing, more.quantizing);
+    if (more.n_tokens > few.n_tokens) {
+        slope = ASSAY_MAX(0.0, (more.collecting - few.collecting) / (double)(more.n_tokens - few.n_tokens));
+        fixed = ASSAY_MAX(0.0, few.collecting - slope * (double)few.n_tokens);
+    }
+    out->seconds += (double)r->config.n_layers * (fixed + slope * (double)r->n_tokens + quantizing);
+    out->activation_bytes = n_hidden(r) * sizeof(float) * 2 * (r->keep_reference ? 2 : 1);
+    out->memory_bytes = ASSAY_MAX(out->memory_bytes, assay_peak_rss() - before);
+    return ASSAY_OK;
 }

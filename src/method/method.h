@@ -40,7 +40,7 @@ typedef struct assay_loss {
 /* Calibration sequences (method/calib.h makes them from text). All borrowed. */
 typedef struct assay_calibration {
     const int32_t *ids;     /* the sequences one after another */
-    const int32_t *lengths; /* [n_seqs], each at least 1 and at most the model's context */
+    const size_t *first;    /* [n_seqs + 1] where each begins; lengths from 1 to the model's context */
     size_t n_seqs;
     const char *hash;       /* of the ids, for the run's identity */
     const json_t *manifest; /* goes into assay.json as "calibration"; NULL = none */
@@ -68,7 +68,8 @@ typedef struct assay_quantize_result {
     uint64_t output_bytes;       /* of the checkpoint's files (a dry run's is predicted, to about 0.1 %) */
     uint64_t memory_bytes;       /* working memory: predicted, without the mapped input */
     uint64_t peak_rss;           /* measured, of the process so far; 0 from a dry run */
-    double seconds;              /* predicted by a dry run from a timed sample, else measured */
+    uint64_t activation_bytes;   /* of the files that hidden states lie in meanwhile; 0 without calibration */
+    double seconds;              /* predicted by a dry run from a timed sample (the first decoder layer), else measured */
     double bytes_per_second;     /* of input, over the matrices done in this run */
     size_t n_tensors;
     size_t n_matrices;         /* quantized ones */

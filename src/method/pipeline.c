@@ -417,6 +417,7 @@ static void run_deinit(assay_run *r) {
     assay_losses_deinit(&r->before);
     assay_losses_deinit(&r->losses);
     assay_steps_deinit(&r->steps);
+    assay_free(r->lengths);
     assay_checkpoint_close(r->source);
     assay_config_deinit(&r->config);
 }
@@ -429,18 +430,22 @@ static assay_status check_calibration(assay_run *r, assay_err *err) {
                           "method %s needs calibration data, which shows it what the matrices see: give some, or take rtn with mse, hqq, "
                           "nf4 or fp8, which need none",
                           assay_method_name(method));
-    for (size_t i = 0; c && i < c->n_seqs; i++) {
-        if (c->lengths[i] < 1 || c->lengths[i] > r->config.max_position_embeddings)
-            return assay_fail(err, ASSAY_EINPUT, "calibration sequence %zu has %d tokens; the model takes 1 to %lld", i, c->lengths[i],
+    if (!c) return ASSAY_OK;
+    if (!(r->lengths = assay_mallocn(c->n_seqs + 1, sizeof *r->lengths))) return assay_nomem(err);
+    for (size_t i = 0; i < c->n_seqs; i++) {
+        size_t n = c->first[i + 1] - c->first[i];
+        if (n < 1 || n > (size_t)r->config.max_position_embeddings)
+            return assay_fail(err, ASSAY_EINPUT, "calibration sequence %zu has %zu tokens; the model takes 1 to %lld", i, n,
                               (long long)r->config.max_position_embeddings);
-        for (int32_t k = 0; k < c->lengths[i]; k++)
-            if (c->ids[r->n_tokens + (size_t)k] < 0 || c->ids[r->n_tokens + (size_t)k] >= r->config.vocab_size)
-                return assay_fail(err, ASSAY_EINPUT, "calibration sequence %zu holds token %d; the vocabulary has %lld", i,
-                                  c->ids[r->n_tokens + (size_t)k], (long long)r->config.vocab_size);
-        r->n_tokens += (size_t)c->lengths[i];
+        for (size_t k = c->first[i]; k < c->first[i + 1]; k++)
+            if (c->ids[k] < 0 || c->ids[k] >= r->config.vocab_size)
+                return assay_fail(err, ASSAY_EINPUT, "calibration sequence %zu holds token %d; the vocabulary has %lld", i, c->ids[k],
+                                  (long long)r->config.vocab_size);
+        r->lengths[i] = (int32_t)n;
+        r->n_tokens += n;
     }
-    if (c && r->n_tokens == 0) return assay_fail(err, ASSAY_EINPUT, "the calibration data holds no tokens");
-    for (size_t i = 0; c && i < r->steps.n; i++)
+    if (r->n_tokens == 0) return assay_fail(err, ASSAY_EINPUT, "the calibration data holds no tokens");
+    for (size_t i = 0; i < r->steps.n; i++)
         if (assay_method_get(r->steps.v[i].choice.method)->needs & ASSAY_NEED_REFERENCE) r->keep_reference = true;
     return ASSAY_OK;
 }

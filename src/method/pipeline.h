@@ -102,7 +102,8 @@ typedef struct assay_run {
     int lock; /* the key's file, locked; -1 = not open */
     struct assay_layer_bench *bench;
     struct assay_rotator *rotator; /* NULL = no rotation */
-    size_t n_tokens;               /* of calibration */
+    int32_t *lengths;              /* of the calibration sequences */
+    size_t n_tokens;               /* of them all */
     bool keep_reference;           /* some method wants the original layers' hidden states too */
 } assay_run;
 
