@@ -7,7 +7,10 @@
  * A task is a KV head and a block of rows; it walks pages outermost, so that a page is read once for the
  * block's queries (all heads of a group, and neighbouring rows of one sequence). Queries that see a whole
  * page share a tile; those at its edges go one row at a time. A query's own sums only depend on absolute
- * positions (kern.h), so none of this shows in a result. */
+ * positions (kern.h), so none of this shows in a result.
+ *
+ * With packing, pages before a query's own are read in their packed form (backend.h): unpacked to float32 in
+ * the thread's scratch, then walked by the same kernel. Choosing codes is kvpack.c's. */
 #include <math.h>
 #include <string.h>
 #include "backend/internal.h"
@@ -32,9 +35,10 @@ typedef struct att_job {
     assay_backend *b;
     float *y;
     const float *q;
-    uint8_t *k, *v;
+    uint8_t *k, *v, *packed_k, *packed_v;
     const float *new_k, *new_v;
     assay_kv_type type;
+    assay_kv_pack pack;
     const int32_t *const *pages;
     const int32_t *pos;
     size_t n_rows, rows_per_task;
@@ -42,6 +46,32 @@ typedef struct att_job {
     int group, heads_per_task; /* query heads of a KV head; of a task */
     float scale, soft_cap;
 } att_job;
+
+static att_job job_of(assay_backend *b, const assay_kv_layer *c, const int32_t *const *pages, const int32_t *pos, size_t n_rows,
+                      int n_kv_heads, int head_dim) {
+    att_job j = {.b = b,
+                 .k = c->k->p,
+                 .v = c->v->p,
+                 .type = c->type,
+                 .pack = c->pack,
+                 .pages = pages,
+                 .pos = pos,
+                 .n_rows = n_rows,
+                 .n_kv_heads = n_kv_heads,
+                 .head_dim = head_dim};
+    if (c->pack == ASSAY_KV_PACK_NONE) return j;
+    j.packed_k = c->packed_k->p;
+    j.packed_v = c->packed_v->p;
+    return j;
+}
+
+/* Where a page of row r's sequence lies: in type, and packed. */
+static size_t page_of(const att_job *j, size_t r, size_t page) {
+    return (size_t)(j->pack ? j->pages[r][2 * page + 1] : j->pages[r][page]);
+}
+static size_t packed_page_of(const att_job *j, size_t r, size_t page) {
+    return (size_t)j->pages[r][2 * page];
+}
 
 static void convert(const assay_kern *k, uint8_t *out, const float *x, size_t n, assay_kv_type type) {
     if (type == ASSAY_KV_BF16)
@@ -66,10 +96,9 @@ static void store_head(const assay_kern *kern, uint8_t *k, uint8_t *v, uint8_t *
 static void store_rows(void *ctx, size_t begin, size_t end, int thread) {
     att_job *j = ctx;
     size_t dim = (size_t)j->head_dim, heads = (size_t)j->n_kv_heads, head = head_bytes(j->type, j->head_dim);
-    uint8_t *aside = (uint8_t *)(j->b->att + (size_t)thread * ATT_FLOATS);
+    uint8_t *aside = (uint8_t *)(j->b->att + (size_t)thread * (ATT_FLOATS + ATT_TILES));
     for (size_t r = begin; r < end; r++) {
-        size_t slot = (size_t)j->pos[r] % ASSAY_KV_PAGE,
-               page = (size_t)j->pages[r][j->pos[r] / ASSAY_KV_PAGE];
+        size_t slot = (size_t)j->pos[r] % ASSAY_KV_PAGE, page = page_of(j, r, (size_t)j->pos[r] / ASSAY_KV_PAGE);
         for (size_t h = 0; h < heads; h++) {
             size_t at = (page * heads + h) * head, from = (r * heads + h) * dim;
             store_head(&j->b->k, j->k + at, j->v + at, aside, j->new_k + from, j->new_v + from, slot, dim,
@@ -78,21 +107,28 @@ static void store_rows(void *ctx, size_t begin, size_t end, int thread) {
     }
 }
 
-void assay_op_kv_store(assay_backend *b, assay_buf *k_cache, assay_buf *v_cache, assay_kv_type type,
-                       const assay_buf *k, const assay_buf *v, const int32_t *const *pages,
+/* Task r * n_kv_heads + h packs a head of the page that row r completes, if it does. */
+static void pack_task(void *ctx, size_t task, int thread) {
+    const att_job *j = ctx;
+    size_t heads = (size_t)j->n_kv_heads, dim = (size_t)j->head_dim, r = task / heads, h = task % heads,
+           page = (size_t)j->pos[r] / ASSAY_KV_PAGE, head = head_bytes(j->type, j->head_dim);
+    (void)thread;
+    if ((size_t)j->pos[r] % ASSAY_KV_PAGE != ASSAY_KV_PAGE - 1) return;
+    size_t from = (page_of(j, r, page) * heads + h) * head, to = packed_page_of(j, r, page) * heads + h;
+    backend_pack_head(j->packed_k + to * backend_packed_head(j->pack, dim, false),
+                      j->packed_v + to * backend_packed_head(j->pack, dim, true), j->k + from, j->v + from, j->type, j->pack, dim);
+}
+
+void assay_op_kv_store(assay_backend *b, const assay_kv_layer *cache, const assay_buf *k, const assay_buf *v, const int32_t *const *pages,
                        const int32_t *pos, size_t n_rows, int n_kv_heads, int head_dim) {
-    att_job j = {.b = b,
-                 .k = k_cache->p,
-                 .v = v_cache->p,
-                 .new_k = (const float *)k->p,
-                 .new_v = (const float *)v->p,
-                 .type = type,
-                 .pages = pages,
-                 .pos = pos,
-                 .n_kv_heads = n_kv_heads,
-                 .head_dim = head_dim};
-    size_t work = n_rows * (size_t)(n_kv_heads * head_dim);
+    att_job j = job_of(b, cache, pages, pos, n_rows, n_kv_heads, head_dim);
+    size_t work = n_rows * (size_t)(n_kv_heads * head_dim), complete = 0;
+    j.new_k = (const float *)k->p;
+    j.new_v = (const float *)v->p;
     assay_parallel_range(work < 8192 ? 1 : b->n_threads, n_rows, 1, store_rows, &j);
+    if (j.pack == ASSAY_KV_PACK_NONE) return;
+    for (size_t r = 0; r < n_rows; r++) complete += (size_t)pos[r] % ASSAY_KV_PAGE == ASSAY_KV_PAGE - 1;
+    if (complete) assay_parallel(b->n_threads, n_rows * (size_t)n_kv_heads, pack_task, &j);
 }
 
 /* --- attention --- */
@@ -101,23 +137,61 @@ static size_t first_key(const att_job *j, size_t row) {
     return j->window > 0 && j->pos[row] >= j->window ? (size_t)(j->pos[row] - j->window + 1) : 0;
 }
 
-/* Page `page` for the rows [begin, end) of a block whose queries are in a: whole pages of one sequence
- * together, else row by row. */
-static void walk_page(const att_job *j, const assay_att *a, size_t kv_head, size_t begin, size_t end,
-                      size_t page, size_t heads) {
-    size_t head = head_bytes(j->type, j->head_dim), n_kv = (size_t)j->n_kv_heads;
+/* What a row sees of a page: keys [lo, hi) of it, packed or not. */
+typedef struct sight {
+    size_t lo, hi;
+    bool packed;
+} sight;
+
+static sight sight_of(const att_job *j, size_t row, size_t page) {
+    size_t start = page * ASSAY_KV_PAGE, from = first_key(j, row), to = (size_t)j->pos[row] + 1;
+    if (to <= start || from >= start + ASSAY_KV_PAGE) return (sight){0};
+    return (sight){.lo = from > start ? from - start : 0,
+                   .hi = ASSAY_MIN(to - start, (size_t)ASSAY_KV_PAGE),
+                   .packed = j->pack && (size_t)j->pos[row] >= start + ASSAY_KV_PAGE};
+}
+static bool is_whole(sight s) { return s.lo == 0 && s.hi == ASSAY_KV_PAGE; }
+
+/* Keys and values of a KV head as row r sees page `page`, and the kind they are in. Packed ones go to scratch,
+ * where they may be already: *have is the number of the page that is there. */
+static assay_kern_kv load_page(const void **k, const void **v, const att_job *j, float *scratch, size_t *have, size_t r, size_t page,
+                               size_t kv_head, bool packed) {
+    size_t dim = (size_t)j->head_dim, heads = (size_t)j->n_kv_heads;
+    if (!packed) {
+        size_t at = (page_of(j, r, page) * heads + kv_head) * head_bytes(j->type, j->head_dim);
+        *k = j->k + at;
+        *v = j->v + at;
+        return kv_kinds[j->type];
+    }
+    size_t number = packed_page_of(j, r, page), at = number * heads + kv_head;
+    float *to_k = scratch, *to_v = scratch + ASSAY_KV_PAGE * dim;
+    if (*have != number) {
+        assay_kern_pack f = backend_pack_form(j->pack);
+        j->b->k.unpack_kv[f](to_k, ASSAY_KV_PAGE, j->packed_k + at * backend_packed_head(j->pack, dim, false), dim, ASSAY_KV_PAGE);
+        j->b->k.unpack_kv[f](to_v, backend_up(dim, 16), j->packed_v + at * backend_packed_head(j->pack, dim, true), ASSAY_KV_PAGE, dim);
+        *have = number;
+    }
+    *k = to_k;
+    *v = to_v;
+    return ASSAY_KERN_KV_F32;
+}
+
+/* Page `page` for the rows [begin, end) of a block whose queries are in a: those of one sequence that see all of it
+ * in the same form together, else row by row. */
+static void walk_page(const att_job *j, const assay_att *a, float *tiles, size_t kv_head, size_t begin, size_t end, size_t page,
+                      size_t heads) {
+    size_t have = SIZE_MAX;
     for (size_t r = begin, next; r < end; r = next) {
-        size_t start = page * ASSAY_KV_PAGE, from = first_key(j, r), to = (size_t)j->pos[r] + 1;
+        sight s = sight_of(j, r, page);
+        const void *k, *v;
         next = r + 1;
-        if (to <= start || from >= start + ASSAY_KV_PAGE) continue;
-        size_t lo = from > start ? from - start : 0, hi = ASSAY_MIN(to - start, (size_t)ASSAY_KV_PAGE);
-        if (lo == 0 && hi == ASSAY_KV_PAGE)
-            while (next < end && j->pages[next] == j->pages[r] && first_key(j, next) <= start &&
-                   (size_t)j->pos[next] + 1 >= start + ASSAY_KV_PAGE)
-                next++;
-        size_t at = ((size_t)j->pages[r][page] * n_kv + kv_head) * head;
-        j->b->k.att_page[kv_kinds[j->type]](a, (r - begin) * heads, (next - r) * heads, j->k + at, j->v + at,
-                                            lo, hi);
+        if (s.hi == 0) continue;
+        for (sight t; is_whole(s) && next < end && j->pages[next] == j->pages[r]; next++) {
+            t = sight_of(j, next, page);
+            if (!is_whole(t) || t.packed != s.packed) break;
+        }
+        assay_kern_kv kind = load_page(&k, &v, j, tiles, &have, r, page, kv_head, s.packed);
+        j->b->k.att_page[kind](a, (r - begin) * heads, (next - r) * heads, k, v, s.lo, s.hi);
     }
 }
 
@@ -144,7 +218,7 @@ static void attend(const att_job *j, float *scratch, size_t kv_head, size_t h0, 
         first = ASSAY_MIN(first, first_key(j, r) / ASSAY_KV_PAGE);
         last = ASSAY_MAX(last, (size_t)j->pos[r] / ASSAY_KV_PAGE);
     }
-    for (size_t page = first; page <= last; page++) walk_page(j, &a, kv_head, begin, end, page, heads);
+    for (size_t page = first; page <= last; page++) walk_page(j, &a, scratch + ATT_FLOATS, kv_head, begin, end, page, heads);
     for (size_t r = begin, i = 0; r < end; r++)
         for (size_t h = 0; h < heads; h++, i++)
             j->b->k.att_finish(j->y + (r * (size_t)j->n_heads + h0 + h) * dim, &a, i);
@@ -156,34 +230,25 @@ static void attention_task(void *ctx, size_t task, int thread) {
            group = (size_t)j->group, step = (size_t)j->heads_per_task;
     size_t begin = block * j->rows_per_task, end = ASSAY_MIN(begin + j->rows_per_task, j->n_rows);
     for (size_t h = 0; h < group; h += step)
-        attend(j, j->b->att + (size_t)thread * ATT_FLOATS, kv_head, kv_head * group + h,
+        attend(j, j->b->att + (size_t)thread * (ATT_FLOATS + ATT_TILES), kv_head, kv_head * group + h,
                ASSAY_MIN(step, group - h), begin, end);
 }
 
-void assay_op_attention(assay_backend *b, assay_buf *y, const assay_buf *q, const assay_buf *k_cache,
-                        const assay_buf *v_cache, assay_kv_type type, const int32_t *const *pages,
-                        const int32_t *pos, size_t n_rows, int n_heads, int n_kv_heads, int head_dim,
-                        float scale, int window, float soft_cap) {
+void assay_op_attention(assay_backend *b, assay_buf *y, const assay_buf *q, const assay_kv_layer *cache, const int32_t *const *pages,
+                        const int32_t *pos, size_t n_rows, int n_heads, int n_kv_heads, int head_dim, float scale, int window,
+                        float soft_cap) {
     size_t pad = backend_up((size_t)head_dim, 16), work = 0;
     size_t most =
         ASSAY_MAX((size_t)1, ASSAY_MIN((size_t)ATT_QUERIES,
                                        ATT_FLOATS / (2 * pad + 32))); /* queries that scratch holds */
-    att_job j = {.b = b,
-                 .y = (float *)y->p,
-                 .q = (const float *)q->p,
-                 .k = k_cache->p,
-                 .v = v_cache->p,
-                 .type = type,
-                 .pages = pages,
-                 .pos = pos,
-                 .n_rows = n_rows,
-                 .n_heads = n_heads,
-                 .n_kv_heads = n_kv_heads,
-                 .head_dim = head_dim,
-                 .window = window,
-                 .group = n_heads / n_kv_heads,
-                 .scale = scale,
-                 .soft_cap = soft_cap};
+    att_job j = job_of(b, cache, pages, pos, n_rows, n_kv_heads, head_dim);
+    j.y = (float *)y->p;
+    j.q = (const float *)q->p;
+    j.n_heads = n_heads;
+    j.window = window;
+    j.group = n_heads / n_kv_heads;
+    j.scale = scale;
+    j.soft_cap = soft_cap;
     j.heads_per_task = (int)ASSAY_MIN((size_t)j.group, most);
     j.rows_per_task = ASSAY_MAX((size_t)1, most / (size_t)j.heads_per_task);
     for (size_t r = 0; r < n_rows; r++)

@@ -30,6 +30,14 @@ typedef enum assay_act_mode {
 
 typedef enum assay_kv_type { ASSAY_KV_F32, ASSAY_KV_BF16, ASSAY_KV_F16 } assay_kv_type;
 
+/* How a KV cache keeps the pages that are complete. */
+typedef enum assay_kv_pack {
+    ASSAY_KV_PACK_NONE, /* like all others */
+    ASSAY_KV_PACK_INT8, /* 8-bit codes with a scale and an offset: of the keys per channel of a page, of the values per token and 64 channels */
+    ASSAY_KV_PACK_FP8,  /* e4m3 with a scale per page and head, one of the keys and one of the values */
+    ASSAY_KV_PACK_INT4  /* as INT8, 4-bit codes */
+} assay_kv_pack;
+
 typedef enum assay_gate_fn { ASSAY_GATE_SILU, ASSAY_GATE_GELU_TANH, ASSAY_GATE_GELU } assay_gate_fn;
 
 typedef struct assay_cpu_opts {
@@ -80,19 +88,35 @@ void assay_op_rope(assay_backend *b, assay_buf *x, const int32_t *pos, size_t n_
 
 /* Paged KV cache of one layer: pages of ASSAY_KV_PAGE positions that start at multiples of it. Within a page, keys are
  * [n_kv_heads][head_dim][PAGE] (transposed: scores have a lane per key) and values [n_kv_heads][PAGE][head_dim], head_dim rounded up
- * to 16; pages are copied whole and read by no one else. Page p of a layer lies at p * page bytes in the layer's buffer. */
+ * to 16; pages are copied whole and read by no one else. Page p of a layer lies at p * page bytes in the layer's buffer.
+ *
+ * With packing a page that is complete exists in a second form, made once from its own `type` values and nothing else. A query sees the
+ * page of its own position in `type` and all earlier ones packed, so what it sees of key j is a function of the two positions alone. A
+ * packed page is [n_kv_heads] tiles (kern.h) of keys, and as many of values.
+ *
+ * A page table has ASSAY_KV_ENTRY numbers for each page of a sequence: without packing the page's; with it the packed page's, then that
+ * of the page in `type` (needed until the page is complete and no row of the present call lies in it). */
 #define ASSAY_KV_PAGE 64
+#define ASSAY_KV_ENTRY(pack) ((pack) == ASSAY_KV_PACK_NONE ? 1 : 2)
+#define ASSAY_KV_MOST_DIM 1024 /* of a head whose pages are packed */
+typedef struct assay_kv_layer {
+    assay_buf *k, *v;
+    assay_kv_type type;
+    assay_kv_pack pack;
+    assay_buf *packed_k, *packed_v; /* unless NONE */
+} assay_kv_layer;
 size_t assay_kv_page_bytes(assay_kv_type type, int n_kv_heads, int head_dim); /* keys or values of one page */
-/* Stores rows of k and v ([n_rows][n_kv_heads*head_dim]) at pos[row] of the sequence whose page table is pages[row] (host;
- * pages[row][pos/PAGE] is the page number). */
-void assay_op_kv_store(assay_backend *b, assay_buf *k_cache, assay_buf *v_cache, assay_kv_type type, const assay_buf *k,
-                       const assay_buf *v, const int32_t *const *pages, const int32_t *pos, size_t n_rows, int n_kv_heads, int head_dim);
+void assay_kv_packed_bytes(size_t *keys, size_t *values, assay_kv_pack pack, int n_kv_heads, int head_dim); /* of one page */
+/* Stores rows of k and v ([n_rows][n_kv_heads*head_dim]) at pos[row] of the sequence whose page table is pages[row] (host), and packs
+ * each page whose last position is among them. */
+void assay_op_kv_store(assay_backend *b, const assay_kv_layer *cache, const assay_buf *k, const assay_buf *v, const int32_t *const *pages,
+                       const int32_t *pos, size_t n_rows, int n_kv_heads, int head_dim);
 /* Causal attention: row r attends to positions [max(0, pos[r]+1-window), pos[r]] of its sequence (window 0 = all).
  * y, q: [n_rows][n_heads*head_dim]; scores scaled by `scale`; soft_cap 0 = none. Keys are walked in pages. Rows of one sequence
  * that follow each other may be tiled; the result of a row never depends on it. */
-void assay_op_attention(assay_backend *b, assay_buf *y, const assay_buf *q, const assay_buf *k_cache, const assay_buf *v_cache,
-                        assay_kv_type type, const int32_t *const *pages, const int32_t *pos, size_t n_rows, int n_heads,
-                        int n_kv_heads, int head_dim, float scale, int window, float soft_cap);
+void assay_op_attention(assay_backend *b, assay_buf *y, const assay_buf *q, const assay_kv_layer *cache, const int32_t *const *pages,
+                        const int32_t *pos, size_t n_rows, int n_heads, int n_kv_heads, int head_dim, float scale, int window,
+                        float soft_cap);
 /* Each row of x [n_rows][n] times the orthonormal, symmetric-or-not Hadamard matrix of order n as linalg/hadamard.h defines it (n split
  * into blocks of `block`, which divides n): x <- x * H. In place. */
 void assay_op_hadamard(assay_backend *b, assay_buf *x, size_t n_rows, size_t n, size_t block);

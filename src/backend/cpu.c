@@ -18,7 +18,7 @@ assay_status assay_backend_open_cpu(assay_backend **out, const assay_cpu_opts *o
     ASSAY_GO(assay_kern_init(&b->k, o->isa, err));
     b->n_threads = o->n_threads ? o->n_threads : assay_n_cores();
     size_t size;
-    if (!assay_mul_size(&size, (size_t)b->n_threads, ATT_FLOATS * sizeof(float)) ||
+    if (!assay_mul_size(&size, (size_t)b->n_threads, (ATT_FLOATS + ATT_TILES) * sizeof(float)) ||
         !(b->att = assay_malloc_aligned(size))) {
         s = assay_nomem(err);
         goto out;

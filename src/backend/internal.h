@@ -45,7 +45,7 @@ struct assay_backend {
     acts acts;
     uint8_t *tiles; /* [n_threads][tile_size]: decoded rows of a weight */
     size_t tile_size;
-    float *att; /* [n_threads][ATT_FLOATS] */
+    float *att; /* [n_threads][ATT_FLOATS + ATT_TILES] */
     rope_cache rope;
 };
 
@@ -66,6 +66,7 @@ struct assay_weight {
 #define ATT_QUERIES 32
 #define ATT_DIM 1024 /* head dimension for which ATT_QUERIES fit; fewer queries at once beyond it */
 #define ATT_FLOATS ((size_t)ATT_QUERIES * (2 * ATT_DIM + 32))
+#define ATT_TILES ((size_t)2 * ASSAY_KV_PAGE * ASSAY_KV_MOST_DIM) /* a packed page's keys and values as floats */
 /* Multiply-adds that are not worth a region: some three microseconds of work. (Workers spin between the
  * operations of a forward pass, so a region costs one.) */
 #define SERIAL_MACS 300000
@@ -75,6 +76,11 @@ size_t backend_acts_stride(const assay_weight *w);
 size_t backend_acts_rows(size_t stride);
 /* Grows the scratch so that operations on w need none. ENOMEM. */
 assay_status backend_reserve(assay_backend *b, const assay_weight *w, assay_err *err);
+/* One head's tiles of a packed page from its keys [head_dim][PAGE] and values [PAGE][head_dim up to 16] in type. */
+void backend_pack_head(uint8_t *packed_k, uint8_t *packed_v, const uint8_t *k, const uint8_t *v, assay_kv_type type, assay_kv_pack pack,
+                       size_t head_dim);
+size_t backend_packed_head(assay_kv_pack pack, size_t head_dim, bool values); /* bytes of one tile */
+assay_kern_pack backend_pack_form(assay_kv_pack pack);
 static inline size_t backend_up(size_t n, size_t to) { return (n + to - 1) / to * to; }
 
 #endif

@@ -100,6 +100,29 @@ typedef enum assay_kern_kv {
     ASSAY_KERN_KVS
 } assay_kern_kv;
 
+/* How a packed tile of a KV page holds its numbers: rows x cols, keys as [head_dim][64], values as [64][head_dim]. Codes first:
+ *   KV8, KVE4M3  a byte per column, rows padded to multiples of 16
+ *   KV4          16 bytes for 32 columns, low nibbles the first 16; rows padded to multiples of 32 columns
+ * then, KV8 and KV4: float16 scales of all groups, then as many float16 offsets, a group being 64 columns of a row (the last of a row may
+ * be short), groups row after row, their number padded to a multiple of 16; value = code * scale + offset.
+ * KVE4M3: one float32 scale of the tile; value = e4m3 * scale. */
+typedef enum assay_kern_pack {
+    ASSAY_KERN_KV8,
+    ASSAY_KERN_KV4,
+    ASSAY_KERN_KVE4M3,
+    ASSAY_KERN_PACKS
+} assay_kern_pack;
+#define ASSAY_KERN_PACK_GROUP 64
+static inline size_t assay_kern_pack_stride(assay_kern_pack f, size_t cols) { /* bytes of the codes of a row */
+    return f == ASSAY_KERN_KV4 ? (cols + 31) / 32 * 16 : (cols + 15) / 16 * 16;
+}
+static inline size_t assay_kern_pack_groups(size_t rows, size_t cols) { /* of KV8 and KV4, padded */
+    return (rows * ((cols + ASSAY_KERN_PACK_GROUP - 1) / ASSAY_KERN_PACK_GROUP) + 15) / 16 * 16;
+}
+static inline size_t assay_kern_pack_bytes(assay_kern_pack f, size_t rows, size_t cols) {
+    return rows * assay_kern_pack_stride(f, cols) + (f == ASSAY_KERN_KVE4M3 ? 4 : 4 * assay_kern_pack_groups(rows, cols));
+}
+
 /* State of n queries of attention. head_pad = head_dim rounded up to 16. */
 typedef struct assay_att {
     size_t head_dim, head_pad;
@@ -153,6 +176,9 @@ typedef struct assay_kern {
      * m') * v[j], j ascending. */
     void (*att_page[ASSAY_KERN_KVS])(const assay_att *a, size_t first, size_t n, const void *k_page,
                                      const void *v_page, size_t lo, size_t hi);
+    /* Values of a packed tile, float32: out rows are ld apart and written up to a multiple of 16 columns (past cols: anything). One
+     * rounding per value, so that every set agrees. */
+    void (*unpack_kv[ASSAY_KERN_PACKS])(float *out, size_t ld, const uint8_t *tile, size_t rows, size_t cols);
     /* out[head_dim] = acc / (sum of the lanes) of query i */
     void (*att_finish)(float *out, const assay_att *a, size_t i);
 

@@ -48,8 +48,7 @@ size_t assay_model_logit_rows(const assay_model *m) {
 }
 
 assay_kv_type assay_model_kv_type(const assay_model *m) {
-    if (m->act == ASSAY_ACT_F32 || m->config.dtype == ASSAY_DTYPE_F32) return ASSAY_KV_F32;
-    return m->config.dtype == ASSAY_DTYPE_F16 ? ASSAY_KV_F16 : ASSAY_KV_BF16;
+    return assay_kv_own_type(&m->config, m->act);
 }
 
 static assay_status allocate(assay_model *m, assay_err *err) {

@@ -13,7 +13,9 @@
  * job waits for it.
  *
  * Memory: a job is admitted only if the pages that all slots may ever need fit the budget, shared ones
- * counted for each; so no slot can run dry, and kept sequences are evicted when their pages are needed. */
+ * counted for each; so no slot can run dry, and kept sequences are evicted when their pages are needed. With a
+ * quantized cache a step's raw pages are bounded too: a slot touches its partial page and, with r rows, at most
+ * r / 64 + 1 others, so 2 pages a slot and the chunk's own suffice. */
 #include "runtime/engine.h"
 #include <string.h>
 #include "base/clock.h"
@@ -62,6 +64,19 @@ typedef struct run {
 
 /* --- open and close --- */
 
+static size_t pages_for(size_t positions) {
+    return (positions + ASSAY_KV_PAGE - 1) / ASSAY_KV_PAGE;
+}
+
+/* Slots and prompt tokens of a step that a quantized cache's raw pages allow. */
+static void fit_raw_pages(assay_engine *e) {
+    size_t raw = assay_kv_get_size(e->kv)->max_raw;
+    if (assay_kv_get_pack(e->kv) == ASSAY_KV_PACK_NONE) return;
+    size_t most = ASSAY_MAX((size_t)1, raw / 4) * ASSAY_KV_PAGE;
+    e->chunk = ASSAY_MIN(e->chunk, most);
+    e->max_batch = ASSAY_MIN(e->max_batch, (raw - pages_for(e->chunk)) / 2);
+}
+
 assay_status assay_engine_open(assay_engine **out, assay_model *model, assay_kv *kv, size_t max_batch,
                                size_t chunk, bool prefix_cache, assay_err *err) {
     assay_status s = ASSAY_OK;
@@ -71,6 +86,7 @@ assay_status assay_engine_open(assay_engine **out, assay_model *model, assay_kv 
     *e = (assay_engine){
         .model = model, .kv = kv, .prefix_cache = prefix_cache, .max_batch = max_batch, .chunk = chunk};
     size_t n = assay_model_max_rows(model);
+    fit_raw_pages(e);
     e->slots = assay_calloc(max_batch, sizeof *e->slots);
     e->ids = assay_mallocn(n, sizeof *e->ids);
     e->pos = assay_mallocn(n, sizeof *e->pos);
@@ -123,8 +139,12 @@ void assay_engine_counts(const assay_engine *e, size_t *computed, size_t *shared
 
 /* --- admission --- */
 
-static size_t pages_for(size_t positions) {
-    return (positions + ASSAY_KV_PAGE - 1) / ASSAY_KV_PAGE;
+/* What of the first `common` tokens of slot t can be forked from it once they are computed. A slot whose prompt goes
+ * beyond the page they end in will have the whole pages alone, when the cache is quantized. */
+static size_t coming_length(const assay_engine *e, const slot *t, size_t common) {
+    if (t->seq.n >= common) return 0; /* computed: what is there counts */
+    bool packs = assay_kv_get_pack(e->kv) != ASSAY_KV_PACK_NONE;
+    return packs && t->n_ids / ASSAY_KV_PAGE > common / ASSAY_KV_PAGE ? common - common % ASSAY_KV_PAGE : common;
 }
 
 /* The longest computed beginning of a job: its sequence (or NULL) and length. *waits: a slot will soon have a
@@ -135,8 +155,8 @@ static const assay_seq *find_beginning(assay_engine *e, const assay_job *j, size
     for (size_t i = 0; i < e->n_slots; i++) {
         const slot *t = &e->slots[i];
         size_t common = assay_common_prefix(t->ids, t->n_ids, j->ids, j->first_row),
-               there = ASSAY_MIN(common, t->seq.n);
-        coming = ASSAY_MAX(coming, common);
+               there = assay_seq_forkable(e->kv, &t->seq, ASSAY_MIN(common, t->seq.n));
+        coming = ASSAY_MAX(coming, coming_length(e, t, common));
         if (there <= *length) continue;
         *length = there;
         best = &t->seq;
@@ -268,7 +288,7 @@ static assay_status step(assay_engine *e, const run *r, assay_err *err) {
         slot *t = &e->slots[i];
         double *seconds = t->seq.n < t->n_prompt ? &t->seconds_prompt : &t->seconds_output;
         *seconds += per_row * (double)t->n_rows;
-        t->seq.n += t->n_rows;
+        assay_seq_advance(e->kv, &t->seq, t->seq.n + t->n_rows);
     }
     return retire(e, r, err);
 }

@@ -35,16 +35,40 @@ static assay_status complete_opts(assay_native_opts *o, const assay_native_opts 
     return ASSAY_OK;
 }
 
+static const assay_kv_kind plain[] = {
+    [ASSAY_KV_F32] = ASSAY_KV_KIND_F32, [ASSAY_KV_BF16] = ASSAY_KV_KIND_BF16, [ASSAY_KV_F16] = ASSAY_KV_KIND_F16};
+
+/* Room for the step's own pages and for the partial ones of slots and kept sequences (engine.c), as far as a quarter of the budget
+ * goes; more than that is better spent on quantized ones. */
+static assay_kv_opts kv_opts_of(const assay_native_opts *o, const assay_config *c) {
+    assay_kv_opts kv = assay_kv_opts_of(o->kv, assay_kv_own_type(c, o->activations), o->kv_bytes);
+    size_t raw = 2 * assay_kv_page_bytes(kv.type, (int)c->n_kv_heads, (int)c->head_dim) * (size_t)c->n_layers,
+           wish = 4 * (size_t)o->max_batch + 32 + (size_t)o->prefill_chunk / ASSAY_KV_PAGE + 2;
+    kv.raw_pages = ASSAY_MAX(ASSAY_MIN(wish, o->kv_bytes / 4 / raw), (size_t)ASSAY_KV_LEAST_RAW);
+    return kv;
+}
+
 /* The longest sequence: the model's, the caller's wish, or what the KV budget holds. */
-static assay_status find_context(assay_native *n, assay_err *err) {
-    size_t model = (size_t)assay_model_config(n->model)->max_position_embeddings,
-           held = assay_kv_max_pages(n->kv) * ASSAY_KV_PAGE;
-    if (n->opts.context > model)
+static assay_status find_context(size_t *out, const assay_native_opts *o, const assay_config *c, size_t kv_pages, assay_err *err) {
+    size_t model = (size_t)c->max_position_embeddings;
+    if (o->context > model)
         return assay_fail(err, ASSAY_EUSAGE,
                           "a context of %zu is longer than the model's max_position_embeddings of %zu",
-                          n->opts.context, model);
-    if (n->opts.context == 0) n->opts.context = model;
-    n->base.context = ASSAY_MIN(n->opts.context, held);
+                          o->context, model);
+    *out = ASSAY_MIN(o->context ? o->context : model, kv_pages * ASSAY_KV_PAGE);
+    return ASSAY_OK;
+}
+
+assay_status assay_native_effective(size_t *context, assay_kv_kind *kv, const assay_config *c, const assay_native_opts *o, assay_err *err) {
+    assay_native_opts full;
+    assay_kv_size size;
+    size_t longest = 0;
+    ASSAY_TRY(complete_opts(&full, o, err));
+    assay_kv_opts ko = kv_opts_of(&full, c);
+    ASSAY_TRY(assay_kv_measure(&size, c, &ko, err));
+    ASSAY_TRY(find_context(&longest, &full, c, size.max_pages, err));
+    if (context) *context = longest;
+    if (kv) *kv = ko.pack ? full.kv : plain[ko.type];
     return ASSAY_OK;
 }
 
@@ -78,9 +102,10 @@ assay_status assay_native_open(assay_runtime **out, const char *dir, const assay
     n->n_threads = assay_backend_n_threads(n->backend);
     assay_model_opts mo = {.activations = n->opts.activations, .max_rows = max_batch + chunk};
     ASSAY_GO(assay_model_open(&n->model, n->backend, dir, &mo, err));
-    ASSAY_GO(assay_kv_open(&n->kv, n->backend, assay_model_config(n->model), assay_model_kv_type(n->model),
-                           n->opts.kv_bytes, err));
-    ASSAY_GO(find_context(n, err));
+    const assay_config *c = assay_model_config(n->model);
+    assay_kv_opts kv = kv_opts_of(&n->opts, c);
+    ASSAY_GO(assay_kv_open_with(&n->kv, n->backend, c, &kv, err));
+    ASSAY_GO(assay_native_effective(&n->base.context, &n->kv_kind, c, &n->opts, err));
     ASSAY_GO(assay_engine_open(&n->engine, n->model, n->kv, max_batch, chunk, !n->opts.no_prefix_cache, err));
     n->base.n_vocab = (size_t)assay_model_config(n->model)->vocab_size;
     n->base.tokenizer = n->tokenizer;
@@ -127,8 +152,20 @@ static json_t *compute_modes(const assay_weights *w) {
     return j;
 }
 
+/* Losses stack: how keys and values were kept stands beside what the weights are. The newest positions of a quantized cache, up to
+ * `unquantized_positions`, are in `unquantized`. */
+static json_t *kv_manifest(const assay_native *n) {
+    const assay_kv_size *size = assay_kv_get_size(n->kv);
+    bool packs = assay_kv_get_pack(n->kv) != ASSAY_KV_PACK_NONE;
+    json_t *j = json_pack("{s:s, s:f, s:I}", "type", assay_kv_kind_word(n->kv_kind), "bytes_per_token", (double)size->page / ASSAY_KV_PAGE,
+                          "budget_bytes", (json_int_t)n->opts.kv_bytes);
+    if (!packs) return j;
+    json_object_set_new(j, "unquantized", json_string(assay_kv_kind_word(plain[assay_kv_get_type(n->kv)])));
+    json_object_set_new(j, "unquantized_positions", json_integer(ASSAY_KV_PAGE));
+    return j;
+}
+
 static json_t *native_manifest(const assay_runtime *r) {
-    static const char *const kv_names[] = {"f32", "bf16", "f16"};
     assay_native *n =
         (assay_native *)(uintptr_t)r; /* the hash is kept once computed; the object itself is never const */
     const assay_config *c = assay_model_config(n->model);
@@ -151,8 +188,7 @@ static json_t *native_manifest(const assay_runtime *r) {
     json_object_set_new(j, "precisions", precision_shares(w));
     json_object_set_new(j, "weight_bytes", json_integer((json_int_t)(w->bits / 8)));
     json_object_set_new(j, "matrices_by_compute_mode", compute_modes(w));
-    json_object_set_new(j, "kv_type", json_string(kv_names[assay_kv_get_type(n->kv)]));
-    json_object_set_new(j, "kv_budget_bytes", json_integer((json_int_t)n->opts.kv_bytes));
+    json_object_set_new(j, "kv", kv_manifest(n));
     json_object_set_new(j, "context", json_integer((json_int_t)n->base.context));
     json_object_set_new(j, "backend", json_string(assay_backend_describe(n->backend)));
     json_object_set_new(j, "threads", json_integer(n->n_threads));

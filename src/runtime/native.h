@@ -3,6 +3,7 @@
 #define ASSAY_RUNTIME_NATIVE_H
 
 #include "backend/backend.h"
+#include "model/kv.h"
 #include "runtime/runtime.h"
 
 typedef struct assay_native_opts {   /* all-zero = defaults */
@@ -14,8 +15,13 @@ typedef struct assay_native_opts {   /* all-zero = defaults */
     bool no_prefix_cache;      /* recompute shared prefixes (tests of invariance) */
     size_t context;            /* 0 = the model's max_position_embeddings */
     size_t kv_bytes;           /* bound on the KV cache; 0 = a quarter of memory. Shortens the context when it does not hold it */
+    assay_kv_kind kv;          /* how keys and values are kept; AUTO = as the model computes */
     bool no_tokenizer;         /* token ids only: no text is returned, stop strings never match (benches, synthetic checkpoints) */
 } assay_native_opts;
+
+/* What a runtime opened with o on a model of this configuration comes to, without opening it: the longest sequence (shorter than the
+ * model's when the KV budget does not hold it) and how keys and values are kept, AUTO resolved. NULL outputs are not wanted. */
+assay_status assay_native_effective(size_t *context, assay_kv_kind *kv, const assay_config *c, const assay_native_opts *o, assay_err *err);
 
 assay_status assay_native_open(assay_runtime **out, const char *dir, const assay_native_opts *o, assay_err *err);
 

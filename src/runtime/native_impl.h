@@ -15,6 +15,7 @@ typedef struct assay_native {
     assay_tokenizer *tokenizer; /* NULL: ids only */
     assay_template *tmpl;       /* NULL: the model has none */
     assay_native_opts opts;     /* completed */
+    assay_kv_kind kv_kind;      /* AUTO resolved */
     int n_threads;
     char *dir;
     char hash[65]; /* of the checkpoint; empty until the first manifest */

@@ -33,6 +33,7 @@ const assay_seq *assay_prefix_find(size_t *length, assay_prefix *p, const int32_
     *length = 0;
     for (size_t i = 0; i < p->n; i++) {
         size_t common = assay_common_prefix(p->list[i].ids, p->list[i].seq.n, ids, n);
+        common = assay_seq_forkable(p->kv, &p->list[i].seq, common);
         if (common <= *length) continue;
         *length = common;
         best = &p->list[i];
@@ -70,5 +71,6 @@ void assay_prefix_put(assay_prefix *p, int32_t **ids, assay_seq *seq) {
 }
 
 void assay_prefix_make_room(assay_prefix *p, size_t pages) {
-    while (p->n > 0 && assay_kv_max_pages(p->kv) - assay_kv_used_pages(p->kv) < pages) evict_oldest(p);
+    while (p->n > 0 && (assay_kv_max_pages(p->kv) - assay_kv_used_pages(p->kv) < pages || assay_kv_free_raw(p->kv) < pages))
+        evict_oldest(p);
 }

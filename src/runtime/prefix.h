@@ -25,13 +25,13 @@ void assay_prefix_deinit(assay_prefix *p);
 
 /* Length of the common beginning of a and b. */
 size_t assay_common_prefix(const int32_t *a, size_t n_a, const int32_t *b, size_t n_b);
-/* The entry that shares the longest beginning with ids, and its length; NULL when none shares anything. Marks
- * it used. */
+/* The entry with the longest beginning of ids that can be forked from it, and its length; NULL when there is none.
+ * Marks it used. */
 const assay_seq *assay_prefix_find(size_t *length, assay_prefix *p, const int32_t *ids, size_t n);
 /* Takes ids and seq over (both are empty afterwards). An entry that is a beginning of it makes way; one that
  * contains it stays instead. */
 void assay_prefix_put(assay_prefix *p, int32_t **ids, assay_seq *seq);
-/* Evicts until `pages` can be taken from the pool, or nothing is left. */
+/* Evicts until `pages` can be taken from the pool (and as many raw ones), or nothing is left. */
 void assay_prefix_make_room(assay_prefix *p, size_t pages);
 
 #endif

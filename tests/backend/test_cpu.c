@@ -418,8 +418,9 @@ static void run_attention(float *y, const float *q, const float *k, const float 
             assay_buf_write(b, kb, i * kn * 4, k + row * kn, kn * 4);
             assay_buf_write(b, vb, i * kn * 4, v + row * kn, kn * 4);
         }
-        assay_op_kv_store(b, kc, vc, s->type, kb, vb, pages, pos, 2 * n, s->n_kv_heads, s->head_dim);
-        assay_op_attention(b, yb, qb, kc, vc, s->type, pages, pos, 2 * n, s->n_heads, s->n_kv_heads,
+        const assay_kv_layer cache = {.k = kc, .v = vc, .type = s->type};
+        assay_op_kv_store(b, &cache, kb, vb, pages, pos, 2 * n, s->n_kv_heads, s->head_dim);
+        assay_op_attention(b, yb, qb, &cache, pages, pos, 2 * n, s->n_heads, s->n_kv_heads,
                            s->head_dim, 0.2f, s->window, s->soft_cap);
         for (size_t i = 0; i < 2 * n; i++)
             assay_buf_read(b, y + ((i / n) * POSITIONS + at + i % n) * qn, yb, i * qn * 4, qn * 4);

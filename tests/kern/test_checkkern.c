@@ -319,6 +319,36 @@ static void check_attention(const assay_kern *kern) {
         }
 }
 
+/* Tiles of keys [dim][64] and of values [64][dim], of any bytes; every e4m3 code but NaN comes up. */
+static void check_unpack_kv(const assay_kern *kern) {
+    static const size_t shapes[][2] = {{1, 64}, {8, 64}, {80, 64}, {128, 64}, {64, 1}, {64, 16}, {64, 32}, {64, 40}, {64, 64}, {64, 80},
+                                       {64, 96}, {64, 128}, {64, 200}};
+    for (size_t c = 0; c < ASSAY_LEN(shapes); c++)
+        for (int f = 0; f < ASSAY_KERN_PACKS; f++) {
+            size_t rows = shapes[c][0], cols = shapes[c][1], ld = up(cols, 16), n = assay_kern_pack_bytes((assay_kern_pack)f, rows, cols),
+                   codes = rows * assay_kern_pack_stride((assay_kern_pack)f, cols);
+            guarded gt = guard(n), go[2] = {guard(rows * ld * 4), guard(rows * ld * 4)};
+            uint8_t *tile = gt.p;
+            for (size_t i = 0; i < codes; i++)
+                do tile[i] = (uint8_t)assay_rng_next(&rng);
+                while (f == ASSAY_KERN_KVE4M3 && (tile[i] & 0x7f) == 0x7f);
+            if (f == ASSAY_KERN_KVE4M3) {
+                float scale = (float)assay_rng_normal(&rng);
+                memcpy(tile + codes, &scale, 4);
+            } else {
+                for (size_t i = codes; i < n; i += 2) {
+                    uint16_t h = assay_f32_to_f16((float)assay_rng_normal(&rng));
+                    memcpy(tile + i, &h, 2);
+                }
+            }
+            kern->unpack_kv[f](go[0].p, ld, tile, rows, cols);
+            ref_kern.unpack_kv[f](go[1].p, ld, tile, rows, cols);
+            for (size_t r = 0; r < rows; r++)
+                assert_same_floats((float *)go[0].p + r * ld, (float *)go[1].p + r * ld, cols, "unpack_kv", cols, (size_t)f);
+            unguard(&gt), unguard(&go[0]), unguard(&go[1]);
+        }
+}
+
 /* --- elementwise --- */
 
 static void check_pointwise(const assay_kern *kern) {
@@ -421,6 +451,7 @@ LEVEL_TEST(rows)
 LEVEL_TEST(int8)
 LEVEL_TEST(quant_edges)
 LEVEL_TEST(attention)
+LEVEL_TEST(unpack_kv)
 LEVEL_TEST(pointwise)
 LEVEL_TEST(gate_accuracy)
 LEVEL_TEST(dot_accuracy)
@@ -572,7 +603,8 @@ int main(int argc, char **argv) {
         cmocka_unit_test(test_names),         cmocka_unit_test(test_gemm_f32),
         cmocka_unit_test(test_gemm_bf16),     cmocka_unit_test(test_rows),
         cmocka_unit_test(test_int8),          cmocka_unit_test(test_quant_edges),
-        cmocka_unit_test(test_attention),     cmocka_unit_test(test_pointwise),
+        cmocka_unit_test(test_attention),
+        cmocka_unit_test(test_unpack_kv),     cmocka_unit_test(test_pointwise),
         cmocka_unit_test(test_gate_accuracy), cmocka_unit_test(test_dot_accuracy),
     };
     return cmocka_run_group_tests_name("checkkern", tests, NULL, NULL);

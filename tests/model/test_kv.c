@@ -146,12 +146,138 @@ static void the_budget_holds(void **state) {
     assert_non_null(strstr(err.message, "100 B"));
 }
 
+/* --- quantized --- */
+
+static assay_kv *open_packed(fixture *f, assay_kv_pack pack, size_t raw_pages, size_t max_bytes) {
+    assay_err err = {0};
+    assay_kv *kv = NULL;
+    assay_kv_opts o = {.type = ASSAY_KV_BF16, .pack = pack, .raw_pages = raw_pages, .max_bytes = max_bytes};
+    if (assay_kv_open_with(&kv, f->b, &f->c, &o, &err) != ASSAY_OK) fail_msg("%s", err.message);
+    return kv;
+}
+
+static void sizes_include_scales(void **state) {
+    fixture *f = *state;
+    assay_config c = {.n_layers = 32, .n_kv_heads = 8, .head_dim = 128}; /* Llama 3.1 8B */
+    static const struct { assay_kv_pack pack; double bits; } cases[] = {
+        {ASSAY_KV_PACK_INT8, 8.5}, {ASSAY_KV_PACK_INT4, 4.5}, {ASSAY_KV_PACK_FP8, 8 + 32.0 / (64 * 128)}};
+    (void)f;
+    for (size_t i = 0; i < ASSAY_LEN(cases); i++) {
+        assay_kv_opts o = {.type = ASSAY_KV_BF16, .pack = cases[i].pack, .max_bytes = (size_t)1 << 30};
+        assay_kv_size z;
+        assert_int_equal(assay_kv_measure(&z, &c, &o, NULL), ASSAY_OK);
+        assert_true((double)z.page / PAGE * 8 == 2.0 * 32 * 8 * 128 * cases[i].bits);
+        assert_int_equal(z.raw_page, PAGE * 2 * 32 * 8 * 128 * 2);
+        assert_int_equal(z.max_raw, 64);
+        assert_int_equal(z.max_pages, (((size_t)1 << 30) - 64 * z.raw_page) / z.page);
+    }
+}
+
+/* A sequence costs its quantized pages and one raw page; what a call wrote is given back when it is over. */
+static void raw_pages_are_given_back(void **state) {
+    fixture *f = *state;
+    assay_kv *kv = open_packed(f, ASSAY_KV_PACK_INT4, 8, 1 << 20);
+    const assay_kv_size *z = assay_kv_get_size(kv);
+    assay_seq s = {0}, t = {0}, u = {0};
+    assert_int_equal(assay_seq_extend(kv, &s, 5 * PAGE + 3, NULL), ASSAY_OK);
+    assert_int_equal(assay_kv_used_pages(kv), 6);
+    assert_int_equal(assay_kv_free_raw(kv), 2);
+    assay_seq_advance(kv, &s, 5 * PAGE + 3);
+    assert_int_equal(s.n, 5 * PAGE + 3);
+    assert_int_equal(assay_kv_free_raw(kv), 7);
+    assert_int_equal(assay_kv_used_bytes(kv), 6 * z->page + z->raw_page);
+    assert_true(z->page * 2 < z->raw_page); /* heads of 8 are mostly scales and padding */
+    for (size_t p = 0; p < 5; p++) assert_int_equal(s.pages[2 * p + 1], -1);
+    /* the edge: nothing raw is left, nothing raw is needed */
+    assert_int_equal(assay_seq_fork(kv, &t, &s, 5 * PAGE, NULL), ASSAY_OK);
+    assert_int_equal(assay_kv_used_bytes(kv), 6 * z->page + z->raw_page);
+    /* within the partial page it is copied; within one that is only quantized there is no fork */
+    assert_int_equal(assay_seq_forkable(kv, &s, 5 * PAGE + 2), 5 * PAGE + 2);
+    assert_int_equal(assay_seq_fork(kv, &u, &s, 5 * PAGE + 2, NULL), ASSAY_OK);
+    assert_int_equal(assay_kv_free_raw(kv), 6);
+    assert_int_not_equal(u.pages[11], s.pages[11]);
+    assay_seq_release(kv, &u);
+    assert_int_equal(assay_seq_forkable(kv, &s, 4 * PAGE + 2), 4 * PAGE);
+    assay_err err = {0};
+    assert_int_equal(assay_seq_fork(kv, &u, &s, 4 * PAGE + 2, &err), ASSAY_EINPUT);
+    assert_non_null(strstr(err.message, "quantized"));
+    assert_int_equal(u.n_pages, 0);
+    assay_seq_release(kv, &s);
+    assert_int_equal(assay_kv_used_pages(kv), 5);
+    assay_seq_release(kv, &t);
+    assert_int_equal(assay_kv_used_bytes(kv), 0);
+    assay_kv_close(kv);
+}
+
+static void raw_pages_run_out(void **state) {
+    fixture *f = *state;
+    assay_err err = {0};
+    assay_kv *kv = open_packed(f, ASSAY_KV_PACK_INT8, 3, 1 << 20), *none = NULL;
+    assay_seq s = {0};
+    assert_int_equal(assay_seq_extend(kv, &s, 4 * PAGE, &err), ASSAY_ENOMEM);
+    assert_non_null(strstr(err.message, "not quantized"));
+    assert_int_equal(s.n_pages, 0);
+    assert_int_equal(assay_kv_used_bytes(kv), 0);
+    for (size_t at = 0; at < 10 * PAGE; at += PAGE) { /* page by page there is no end but the budget's */
+        assert_int_equal(assay_seq_extend(kv, &s, at + PAGE, &err), ASSAY_OK);
+        assay_seq_advance(kv, &s, at + PAGE);
+    }
+    assay_seq_release(kv, &s);
+    assay_kv_opts o = {.type = ASSAY_KV_F32, .pack = ASSAY_KV_PACK_INT8, .max_bytes = 2 * assay_kv_get_size(kv)->raw_page};
+    memset(&err, 0, sizeof err);
+    assert_int_equal(assay_kv_open_with(&none, f->b, &f->c, &o, &err), ASSAY_EINPUT);
+    assert_null(none);
+    assay_kv_close(kv);
+}
+
+/* Raw contents follow a fork and survive the growing of their pool. */
+static void a_fork_copies_the_raw_page(void **state) {
+    fixture *f = *state;
+    assay_kv *kv = open_packed(f, ASSAY_KV_PACK_FP8, 100, 8 << 20);
+    size_t page = assay_kv_page_bytes(ASSAY_KV_BF16, HEADS, HEAD);
+    uint8_t *bytes = assay_malloc(page);
+    assay_seq s = {0}, t = {0}, many = {0};
+    assert_int_equal(assay_seq_extend(kv, &s, 10, NULL), ASSAY_OK);
+    assay_seq_advance(kv, &s, 10);
+    memset(bytes, 77, page);
+    assay_buf_write(f->b, assay_kv_values(kv, 1), (size_t)s.pages[1] * page, bytes, page);
+    assert_int_equal(assay_seq_extend(kv, &many, 60 * PAGE, NULL), ASSAY_OK);
+    assert_int_equal(assay_seq_fork(kv, &t, &s, 7, NULL), ASSAY_OK);
+    memset(bytes, 0, page);
+    assay_buf_read(f->b, bytes, assay_kv_values(kv, 1), (size_t)t.pages[1] * page, page);
+    assert_int_equal(bytes[0], 77);
+    assert_int_equal(bytes[page - 1], 77);
+    assay_free(bytes);
+    assay_seq_release(kv, &s), assay_seq_release(kv, &t), assay_seq_release(kv, &many);
+    assay_kv_close(kv);
+}
+
+static void kinds_have_words(void **state) {
+    (void)state;
+    assay_kv_kind k;
+    assert_string_equal(assay_kv_kind_list(), "auto, f32, bf16, f16, int8, fp8, int4");
+    assert_true(assay_kv_kind_parse(&k, "int4"));
+    assert_int_equal(k, ASSAY_KV_KIND_INT4);
+    assert_false(assay_kv_kind_parse(&k, "int5"));
+    assay_kv_opts o = assay_kv_opts_of(ASSAY_KV_KIND_INT4, ASSAY_KV_BF16, 5);
+    assert_int_equal(o.type, ASSAY_KV_BF16);
+    assert_int_equal(o.pack, ASSAY_KV_PACK_INT4);
+    o = assay_kv_opts_of(ASSAY_KV_KIND_F16, ASSAY_KV_BF16, 5);
+    assert_int_equal(o.type, ASSAY_KV_F16);
+    assert_int_equal(o.pack, ASSAY_KV_PACK_NONE);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(pages_follow_positions),
         cmocka_unit_test(forks_share_full_pages_and_copy_the_last),
         cmocka_unit_test(growing_keeps_contents),
         cmocka_unit_test(the_budget_holds),
+        cmocka_unit_test(sizes_include_scales),
+        cmocka_unit_test(raw_pages_are_given_back),
+        cmocka_unit_test(raw_pages_run_out),
+        cmocka_unit_test(a_fork_copies_the_raw_page),
+        cmocka_unit_test(kinds_have_words),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);
 }

@@ -24,26 +24,32 @@ static void must(assay_status s, const assay_err *err) {
     if (s != ASSAY_OK) fail_msg("%s", err->message);
 }
 
-static assay_runtime *open_with(const char *dir, int batch, int threads, int chunk, bool no_cache) {
+static assay_runtime *open_kv(const char *dir, int batch, int threads, int chunk, bool no_cache, assay_kv_kind kv, size_t kv_bytes) {
     assay_err err = {0};
     assay_runtime *r = NULL;
     assay_native_opts o = {.n_threads = threads,
                            .max_batch = batch,
                            .prefill_chunk = chunk,
-                           .no_prefix_cache = no_cache};
+                           .no_prefix_cache = no_cache,
+                           .kv = kv,
+                           .kv_bytes = kv_bytes};
     must(assay_native_open(&r, dir, &o, &err), &err);
     return r;
+}
+static assay_runtime *open_with(const char *dir, int batch, int threads, int chunk, bool no_cache) {
+    return open_kv(dir, batch, threads, chunk, no_cache, ASSAY_KV_KIND_AUTO, 0);
 }
 
 /* --- what is asked: contexts that share beginnings of many lengths, each with several continuations, and
  * some long ones --- */
 
-enum { REQUESTS = 36, LONGEST = 150 };
+enum { REQUESTS = 36, LONGEST = 300 };
 static int32_t ids[REQUESTS][LONGEST];
 static assay_score_req score[REQUESTS];
 static assay_generate_req generate[REQUESTS];
 
-static void make_requests(void) {
+/* Lengths go up from `first` by `step`; a few are `longest`. */
+static void make_requests(size_t first, size_t step, size_t longest) {
     assay_rng rng;
     int32_t text[LONGEST];
     assay_rng_init(&rng, 11);
@@ -51,7 +57,7 @@ static void make_requests(void) {
         if (i % 4 == 0) /* four in a row share a context; every third context begins as the one before did */
             for (size_t k = i % 12 == 0 ? 0 : 20; k < LONGEST; k++)
                 text[k] = k == 0 ? 0 : 4 + (int32_t)assay_rng_below(&rng, 2044);
-        size_t n = i % 11 == 5 ? LONGEST : 26 + i / 4 * 3, shared = n - 3 - i % 3;
+        size_t n = i % 11 == 5 ? longest : first + i / 4 * step, shared = n - 3 - i % 3;
         memcpy(ids[i], text, n * sizeof *text);
         for (size_t k = shared; k < n; k++) ids[i][k] = 4 + (int32_t)assay_rng_below(&rng, 2044);
         score[i] = (assay_score_req){ids[i], n, i % 5 == 0 ? 1 : shared};
@@ -285,6 +291,52 @@ static void check_variant(const variant *v) {
     assert_int_equal(rmdir(dir), 0);
 }
 
+/* --- quantized caches --- */
+
+/* Long enough for three quantized pages, ends and forks on both sides of pages' edges. A query sees its own page alone unquantized,
+ * wherever chunks end, whatever was forked from where. */
+static void quantized_caches(void **state) {
+    (void)state;
+    static const struct { int batch, threads, chunk; bool no_cache; size_t kv_bytes; } ways[] = {
+        {1, 1, 512, true, 0},   {32, 2, 512, false, 0}, {7, 2, 13, false, 0}, {32, 1, 64, false, 0},
+        {3, 2, 65, true, 0},    {32, 2, 512, false, 950000}, /* three raw pages and few others */
+    };
+    make_requests(58, 9, LONGEST);
+    answers plain, first, other;
+    assay_runtime *r = open_with(demo_dir, 32, 2, 512, false);
+    ask(&plain, r, true);
+    assay_runtime_close(r);
+    for (assay_kv_kind kv = ASSAY_KV_KIND_INT8; kv < ASSAY_KV_KINDS; kv++) {
+        for (size_t w = 0; w < ASSAY_LEN(ways); w++) {
+            char what[100];
+            snprintf(what, sizeof what, "kv %s, way %zu", assay_kv_kind_word(kv), w);
+            r = open_kv(demo_dir, ways[w].batch, ways[w].threads, ways[w].chunk, ways[w].no_cache, kv, ways[w].kv_bytes);
+            ask(w ? &other : &first, r, true);
+            if (w) check_same(&first, &other, what);
+            if (w) forget(&other);
+            if (w == 1) { /* and again, from what the cache kept */
+                ask(&other, r, true);
+                check_same(&first, &other, "asked again");
+                forget(&other);
+            }
+            assay_runtime_close(r);
+        }
+        /* A request within one page is untouched; longer ones change, by little. */
+        double most = 0;
+        for (size_t i = 0; i < REQUESTS; i++) {
+            double change = (first.score[i].sum - plain.score[i].sum) / (double)(score[i].n_ids - score[i].from);
+            if (score[i].n_ids <= ASSAY_KV_PAGE)
+                assert_true(change == 0);
+            else
+                most = change * change > most * most ? change : most;
+        }
+        assert_true(most != 0 && most * most < 0.3 * 0.3);
+        forget(&first);
+    }
+    forget(&plain);
+    make_requests(26, 3, 150);
+}
+
 static void every_precision(void **state) {
     (void)state;
     for (size_t i = 0; i < ASSAY_LEN(variants); i++) check_variant(&variants[i]);
@@ -292,7 +344,7 @@ static void every_precision(void **state) {
 
 static int set_up(void **state) {
     (void)state;
-    make_requests();
+    make_requests(26, 3, 150);
     return 0;
 }
 
@@ -301,6 +353,7 @@ int main(void) {
         cmocka_unit_test(the_whole_grid),
         cmocka_unit_test(asked_again),
         cmocka_unit_test(little_memory),
+        cmocka_unit_test(quantized_caches),
         cmocka_unit_test(every_precision),
     };
     return cmocka_run_group_tests(tests, set_up, NULL);

@@ -356,7 +356,9 @@ static void a_small_budget_shortens_the_context(void **state) {
     assert_int_equal(assay_runtime_context(r), 192);
     json_t *j = assay_runtime_manifest(r);
     assert_int_equal(json_integer_value(json_object_get(j, "context")), 192);
-    assert_string_equal(json_string_value(json_object_get(j, "kv_type")), "bf16");
+    const json_t *kv = json_object_get(j, "kv");
+    assert_string_equal(json_string_value(json_object_get(kv, "type")), "bf16");
+    assert_true(json_number_value(json_object_get(kv, "bytes_per_token")) == 4 * 2 * 4 * 32 * 2); /* layers, k and v, heads, dims, bytes */
     assert_int_equal(strlen(json_string_value(json_object_get(j, "checkpoint"))), 64);
     assert_true(json_number_value(json_object_get(json_object_get(j, "precisions"), "bf16")) == 1.0);
     json_decref(j);

@@ -1,6 +1,7 @@
 /* kern/body/att.h: attention over one page of keys. Scores have a lane per key (the page's keys are stored
  * transposed), outputs a lane per dimension: both are sums of broadcast times row vectors, in one ascending
- * chain per element. */
+ * chain per element. Packed pages are unpacked to float32 first and then walked by the same loop, so that a
+ * quantized cache computes exactly as its decoded values would. */
 #ifndef ASSAY_KERN_ATT_H
 #define ASSAY_KERN_ATT_H
 
@@ -117,7 +118,74 @@ static void att_finish(float *out, const assay_att *a, size_t i) {
     }
 }
 
+/* --- packed pages --- */
+
+/* e4m3 bits in integer lanes -> value. A normal number's exponent and mantissa move into place with the bias added; a subnormal is
+ * (1 + m/8) 2^-6 less 2^-6, so that no float32 subnormal comes up on the way. NaN codes are not kept (the scale says it). */
+VEC_FN v16 kv_e4m3(v16i code) {
+    v16i low = v16i_and(code, v16i_set1(0x7f)), sign = v16i_sll(v16i_and(code, v16i_set1(0x80)), 24);
+    v16 small = v16_sub(v16_of_bits(v16i_add(v16i_sll(low, 20), v16i_set1(121 << 23))), v16_set1(0.015625f)),
+        normal = v16_of_bits(v16i_add(v16i_sll(low, 20), v16i_set1(120 << 23)));
+    v16 value = v16_if_lt(v16_of_int(low), v16_set1(8), small, normal);
+    return v16_of_bits(v16i_or(v16_bits(value), sign));
+}
+
+/* Columns [0, n) of a group, n at most 64; what is written past n stays within a multiple of 16. */
+VEC_FN void kv_group(float *out, const uint8_t *codes, size_t n, v16 scale, v16 offset, assay_kern_pack f) {
+    if (f == ASSAY_KERN_KV4)
+        for (size_t c = 0; c < n; c += 32) {
+            v16i w = v16i_u8(codes + c / 2);
+            v16_store(out + c, v16_fma(v16_of_int(v16i_and(w, v16i_set1(15))), scale, offset));
+            if (c + 16 < n) v16_store(out + c + 16, v16_fma(v16_of_int(v16i_srl(w, 4)), scale, offset));
+        }
+    else
+        for (size_t c = 0; c < n; c += 16)
+            v16_store(out + c, v16_fma(v16_of_int(v16i_u8(codes + c)), scale, offset));
+}
+
+VEC_FN void kv_unpack_int(float *out, size_t ld, const uint8_t *tile, size_t rows, size_t cols, assay_kern_pack f) {
+    size_t stride = assay_kern_pack_stride(f, cols), groups = assay_kern_pack_groups(rows, cols), left = 0;
+    const uint8_t *scales = tile + rows * stride, *offsets = scales + 2 * groups;
+    float s[16], o[16];
+    for (size_t r = 0; r < rows; r++)
+        for (size_t c = 0; c < cols; c += ASSAY_KERN_PACK_GROUP) {
+            if (left == 0) { /* sixteen groups' numbers at a time */
+                v16_store(s, v16_load_f16(scales));
+                v16_store(o, v16_load_f16(offsets));
+                scales += 32;
+                offsets += 32;
+                left = 16;
+            }
+            size_t n = ASSAY_MIN(cols - c, (size_t)ASSAY_KERN_PACK_GROUP);
+            v16 scale = v16_set1(s[16 - left]), offset = v16_set1(o[16 - left]);
+            const uint8_t *codes = tile + r * stride + (f == ASSAY_KERN_KV4 ? c / 2 : c);
+            if (n == ASSAY_KERN_PACK_GROUP)
+                kv_group(out + r * ld + c, codes, ASSAY_KERN_PACK_GROUP, scale, offset, f);
+            else
+                kv_group(out + r * ld + c, codes, n, scale, offset, f);
+            left--;
+        }
+}
+static void unpack_kv8(float *out, size_t ld, const uint8_t *tile, size_t rows, size_t cols) {
+    kv_unpack_int(out, ld, tile, rows, cols, ASSAY_KERN_KV8);
+}
+static void unpack_kv4(float *out, size_t ld, const uint8_t *tile, size_t rows, size_t cols) {
+    kv_unpack_int(out, ld, tile, rows, cols, ASSAY_KERN_KV4);
+}
+static void unpack_kve4m3(float *out, size_t ld, const uint8_t *tile, size_t rows, size_t cols) {
+    size_t stride = assay_kern_pack_stride(ASSAY_KERN_KVE4M3, cols);
+    float s;
+    memcpy(&s, tile + rows * stride, sizeof s);
+    v16 scale = v16_set1(s);
+    for (size_t r = 0; r < rows; r++)
+        for (size_t c = 0; c < cols; c += 16)
+            v16_store(out + r * ld + c, v16_mul(kv_e4m3(v16i_u8(tile + r * stride + c)), scale));
+}
+
 static inline void set_att(assay_kern *k) {
+    k->unpack_kv[ASSAY_KERN_KV8] = unpack_kv8;
+    k->unpack_kv[ASSAY_KERN_KV4] = unpack_kv4;
+    k->unpack_kv[ASSAY_KERN_KVE4M3] = unpack_kve4m3;
     k->att_page[ASSAY_KERN_KV_F32] = att_page_f32;
     k->att_page[ASSAY_KERN_KV_BF16] = att_page_bf16;
     k->att_page[ASSAY_KERN_KV_F16] = att_page_f16;

@@ -51,7 +51,36 @@ static void att_finish(float *out, const assay_att *a, size_t i) {
     for (size_t d = 0; d < a->head_dim; d++) out[d] = a->acc[i * a->head_pad + d] / sum;
 }
 
+static void unpack_int(float *out, size_t ld, const uint8_t *tile, size_t rows, size_t cols, assay_kern_pack f) {
+    size_t stride = assay_kern_pack_stride(f, cols), per_row = (cols + 63) / 64, groups = assay_kern_pack_groups(rows, cols);
+    for (size_t r = 0; r < rows; r++)
+        for (size_t c = 0; c < cols; c++) {
+            const uint8_t *row = tile + r * stride, *at = tile + rows * stride + 2 * (r * per_row + c / 64);
+            uint16_t scale, offset;
+            int code = f == ASSAY_KERN_KV8 ? row[c] : (row[c / 32 * 16 + c % 16] >> (c % 32 < 16 ? 0 : 4)) & 15;
+            memcpy(&scale, at, 2);
+            memcpy(&offset, at + 2 * groups, 2);
+            out[r * ld + c] = fmaf((float)code, assay_f16_to_f32(scale), assay_f16_to_f32(offset));
+        }
+}
+static void unpack_kv8(float *out, size_t ld, const uint8_t *tile, size_t rows, size_t cols) {
+    unpack_int(out, ld, tile, rows, cols, ASSAY_KERN_KV8);
+}
+static void unpack_kv4(float *out, size_t ld, const uint8_t *tile, size_t rows, size_t cols) {
+    unpack_int(out, ld, tile, rows, cols, ASSAY_KERN_KV4);
+}
+static void unpack_kve4m3(float *out, size_t ld, const uint8_t *tile, size_t rows, size_t cols) {
+    size_t stride = assay_kern_pack_stride(ASSAY_KERN_KVE4M3, cols);
+    float scale;
+    memcpy(&scale, tile + rows * stride, sizeof scale);
+    for (size_t r = 0; r < rows; r++)
+        for (size_t c = 0; c < cols; c++) out[r * ld + c] = assay_e4m3_to_f32(tile[r * stride + c]) * scale;
+}
+
 void assay_kern_set_att_ref(assay_kern *k) {
+    k->unpack_kv[ASSAY_KERN_KV8] = unpack_kv8;
+    k->unpack_kv[ASSAY_KERN_KV4] = unpack_kv4;
+    k->unpack_kv[ASSAY_KERN_KVE4M3] = unpack_kve4m3;
     k->att_page[ASSAY_KERN_KV_F32] = att_page_f32;
     k->att_page[ASSAY_KERN_KV_BF16] = att_page_bf16;
     k->att_page[ASSAY_KERN_KV_F16] = att_page_f16;
