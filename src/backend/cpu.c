@@ -37,6 +37,7 @@ void assay_backend_close(assay_backend *b) {
     if (!b) return;
     assay_free_aligned(b->acts.data);
     assay_free(b->acts.sums);
+    assay_free(b->acts.scales);
     assay_free(b->acts.cols);
     assay_free(b->acts.values);
     assay_free_aligned(b->tiles);
@@ -89,7 +90,7 @@ void assay_buf_read(assay_backend *b, void *dst, const assay_buf *buf, size_t of
 
 size_t backend_acts_stride(const assay_weight *w) {
     if (w->mode == ASSAY_ACT_INT8) return backend_up(w->irows.n_groups * w->irows.group_pad, 64);
-    return backend_up(w->k, ASSAY_KERN_CHUNK) * (w->mode == ASSAY_ACT_BF16 ? 2 : 4);
+    return backend_up(w->k, ASSAY_KERN_CHUNK) * backend_element(w);
 }
 size_t backend_acts_rows(size_t stride) {
     size_t rows = stride ? ACTS_BYTES / stride : ACTS_ROWS;
@@ -120,6 +121,8 @@ assay_status backend_reserve(assay_backend *b, const assay_weight *w, assay_err 
             ASSAY_TRY(assay_grow(&b->acts.values, &b->acts.n_cols, need, sizeof *b->acts.values, err));
         }
     }
+    if (w->mode == ASSAY_ACT_FP8)
+        ASSAY_TRY(assay_grow(&b->acts.scales, &b->acts.n_scales, rows * w->rows.n_groups, sizeof *b->acts.scales, err));
     /* A tile holds at least 12 rows, 4 bytes an element at most (embedding lookups decode to float32 whatever
      * the mode). */
     need = ASSAY_MAX(TILE_BYTES, 12 * backend_up(w->k, ASSAY_KERN_CHUNK) * 4);

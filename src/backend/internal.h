@@ -25,6 +25,8 @@ typedef struct acts {
     float *values;  /* and their inputs rounded to f16 */
     size_t n_cols;
     float scale[256]; /* int8: per row */
+    float *scales;    /* fp8: [rows][n_groups] */
+    size_t n_scales;
     size_t n_outliers[256];
 } acts;
 
@@ -52,11 +54,14 @@ struct assay_backend {
 struct assay_weight {
     assay_act_mode mode; /* never AUTO */
     size_t n_out, k;
-    assay_rows rows;   /* float modes */
+    assay_rows rows;   /* float modes, FP8 */
     assay_irows irows; /* INT8 */
     float threshold;   /* INT8: outliers from here, 0 = none */
+    float fixed_scale; /* INT8, FP8: of all inputs; 0 = of each by its own size */
+    size_t act_group;  /* FP8: columns of the input per scale, at most k */
+    uint32_t *columns; /* [k]: packed column i is the matrix's columns[i]; NULL = as they stand */
     size_t n_bytes;
-    void *owned[3]; /* codes or converted elements, scales, zeros */
+    void *owned[8]; /* codes or converted elements, scales, zeros, columns; freed with the weight */
 };
 
 #define ACTS_ROWS 256 /* most rows of x at a time: what amortizes the decoding of a tile */
@@ -71,6 +76,27 @@ struct assay_weight {
  * operations of a forward pass, so a region costs one.) */
 #define SERIAL_MACS 300000
 
+/* Packing, row by row or block by block. */
+typedef struct pack_job {
+    const assay_matrix *m;
+    assay_weight *w;
+    uint8_t *out;
+    float *rows;    /* dense: [threads][cols] */
+    assay_dtype to; /* dense elements */
+    float *scales, *real_zeros; /* int8 */
+    uint8_t *zeros;
+} pack_job;
+
+/* An aligned block that w frees. ENOMEM. */
+assay_status backend_own(void **out, assay_weight *w, size_t n_bytes, assay_err *err);
+/* Columns per scale, or 0 when groups do not lie within rows. */
+size_t backend_group_columns(const assay_matrix *m);
+/* Codes for w's float mode; *packed is false, and nothing done, where kernels do not walk or hold them. */
+assay_status backend_pack_codes(bool *packed, assay_backend *b, assay_weight *w, const assay_matrix *m, assay_err *err);
+assay_status backend_pack_fp8(assay_backend *b, assay_weight *w, const assay_matrix *m, assay_err *err);
+/* regular: w->columns puts groups of equal size side by side, or no g_idx is there. */
+assay_status backend_pack_int8(assay_backend *b, assay_weight *w, const assay_matrix *m, bool regular, assay_err *err);
+
 /* Bytes of one prepared input row, and rows prepared at a time. */
 size_t backend_acts_stride(const assay_weight *w);
 size_t backend_acts_rows(size_t stride);
@@ -81,6 +107,10 @@ void backend_pack_head(uint8_t *packed_k, uint8_t *packed_v, const uint8_t *k, c
                        size_t head_dim);
 size_t backend_packed_head(assay_kv_pack pack, size_t head_dim, bool values); /* bytes of one tile */
 assay_kern_pack backend_pack_form(assay_kv_pack pack);
+/* Bytes of a prepared input or decoded weight of the float modes and FP8. */
+static inline size_t backend_element(const assay_weight *w) {
+    return w->mode == ASSAY_ACT_BF16 || w->mode == ASSAY_ACT_FP8 ? 2 : 4;
+}
 static inline size_t backend_up(size_t n, size_t to) { return (n + to - 1) / to * to; }
 
 #endif

@@ -43,9 +43,8 @@ typedef struct block {
 
 /* --- inputs --- */
 
-static void find_outliers(job *j, size_t i) {
+static void find_outliers(job *j, size_t i, const float *x) {
     const assay_weight *w = j->w;
-    const float *x = j->x + i * w->k;
     acts *a = &j->b->acts;
     size_t n = 0;
     for (size_t c = 0; c < w->k; c++) {
@@ -58,21 +57,44 @@ static void find_outliers(job *j, size_t i) {
     a->n_outliers[i] = n;
 }
 
+/* Quantizes one row to the weight's 8-bit float; a scale for each of the weight's groups. */
+static void quantize_fp8(const job *j, size_t i, uint16_t *out, const float *x) {
+    const assay_weight *w = j->w;
+    float *scales = j->b->acts.scales + i * w->rows.n_groups;
+    for (size_t c = 0, g = 0; c < w->k; c += w->act_group) {
+        float scale;
+        j->b->k.quant_f8(out + c, &scale, x + c, ASSAY_MIN(w->act_group, w->k - c), w->fixed_scale, w->rows.form);
+        for (; g < w->rows.n_groups && g * w->rows.group < c + w->act_group; g++) scales[g] = scale;
+    }
+}
+
+/* Row i of the inputs in the order of the weight's columns, in `aside` where that is another. */
+static const float *arranged(const job *j, size_t i, float *aside) {
+    const float *x = j->x + i * j->w->k;
+    if (!j->w->columns) return x;
+    for (size_t c = 0; c < j->w->k; c++) aside[c] = x[j->w->columns[c]];
+    return aside;
+}
+
 static void prepare_rows(void *ctx, size_t begin, size_t end, int thread) {
     job *j = ctx;
     const assay_weight *w = j->w;
     const assay_kern *k = &j->b->k;
     acts *a = &j->b->acts;
     size_t pad = backend_up(w->k, ASSAY_KERN_CHUNK) - w->k;
-    (void)thread;
+    float *aside = (float *)(j->b->tiles + (size_t)thread * j->b->tile_size);
     for (size_t i = begin; i < end; i++) {
-        const float *x = j->x + i * w->k;
+        const float *x = arranged(j, i, aside);
         uint8_t *out = a->data + i * j->stride;
         switch (w->mode) {
         case ASSAY_ACT_INT8:
             k->quant_i8((int8_t *)out, a->sums + i * w->irows.n_groups, &a->scale[i], x, w->k, w->irows.group,
-                        w->irows.group_pad, w->threshold);
-            if (w->threshold > 0) find_outliers(j, i);
+                        w->irows.group_pad, w->threshold, w->fixed_scale);
+            if (w->threshold > 0) find_outliers(j, i, x);
+            break;
+        case ASSAY_ACT_FP8:
+            quantize_fp8(j, i, (uint16_t *)out, x);
+            memset((uint16_t *)out + w->k, 0, pad * 2);
             break;
         case ASSAY_ACT_BF16:
             k->to_bf16((uint16_t *)out, x, w->k);
@@ -91,7 +113,7 @@ static void prepare_rows(void *ctx, size_t begin, size_t end, int thread) {
 }
 
 static void prepare(job *j) {
-    if (j->w->mode == ASSAY_ACT_F32 && j->w->k % ASSAY_KERN_CHUNK == 0) {
+    if (j->w->mode == ASSAY_ACT_F32 && j->w->k % ASSAY_KERN_CHUNK == 0 && !j->w->columns) {
         j->acts = (const uint8_t *)j->x; /* good as they are */
         j->stride = j->w->k * 4;
         return;
@@ -123,6 +145,26 @@ static void int8_task(const job *j, const block *t) {
 }
 
 static bool aligned(const assay_rows *w) { return ((uintptr_t)w->data | w->stride) % 64 == 0; }
+
+static void fp8_task(const job *j, const block *t, int thread) {
+    const assay_kern *k = &j->b->k;
+    const assay_rows *w = &t->p->w->rows;
+    const uint16_t *x = (const uint16_t *)(j->acts + t->row * j->stride);
+    const float *scales = j->b->acts.scales + t->row * w->n_groups;
+    size_t n = t->to - t->from, n_out = t->p->w->n_out;
+    float *y = t->p->y + t->row * n_out + t->from;
+    if (t->m == 1) {
+        k->gemv_scaled[w->form](y, w, t->from, n, x, scales);
+        return;
+    }
+    uint16_t *tile = (uint16_t *)(j->b->tiles + (size_t)thread * j->b->tile_size);
+    assay_rows codes = *w;
+    assay_scaled sx = {x, j->stride / 2, scales},
+                 sw = {tile, backend_up(w->k, ASSAY_KERN_CHUNK), w->scales + t->from * w->n_groups};
+    codes.scales = NULL; /* their own values */
+    k->unpack_bf16[w->form](tile, sw.ld, &codes, t->from, n);
+    k->gemm_scaled(y, n_out, &sx, &sw, w->k, w->group, t->m, n);
+}
 
 static void bf16_task(const job *j, const block *t, int thread) {
     const assay_kern *k = &j->b->k;
@@ -174,6 +216,8 @@ static void run_task(void *ctx, size_t task, int thread) {
     block t = {p, from, ASSAY_MIN(from + p->per_task, n_out), row, ASSAY_MIN(j->m_block, j->m - row)};
     if (p->w->mode == ASSAY_ACT_INT8)
         int8_task(j, &t);
+    else if (p->w->mode == ASSAY_ACT_FP8)
+        fp8_task(j, &t, thread);
     else if (p->w->mode == ASSAY_ACT_BF16)
         bf16_task(j, &t, thread);
     else
@@ -188,7 +232,7 @@ static void run_task(void *ctx, size_t task, int thread) {
 static size_t outputs_per_task(const job *j, const assay_weight *w) {
     if (j->m == 1) return backend_up(ASSAY_MAX(w->n_out / (size_t)(4 * j->b->n_threads), (size_t)1), 64);
     if (w->mode == ASSAY_ACT_INT8) return TILE_ROWS;
-    size_t row = backend_up(w->k, ASSAY_KERN_CHUNK) * (w->mode == ASSAY_ACT_BF16 ? 2 : 4),
+    size_t row = backend_up(w->k, ASSAY_KERN_CHUNK) * backend_element(w),
            fit = row ? TILE_BYTES / row / 12 * 12 : TILE_ROWS;
     return ASSAY_MAX((size_t)12, ASSAY_MIN((size_t)TILE_ROWS, fit));
 }
@@ -222,7 +266,12 @@ static void run(job *j) {
 
 /* Whether inputs prepared for a serve b. */
 static bool same_inputs(const assay_weight *a, const assay_weight *b) {
-    if (a->mode != b->mode || a->k != b->k) return false;
+    if (a->mode != b->mode || a->k != b->k || a->fixed_scale != b->fixed_scale) return false;
+    if (a->columns != b->columns &&
+        (!a->columns || !b->columns || memcmp(a->columns, b->columns, a->k * sizeof *a->columns) != 0))
+        return false;
+    if (a->mode == ASSAY_ACT_FP8)
+        return a->rows.form == b->rows.form && a->act_group == b->act_group && a->rows.group == b->rows.group;
     return a->mode != ASSAY_ACT_INT8 ||
            (a->irows.group == b->irows.group && a->irows.n_groups == b->irows.n_groups &&
             a->threshold == b->threshold);
@@ -267,8 +316,18 @@ static void decode_int8_row(float *out, const assay_weight *w, size_t row) {
                s = (row / 16 * r->n_groups + g) * 16 + row % 16;
         int code =
             r->bits == 8 ? p[at / 4 * 64 + at % 4] : p[at / 8 * 64 + at % 4] >> (at % 8 >= 4 ? 4 : 0) & 15;
-        out[c] = (float)(code - (r->zeros ? r->zeros[s] : r->zero)) * r->scales[s];
+        float zero = r->real_zeros ? r->real_zeros[s] : (float)(r->zeros ? r->zeros[s] : r->zero);
+        out[c] = ((float)code - zero) * r->scales[s];
     }
+}
+/* FP8's scales may be larger than unpack_f32 takes. */
+static void decode_fp8_row(float *out, const assay_backend *b, const assay_weight *w, size_t row) {
+    assay_rows codes = w->rows;
+    uint16_t *h = (uint16_t *)(out + backend_up(w->k, ASSAY_KERN_CHUNK));
+    codes.scales = NULL;
+    b->k.unpack_bf16[codes.form](h, backend_up(w->k, ASSAY_KERN_CHUNK), &codes, row, 1);
+    for (size_t c = 0; c < w->k; c++)
+        out[c] = assay_bf16_to_f32(h[c]) * w->rows.scales[row * codes.n_groups + c / codes.group];
 }
 
 void assay_op_embed(assay_backend *b, assay_buf *y, const assay_weight *w, const int32_t *ids,
@@ -279,8 +338,14 @@ void assay_op_embed(assay_backend *b, assay_buf *y, const assay_weight *w, const
     for (size_t i = 0; i < n_rows; i++) {
         if (w->mode == ASSAY_ACT_INT8)
             decode_int8_row(row, w, (size_t)ids[i]);
+        else if (w->mode == ASSAY_ACT_FP8)
+            decode_fp8_row(row, b, w, (size_t)ids[i]);
         else
             b->k.unpack_f32[exact.form](row, backend_up(w->k, ASSAY_KERN_CHUNK), &exact, (size_t)ids[i], 1);
-        memcpy((float *)y->p + i * w->k, row, w->k * sizeof *row);
+        float *out = (float *)y->p + i * w->k;
+        if (w->columns)
+            for (size_t c = 0; c < w->k; c++) out[w->columns[c]] = row[c];
+        else
+            memcpy(out, row, w->k * sizeof *row);
     }
 }

@@ -5,6 +5,7 @@
 #include "backend/internal.h"
 #include "base/mem.h"
 #include "base/thread.h"
+#include "linalg/hadamard.h"
 
 #define POINT_GRAIN 4096 /* elements that are worth a task */
 #define ROPE_MAX ((size_t)1 << 22)
@@ -74,6 +75,18 @@ void assay_op_gather_rows(assay_backend *b, assay_buf *dst, const assay_buf *src
     (void)b;
     for (size_t i = 0; i < n_rows; i++)
         memcpy((float *)dst->p + i * n, (const float *)src->p + (size_t)rows[i] * n, n * sizeof(float));
+}
+
+/* --- Hadamard rotations --- */
+
+/* Block by block, each a row of its own: then the scratch of a thread holds one. */
+static void hadamard_rows(void *ctx, size_t begin, size_t end, int thread) {
+    point_job *j = ctx;
+    assay_hadamard_rows(j->y + begin * j->n, end - begin, j->n, j->n, false, j->b->att + (size_t)thread * ATT_FLOATS);
+}
+void assay_op_hadamard(assay_backend *b, assay_buf *x, size_t n_rows, size_t n, size_t block) {
+    point_job j = {.b = b, .y = (float *)x->p, .n = block};
+    assay_parallel_range(threads_for(b, n_rows * n), n_rows * (n / block), 1, hadamard_rows, &j);
 }
 
 /* --- rotary positions --- */

@@ -10,6 +10,8 @@
  *   f32 class    element k goes to lane k % 16 by one fma, k ascending
  *   bf16 class   pair (2i, 2i+1) goes to lane i % 16 by two fmas, the odd element first (as VDPBF16PS does)
  *   int8 class   sums within a group are exact integers; groups are scaled and added in order, one fma each
+ *   fp8 class    bf16 pairs of 8-bit floats, whose products are exact; at the end of a group each lane is
+ *                multiplied by the product of the group's two scales and added to the lane's total, one fma
  * k is walked in chunks of ASSAY_KERN_CHUNK, the last one padded with zeros; then lanes are folded 8, 4, 2, 1
  * apart. Every set keeps this order, so all sets agree bit for bit, with one exception: VDPBF16PS takes
  * subnormal inputs and results as zero (measured on Zen 4; documented by Intel), the other sets do not.
@@ -17,7 +19,8 @@
  * VALUE OF A WEIGHT. A code's value is the float32 that assay_matrix_decode_rows gives; a class rounds it
  * once to its own type (bf16 class to bf16, f32 class to nothing, or to f16 where `round_f16`). So a
  * quantized weight computes exactly as the dense matrix that it decodes to, whatever the kernel: the one-row
- * kernels decode in registers, the many-row ones into a tile first.
+ * kernels decode in registers, the many-row ones into a tile first. (The fp8 class alone multiplies the codes'
+ * own values, which bf16 holds exactly, and scales sums.)
  *
  * Alignment: none needed unless said; padded rows of 64 bytes are fastest. No kernel allocates, and none
  * reads past what its contract names. Outputs never alias inputs unless said. NaN and infinity propagate. */
@@ -31,6 +34,7 @@
 
 #define ASSAY_KERN_CHUNK 32  /* columns per step of a float sum */
 #define ASSAY_KERN_BLOCK 128 /* columns per 64-byte block of the Q4 form */
+#define ASSAY_KERN_BLOCK8 64 /* and of the byte forms E4M3 and E5M2 */
 #define ASSAY_KERN_LANES 16
 #define ASSAY_KERN_PAGE 64 /* keys per page of the attention kernels */
 
@@ -42,8 +46,17 @@ typedef enum assay_form {
     ASSAY_FORM_Q4, /* 64-byte blocks of 128 codes: nibble q of little-endian word j is column 32*q + j of the
                       block */
     ASSAY_FORM_Q8, /* one code per byte; row padded to a multiple of 32 bytes */
+    ASSAY_FORM_E4M3, /* 64-byte blocks of 64 codes: byte q of little-endian word j is column 32*q + j of the
+                        block; no code is a NaN */
+    ASSAY_FORM_E5M2, /* the same; no code is a NaN or infinity */
     ASSAY_FORM_COUNT
 } assay_form;
+
+/* By the code of a scale: the values of the 16 codes scaled with it, and the same rounded to bf16. */
+typedef struct assay_tables {
+    float f32[256][16];
+    uint16_t bf16[256][16];
+} assay_tables;
 
 /* Rows of a weight as the float kernels read them. Borrowed memory throughout. */
 typedef struct assay_rows {
@@ -52,14 +65,21 @@ typedef struct assay_rows {
                          any codes) */
     size_t stride;    /* bytes */
     size_t k;         /* columns */
-    size_t group;     /* Q4: 32, 64 or a multiple of 128; Q8: a multiple of 32; k or more: one group a row */
+    size_t group;     /* Q4: 32, 64 or a multiple of 128, or 16 with scale_codes; bytes: a multiple of 32;
+                         k or more: one group a row */
     size_t n_groups;      /* ceil(k / group) */
-    const float *scales;  /* Q4, Q8: [rows][n_groups] */
+    const float *scales;  /* Q4, bytes: [rows][n_groups]. E4M3, E5M2: magnitudes below 2^7; in unpack_bf16 NULL
+                             leaves their codes unscaled */
     const uint8_t *zeros; /* [rows][n_groups], or NULL: `values` (Q4) and `zero` (Q8) hold for all groups */
-    float values[16];     /* Q4: value of a code before scaling; with `zeros` it must be 0..15 and the zero is
-                             subtracted */
-    float zero;           /* Q8 without zeros */
-    bool round_f16;       /* f32 class: round the scaled value to f16 */
+    const float *real_zeros; /* zeros that are no integers, instead */
+    float values[16];        /* Q4: value of a code before scaling; with zeros it must be 0..15 and the zero is
+                                subtracted */
+    float zero;              /* Q8 without zeros */
+    bool round_f16;          /* f32 class: round the scaled value to f16 */
+    /* Q4 in groups of 16 or 32 whose scales have few values (E8M0, E4M3): codes of scales instead of scales,
+     * with what each makes of the 16 codes. */
+    const uint8_t *scale_codes; /* [rows][n_groups], or NULL */
+    const assay_tables *tables;
 } assay_rows;
 
 /* Weights of the int8 class: 16 rows interleaved so that a 32-bit lane holds four columns of one row.
@@ -77,6 +97,7 @@ typedef struct assay_irows {
     const float *scales;  /* [blocks][n_groups][16] */
     const uint8_t *zeros; /* the same shape, or NULL: */
     int zero;             /* ... this for all */
+    const float *real_zeros; /* zeros that are no integers, instead of either, the same shape */
 } assay_irows;
 
 /* Rows of activations of the int8 class. x ~ q * scale. */
@@ -86,6 +107,13 @@ typedef struct assay_iacts {
     const int32_t *sums; /* [m][n_groups]: sum of q over the group */
     const float *scale;  /* [m] */
 } assay_iacts;
+
+/* Operands of the fp8 class: bf16 rows that hold 8-bit floats, with a scale per group of columns. */
+typedef struct assay_scaled {
+    const uint16_t *data; /* row r begins at data + r * ld */
+    size_t ld;            /* elements */
+    const float *scales;  /* [rows][n_groups] */
+} assay_scaled;
 
 typedef enum assay_kern_gate {
     ASSAY_KERN_SILU,
@@ -154,9 +182,23 @@ typedef struct assay_kern {
     void (*unpack_bf16[ASSAY_FORM_COUNT])(uint16_t *out, size_t ld, const assay_rows *w, size_t row,
                                           size_t n);
 
+    /* y[i][j] = sum_g (x.scales[i][g] * w.scales[j][g]) * sum_{k in g} x[i][k] * w[j][k], the fp8 class: groups
+     * of `group` columns (a multiple of 32; k or more: one group) for m rows of x and n of w. Both are readable
+     * and zero up to a multiple of 32 columns. */
+    void (*gemm_scaled)(float *y, size_t ldy, const assay_scaled *x, const assay_scaled *w, size_t k,
+                        size_t group, size_t m, size_t n);
+    /* The same for one row of x and n rows of E4M3 or E5M2 (their own scales and groups). xs: [n_groups]. Other
+     * forms have none. */
+    void (*gemv_scaled[ASSAY_FORM_COUNT])(float *y, const assay_rows *w, size_t row, size_t n, const uint16_t *x,
+                                          const float *xs);
+    /* n columns of x to E4M3 or E5M2 (form), as bf16 values in out: *scale = absmax / largest, or `fixed` when
+     * that is not 0; q = nearest even of x / *scale, clamped to the largest. absmax not finite, or x a NaN: q = 0
+     * and *scale not finite. */
+    void (*quant_f8)(uint16_t *out, float *scale, const float *x, size_t n, float fixed, assay_form form);
+
     /* y[i][16*block + j] = x.scale[i] * sum_g scales[g] * (float)(sum_k q[i][k] * (code[j][k] - zero[g])),
      * groups in order, for m rows and n_blocks blocks of 16 outputs from `block`; outputs past n_rows are not
-     * written. group sums must fit int32: a group of at most 65536 columns. y: [m][ldy], indexed by output
+     * written. Real zeros: scales[g] * fma(-zero[g], (float)sum_k q, (float)sum_k q*code). group sums must fit int32: a group of at most 65536 columns. y: [m][ldy], indexed by output
      * from 0 (not from block). */
     void (*gemm_i8)(float *y, size_t ldy, const assay_irows *w, size_t block, size_t n_blocks,
                     const assay_iacts *x, size_t m);
@@ -166,9 +208,10 @@ typedef struct assay_kern {
                         const uint32_t *cols, size_t n);
     /* One row of x [k] to int8: absmax over entries with |x| < threshold (all when threshold is 0), q =
      * round(x * (127/absmax)) to nearest even, 0 for entries left out. Fills q [n_groups*group_pad], sums,
-     * *scale = absmax/127. Not finite absmax: q = 0 and scale not finite. `group` columns per group. */
+     * *scale = absmax/127. Not finite absmax: q = 0 and scale not finite. `group` columns per group. `fixed`
+     * other than 0: *scale = fixed, q = clamp(round(x / fixed), -128, 127); x a NaN: q = 0 and scale NaN. */
     void (*quant_i8)(int8_t *q, int32_t *sums, float *scale, const float *x, size_t k, size_t group,
-                     size_t group_pad, float threshold);
+                     size_t group_pad, float threshold, float fixed);
 
     /* One page for queries [first, first+n): keys lo <= j < hi of k_page ([head_dim][64]: transposed) and
      * v_page ([64][head_pad]). s_j = soft_cap(scale * sum_d q[d] k[d][j]), d ascending in one chain; m' =

@@ -101,21 +101,44 @@ static void check_gemm_bf16(const assay_kern *kern) {
         }
 }
 
-/* Rows of every form and group size; `w` borrows from the three guarded buffers. */
+/* Rows of every form and group size; `w` borrows from the guarded buffers. */
+enum { NO_ZEROS, ZEROS, REAL_ZEROS, CODED };
 static const struct {
     assay_form form;
     size_t group;
-    bool zeros, f16;
+    int zeros;
+    bool f16;
 } row_cases[] = {
-    {ASSAY_FORM_F32, 0, false, false},  {ASSAY_FORM_F16, 0, false, false},
-    {ASSAY_FORM_BF16, 0, false, false}, {ASSAY_FORM_Q4, 32, false, false},
-    {ASSAY_FORM_Q4, 64, false, false},  {ASSAY_FORM_Q4, 64, true, true},
-    {ASSAY_FORM_Q4, 128, false, true},  {ASSAY_FORM_Q4, 128, true, false},
-    {ASSAY_FORM_Q4, 256, false, false}, {ASSAY_FORM_Q4, 9999, true, false},
-    {ASSAY_FORM_Q8, 32, false, false},  {ASSAY_FORM_Q8, 96, true, true},
-    {ASSAY_FORM_Q8, 128, false, false}, {ASSAY_FORM_Q8, 9999, false, true},
+    {ASSAY_FORM_F32, 0, NO_ZEROS, false},   {ASSAY_FORM_F16, 0, NO_ZEROS, false},
+    {ASSAY_FORM_BF16, 0, NO_ZEROS, false},  {ASSAY_FORM_Q4, 32, NO_ZEROS, false},
+    {ASSAY_FORM_Q4, 64, NO_ZEROS, false},   {ASSAY_FORM_Q4, 64, ZEROS, true},
+    {ASSAY_FORM_Q4, 128, NO_ZEROS, true},   {ASSAY_FORM_Q4, 128, ZEROS, false},
+    {ASSAY_FORM_Q4, 64, REAL_ZEROS, false}, {ASSAY_FORM_Q4, 128, REAL_ZEROS, true},
+    {ASSAY_FORM_Q4, 256, NO_ZEROS, false},  {ASSAY_FORM_Q4, 9999, ZEROS, false},
+    {ASSAY_FORM_Q4, 16, CODED, false},      {ASSAY_FORM_Q4, 16, CODED, true},
+    {ASSAY_FORM_Q4, 32, CODED, false},      {ASSAY_FORM_Q8, 32, NO_ZEROS, false},
+    {ASSAY_FORM_Q8, 96, ZEROS, true},       {ASSAY_FORM_Q8, 128, NO_ZEROS, false},
+    {ASSAY_FORM_Q8, 64, REAL_ZEROS, false}, {ASSAY_FORM_Q8, 9999, NO_ZEROS, true},
+    {ASSAY_FORM_E4M3, 9999, NO_ZEROS, false}, {ASSAY_FORM_E4M3, 128, NO_ZEROS, true},
+    {ASSAY_FORM_E4M3, 32, NO_ZEROS, false}, {ASSAY_FORM_E5M2, 9999, NO_ZEROS, true},
+    {ASSAY_FORM_E5M2, 96, NO_ZEROS, false},
 };
-static assay_rows random_rows(guarded g[3], size_t which, size_t k, size_t rows) {
+/* 8-bit floats that are numbers. */
+static uint8_t random_f8(assay_form form) {
+    for (;;) {
+        uint8_t c = (uint8_t)assay_rng_next(&rng);
+        if ((c & 127) <= (form == ASSAY_FORM_E4M3 ? 126 : 123)) return c;
+    }
+}
+static assay_tables tables;
+static void random_tables(void) {
+    for (int s = 0; s < 256; s++)
+        for (int i = 0; i < 16; i++) {
+            tables.f32[s][i] = (float)assay_rng_normal(&rng);
+            tables.bf16[s][i] = assay_f32_to_bf16(tables.f32[s][i]);
+        }
+}
+static assay_rows random_rows(guarded g[4], size_t which, size_t k, size_t rows) {
     assay_rows w = {.form = row_cases[which].form,
                     .k = k,
                     .group = row_cases[which].group,
@@ -126,11 +149,14 @@ static assay_rows random_rows(guarded g[3], size_t which, size_t k, size_t rows)
     w.stride = w.form == ASSAY_FORM_F32 ? 4 * k
              : w.form == ASSAY_FORM_Q4  ? up(k, 128) / 2
              : w.form == ASSAY_FORM_Q8  ? up(k, 32)
+             : codes                    ? up(k, 64)
                                         : 2 * k;
     if (codes) w.n_groups = ASSAY_MAX((k + w.group - 1) / w.group, (size_t)1);
     g[0] = guard(rows * w.stride), g[1] = guard(rows * w.n_groups * 4), g[2] = guard(rows * w.n_groups);
+    g[3] = guard(rows * w.n_groups * 4);
     for (size_t i = 0; codes && i < rows * w.stride; i++)
-        ((uint8_t *)g[0].p)[i] = (uint8_t)assay_rng_next(&rng);
+        ((uint8_t *)g[0].p)[i] =
+            w.form > ASSAY_FORM_Q8 ? random_f8(w.form) : (uint8_t)assay_rng_next(&rng);
     for (size_t i = 0; !codes && i < rows * k; i++) {
         float v = (float)assay_rng_normal(&rng);
         if (w.form == ASSAY_FORM_F32)
@@ -141,11 +167,20 @@ static assay_rows random_rows(guarded g[3], size_t which, size_t k, size_t rows)
     for (size_t i = 0; i < rows * w.n_groups; i++) {
         ((float *)g[1].p)[i] = (float)(0.01 + 0.05 * assay_rng_double(&rng));
         ((uint8_t *)g[2].p)[i] = (uint8_t)(assay_rng_next(&rng) % (w.form == ASSAY_FORM_Q4 ? 16 : 256));
+        ((float *)g[3].p)[i] = (float)(7 + 3 * assay_rng_normal(&rng));
     }
     w.data = g[0].p;
-    w.scales = g[1].p;
-    if (row_cases[which].zeros) w.zeros = g[2].p;
-    for (int i = 0; i < 16; i++) w.values[i] = w.zeros ? (float)i : (float)assay_rng_normal(&rng);
+    if (row_cases[which].zeros == ZEROS) w.zeros = g[2].p;
+    if (row_cases[which].zeros == REAL_ZEROS) w.real_zeros = g[3].p;
+    if (row_cases[which].zeros == CODED) {
+        random_tables();
+        w.scale_codes = g[2].p;
+        w.tables = &tables;
+    } else {
+        w.scales = g[1].p;
+    }
+    for (int i = 0; i < 16; i++)
+        w.values[i] = w.zeros || w.real_zeros ? (float)i : (float)assay_rng_normal(&rng);
     return w;
 }
 
@@ -153,7 +188,7 @@ static void check_rows(const assay_kern *kern) {
     for (size_t c = 0; c < ASSAY_LEN(row_cases); c++)
         for (size_t a = 1; a < ASSAY_LEN(widths); a++) {
             size_t k = widths[a], n = heights[(a + c) % ASSAY_LEN(heights)], ld = up(k, 32);
-            guarded g[3], gx = guard(ld * 4), gh = guard(ld * 2), gy = guard(n * 4), gr = guard(n * 4),
+            guarded g[4], gx = guard(ld * 4), gh = guard(ld * 2), gy = guard(n * 4), gr = guard(n * 4),
                           gt = guard(n * ld * 4), gu = guard(n * ld * 4);
             assay_rows w = random_rows(g, c, k, n + 1); /* row 0 is skipped, so that offsets count */
             float *x = random_floats(&gx, k, ld, 1);
@@ -176,19 +211,87 @@ static void check_rows(const assay_kern *kern) {
                 kern->gemv_bf16[w.form](gy.p, &w, 1, n, xh);
                 assert_same_floats(gy.p, gr.p, n, "gemv_bf16", k, c);
             }
-            for (int i = 0; i < 3; i++) unguard(&g[i]);
+            for (int i = 0; i < 4; i++) unguard(&g[i]);
             unguard(&gx), unguard(&gh), unguard(&gy), unguard(&gr), unguard(&gt), unguard(&gu);
         }
+}
+
+/* The fp8 class: one row and many, one group and several, all bits the same. */
+static void check_scaled(const assay_kern *kern) {
+    static const size_t groups[] = {9999, 128, 32, 96};
+    for (int form = ASSAY_FORM_E4M3; form <= ASSAY_FORM_E5M2; form++)
+        for (size_t c = 0; c < ASSAY_LEN(groups); c++)
+            for (size_t a = 1; a < ASSAY_LEN(widths); a++) {
+                size_t k = widths[a], m = heights[(a + c) % ASSAY_LEN(heights)], n = heights[a % ASSAY_LEN(heights)],
+                       ld = up(k, 32), n_groups = (k + groups[c] - 1) / groups[c];
+                guarded gw = guard(n * up(k, 64)), gs = guard(n * n_groups * 4), gx = guard(m * ld * 2),
+                        gc = guard(m * n_groups * 4), gt = guard(n * ld * 2), gu = guard(n * ld * 2),
+                        gy = guard(m * n * 4), gr = guard(m * n * 4);
+                for (size_t i = 0; i < n * up(k, 64); i++) ((uint8_t *)gw.p)[i] = random_f8((assay_form)form);
+                for (size_t i = 0; i < n * n_groups; i++) ((float *)gs.p)[i] = (float)assay_rng_double(&rng);
+                for (size_t i = 0; i < m * n_groups; i++) ((float *)gc.p)[i] = (float)assay_rng_double(&rng);
+                for (size_t i = 0; i < m * ld; i++)
+                    ((uint16_t *)gx.p)[i] = i % ld < k ? assay_f32_to_bf16(assay_e4m3_to_f32(random_f8(ASSAY_FORM_E4M3))) : 0;
+                assay_rows w = {.form = (assay_form)form, .data = gw.p, .stride = up(k, 64), .k = k,
+                                .group = groups[c], .n_groups = n_groups};
+                kern->unpack_bf16[form](gt.p, ld, &w, 0, n); /* without scales: the codes' own values */
+                ref_kern.unpack_bf16[form](gu.p, ld, &w, 0, n);
+                assert_memory_equal(gt.p, gu.p, n * ld * 2);
+                w.scales = gs.p;
+                assay_scaled sx = {gx.p, ld, gc.p}, sw = {gt.p, ld, gs.p};
+                kern->gemm_scaled(gy.p, n, &sx, &sw, k, groups[c], m, n);
+                ref_kern.gemm_scaled(gr.p, n, &sx, &sw, k, groups[c], m, n);
+                assert_same_floats(gy.p, gr.p, m * n, "gemm_scaled", k, m);
+                for (size_t i = 0; i < m; i++) {
+                    const uint16_t *x = (const uint16_t *)gx.p + i * ld;
+                    kern->gemv_scaled[form](gy.p, &w, 0, n, x, (const float *)gc.p + i * n_groups);
+                    assert_same_floats(gy.p, (const float *)gr.p + i * n, n, "gemv_scaled", k, m);
+                    ref_kern.gemv_scaled[form](gy.p, &w, 0, n, x, (const float *)gc.p + i * n_groups);
+                    assert_same_floats(gy.p, (const float *)gr.p + i * n, n, "the reference's gemv_scaled", k, m);
+                }
+                unguard(&gw), unguard(&gs), unguard(&gx), unguard(&gc), unguard(&gt), unguard(&gu), unguard(&gy),
+                    unguard(&gr);
+            }
+}
+
+/* Inputs of the fp8 class: ties, subnormal codes, saturation, and what no code can stand for. */
+static void check_quant_f8(const assay_kern *kern) {
+    for (int form = ASSAY_FORM_E4M3; form <= ASSAY_FORM_E5M2; form++) {
+        for (size_t a = 0; a < ASSAY_LEN(widths); a++)
+            for (int how = 0; how < 5; how++) {
+                size_t n = widths[a];
+                guarded gx = guard(n * 4), go = guard(n * 2), gr = guard(n * 2);
+                float *x = random_floats(&gx, n, n, 1), scale[2], fixed = how == 1 ? 1 : how == 2 ? 0.011f : 0;
+                for (size_t i = 0; how == 1 && i < n; i++) { /* scale 1: values half-way between codes too */
+                    uint8_t c = random_f8((assay_form)form), up = (uint8_t)(c & 127 ? c - 1 : c);
+                    x[i] = form == ASSAY_FORM_E4M3 ? 0.5f * (assay_e4m3_to_f32(c) + assay_e4m3_to_f32(up))
+                                                   : 0.5f * (assay_e5m2_to_f32(c) + assay_e5m2_to_f32(up));
+                    if (i % 7 == 6) x[i] *= 1e6f;
+                }
+                for (size_t i = 0; how == 3 && i < n; i++) x[i] *= 1e-37f;
+                if (how == 4 && n > 0) x[n / 2] = a % 2 ? NAN : -INFINITY;
+                kern->quant_f8(go.p, &scale[0], x, n, fixed, (assay_form)form);
+                ref_kern.quant_f8(gr.p, &scale[1], x, n, fixed, (assay_form)form);
+                assert_memory_equal(go.p, gr.p, n * 2);
+                assert_true(how == 4 && n > 0 ? !isfinite(scale[0]) : scale[0] == scale[1]);
+                unguard(&gx), unguard(&go), unguard(&gr);
+            }
+        float x[2] = {NAN, 1}, scale;
+        uint16_t q[2];
+        kern->quant_f8(q, &scale, x, 2, 1, (assay_form)form); /* a fixed scale does not hide it */
+        assert_true(isnan(scale) && q[1] == 0);
+    }
 }
 
 static void check_int8(const assay_kern *kern) {
     static const struct {
         size_t group, pad;
-        bool zeros;
+        int zeros;
         int bits;
     } cases[] = {
-        {9999, 0, false, 8}, {32, 32, false, 8}, {33, 40, true, 8}, {128, 128, true, 4},
-        {64, 64, false, 4},  {9999, 0, true, 4}, {1, 8, false, 4},
+        {9999, 0, NO_ZEROS, 8}, {32, 32, NO_ZEROS, 8}, {33, 40, ZEROS, 8},        {128, 128, ZEROS, 4},
+        {64, 64, NO_ZEROS, 4},  {9999, 0, ZEROS, 4},   {64, 64, REAL_ZEROS, 4},   {1, 8, NO_ZEROS, 4},
+        {9999, 0, REAL_ZEROS, 8},
     };
     for (size_t c = 0; c < ASSAY_LEN(cases); c++)
         for (size_t a = 1; a < ASSAY_LEN(widths); a++) {
@@ -198,7 +301,8 @@ static void check_int8(const assay_kern *kern) {
                    pad = cases[c].pad ? ASSAY_MIN(cases[c].pad, up(group, 8)) : up(k, 8);
             size_t groups = (k + group - 1) / group, blocks = (n + 15) / 16, stride = groups * pad;
             guarded gw = guard(up(blocks * 16 * stride * (size_t)cases[c].bits / 8, 64)),
-                    gs = guard(blocks * groups * 64), gz = guard(blocks * groups * 16);
+                    gs = guard(blocks * groups * 64), gz = guard(blocks * groups * 16),
+                    gf = guard(blocks * groups * 64);
             guarded gx = guard(m * k * 4), gq = guard(m * stride), gp = guard(m * stride),
                     gm = guard(m * groups * 4), gn = guard(m * groups * 4);
             guarded ga = guard(m * 4), gb = guard(m * 4), gy = guard(m * n * 4), gr = guard(m * n * 4);
@@ -208,13 +312,14 @@ static void check_int8(const assay_kern *kern) {
             for (size_t i = 0; i < blocks * groups * 16; i++) {
                 ((float *)gs.p)[i] = (float)(0.01 + 0.05 * assay_rng_double(&rng));
                 ((uint8_t *)gz.p)[i] = (uint8_t)(assay_rng_next(&rng) % (cases[c].bits == 4 ? 16 : 256));
+                ((float *)gf.p)[i] = (float)(7 + 3 * assay_rng_normal(&rng));
             }
-            float threshold = a % 3 == 0 ? 1.5f : 0;
+            float threshold = a % 3 == 0 ? 1.5f : 0, fixed = a % 4 == 1 ? 0.013f : 0;
             for (size_t i = 0; i < m; i++) {
                 kern->quant_i8((int8_t *)gq.p + i * stride, (int32_t *)gm.p + i * groups, (float *)ga.p + i,
-                               x + i * k, k, group, pad, threshold);
+                               x + i * k, k, group, pad, threshold, fixed);
                 ref_kern.quant_i8((int8_t *)gp.p + i * stride, (int32_t *)gn.p + i * groups,
-                                  (float *)gb.p + i, x + i * k, k, group, pad, threshold);
+                                  (float *)gb.p + i, x + i * k, k, group, pad, threshold, fixed);
             }
             assert_memory_equal(gq.p, gp.p, m * stride);
             assert_memory_equal(gm.p, gn.p, m * groups * 4);
@@ -226,7 +331,8 @@ static void check_int8(const assay_kern *kern) {
                              .group_pad = pad,
                              .n_groups = groups,
                              .scales = gs.p,
-                             .zeros = cases[c].zeros ? gz.p : NULL,
+                             .zeros = cases[c].zeros == ZEROS ? gz.p : NULL,
+                             .real_zeros = cases[c].zeros == REAL_ZEROS ? gf.p : NULL,
                              .zero = cases[c].bits == 4 ? 8 : 128};
             assay_iacts acts = {.q = gq.p, .stride = stride, .sums = gm.p, .scale = ga.p};
             kern->gemm_i8(gy.p, n, &w, 0, blocks, &acts, m);
@@ -237,7 +343,7 @@ static void check_int8(const assay_kern *kern) {
             kern->outliers_i8(gy.p, &w, 0, blocks, large, cols, 3);
             ref_kern.outliers_i8(gr.p, &w, 0, blocks, large, cols, 3);
             assert_same_floats(gy.p, gr.p, n, "outliers_i8", k, m);
-            unguard(&gw), unguard(&gs), unguard(&gz), unguard(&gx), unguard(&gq), unguard(&gp), unguard(&gm),
+            unguard(&gw), unguard(&gs), unguard(&gz), unguard(&gf), unguard(&gx), unguard(&gq), unguard(&gp), unguard(&gm),
                 unguard(&gn);
             unguard(&ga), unguard(&gb), unguard(&gy), unguard(&gr);
         }
@@ -248,19 +354,27 @@ static void check_quant_edges(const assay_kern *kern) {
     float x[40] = {0}, scale;
     int8_t q[40];
     int32_t sum;
-    kern->quant_i8(q, &sum, &scale, x, 40, 40, 40, 0);
+    kern->quant_i8(q, &sum, &scale, x, 40, 40, 40, 0, 0);
     assert_true(scale == 0 && sum == 0 && q[0] == 0);
     x[17] = 1e-39f;
-    kern->quant_i8(q, &sum, &scale, x, 40, 40, 40, 0);
+    kern->quant_i8(q, &sum, &scale, x, 40, 40, 40, 0, 0);
     assert_true(isfinite(scale) && q[17] >= 0); /* 127/absmax would overflow */
     x[33] = NAN;
-    kern->quant_i8(q, &sum, &scale, x, 40, 40, 40, 0);
+    kern->quant_i8(q, &sum, &scale, x, 40, 40, 40, 0, 0);
     assert_true(isnan(scale));
-    kern->quant_i8(q, &sum, &scale, x, 40, 40, 40, 6);
+    kern->quant_i8(q, &sum, &scale, x, 40, 40, 40, 6, 0);
     assert_true(isnan(scale));
     x[33] = -INFINITY;
-    kern->quant_i8(q, &sum, &scale, x, 40, 40, 40, 0);
+    kern->quant_i8(q, &sum, &scale, x, 40, 40, 40, 0, 0);
     assert_true(isinf(scale));
+    kern->quant_i8(q, &sum, &scale, x, 40, 40, 40, 0, 0.5f); /* a fixed scale saturates */
+    assert_true(scale == 0.5f && q[33] == -128);
+    x[2] = 1e9f, x[33] = NAN;
+    kern->quant_i8(q, &sum, &scale, x, 40, 40, 40, 0, 0.5f);
+    assert_true(isnan(scale));
+    x[33] = 0.75f; /* a tie */
+    kern->quant_i8(q, &sum, &scale, x, 40, 40, 40, 0, 0.5f);
+    assert_true(scale == 0.5f && q[2] == 127 && q[33] == 2 && sum == 129);
 }
 
 /* --- attention --- */
@@ -448,6 +562,8 @@ static void at_every_level(void (*check)(const assay_kern *)) {
 LEVEL_TEST(gemm_f32)
 LEVEL_TEST(gemm_bf16)
 LEVEL_TEST(rows)
+LEVEL_TEST(scaled)
+LEVEL_TEST(quant_f8)
 LEVEL_TEST(int8)
 LEVEL_TEST(quant_edges)
 LEVEL_TEST(attention)
@@ -602,6 +718,7 @@ int main(int argc, char **argv) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_names),         cmocka_unit_test(test_gemm_f32),
         cmocka_unit_test(test_gemm_bf16),     cmocka_unit_test(test_rows),
+        cmocka_unit_test(test_scaled),        cmocka_unit_test(test_quant_f8),
         cmocka_unit_test(test_int8),          cmocka_unit_test(test_quant_edges),
         cmocka_unit_test(test_attention),
         cmocka_unit_test(test_unpack_kv),     cmocka_unit_test(test_pointwise),

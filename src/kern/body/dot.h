@@ -25,23 +25,41 @@ VEC_FN size_t form_size(assay_form form) { return form == ASSAY_FORM_F32 ? 4 : 2
 VEC_FN v16 q4_scaled(const assay_rows *w, size_t row, size_t g) {
     v16 t = v16_load(w->values);
     size_t i = row * w->n_groups + g;
-    if (w->zeros) t = v16_sub(t, v16_set1((float)w->zeros[i]));
+    if (w->zeros)
+        t = v16_sub(t, v16_set1((float)w->zeros[i]));
+    else if (w->real_zeros)
+        t = v16_sub(t, v16_set1(w->real_zeros[i]));
     return v16_mul(t, v16_set1(w->scales[i]));
 }
 VEC_FN v16 q8_zero(const assay_rows *w, size_t row, size_t g) {
-    return v16_set1(w->zeros ? (float)w->zeros[row * w->n_groups + g] : w->zero);
+    size_t i = row * w->n_groups + g;
+    return v16_set1(w->zeros ? (float)w->zeros[i] : w->real_zeros ? w->real_zeros[i] : w->zero);
 }
 VEC_FN v16 q8_scale(const assay_rows *w, size_t row, size_t g) {
     return v16_set1(w->scales[row * w->n_groups + g]);
 }
 
-/* Groups per block as a constant. */
+/* Groups per block as a constant, and whether their scales are codes. */
 #define Q4_CASES(w, CALL)                                                                                    \
-    if ((w)->n_groups > 1 && (w)->group == 32)                                                               \
-        CALL(4);                                                                                             \
+    if ((w)->scale_codes && (w)->group == 16)                                                                \
+        CALL(8, true);                                                                                       \
+    else if ((w)->scale_codes)                                                                               \
+        CALL(4, true);                                                                                       \
+    else if ((w)->n_groups > 1 && (w)->group == 32)                                                          \
+        CALL(4, false);                                                                                      \
     else if ((w)->n_groups > 1 && (w)->group == 64)                                                          \
-        CALL(2);                                                                                             \
+        CALL(2, false);                                                                                      \
     else                                                                                                     \
-        CALL(1)
+        CALL(1, false)
+
+/* The scale of group g and the factor. Scales are below 2^7 (kern.h), so this is finite and the product with a lane is
+ * the value's own rounding. */
+VEC_FN v16 f8_scale(const assay_rows *w, size_t row, size_t g, assay_form form) {
+    return v16_set1(w->scales[row * w->n_groups + g] * f8_factor(form));
+}
+/* Columns until the scale changes. */
+VEC_FN size_t group_columns(const assay_rows *w) {
+    return w->n_groups == 1 ? SIZE_MAX - SIZE_MAX % ASSAY_KERN_CHUNK : w->group;
+}
 
 #endif

@@ -65,24 +65,34 @@ static void gemv_bf16_bf16(float *y, const assay_rows *w, size_t row, size_t n, 
 }
 
 /* As q4_block_f32. */
+VEC_FN vb_table q4_table_bf16(const assay_rows *w, size_t row, size_t g, bool coded) {
+    if (coded) return vb_table_at(w->tables->bf16[w->scale_codes[row * w->n_groups + g]]);
+    return vb_table_of(q4_scaled(w, row, g));
+}
+/* Of groups of 16, which are coded: the two of a chunk. A row may end with the first; x is zero in the other half then. */
+VEC_FN vb_table2 q4_table2_bf16(const assay_rows *w, size_t row, size_t g) {
+    const uint8_t *s = w->scale_codes + row * w->n_groups;
+    return vb_table2_at(w->tables->bf16[s[g]], w->tables->bf16[s[ASSAY_MIN(g + 1, w->n_groups - 1)]]);
+}
 VEC_FN void q4_block_bf16(v16 *acc, vb_table *tab, const assay_rows *w, size_t row, size_t b, int nr, int gpb,
-                          size_t blocks, int nq, const uint16_t *x, uint16_t *out, size_t ld) {
+                          bool coded, size_t blocks, int nq, const uint16_t *x, uint16_t *out, size_t ld) {
     vb_block d[GEMV_N] = {0};
     VEC_UNROLL for (int r = 0; r < nr; r++) {
         const char *p = (const char *)w->data + (row + (size_t)r) * w->stride + 64 * b;
         d[r] = vb_block_load(p);
         VEC_PREFETCH(p + (size_t)nr * w->stride);
-        if (gpb == 1 && b % blocks == 0) tab[r] = vb_table_of(q4_scaled(w, row + (size_t)r, b / blocks));
+        if (gpb == 1 && b % blocks == 0) tab[r] = q4_table_bf16(w, row + (size_t)r, b / blocks, coded);
     }
     VEC_UNROLL for (int q = 0; q < 4; q++) {
         if (q >= nq) break;
         if (gpb == 4 || (gpb == 2 && q % 2 == 0))
             VEC_UNROLL for (int r = 0; r < nr; r++) tab[r] =
-                vb_table_of(q4_scaled(w, row + (size_t)r, b * (size_t)gpb + (size_t)(q * gpb / 4)));
+                q4_table_bf16(w, row + (size_t)r, b * (size_t)gpb + (size_t)(q * gpb / 4), coded);
         size_t c = ASSAY_KERN_BLOCK * b + 32 * (size_t)q;
         vb xv = out ? vb_zero() : vb_load(x + c);
         VEC_UNROLL for (int r = 0; r < nr; r++) {
-            vb v = vb_q4(d[r], q, tab[r]);
+            vb v = gpb == 8 ? vb_q4_two(d[r], q, q4_table2_bf16(w, row + (size_t)r, 8 * b + 2 * (size_t)q))
+                            : vb_q4(d[r], q, tab[r]);
             if (out)
                 vb_store(out + (size_t)r * ld + c, v);
             else
@@ -90,8 +100,8 @@ VEC_FN void q4_block_bf16(v16 *acc, vb_table *tab, const assay_rows *w, size_t r
         }
     }
 }
-VEC_FN void q4_rows_bf16(float *y, const assay_rows *w, size_t row, int nr, int gpb, const uint16_t *x,
-                         uint16_t *out, size_t ld) {
+VEC_FN void q4_rows_bf16(float *y, const assay_rows *w, size_t row, int nr, int gpb, bool coded,
+                         const uint16_t *x, uint16_t *out, size_t ld) {
     v16 acc[GEMV_N];
     vb_table tab[GEMV_N];
     size_t blocks = gpb > 1 ? 1 : w->n_groups == 1 ? SIZE_MAX : w->group / ASSAY_KERN_BLOCK;
@@ -100,9 +110,9 @@ VEC_FN void q4_rows_bf16(float *y, const assay_rows *w, size_t row, int nr, int 
         acc[r] = v16_zero();
         tab[r] = vb_table_of(acc[r]);
     }
-    for (; b < full; b++) q4_block_bf16(acc, tab, w, row, b, nr, gpb, blocks, 4, x, out, ld);
+    for (; b < full; b++) q4_block_bf16(acc, tab, w, row, b, nr, gpb, coded, blocks, 4, x, out, ld);
     size_t left = w->k - full * ASSAY_KERN_BLOCK;
-    if (left) q4_block_bf16(acc, tab, w, row, b, nr, gpb, blocks, (int)((left + 31) / 32), x, out, ld);
+    if (left) q4_block_bf16(acc, tab, w, row, b, nr, gpb, coded, blocks, (int)((left + 31) / 32), x, out, ld);
     if (!out) VEC_UNROLL for (int r = 0; r < nr; r++) y[r] = v16_sum(acc[r]);
 }
 
@@ -117,7 +127,7 @@ VEC_FN void q8_rows_bf16(float *y, const assay_rows *w, size_t row, int nr, cons
                 zero[r] = q8_zero(w, row + (size_t)r, g);
                 scale[r] = q8_scale(w, row + (size_t)r, g);
             }
-            left = w->n_groups == 1 ? SIZE_MAX - SIZE_MAX % ASSAY_KERN_CHUNK : w->group;
+            left = group_columns(w);
             g++;
         }
         vb xv = out ? vb_zero() : vb_load(x + c);
@@ -132,6 +142,47 @@ VEC_FN void q8_rows_bf16(float *y, const assay_rows *w, size_t row, int nr, cons
         }
     }
     if (!out) VEC_UNROLL for (int r = 0; r < nr; r++) y[r] = v16_sum(acc[r]);
+}
+
+/* `exact`, a constant: the codes' own values, unscaled (`out` alone). */
+VEC_FN void f8_rows(float *y, const assay_rows *w, size_t row, int nr, assay_form form, bool exact,
+                    const uint16_t *x, uint16_t *out, size_t ld) {
+    v16 acc[GEMV_N], scale[GEMV_N];
+    vb_f8 table = vb_f8_of(form);
+    size_t left = 0, g = 0;
+    VEC_UNROLL for (int r = 0; r < nr; r++) acc[r] = scale[r] = v16_zero();
+    for (size_t c = 0; c < w->k; c += ASSAY_KERN_BLOCK8) {
+        vb v[GEMV_N][2];
+        const uint8_t *p = (const uint8_t *)w->data + row * w->stride + c;
+        if (exact) VEC_UNROLL for (int r = 0; r < nr; r++) vb_f8_two(v[r], p + (size_t)r * w->stride, &table);
+        VEC_UNROLL for (int r = 0; r < nr; r++) VEC_PREFETCH(p + (size_t)(r + nr) * w->stride);
+        VEC_UNROLL for (int q = 0; q < 2; q++) {
+            size_t at = c + ASSAY_KERN_CHUNK * (size_t)q;
+            if (at >= w->k) break;
+            if (!exact && left == 0) {
+                VEC_UNROLL for (int r = 0; r < nr; r++) scale[r] = f8_scale(w, row + (size_t)r, g, form);
+                left = group_columns(w);
+                g++;
+            }
+            left -= ASSAY_KERN_CHUNK;
+            vb xv = out ? vb_zero() : vb_load(x + at);
+            VEC_UNROLL for (int r = 0; r < nr; r++) {
+                if (!exact) v[r][q] = vb_f8_scaled(p + (size_t)r * w->stride, q, form, scale[r]);
+                if (out)
+                    vb_store(out + (size_t)r * ld + at, v[r][q]);
+                else
+                    acc[r] = vb_dot(acc[r], xv, v[r][q]);
+            }
+        }
+    }
+    if (!out) VEC_UNROLL for (int r = 0; r < nr; r++) y[r] = v16_sum(acc[r]);
+}
+VEC_FN void f8_rows_bf16(float *y, const assay_rows *w, size_t row, int nr, assay_form form,
+                         const uint16_t *x, uint16_t *out, size_t ld) {
+    if (out && !w->scales)
+        f8_rows(y, w, row, nr, form, true, x, out, ld);
+    else
+        f8_rows(y, w, row, nr, form, false, x, out, ld);
 }
 
 #define DOT_CLASS bf16
@@ -169,16 +220,26 @@ static void unpack_bf16_bf16(uint16_t *out, size_t ld, const assay_rows *w, size
     }
 }
 
+#include "kern/body/dot_scaled.h"
+
 static inline void set_dot_bf16(assay_kern *k) {
+    k->gemm_scaled = gemm_scaled;
+    k->gemv_scaled[ASSAY_FORM_E4M3] = gemv_scaled_e4m3;
+    k->gemv_scaled[ASSAY_FORM_E5M2] = gemv_scaled_e5m2;
+    k->quant_f8 = quant_f8;
     k->gemm_bf16 = gemm_bf16;
     k->gemv_bf16[ASSAY_FORM_BF16] = gemv_bf16_bf16;
     k->gemv_bf16[ASSAY_FORM_Q4] = gemv_bf16_q4;
     k->gemv_bf16[ASSAY_FORM_Q8] = gemv_bf16_q8;
+    k->gemv_bf16[ASSAY_FORM_E4M3] = gemv_bf16_e4m3;
+    k->gemv_bf16[ASSAY_FORM_E5M2] = gemv_bf16_e5m2;
     k->unpack_bf16[ASSAY_FORM_F32] = unpack_bf16_f32;
     k->unpack_bf16[ASSAY_FORM_F16] = unpack_bf16_f16;
     k->unpack_bf16[ASSAY_FORM_BF16] = unpack_bf16_bf16;
     k->unpack_bf16[ASSAY_FORM_Q4] = unpack_bf16_q4;
     k->unpack_bf16[ASSAY_FORM_Q8] = unpack_bf16_q8;
+    k->unpack_bf16[ASSAY_FORM_E4M3] = unpack_bf16_e4m3;
+    k->unpack_bf16[ASSAY_FORM_E5M2] = unpack_bf16_e5m2;
 }
 
 #endif

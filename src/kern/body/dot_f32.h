@@ -89,8 +89,8 @@ static void gemv_f32_bf16(float *y, const assay_rows *w, size_t row, size_t n, c
 
 /* --- codes --- */
 
-VEC_FN v16 q4_table_f32(const assay_rows *w, size_t row, size_t g) {
-    v16 t = q4_scaled(w, row, g);
+VEC_FN v16 q4_table_f32(const assay_rows *w, size_t row, size_t g, bool coded) {
+    v16 t = coded ? v16_load(w->tables->f32[w->scale_codes[row * w->n_groups + g]]) : q4_scaled(w, row, g);
     return w->round_f16 ? v16_round_f16(t) : t;
 }
 VEC_FN v16 q8_f32(const assay_rows *w, const uint8_t *p, v16 zero, v16 scale) {
@@ -99,23 +99,27 @@ VEC_FN v16 q8_f32(const assay_rows *w, const uint8_t *p, v16 zero, v16 scale) {
 }
 
 /* Block b (nq chunks of it) of nr rows: adds its products to acc, or, when `out` is given, stores its values.
- * gpb, the groups per block, is a constant: 4, 2, or 1 with `blocks` blocks to a group. */
+ * gpb, the groups per block, is a constant: 8, 4, 2, or 1 with `blocks` blocks to a group; so is `coded`. */
 VEC_FN void q4_block_f32(v16 *acc, v16 *tab, const assay_rows *w, size_t row, size_t b, int nr, int gpb,
-                         size_t blocks, int nq, const float *x, float *out, size_t ld) {
+                         bool coded, size_t blocks, int nq, const float *x, float *out, size_t ld) {
     v16i d[GEMV_N][2] = {0};
     VEC_UNROLL for (int r = 0; r < nr; r++) {
         const char *p = (const char *)w->data + (row + (size_t)r) * w->stride + 64 * b;
         d[r][0] = v16i_u16(p);
         d[r][1] = v16i_u16(p + 32);
         VEC_PREFETCH(p + (size_t)nr * w->stride);
-        if (gpb == 1 && b % blocks == 0) tab[r] = q4_table_f32(w, row + (size_t)r, b / blocks);
+        if (gpb == 1 && b % blocks == 0) tab[r] = q4_table_f32(w, row + (size_t)r, b / blocks, coded);
     }
     VEC_UNROLL for (int q = 0; q < 4; q++) {
         if (q >= nq) break;
         if (gpb == 4 || (gpb == 2 && q % 2 == 0))
             VEC_UNROLL for (int r = 0; r < nr; r++) tab[r] =
-                q4_table_f32(w, row + (size_t)r, b * (size_t)gpb + (size_t)(q * gpb / 4));
+                q4_table_f32(w, row + (size_t)r, b * (size_t)gpb + (size_t)(q * gpb / 4), coded);
         VEC_UNROLL for (int h = 0; h < 2; h++) {
+            size_t g16 = 8 * b + (size_t)(2 * q + h);
+            if (gpb == 8 && g16 >= w->n_groups) break; /* the row ends in a half chunk: of zeros */
+            if (gpb == 8)
+                VEC_UNROLL for (int r = 0; r < nr; r++) tab[r] = q4_table_f32(w, row + (size_t)r, g16, coded);
             size_t c = ASSAY_KERN_BLOCK * b + 32 * (size_t)q + 16 * (size_t)h;
             VEC_UNROLL for (int r = 0; r < nr; r++) {
                 v16 v = v16_lookup(tab[r], v16i_srl(d[r][h], 4 * q));
@@ -127,15 +131,15 @@ VEC_FN void q4_block_f32(v16 *acc, v16 *tab, const assay_rows *w, size_t row, si
         }
     }
 }
-VEC_FN void q4_rows_f32(float *y, const assay_rows *w, size_t row, int nr, int gpb, const float *x,
+VEC_FN void q4_rows_f32(float *y, const assay_rows *w, size_t row, int nr, int gpb, bool coded, const float *x,
                         float *out, size_t ld) {
     v16 acc[GEMV_N], tab[GEMV_N];
     size_t blocks = gpb > 1 ? 1 : w->n_groups == 1 ? SIZE_MAX : w->group / ASSAY_KERN_BLOCK;
     size_t full = w->k / ASSAY_KERN_BLOCK, b = 0;
     VEC_UNROLL for (int r = 0; r < nr; r++) acc[r] = tab[r] = v16_zero();
-    for (; b < full; b++) q4_block_f32(acc, tab, w, row, b, nr, gpb, blocks, 4, x, out, ld);
+    for (; b < full; b++) q4_block_f32(acc, tab, w, row, b, nr, gpb, coded, blocks, 4, x, out, ld);
     size_t left = w->k - full * ASSAY_KERN_BLOCK;
-    if (left) q4_block_f32(acc, tab, w, row, b, nr, gpb, blocks, (int)((left + 31) / 32), x, out, ld);
+    if (left) q4_block_f32(acc, tab, w, row, b, nr, gpb, coded, blocks, (int)((left + 31) / 32), x, out, ld);
     if (!out) VEC_UNROLL for (int r = 0; r < nr; r++) y[r] = v16_sum(acc[r]);
 }
 
@@ -150,7 +154,7 @@ VEC_FN void q8_rows_f32(float *y, const assay_rows *w, size_t row, int nr, const
                 zero[r] = q8_zero(w, row + (size_t)r, g);
                 scale[r] = q8_scale(w, row + (size_t)r, g);
             }
-            left = w->n_groups == 1 ? SIZE_MAX - SIZE_MAX % ASSAY_KERN_CHUNK : w->group;
+            left = group_columns(w);
             g++;
         }
         VEC_UNROLL for (size_t h = c; h < c + ASSAY_KERN_CHUNK; h += 16)
@@ -164,6 +168,35 @@ VEC_FN void q8_rows_f32(float *y, const assay_rows *w, size_t row, int nr, const
                 acc[r] = v16_fma(v16_load(x + h), v, acc[r]);
         }
     }
+    if (!out) VEC_UNROLL for (int r = 0; r < nr; r++) y[r] = v16_sum(acc[r]);
+}
+
+VEC_FN void f8_rows_f32(float *y, const assay_rows *w, size_t row, int nr, assay_form form, const float *x,
+                        float *out, size_t ld) {
+    v16 acc[GEMV_N], scale[GEMV_N];
+    size_t left = 0, g = 0;
+    VEC_UNROLL for (int r = 0; r < nr; r++) acc[r] = scale[r] = v16_zero();
+    for (size_t c = 0; c < w->k; c += ASSAY_KERN_BLOCK8)
+        VEC_UNROLL for (size_t q = 0; q < 2; q++) {
+            size_t at = c + ASSAY_KERN_CHUNK * q;
+            if (at >= w->k) break;
+            if (left == 0) {
+                VEC_UNROLL for (int r = 0; r < nr; r++) scale[r] = f8_scale(w, row + (size_t)r, g, form);
+                left = group_columns(w);
+                g++;
+            }
+            left -= ASSAY_KERN_CHUNK;
+            VEC_UNROLL for (size_t h = 0; h < 2; h++) VEC_UNROLL for (int r = 0; r < nr; r++) {
+                const uint8_t *p = (const uint8_t *)w->data + (row + (size_t)r) * w->stride + c + 32 * h;
+                v16 v = v16_mul(f8_lanes(v16i_u16(p), (int)(8 * q), form), scale[r]);
+                if (w->round_f16) v = v16_round_f16(v);
+                VEC_PREFETCH(p + (size_t)nr * w->stride);
+                if (out)
+                    v16_store(out + (size_t)r * ld + at + 16 * h, v);
+                else
+                    acc[r] = v16_fma(v16_load(x + at + 16 * h), v, acc[r]);
+            }
+        }
     if (!out) VEC_UNROLL for (int r = 0; r < nr; r++) y[r] = v16_sum(acc[r]);
 }
 
@@ -205,11 +238,15 @@ static inline void set_dot_f32(assay_kern *k) {
     k->gemv_f32[ASSAY_FORM_BF16] = gemv_f32_bf16;
     k->gemv_f32[ASSAY_FORM_Q4] = gemv_f32_q4;
     k->gemv_f32[ASSAY_FORM_Q8] = gemv_f32_q8;
+    k->gemv_f32[ASSAY_FORM_E4M3] = gemv_f32_e4m3;
+    k->gemv_f32[ASSAY_FORM_E5M2] = gemv_f32_e5m2;
     k->unpack_f32[ASSAY_FORM_F32] = unpack_f32_f32;
     k->unpack_f32[ASSAY_FORM_F16] = unpack_f32_f16;
     k->unpack_f32[ASSAY_FORM_BF16] = unpack_f32_bf16;
     k->unpack_f32[ASSAY_FORM_Q4] = unpack_f32_q4;
     k->unpack_f32[ASSAY_FORM_Q8] = unpack_f32_q8;
+    k->unpack_f32[ASSAY_FORM_E4M3] = unpack_f32_e4m3;
+    k->unpack_f32[ASSAY_FORM_E5M2] = unpack_f32_e5m2;
 }
 
 #endif

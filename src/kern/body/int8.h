@@ -39,6 +39,14 @@ VEC_FN void tile_i8_group(float sum[][IGEMV_B][16], const assay_irows *w, size_t
     VEC_UNROLL for (int b = 0; b < nb; b++) {
         size_t at = ((block + (size_t)b) * w->n_groups + g) * 16;
         v16 scale = v16_load(w->scales + at);
+        if (w->real_zeros) {
+            v16 zero = v16_sub(v16_zero(), v16_load(w->real_zeros + at));
+            VEC_UNROLL for (int i = 0; i < mr; i++) {
+                v16 s = v16_fma(zero, v16_set1((float)x->sums[(m0 + (size_t)i) * w->n_groups + g]), v16_of_int(acc[i][b]));
+                v16_store(sum[i][b], v16_fma(s, scale, v16_load(sum[i][b])));
+            }
+            continue;
+        }
         v16i zero = w->zeros ? v16i_u8(w->zeros + at) : v16i_set1(w->zero);
         VEC_UNROLL for (int i = 0; i < mr; i++) {
             v16i s = v16i_mul(zero, v16i_set1(x->sums[(m0 + (size_t)i) * w->n_groups + g]));
@@ -101,8 +109,9 @@ static void outliers_i8(float *y, const assay_irows *w, size_t block, size_t n_b
                    shift = w->bits == 4 ? c % 4 * 8 + (c % 8 >= 4 ? 4 : 0) : c % 4 * 8;
             v16i code = v16i_srl(v16i_load(w->data + b * block_bytes + 64 * line), (int)shift);
             code = v16i_and(code, v16i_set1(w->bits == 4 ? 15 : 255));
-            code = v16i_sub(code, w->zeros ? v16i_u8(w->zeros + at) : v16i_set1(w->zero));
-            v16 v = v16_round_f16(v16_mul(v16_of_int(code), v16_load(w->scales + at)));
+            v16 zero = w->real_zeros ? v16_load(w->real_zeros + at)
+                                     : v16_of_int(w->zeros ? v16i_u8(w->zeros + at) : v16i_set1(w->zero));
+            v16 v = v16_round_f16(v16_mul(v16_sub(v16_of_int(code), zero), v16_load(w->scales + at)));
             sum = v16_fma(v16_set1(x[i]), v, sum);
         }
         float t[16];
@@ -124,8 +133,13 @@ VEC_FN v16 load_i8(const float *p, size_t n) {
     memcpy(t, p, n * sizeof *t);
     return v16_load(t);
 }
+VEC_FN v16 clamp_i8(v16 v) {
+    v16 low = v16_set1(-128), high = v16_set1(127);
+    v = v16_if_lt(v, low, low, v);
+    return v16_if_lt(v, high, v, high);
+}
 static void quant_i8(int8_t *q, int32_t *sums, float *scale, const float *x, size_t k, size_t group,
-                     size_t group_pad, float threshold) {
+                     size_t group_pad, float threshold, float fixed) {
     float limit = threshold > 0 ? threshold : INFINITY, absmax, inv;
     bool all = !(threshold > 0);
     size_t n_groups = (k + group - 1) / group;
@@ -139,10 +153,10 @@ static void quant_i8(int8_t *q, int32_t *sums, float *scale, const float *x, siz
     v16i_store(lane, top);
     for (int i = 0; i < 16; i++) best = ASSAY_MAX(best, lane[i]);
     memcpy(&absmax, &best, sizeof absmax);
-    *scale = absmax / 127.0f;
+    *scale = fixed == 0 || isnan(absmax) ? absmax / 127.0f : fixed;
     memset(q, 0, n_groups * group_pad);
     memset(sums, 0, n_groups * sizeof *sums);
-    if (!isfinite(absmax) || absmax == 0) return;
+    if (!isfinite(*scale) || absmax == 0) return;
     inv = 127.0f / absmax;
     if (!isfinite(inv)) inv = 0x1.fffffep127f;
     for (size_t g = 0; g < n_groups; g++) {
@@ -151,7 +165,9 @@ static void quant_i8(int8_t *q, int32_t *sums, float *scale, const float *x, siz
         v16i s = v16i_set1(0);
         for (size_t c = 0; c < n; c += 16) {
             v16 v = load_i8(xg + c, n - c);
-            v16i r = v16i_round(v16_mul(all ? v : kept_i8(v, limit), v16_set1(inv)));
+            v = all ? v : kept_i8(v, limit);
+            v = fixed == 0 ? v16_mul(v, v16_set1(inv)) : clamp_i8(v16_div(v, v16_set1(fixed)));
+            v16i r = v16i_round(v);
             int8_t t[16];
             s = v16i_add(s, r);
             v16i_store_i8(t, r);

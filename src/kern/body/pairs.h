@@ -1,6 +1,6 @@
 /* kern/body/pairs.h: bf16 pair products for instruction sets that have none: the even and the odd elements of
  * 32 bf16 values as float32 lanes, multiplied by two fmas in VDPBF16PS' order. Included by a vocabulary after
- * v16 and v16i. */
+ * v16, v16i and f8.h. */
 typedef struct vb {
     v16 even, odd;
 } vb;
@@ -33,6 +33,32 @@ VEC_FN vb vb_q8(const uint8_t *p, v16 zero, v16 scale) {
     v16 e = v16_mul(v16_sub(v16_of_int(v16i_and(w, v16i_set1(255))), zero), scale);
     v16 o = v16_mul(v16_sub(v16_of_int(v16i_srl(w, 8)), zero), scale);
     return (vb){v16_round_bf16(e), v16_round_bf16(o)};
+}
+VEC_FN vb_table vb_table_at(const uint16_t *t) { return v16_of_bits(v16i_sll(v16i_u16(t), 16)); }
+/* Two tables, the second for the upper half of the lanes. */
+typedef struct vb_table2 {
+    v16 t, u;
+} vb_table2;
+VEC_FN vb_table2 vb_table2_at(const uint16_t *t, const uint16_t *u) {
+    return (vb_table2){vb_table_at(t), vb_table_at(u)};
+}
+VEC_FN vb vb_q4_two(vb_block w, int q, vb_table2 t) {
+    return (vb){v16_lookup2(t.t, t.u, v16i_srl(w, 4 * q)), v16_lookup2(t.t, t.u, v16i_srl(w, 16 + 4 * q))};
+}
+typedef assay_form vb_f8;
+VEC_FN vb_f8 vb_f8_of(assay_form form) { return form; }
+VEC_FN vb vb_f8_lanes(const uint8_t *p, int q, assay_form form, v16 scale) {
+    v16i w = v16i_load(p);
+    return (vb){v16_mul(f8_lanes(w, 8 * q, form), scale), v16_mul(f8_lanes(w, 16 + 8 * q, form), scale)};
+}
+/* The values of a block of 64 codes. */
+VEC_FN void vb_f8_two(vb out[2], const uint8_t *p, const vb_f8 *form) {
+    out[0] = vb_f8_lanes(p, 0, *form, v16_set1(f8_factor(*form)));
+    out[1] = vb_f8_lanes(p, 1, *form, v16_set1(f8_factor(*form)));
+}
+VEC_FN vb vb_f8_scaled(const uint8_t *p, int q, assay_form form, v16 scale) {
+    vb v = vb_f8_lanes(p, q, form, scale);
+    return (vb){v16_round_bf16(v.even), v16_round_bf16(v.odd)};
 }
 /* From 32 floats in memory order. */
 VEC_FN vb vb_of_f32(v16 first, v16 second) {

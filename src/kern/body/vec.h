@@ -6,7 +6,7 @@
  * The words that are not plain arithmetic:
  *   v16_sum(v)             lanes folded 8, 4, 2, 1 apart
  *   v16_sum4(out, a..d)    four such sums at once
- *   v16_lookup(t, i)       t[i & 15] per lane
+ *   v16_lookup(t, i)       t[i & 15] per lane; v16_lookup2(t, u, i): u's in lanes 8..15
  *   v16_pow2(v)            2^n, n the integer in the low mantissa bits of v = n + 1.5*2^23
  *   v16i_dot4(acc, w, x)   acc += sum over the lane's four bytes of unsigned w * signed x, exactly; x from
  *                          vx_bcast4

@@ -74,6 +74,7 @@ VEC_FN v16i v16i_srl(v16i x, int n) {
 VEC_FN v16i v16i_sll(v16i x, int n) {
     return (v16i){(__m256i)((vec_u32)x.a << (unsigned)n), (__m256i)((vec_u32)x.b << (unsigned)n)};
 }
+VEC_FN v16i v16i_sra(v16i x, int n) { return (v16i){_mm256_srai_epi32(x.a, n), _mm256_srai_epi32(x.b, n)}; }
 VEC_FN v16i v16i_u8(const void *p) {
     __m128i v = _mm_loadu_si128(p);
     return (v16i){_mm256_cvtepu8_epi32(v), _mm256_cvtepu8_epi32(_mm_srli_si128(v, 8))};
@@ -106,6 +107,7 @@ VEC_FN __m256 vec_lookup8(v16 t, __m256i i) {
                             _mm256_castsi256_ps(_mm256_slli_epi32(i, 28)));
 }
 VEC_FN v16 v16_lookup(v16 t, v16i i) { return (v16){vec_lookup8(t, i.a), vec_lookup8(t, i.b)}; }
+VEC_FN v16 v16_lookup2(v16 t, v16 u, v16i i) { return (v16){vec_lookup8(t, i.a), vec_lookup8(u, i.b)}; }
 
 VEC_FN float v16_sum(v16 v) {
     __m256 a = _mm256_add_ps(v.a, v.b);
@@ -140,6 +142,7 @@ VEC_FN v16i v16i_dot4(v16i acc, v16i w, vx x) {
     return (v16i){vec_dot4(acc.a, w.a, x), vec_dot4(acc.b, w.b, x)};
 }
 
+#include "kern/body/f8.h"
 #include "kern/body/pairs.h"
 
 #endif

@@ -51,6 +51,7 @@ VEC_FN v16i v16i_or(v16i a, v16i b) { return _mm512_or_si512(a, b); }
 VEC_FN v16i v16i_max(v16i a, v16i b) { return _mm512_max_epi32(a, b); }
 VEC_FN v16i v16i_srl(v16i a, int n) { return (v16i)((vec_u32)a >> (unsigned)n); }
 VEC_FN v16i v16i_sll(v16i a, int n) { return (v16i)((vec_u32)a << (unsigned)n); }
+VEC_FN v16i v16i_sra(v16i a, int n) { return _mm512_srai_epi32(a, (unsigned)n); }
 VEC_FN v16i v16i_u8(const void *p) { return _mm512_cvtepu8_epi32(_mm_loadu_si128(p)); }
 VEC_FN v16i v16i_u16(const void *p) { return _mm512_cvtepu16_epi32(_mm256_loadu_si256(p)); }
 VEC_FN void v16i_store_u16(void *p, v16i v) { _mm256_storeu_si256(p, _mm512_cvtepi32_epi16(v)); }
@@ -61,6 +62,9 @@ VEC_FN v16i v16i_round(v16 v) { return _mm512_cvtps_epi32(v); }
 VEC_FN v16 v16_load_f16(const void *p) { return _mm512_cvtph_ps(_mm256_loadu_si256(p)); }
 VEC_FN v16 v16_round_f16(v16 v) { return _mm512_cvtph_ps(_mm512_cvtps_ph(v, _MM_FROUND_TO_NEAREST_INT)); }
 VEC_FN v16 v16_lookup(v16 t, v16i i) { return _mm512_permutexvar_ps(i, t); }
+VEC_FN v16 v16_lookup2(v16 t, v16 u, v16i i) {
+    return _mm512_mask_permutexvar_ps(_mm512_permutexvar_ps(i, t), 0xff00, i, u);
+}
 
 VEC_FN float v16_sum(v16 v) {
     __m256 a = _mm256_add_ps(_mm512_castps512_ps256(v), _mm512_extractf32x8_ps(v, 1));
@@ -113,6 +117,7 @@ VEC_FN v16i v16i_dot4(v16i acc, v16i w, vx x) {
 }
 #endif
 
+#include "kern/body/f8.h"
 #if defined(__AVX512BF16__)
 typedef __m512bh vb;
 typedef __m512i vb_block; /* the 64 bytes of a Q4 block */
@@ -127,7 +132,50 @@ VEC_FN vb_table vb_table_of(v16 t) { return (__m512i)_mm512_cvtne2ps_pbh(t, t); 
 VEC_FN vb vb_q4(vb_block w, int q, vb_table t) {
     return (vb)_mm512_permutexvar_epi16((__m512i)((vec_u16)w >> (unsigned short)(4 * q)), t);
 }
+VEC_FN vb_table vb_table_at(const uint16_t *t) {
+    return _mm512_broadcast_i64x4(_mm256_loadu_si256((const __m256i *)t));
+}
+/* Two tables, the second for the upper half of the lanes: there the fifth bit of an index is set. */
+typedef __m512i vb_table2;
+VEC_FN vb_table2 vb_table2_at(const uint16_t *t, const uint16_t *u) {
+    return _mm512_inserti64x4(_mm512_castsi256_si512(_mm256_loadu_si256((const __m256i *)t)),
+                              _mm256_loadu_si256((const __m256i *)u), 1);
+}
+VEC_FN vb vb_q4_two(vb_block w, int q, vb_table2 t) {
+    __m512i half = _mm512_inserti64x4(_mm512_setzero_si512(), _mm256_set1_epi16(16), 1);
+    __m512i i = (__m512i)((vec_u16)w >> (unsigned short)(4 * q));
+    i = _mm512_ternarylogic_epi32(i, _mm512_set1_epi16(15), half, 0xea); /* i & 15 | half */
+    return (vb)_mm512_permutexvar_epi16(i, t);
+}
 VEC_FN vb vb_of_f32(v16 first, v16 second) { return _mm512_cvtne2ps_pbh(second, first); }
+
+/* The low and the high bytes of the bf16 values of the 128 positive 8-bit floats, for VPERMI2B. */
+typedef struct vb_f8 {
+    __m512i low[2], high[2];
+} vb_f8;
+VEC_FN vb_f8 vb_f8_of(assay_form form) {
+    uint8_t low[128], high[128];
+    for (int i = 0; i < 8; i++) {
+        v16i code = _mm512_add_epi32(_mm512_set1_epi32(16 * i),
+                                     _mm512_set_epi32(15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0));
+        v16i bits = v16_bits(v16_mul(f8_lanes(code, 0, form), v16_set1(f8_factor(form))));
+        _mm_storeu_si128((__m128i *)(low + 16 * i), _mm512_cvtepi32_epi8(v16i_srl(bits, 16)));
+        _mm_storeu_si128((__m128i *)(high + 16 * i), _mm512_cvtepi32_epi8(v16i_srl(bits, 24)));
+    }
+    return (vb_f8){{v16i_load(low), v16i_load(low + 64)}, {v16i_load(high), v16i_load(high + 64)}};
+}
+/* The values of a block of 64 codes. */
+VEC_FN void vb_f8_two(vb out[2], const uint8_t *p, const vb_f8 *t) {
+    __m512i d = _mm512_loadu_si512(p), l = _mm512_permutex2var_epi8(t->low[0], d, t->low[1]),
+            h = _mm512_permutex2var_epi8(t->high[0], d, t->high[1]);
+    h = _mm512_ternarylogic_epi32(h, d, _mm512_set1_epi8((char)0x80), 0xf8); /* h | d & 0x80 */
+    out[0] = (vb)_mm512_ternarylogic_epi32(_mm512_slli_epi16(h, 8), l, _mm512_set1_epi16(0xff), 0xf8);
+    out[1] = (vb)_mm512_ternarylogic_epi32(_mm512_srli_epi16(l, 8), h, _mm512_set1_epi16((short)0xff00), 0xf8);
+}
+VEC_FN vb vb_f8_scaled(const uint8_t *p, int q, assay_form form, v16 scale) {
+    return vb_of_f32(v16_mul(f8_lanes(v16i_u16(p), 8 * q, form), scale),
+                     v16_mul(f8_lanes(v16i_u16(p + 32), 8 * q, form), scale));
+}
 VEC_FN vb vb_q8(const uint8_t *p, v16 zero, v16 scale) {
     v16 a = v16_mul(v16_sub(v16_of_int(v16i_u8(p)), zero), scale);
     v16 b = v16_mul(v16_sub(v16_of_int(v16i_u8(p + 16)), zero), scale);

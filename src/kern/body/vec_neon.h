@@ -76,6 +76,9 @@ VEC_FN v16i v16i_max(v16i a, v16i b) {
 }
 VEC_FN v16i v16i_srl(v16i a, int n) { V16_EACH(v16i, a.q[i] >> (uint32_t)n); }
 VEC_FN v16i v16i_sll(v16i a, int n) { V16_EACH(v16i, a.q[i] << (uint32_t)n); }
+VEC_FN v16i v16i_sra(v16i a, int n) {
+    V16_EACH(v16i, vreinterpretq_u32_s32(vshlq_s32(vreinterpretq_s32_u32(a.q[i]), vdupq_n_s32(-n))));
+}
 VEC_FN v16i v16i_u16(const void *p) {
     V16_EACH(v16i, vmovl_u16(vreinterpret_u16_u8(vld1_u8((const uint8_t *)p + 8 * i))));
 }
@@ -111,6 +114,10 @@ VEC_FN v16 v16_lookup(v16 t, v16i x) {
     V16_EACH(v16, vreinterpretq_f32_u8(
                       vqtbl4q_u8(tab, vreinterpretq_u8_u32(vmlaq_u32(o, vandq_u32(x.q[i], m), f)))));
 }
+VEC_FN v16 v16_lookup2(v16 t, v16 u, v16i x) {
+    v16 a = v16_lookup(t, x), b = v16_lookup(u, x);
+    return (v16){{a.q[0], a.q[1], b.q[2], b.q[3]}};
+}
 
 VEC_FN float v16_sum(v16 v) {
     float32x4_t a = vaddq_f32(vaddq_f32(v.q[0], v.q[2]), vaddq_f32(v.q[1], v.q[3]));
@@ -142,6 +149,7 @@ VEC_FN uint32x4_t vec_dot4(uint32x4_t acc, uint32x4_t w, vx x) {
 }
 VEC_FN v16i v16i_dot4(v16i acc, v16i w, vx x) { V16_EACH(v16i, vec_dot4(acc.q[i], w.q[i], x)); }
 
+#include "kern/body/f8.h"
 #include "kern/body/pairs.h"
 
 #endif

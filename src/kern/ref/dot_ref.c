@@ -33,6 +33,12 @@ static void gemm_bf16(float *y, size_t ldy, const uint16_t *x, size_t ldx, const
 
 /* --- values --- */
 
+static float ref_f8(const assay_rows *w, size_t row, size_t c) {
+    size_t in = c % ASSAY_KERN_BLOCK8;
+    uint8_t code = ((const uint8_t *)w->data)[row * w->stride + c / ASSAY_KERN_BLOCK8 * ASSAY_KERN_BLOCK8 +
+                                              in % 32 * 2 + in / 32];
+    return w->form == ASSAY_FORM_E4M3 ? assay_e4m3_to_f32(code) : assay_e5m2_to_f32(code);
+}
 static float value(const assay_rows *w, size_t row, size_t c) {
     const uint8_t *p = (const uint8_t *)w->data + row * w->stride;
     float f;
@@ -44,13 +50,17 @@ static float value(const assay_rows *w, size_t row, size_t c) {
     default: break;
     }
     size_t g = row * w->n_groups + (w->n_groups == 1 ? 0 : c / w->group);
+    if (w->form == ASSAY_FORM_E4M3 || w->form == ASSAY_FORM_E5M2)
+        return ref_f8(w, row, c) * (w->scales ? w->scales[g] : 1);
     if (w->form == ASSAY_FORM_Q4) {
         size_t in = c % ASSAY_KERN_BLOCK, word = in % 32, nibble = in / 32;
         unsigned code = p[c / ASSAY_KERN_BLOCK * 64 + 2 * word + nibble / 2] >> (nibble % 2 ? 4 : 0) & 15u;
+        if (w->scale_codes) return w->tables->f32[w->scale_codes[g]][code];
         f = w->values[code];
         if (w->zeros) f -= (float)w->zeros[g];
+        if (w->real_zeros) f -= w->real_zeros[g];
     } else {
-        f = (float)p[c] - (w->zeros ? (float)w->zeros[g] : w->zero);
+        f = (float)p[c] - (w->zeros ? (float)w->zeros[g] : w->real_zeros ? w->real_zeros[g] : w->zero);
     }
     return f * w->scales[g];
 }
@@ -97,7 +107,67 @@ static void gemv_bf16(float *y, const assay_rows *w, size_t row, size_t n, const
     }
 }
 
+/* --- the fp8 class --- */
+
+static float dot_scaled(const uint16_t *x, const float *xs, const uint16_t *w, const float *ws, size_t k,
+                        size_t group) {
+    float total[16] = {0};
+    for (size_t g = 0, c = 0; c < k; g++) {
+        float lane[16] = {0};
+        for (; c < k && c / group == g; c += 2) {
+            float *l = &lane[c / 2 % 16];
+            *l = fmaf(assay_bf16_to_f32(x[c]), assay_bf16_to_f32(w[c]),
+                      fmaf(assay_bf16_to_f32(x[c + 1]), assay_bf16_to_f32(w[c + 1]), *l));
+        }
+        for (int i = 0; i < 16; i++) total[i] = fmaf(lane[i], xs[g] * ws[g], total[i]);
+    }
+    return ref_fold(total);
+}
+static void gemm_scaled(float *y, size_t ldy, const assay_scaled *x, const assay_scaled *w, size_t k,
+                        size_t group, size_t m, size_t n) {
+    size_t n_groups = k > group ? (k + group - 1) / group : 1;
+    for (size_t i = 0; i < m; i++)
+        for (size_t j = 0; j < n; j++)
+            y[i * ldy + j] = dot_scaled(x->data + i * x->ld, x->scales + i * n_groups, w->data + j * w->ld,
+                                        w->scales + j * n_groups, k, group);
+}
+static void gemv_scaled(float *y, const assay_rows *w, size_t row, size_t n, const uint16_t *x, const float *xs) {
+    for (size_t j = 0; j < n; j++) {
+        const float *ws = w->scales + (row + j) * w->n_groups;
+        float total[16] = {0};
+        for (size_t g = 0, c = 0; g < w->n_groups && c < w->k; g++) {
+            float lane[16] = {0};
+            for (; c < w->k && (w->n_groups == 1 || c / w->group == g); c += 2) {
+                float *l = &lane[c / 2 % 16], odd = c + 1 < w->k ? ref_f8(w, row + j, c + 1) : 0;
+                *l = fmaf(assay_bf16_to_f32(x[c]), ref_f8(w, row + j, c),
+                          fmaf(assay_bf16_to_f32(x[c + 1]), odd, *l));
+            }
+            for (int i = 0; i < 16; i++) total[i] = fmaf(lane[i], xs[g] * ws[g], total[i]);
+        }
+        y[j] = ref_fold(total);
+    }
+}
+static void quant_f8(uint16_t *out, float *scale, const float *x, size_t n, float fixed, assay_form form) {
+    bool e4m3 = form == ASSAY_FORM_E4M3;
+    float absmax = 0;
+    for (size_t c = 0; c < n && !isnan(absmax); c++)
+        if (isnan(x[c]) || fabsf(x[c]) > absmax) absmax = fabsf(x[c]);
+    *scale = fixed == 0 || isnan(absmax) ? absmax / (e4m3 ? 448.0f : 57344.0f) : fixed;
+    for (size_t c = 0; c < n; c++) {
+        float v = 0;
+        if (isfinite(*scale) && *scale != 0) {
+            float most = e4m3 ? 448.0f : 57344.0f;
+            v = fminf(fmaxf(x[c] / *scale, -most), most);
+            v = e4m3 ? assay_e4m3_to_f32(assay_f32_to_e4m3(v)) : assay_e5m2_to_f32(assay_f32_to_e5m2(v));
+        }
+        out[c] = assay_f32_to_bf16(v);
+    }
+}
+
 void assay_kern_set_dot_ref(assay_kern *k) {
+    k->gemm_scaled = gemm_scaled;
+    k->gemv_scaled[ASSAY_FORM_E4M3] = k->gemv_scaled[ASSAY_FORM_E5M2] = gemv_scaled;
+    k->quant_f8 = quant_f8;
     k->gemm_f32 = gemm_f32;
     k->gemm_bf16 = gemm_bf16;
     for (int f = 0; f < ASSAY_FORM_COUNT; f++) {
