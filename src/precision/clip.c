@@ -94,8 +94,16 @@ typedef struct step {
     double exact;           /* < 0: not computed */
 } step;
 
-/* Sum of f^2.4 over n values, a multiple of LANES, that the grid does not clip; f the distance to the nearest code in units of
- * the scale. Each term is off by at most UNIT_ERROR and the rounding of x. */
+/* What the estimates need of all steps: x = w * inverse + zero, signed codes. */
+typedef struct units {
+    float scale[ASSAY_CLIP_STEPS], inverse[ASSAY_CLIP_STEPS], zero[ASSAY_CLIP_STEPS];
+    float unit[ASSAY_CLIP_STEPS]; /* scale^2.4 */
+} units;
+
+/* Sums of f^2.4; f the distance to the nearest code in units of the scale.
+ *
+ * Inner values are those that no step clips: f <= 1/2, and each term is off by at most UNIT_ERROR and the rounding of x. Here n of
+ * them, a multiple of LANES, on one step. */
 #define UNIT_ERROR 2.5e-5
 static float sum_inner(const float *restrict w, size_t n, float inverse, float zero) {
     float sum[LANES] = {0};
@@ -105,8 +113,23 @@ static float sum_inner(const float *restrict w, size_t n, float inverse, float z
             sum[k] += f * f * (0.2034131f + f * (2.3865986f + f * (-5.2317885f + f * (7.6586936f + f * -4.613439f))));
         }
     }
-    for (int k = 1; k < LANES; k++) sum[0] += sum[k];
+    for (int half = LANES / 2; half; half /= 2)
+        for (int k = 0; k < half; k++) sum[k] += sum[k + half];
     return sum[0];
+}
+
+/* Outer values are few: each on all steps at once. */
+static void sum_outer(float *restrict sum, const float *restrict w, size_t n, const units *restrict u, float middle) {
+    for (size_t i = 0; i < n; i++) {
+        float f[ASSAY_CLIP_STEPS], p[ASSAY_CLIP_STEPS], value = w[i], lo = -middle, hi = middle - 1;
+        for (int k = 0; k < ASSAY_CLIP_STEPS; k++) {
+            float x = value * u->inverse[k] + u->zero[k], q = x < lo ? lo : x;
+            q = q > hi ? hi : q;
+            f[k] = x - ((q + ROUNDER) - ROUNDER);
+        }
+        powers(p, f, ASSAY_CLIP_STEPS);
+        for (int k = 0; k < ASSAY_CLIP_STEPS; k++) sum[k] += p[k];
+    }
 }
 
 /* The range that no step clips by more than half a step of its grid. */
@@ -115,41 +138,54 @@ static void common_range(float *lo, float *hi, const step *steps, float middle) 
     *hi = INFINITY;
     for (int i = 0; i < ASSAY_CLIP_STEPS; i++) {
         const assay_grid *g = &steps[i].grid;
-        *lo = fmaxf(*lo, (-0.5f - g->zero) * g->scale);
-        *hi = fminf(*hi, (2 * middle - 0.5f - g->zero) * g->scale);
+        float bottom = (-0.5f - g->zero) * g->scale, top = (2 * middle - 0.5f - g->zero) * g->scale;
+        *lo = ASSAY_MAX(*lo, bottom);
+        *hi = ASSAY_MIN(*hi, top);
     }
+}
+
+/* Splits n <= CHUNK values by the range; the inner ones padded to LANES with zeros, which every grid holds. */
+static void split(float *inner, size_t *n_inner, float *outer, size_t *n_outer, const float *w, size_t n, float lo, float hi) {
+    size_t a = 0, b = 0;
+    for (size_t i = 0; i < n; i++) { /* both are written, one is kept */
+        inner[a] = outer[b] = w[i];
+        bool in = w[i] >= lo && w[i] <= hi;
+        a += in;
+        b += !in;
+    }
+    while (a % LANES) inner[a++] = 0;
+    *n_inner = a;
+    *n_outer = b;
 }
 
 static void estimate(step *steps, const assay_grid_spec *s, const float *w, size_t n) {
     float inner[CHUNK + LANES], outer[CHUNK + 1], lo, hi;
     float middle = (float)(1 << (assay_precision_bits(s->precision) - 1));
-    size_t n_inner = 0;
+    units u;
+    size_t n_inner, n_outer;
+    for (int i = 0; i < ASSAY_CLIP_STEPS; i++) {
+        u.scale[i] = steps[i].grid.scale;
+        u.inverse[i] = 1.0f / steps[i].grid.scale;
+        u.zero[i] = steps[i].grid.zero - middle;
+    }
+    powers(u.unit, u.scale, ASSAY_CLIP_STEPS);
     common_range(&lo, &hi, steps, middle);
     for (size_t at = 0; at < n; at += CHUNK) {
-        size_t m = ASSAY_MIN((size_t)CHUNK, n - at), a = 0, b = 0;
-        for (size_t i = 0; i < m; i++) { /* both are written, one is kept */
-            float x = w[at + i];
-            bool in = x >= lo && x <= hi;
-            inner[a] = x;
-            outer[b] = x;
-            a += in;
-            b += !in;
-        }
-        n_inner += a;
-        for (; a % LANES; a++) inner[a] = 0; /* zero is on every grid */
+        float sum[ASSAY_CLIP_STEPS] = {0};
+        split(inner, &n_inner, outer, &n_outer, w + at, ASSAY_MIN((size_t)CHUNK, n - at), lo, hi);
+        sum_outer(sum, outer, n_outer, &u, middle);
         for (int i = 0; i < ASSAY_CLIP_STEPS; i++) {
-            const assay_grid *g = &steps[i].grid;
-            double unit = steps[i].bound;
-            steps[i].estimate += unit * (double)sum_inner(inner, a, 1.0f / g->scale, g->zero - middle);
-            if (b) steps[i].estimate += assay_grid_error(s, g, outer, b, NULL);
+            sum[i] += sum_inner(inner, n_inner, u.inverse[i], u.zero[i]);
+            steps[i].estimate += (double)u.unit[i] * (double)sum[i];
         }
     }
-    /* x is up to 2 middle and rounded three times here and twice there, its part in f^2.4 grows by less than f; sums of up to
-     * n / LANES floats lose half an ulp at each addition; powers() and the polynomial's own rounding are within 2e-5. */
-    double absolute = (double)n_inner * (UNIT_ERROR + 5e-7 * (double)middle);
-    double relative = 4e-5 + 1.2e-7 * (double)(n / LANES + LANES);
+    /* x is up to 2 middle and rounded three times here and twice there: its distance d to the exact one is below 5e-7 middle. A term
+     * grows with it by less than d where f <= 1/2 and by less than 4.8 d of itself elsewhere. Sums of up to CHUNK floats here
+     * and n / LANES there lose half an ulp at each addition; powers() and the polynomial's own rounding are within 2e-5. */
+    double d = 5e-7 * (double)middle, absolute = (double)n * (UNIT_ERROR + d);
+    double relative = 1e-4 + 4.8 * d + 1.2e-7 * (double)(n / LANES + LANES);
     for (int i = 0; i < ASSAY_CLIP_STEPS; i++)
-        steps[i].bound = absolute * steps[i].bound + relative * steps[i].estimate;
+        steps[i].bound = absolute * (double)u.unit[i] + relative * steps[i].estimate;
 }
 
 static double exact(step *p, const assay_grid_spec *s, const float *w, size_t n) {
@@ -166,7 +202,6 @@ uint32_t assay_clip_improvements(const assay_grid_spec *s, const float *w, size_
         assay_clip_extremes(&a, &b, i, s->scale_dtype);
         assay_grid_from_range(&steps[i].grid, s, a, b);
         float scale = steps[i].grid.scale;
-        steps[i].bound = pow((double)scale, 2.4);
         steps[i].exact = -1;
         ordinary = ordinary && scale > 1e-10f && scale < 1e10f;
     }

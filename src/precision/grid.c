@@ -75,7 +75,7 @@ static void mxfp4_grid(assay_grid *g, float absmax, assay_dtype t) {
 static void nvfp4_grid(assay_grid *g, const assay_grid_spec *s, float absmax) {
     float scale = assay_round_to(absmax / 6.0f, s->scale_dtype);
     if (s->global_scale != 0) scale *= s->global_scale;
-    g->stored = assay_e4m3_to_f32(assay_f32_to_e4m3(fminf(scale, 448.0f)));
+    g->stored = assay_e4m3_to_f32(assay_f32_to_e4m3(ASSAY_MIN(scale, 448.0f)));
     if (g->stored == 0) g->stored = 0.125f;
     g->scale = s->global_scale != 0 ? g->stored / s->global_scale : g->stored;
 }
@@ -90,7 +90,7 @@ static void int_grid(assay_grid *g, const assay_grid_spec *s, float lo, float hi
         zero = clampf(zero, -middle, middle - 1);
         zero = isnan(zero) ? 0 : rintf(zero); /* 0/0 of an all-zero group: the cast to int8 gives 0 */
     } else {
-        g->scale = assay_round_to(fmaxf(-lo, hi) / (range / 2), t);
+        g->scale = assay_round_to(ASSAY_MAX(-lo, hi) / (range / 2), t);
     }
     if (g->scale == 0) g->scale = epsilon_of(t);
     g->zero = zero + middle;
@@ -106,19 +106,19 @@ static void absmax_grid(assay_grid *g, const assay_grid_spec *s, float absmax) {
 void assay_grid_from_range(assay_grid *g, const assay_grid_spec *s, float lo, float hi) {
     assay_dtype t = s->scale_dtype;
     *g = (assay_grid){0};
-    lo = fminf(lo, 0);
-    hi = fmaxf(hi, 0);
+    lo = ASSAY_MIN(lo, 0.0f);
+    hi = ASSAY_MAX(hi, 0.0f);
     if (s->rule == ASSAY_SCALE_ABSMAX && assay_precision_get_kind(s->precision) == ASSAY_KIND_INT) {
-        absmax_grid(g, s, fmaxf(-lo, hi));
+        absmax_grid(g, s, ASSAY_MAX(-lo, hi));
         return;
     }
     if (assay_precision_get_kind(s->precision) == ASSAY_KIND_CODEBOOK) {
-        g->scale = g->stored = fmaxf(-lo, hi);
+        g->scale = g->stored = ASSAY_MAX(-lo, hi);
         return;
     }
     lo = assay_round_to(lo, t);
     hi = assay_round_to(hi, t);
-    float absmax = fmaxf(-lo, hi);
+    float absmax = ASSAY_MAX(-lo, hi);
     switch (s->precision) {
     case ASSAY_PRECISION_FP8_E4M3:
     case ASSAY_PRECISION_FP8_E5M2:

@@ -1,7 +1,8 @@
 /* round.c: values to codes on given grids: the one place where any encoder or method rounds.
  *
- * Sixteen values at a time, each with a scale and a zero point of its own, so that one body serves both a group on one grid
- * (its parameters spread over the sixteen) and a column whose rows have theirs:
+ * Sixteen values at a time, each with parameters of its own, so that one body serves both a group on one grid (its parameters
+ * spread over the sixteen, once) and a column whose rows have theirs. What is derived from scale and zero point alone (a, b) is
+ * prepared apart from the rounding:
  *
  *   INT, compressed-tensors   x = clamp(w / scale + z, -2^(b-1), 2^(b-1) - 1), rounded, ties to even; z the signed zero point
  *   INT, LLM.int8()           x = f16(w) * (1 / absmax * top), rounded;        absmax = f16(scale * top), top = 2^(b-1) - 1
@@ -32,93 +33,140 @@ typedef struct rounder {
     bool whole; /* CODEBOOK: a block of full size */
 } rounder;
 
-typedef void (*piece_fn)(uint8_t *restrict codes, float *restrict values, const float *restrict w, const float *restrict scale,
-                         const float *restrict zero, const rounder *r);
+/* Sixteen values: scale and zero point to what the rounding needs, and the rounding; values NULL = not wanted. */
 
-static inline void unsigned_codes(uint8_t *restrict codes, const float *restrict q, float middle) {
-    for (int k = 0; k < LANES; k++) codes[k] = (uint8_t)(int)(q[k] + middle);
+static inline void prepare_int(float *restrict a, float *restrict b, const float *restrict scale, const float *restrict zero,
+                               const rounder *r) {
+    for (int k = 0; k < LANES; k++) a[k] = scale[k];
+    for (int k = 0; k < LANES; k++) b[k] = zero[k] - r->middle;
 }
 
-static void piece_int(uint8_t *restrict codes, float *restrict values, const float *restrict w, const float *restrict scale,
-                      const float *restrict zero, const rounder *r) {
-    float q[LANES], z[LANES], lo = r->q_min, hi = r->q_max, middle = r->middle;
+static inline void piece_int(uint8_t *restrict codes, float *restrict values, const float *restrict w, const float *restrict a,
+                             const float *restrict b, const float *restrict scale, const rounder *r) {
+    float q[LANES], lo = r->q_min, hi = r->q_max, middle = r->middle;
     for (int k = 0; k < LANES; k++) {
-        z[k] = zero[k] - middle;
-        float x = w[k] / scale[k] + z[k];
+        float x = w[k] / a[k] + b[k];
         x = x < lo ? lo : x;
         x = x > hi ? hi : x;
         q[k] = (x + ROUNDER) - ROUNDER;
     }
-    unsigned_codes(codes, q, middle);
-    for (int k = 0; k < LANES; k++) values[k] = (q[k] - z[k]) * scale[k];
+    for (int k = 0; k < LANES; k++) codes[k] = (uint8_t)(int)(q[k] + middle);
+    if (values)
+        for (int k = 0; k < LANES; k++) values[k] = (q[k] - b[k]) * scale[k];
 }
 
-static void piece_absmax(uint8_t *restrict codes, float *restrict values, const float *restrict w, const float *restrict scale,
-                         const float *restrict zero, const rounder *r) {
-    float q[LANES], factor[LANES], top = r->q_max, bottom = r->q_min;
+static inline void prepare_absmax(float *restrict a, float *restrict b, const float *restrict scale, const float *restrict zero,
+                                  const rounder *r) {
+    float top = r->q_max;
     (void)zero;
     for (int k = 0; k < LANES; k++) {
         float absmax = assay_widen_f16(assay_narrow_f16(scale[k] * top));
         /* torch divides a number by a tensor as reciprocal and product; an all-zero row has zero for a factor */
         uint32_t some = assay_pick(absmax > 0, UINT32_MAX, 0);
-        factor[k] = assay_float_of_bits(assay_float_bits(1.0f / absmax * top) & some);
+        a[k] = assay_float_of_bits(assay_float_bits(1.0f / absmax * top) & some);
+        b[k] = 0;
     }
-    for (int k = 0; k < LANES; k++) {
-        float x = assay_widen_f16(assay_narrow_f16(w[k])) * factor[k];
-        x = x < bottom ? bottom : x;
-        x = x > top ? top : x;
-        q[k] = (x + ROUNDER) - ROUNDER;
-    }
-    unsigned_codes(codes, q, r->middle);
-    for (int k = 0; k < LANES; k++) values[k] = q[k] * scale[k];
 }
 
-static void piece_codebook(uint8_t *restrict codes, float *restrict values, const float *restrict w, const float *restrict scale,
-                           const float *restrict zero, const rounder *r) {
-    float v[LANES], divisor[LANES];
-    int32_t rank[LANES] = {0};
+static inline void piece_absmax(uint8_t *restrict codes, float *restrict values, const float *restrict w, const float *restrict a,
+                                const float *restrict b, const float *restrict scale, const rounder *r) {
+    float q[LANES], lo = r->q_min, hi = r->q_max, middle = r->middle;
+    (void)b;
+    for (int k = 0; k < LANES; k++) {
+        float x = assay_widen_f16(assay_narrow_f16(w[k])) * a[k];
+        x = x < lo ? lo : x;
+        x = x > hi ? hi : x;
+        q[k] = (x + ROUNDER) - ROUNDER;
+    }
+    for (int k = 0; k < LANES; k++) codes[k] = (uint8_t)(int)(q[k] + middle);
+    if (values)
+        for (int k = 0; k < LANES; k++) values[k] = q[k] * scale[k];
+}
+
+static inline void prepare_codebook(float *restrict a, float *restrict b, const float *restrict scale, const float *restrict zero,
+                                    const rounder *r) {
     (void)zero;
-    for (int k = 0; k < LANES; k++) divisor[k] = scale[k] < ASSAY_CODEBOOK_FLOOR ? ASSAY_CODEBOOK_FLOOR : scale[k];
+    (void)r;
+    for (int k = 0; k < LANES; k++) {
+        float divisor = scale[k] < ASSAY_CODEBOOK_FLOOR ? ASSAY_CODEBOOK_FLOOR : scale[k];
+        a[k] = 1.0f / divisor;
+        b[k] = divisor;
+    }
+}
+
+static inline void piece_codebook(uint8_t *restrict codes, float *restrict values, const float *restrict w, const float *restrict a,
+                                  const float *restrict b, const float *restrict scale, const rounder *r) {
+    float v[LANES];
+    int32_t rank[LANES] = {0};
     if (r->whole)
-        for (int k = 0; k < LANES; k++) v[k] = w[k] * (1.0f / divisor[k]);
+        for (int k = 0; k < LANES; k++) v[k] = w[k] * a[k];
     else
-        for (int k = 0; k < LANES; k++) v[k] = w[k] / divisor[k];
-    for (int b = 0; b < N_BOUNDS; b++)
-        for (int k = 0; k < LANES; k++) rank[k] += v[k] > r->bounds[b];
+        for (int k = 0; k < LANES; k++) v[k] = w[k] / b[k];
+    for (int i = 0; i < N_BOUNDS; i++)
+        for (int k = 0; k < LANES; k++) rank[k] += v[k] > r->bounds[i];
     for (int k = 0; k < LANES; k++) codes[k] = r->pattern[rank[k]];
-    for (int k = 0; k < LANES; k++) values[k] = r->table[codes[k]] * scale[k];
+    if (values)
+        for (int k = 0; k < LANES; k++) values[k] = r->table[codes[k]] * scale[k];
 }
 
 /* One body per small float; saturation is done first because a quotient can be infinite. */
 #define PIECE_FLOAT(name, narrow, widen)                                                                                     \
-    static void piece_##name(uint8_t *restrict codes, float *restrict values, const float *restrict w,                        \
-                             const float *restrict scale, const float *restrict zero, const rounder *r) {                    \
+    static inline void piece_##name(uint8_t *restrict codes, float *restrict values, const float *restrict w,                 \
+                                    const float *restrict a, const float *restrict b, const float *restrict scale,            \
+                                    const rounder *r) {                                                                      \
         float x[LANES], lo = r->q_min, hi = r->q_max;                                                                        \
-        (void)zero;                                                                                                          \
+        (void)b;                                                                                                             \
         for (int k = 0; k < LANES; k++) {                                                                                    \
-            float v = w[k] / scale[k];                                                                                       \
+            float v = w[k] / a[k];                                                                                           \
             v = v < lo ? lo : v;                                                                                             \
             x[k] = v > hi ? hi : v;                                                                                          \
         }                                                                                                                    \
         for (int k = 0; k < LANES; k++) codes[k] = narrow(x[k]);                                                             \
-        for (int k = 0; k < LANES; k++) values[k] = widen(codes[k]) * scale[k];                                              \
+        if (values)                                                                                                          \
+            for (int k = 0; k < LANES; k++) values[k] = widen(codes[k]) * scale[k];                                          \
     }
 PIECE_FLOAT(e4m3, assay_narrow_e4m3, assay_widen_e4m3)
 PIECE_FLOAT(e5m2, assay_narrow_e5m2, assay_widen_e5m2)
 PIECE_FLOAT(e2m1, assay_narrow_e2m1, assay_widen_e2m1)
 
+/* The parameters of the values: LANES of each for all (step 0) or one of each per value (step 1). */
+typedef struct params {
+    const float *scale, *zero;
+    size_t step;
+} params;
+
+/* n values, a multiple of LANES. */
+typedef void (*run_fn)(uint8_t *codes, float *values, const float *w, const params *p, size_t n, const rounder *r);
+
+#define RUN(name, prepare)                                                                                                   \
+    static void run_##name(uint8_t *codes, float *values, const float *w, const params *p, size_t n, const rounder *r) {      \
+        float a[LANES], b[LANES];                                                                                            \
+        uint8_t unwanted[LANES];                                                                                             \
+        for (size_t i = 0; i < n; i += LANES) {                                                                              \
+            const float *scale = p->scale + i * p->step;                                                                     \
+            if (i == 0 || p->step) prepare(a, b, scale, p->zero + i * p->step, r);                                           \
+            piece_##name(codes ? codes + i : unwanted, values ? values + i : NULL, w + i, a, b, scale, r);                   \
+        }                                                                                                                    \
+    }
+RUN(int, prepare_int)
+RUN(absmax, prepare_absmax)
+RUN(codebook, prepare_codebook)
+RUN(e4m3, prepare_int)
+RUN(e5m2, prepare_int)
+RUN(e2m1, prepare_int)
+
 /* FP4's bit patterns by ascending value; equal values (the two zeros) in ascending order of pattern, as
  * torch.argsort has them. */
 static const uint8_t FP4_ORDER[16] = {11, 10, 13, 12, 15, 14, 9, 0, 8, 1, 6, 7, 4, 5, 2, 3};
 
-static piece_fn init_codebook(rounder *r, assay_precision p) {
+static run_fn init_codebook(rounder *r, assay_precision p) {
     r->table = assay_precision_table(p);
     for (int i = 0; i < 16; i++) r->pattern[i] = p == ASSAY_PRECISION_FP4 ? FP4_ORDER[i] : (uint8_t)i;
     for (int i = 0; i < N_BOUNDS; i++) r->bounds[i] = (r->table[r->pattern[i]] + r->table[r->pattern[i + 1]]) / 2;
-    return piece_codebook;
+    return run_codebook;
 }
 
-static piece_fn rounder_init(rounder *r, const assay_grid_spec *s, bool whole) {
+static run_fn rounder_init(rounder *r, const assay_grid_spec *s, bool whole) {
     int bits = assay_precision_bits(s->precision);
     r->whole = whole;
     switch (assay_precision_get_kind(s->precision)) {
@@ -126,62 +174,61 @@ static piece_fn rounder_init(rounder *r, const assay_grid_spec *s, bool whole) {
     case ASSAY_KIND_FLOAT:
         r->q_max = assay_float_largest(s->precision);
         r->q_min = -r->q_max;
-        return s->precision == ASSAY_PRECISION_FP8_E4M3   ? piece_e4m3
-               : s->precision == ASSAY_PRECISION_FP8_E5M2 ? piece_e5m2
-                                                          : piece_e2m1;
+        return s->precision == ASSAY_PRECISION_FP8_E4M3   ? run_e4m3
+               : s->precision == ASSAY_PRECISION_FP8_E5M2 ? run_e5m2
+                                                          : run_e2m1;
     default:
         r->middle = (float)(1 << (bits - 1));
         r->q_max = r->middle - 1;
         r->q_min = s->rule == ASSAY_SCALE_ABSMAX ? -r->q_max : -r->middle;
-        return s->rule == ASSAY_SCALE_ABSMAX ? piece_absmax : piece_int;
+        return s->rule == ASSAY_SCALE_ABSMAX ? run_absmax : run_int;
     }
 }
 
-/* The parameters of n values: one for all (step 0) or each its own (step 1). */
-typedef struct params {
-    const float *scale, *zero;
-    size_t step;
-} params;
-
-/* n < LANES values. */
-static void round_rest(uint8_t *codes, float *values, const float *w, const params *p, size_t n, piece_fn fn, const rounder *r) {
-    float w16[LANES] = {0}, scale[LANES], zero[LANES], v[LANES];
+/* n < LANES values by way of a padded copy. */
+static void round_rest(uint8_t *codes, float *values, const float *w, const params *p, size_t n, run_fn run, const rounder *r) {
+    float x[LANES] = {0}, scale[LANES], zero[LANES], v[LANES];
     uint8_t c[LANES];
-    memcpy(w16, w, n * sizeof *w);
+    memcpy(x, w, n * sizeof *w);
     for (size_t k = 0; k < LANES; k++) {
         size_t at = (k < n ? k : 0) * p->step;
         scale[k] = p->scale[at];
-        zero[k] = p->zero ? p->zero[at] : r->middle;
+        zero[k] = p->zero[at];
     }
-    fn(c, v, w16, scale, zero, r);
+    run(c, values ? v : NULL, x, &(params){scale, zero, 0}, LANES, r);
     if (codes) memcpy(codes, c, n);
     if (values) memcpy(values, v, n * sizeof *v);
 }
 
-static void round_all(uint8_t *codes, float *values, const float *w, const params *p, size_t n, piece_fn fn, const rounder *r) {
-    float scale[LANES], zero[LANES], v[LANES];
-    uint8_t c[LANES];
-    size_t i = 0;
-    for (int k = 0; k < LANES; k++) {
-        scale[k] = p->step ? 0 : p->scale[0];
-        zero[k] = p->step ? r->middle : p->zero[0];
-    }
-    for (; i + LANES <= n; i += LANES)
-        fn(codes ? codes + i : c, values ? values + i : v, w + i, p->step ? p->scale + i : scale,
-           p->step && p->zero ? p->zero + i : zero, r);
-    params rest = {p->scale + i * p->step, p->zero ? p->zero + i * p->step : NULL, p->step};
-    if (i < n) round_rest(codes ? codes + i : NULL, values ? values + i : NULL, w + i, &rest, n - i, fn, r);
+static void round_all(uint8_t *codes, float *values, const float *w, const params *p, size_t n, run_fn run, const rounder *r) {
+    size_t whole = n / LANES * LANES;
+    params rest = {p->scale + whole * p->step, p->zero + whole * p->step, p->step};
+    if (whole) run(codes, values, w, p, whole, r);
+    if (whole == n) return;
+    round_rest(codes ? codes + whole : NULL, values ? values + whole : NULL, w + whole, &rest, n - whole, run, r);
 }
 
 void assay_grid_round(uint8_t *codes, float *values, const assay_grid_spec *s, const assay_grid *g, const float *w, size_t n) {
     rounder r = {0};
-    piece_fn fn = rounder_init(&r, s, s->group_size < 1 || n >= (size_t)s->group_size);
-    round_all(codes, values, w, &(params){&g->scale, &g->zero, 0}, n, fn, &r);
+    float scale[LANES], zero[LANES];
+    run_fn run = rounder_init(&r, s, s->group_size < 1 || n >= (size_t)s->group_size);
+    for (int k = 0; k < LANES; k++) scale[k] = g->scale;
+    for (int k = 0; k < LANES; k++) zero[k] = g->zero;
+    round_all(codes, values, w, &(params){scale, zero, 0}, n, run, &r);
 }
 
 void assay_grid_round_each(uint8_t *codes, float *values, const assay_grid_spec *s, const float *scale, const float *zero,
                            const float *w, size_t n) {
+    enum { PIECE = 256 };
     rounder r = {0};
-    piece_fn fn = rounder_init(&r, s, true);
-    round_all(codes, values, w, &(params){scale, zero, 1}, n, fn, &r);
+    float middle[PIECE];
+    run_fn run = rounder_init(&r, s, true);
+    if (zero) {
+        round_all(codes, values, w, &(params){scale, zero, 1}, n, run, &r);
+        return;
+    }
+    for (int k = 0; k < PIECE; k++) middle[k] = r.middle;
+    for (size_t i = 0; i < n; i += PIECE)
+        round_all(codes ? codes + i : NULL, values ? values + i : NULL, w + i, &(params){scale + i, middle, 1},
+                  ASSAY_MIN((size_t)PIECE, n - i), run, &r);
 }

@@ -190,6 +190,47 @@ static void names_and_sizes_follow_the_table(void **state) {
     assert_int_equal(assay_tensor_n_elements(&t), 1);
 }
 
+/* e2m1 is small enough to be listed; ties go to the even code, as compressed-tensors' fp4_utils.py has them. */
+static void fp4_rounds_ties_to_even_codes(void **state) {
+    (void)state;
+    static const float VALUE[8] = {0, 0.5f, 1, 1.5f, 2, 3, 4, 6};
+    static const float TIE[7] = {0.25f, 0.75f, 1.25f, 1.75f, 2.5f, 3.5f, 5};
+    static const uint8_t TIE_CODE[7] = {0, 2, 2, 4, 4, 6, 6};
+    for (uint8_t v = 0; v < 16; v++) {
+        float f = assay_e2m1_to_f32(v);
+        assert_true(f == (v & 8 ? -VALUE[v & 7] : VALUE[v & 7]) && (signbit(f) != 0) == v >> 3);
+        assert_int_equal(assay_f32_to_e2m1(f), v == 8 ? 0 : v); /* -0 has no sign */
+    }
+    for (int i = 0; i < 7; i++) {
+        assert_int_equal(assay_f32_to_e2m1(TIE[i]), TIE_CODE[i]);
+        assert_int_equal(assay_f32_to_e2m1(-TIE[i]), 8 | TIE_CODE[i]);
+        assert_int_equal(assay_f32_to_e2m1(nextafterf(TIE[i], 0)), i);
+        assert_int_equal(assay_f32_to_e2m1(nextafterf(TIE[i], 9)), i + 1);
+    }
+    assert_int_equal(assay_f32_to_e2m1(-1e-45f), 8); /* a negative number that vanishes keeps its sign */
+    assert_int_equal(assay_f32_to_e2m1(1e30f), 7);
+    assert_int_equal(assay_f32_to_e2m1(-INFINITY), 15);
+}
+
+static void powers_of_two_scales_round_trip(void **state) {
+    (void)state;
+    for (int v = 0; v < 255; v++) {
+        float f = assay_e8m0_to_f32((uint8_t)v);
+        assert_true((double)f == ldexp(1, v - 127));
+        assert_int_equal(assay_f32_to_e8m0(f), v);
+        assert_int_equal(assay_f32_to_e8m0(nextafterf(f, INFINITY)), v); /* the power not above */
+    }
+    assert_true(isnan(assay_e8m0_to_f32(255)));
+    assert_int_equal(assay_f32_to_e8m0(INFINITY), 255);
+    assert_int_equal(assay_f32_to_e8m0(NAN), 255);
+    assert_int_equal(assay_f32_to_e8m0(0), 0);
+    assert_int_equal(assay_f32_to_e8m0(-4), 0);
+    const uint8_t scales[5] = {127, 0, 254, 255, 130};
+    float out[5];
+    assert_true(assay_to_f32(out, scales, ASSAY_DTYPE_F8_E8M0, 5) && out[0] == 1 && out[4] == 8);
+    assert_int_equal(assay_find_nonfinite(scales, ASSAY_DTYPE_F8_E8M0, 5), 3);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(narrow_formats_decode_by_definition),
@@ -199,6 +240,8 @@ int main(void) {
         cmocka_unit_test(bulk_equals_scalar_at_any_length_and_alignment),
         cmocka_unit_test(the_first_nonfinite_element_is_found),
         cmocka_unit_test(names_and_sizes_follow_the_table),
+        cmocka_unit_test(fp4_rounds_ties_to_even_codes),
+        cmocka_unit_test(powers_of_two_scales_round_trip),
     };
     return cmocka_run_group_tests_name("convert", tests, NULL, NULL);
 }
