@@ -20,7 +20,7 @@ from bitsandbytes.backends.default.ops import _dequantize_4bit_compute
 from compressed_tensors.compressors.pack_quantized.helpers import unpack_from_int32
 from compressed_tensors.quantization import QuantizationConfig, apply_quantization_config
 from compressed_tensors.quantization.lifecycle.forward import dequantize, quantize
-from compressed_tensors.quantization.utils import calculate_qparams
+from compressed_tensors.quantization.utils import calculate_qparams, generate_gparam, maybe_pad_tensor_for_block_quant
 from safetensors import safe_open
 from transformers import AutoConfig, AutoModelForCausalLM, CompressedTensorsConfig
 
@@ -96,51 +96,162 @@ def check_8bit(name, base, got, model):
     check(f"{name}: transformers' loaded matrices decode to bitsandbytes' values", modules and not weights, ", ".join(weights[:3]))
 
 
+def without_order(config):
+    """The configuration without activation order by group, which compressed-tensors gave up after 0.14; and whether it had one."""
+    config = json.loads(json.dumps(config))
+    ordered = [g["weights"] for g in config["config_groups"].values() if g["weights"].get("actorder") == "group"]
+    for w in ordered:
+        w["actorder"] = None
+    return config, bool(ordered)
+
+
 def schemes_of(folder, quantization):
     """What the configuration says about each quantized module, by compressed-tensors' own matching."""
     with torch.device("meta"):
         skeleton = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(folder))
     apply_quantization_config(skeleton, quantization, show_progress=False)
-    return {n: m.quantization_scheme.weights for n, m in skeleton.named_modules() if hasattr(m, "quantization_scheme")}
+    return {n: m.quantization_scheme for n, m in skeleton.named_modules() if hasattr(m, "quantization_scheme")}
+
+
+FP4 = torch.tensor([0, 0.5, 1, 1.5, 2, 3, 4, 6, -0.0, -0.5, -1, -1.5, -2, -3, -4, -6])
+
+
+class Stored:
+    """One quantized module of a compressed-tensors checkpoint: its values before scaling, scales and zero points."""
+
+    def __init__(self, got, m, args, shape):
+        get = lambda suffix: got[m + suffix] if m + suffix in got else None
+        self.args, self.raw_scale, self.share = args, get(".weight_scale"), get(".weight_global_scale")
+        self.order = get(".weight_g_idx")
+        packed, zero = get(".weight_packed"), get(".weight_zero_point")
+        if args.type == "float" and args.num_bits == 4:
+            self.q = FP4[torch.stack([packed & 15, packed >> 4], -1).flatten(-2).long()]
+            self.scale = 2.0 ** (self.raw_scale.float() - 127) if self.raw_scale.dtype == torch.uint8 else self.raw_scale.float()
+        else:
+            self.q = get(".weight") if packed is None else unpack_from_int32(packed, args.num_bits, shape)
+            self.scale = self.raw_scale
+        if zero is not None and zero.dtype == torch.int32:
+            zero = unpack_from_int32(zero, args.num_bits, (shape[0], self.scale.shape[-1]), packed_dim=0)
+        self.zero = zero
+
+    def columns(self, w):
+        return w if self.order is None else w[:, torch.argsort(self.order)]
+
+    def wanted_codes(self, w):
+        # The quotient in float32, as on a GPU (the Triton kernel); the CPU's own fallback divides in the model's dtype.
+        zero = self.zero if self.zero is not None else torch.zeros_like(self.scale.float())
+        return quantize(self.columns(w).float(), self.scale.float(), zero, self.args, global_scale=self.share)
+
+    def wanted_scales(self, w):
+        w, a, extra = self.columns(w), self.args, {}
+        if a.strategy == "tensor":
+            v = w.reshape(1, -1)
+        elif a.strategy == "block":
+            rows, cols = a.block_structure
+            v = maybe_pad_tensor_for_block_quant(w, (rows, cols)).unflatten(0, (-1, rows)).unflatten(-1, (-1, cols)).transpose(1, 2).flatten(-2)
+        else:
+            v = w.unflatten(-1, (-1, a.group_size)) if a.group_size else w.unsqueeze(1)
+        if self.share is not None:
+            extra["global_scale"] = generate_gparam(w.amin().reshape(1), w.amax().reshape(1))
+            if not torch.equal(extra["global_scale"], self.share):
+                return None, None
+        scale, zero = calculate_qparams(v.amin(-1), v.amax(-1), a, **extra)
+        return scale.reshape(self.scale.shape), zero.reshape(self.scale.shape)
+
+    def decoded(self):
+        q = self.columns(self.q).float()
+        w = dequantize(q, self.scale.float(), self.zero, self.args, dtype=torch.float32, global_scale=self.share)
+        return w if self.order is None else w[:, torch.argsort(torch.argsort(self.order))]
 
 
 def check_ct(name, folder, base, got, model, config):
+    config, ordered = without_order(config)
     quantization = QuantizationConfig.model_validate(config)
     minmax = all(g.weights.observer in (None, "minmax") for g in quantization.config_groups.values())
     schemes = schemes_of(folder, quantization)
     codes, scales, weights, modules = [], [], [], got.modules(".weight_scale")
     for m in modules:
-        args = schemes[m]
-        w, scale = base[m + ".weight"], got[m + ".weight_scale"]
-        shape = w.shape
-        packed = m + ".weight_packed" in got
-        q = unpack_from_int32(got[m + ".weight_packed"], args.num_bits, shape) if packed else got[m + ".weight"]
-        zero = got[m + ".weight_zero_point"] if m + ".weight_zero_point" in got else None
-        if zero is not None and zero.dtype == torch.int32:
-            zero = unpack_from_int32(zero, args.num_bits, (shape[0], scale.shape[-1]), packed_dim=0)
-        # The quotient in float32, as on a GPU (the Triton kernel); the CPU's own fallback divides in the model's dtype.
-        z = zero if zero is not None else torch.zeros_like(scale, dtype=torch.int8)
-        codes += [] if torch.equal(quantize(w.float(), scale.float(), z, args, dtype=torch.int8), q) else [m]
+        w = base[m + ".weight"]
+        t = Stored(got, m, schemes[m].weights, w.shape)
+        codes += [] if torch.equal(t.wanted_codes(w), t.columns(t.q.float())) else [m]
         if minmax:
-            v = w.unflatten(-1, (-1, args.group_size)) if args.strategy == "group" else w.unsqueeze(1)
-            s, zp = calculate_qparams(v.amin(-1), v.amax(-1), args)
-            scales += [] if equal(s, scale) and (zero is None or torch.equal(zp.to(torch.int8), zero)) else [m]
-        want = dequantize(q, scale, z, args)
-        weights += [] if model is None or torch.equal(model.get_submodule(m).weight.data.to(want.dtype), want) else [m]
+            s, zp = t.wanted_scales(w)
+            same = s is not None and torch.equal(s.float(), t.scale.float())
+            scales += [] if same and (t.zero is None or torch.equal(zp.to(torch.int8), t.zero)) else [m]
+        if model is not None:
+            have = model.get_submodule(m).weight.data
+            weights += [] if torch.equal(have.float(), t.decoded().to(have.dtype).float()) else [m]
     check(f"{name}: what it quantizes is what its configuration names", sorted(schemes) == modules)
     check(f"{name}: codes of {len(modules)} matrices equal compressed-tensors'", modules and not codes, ", ".join(codes[:3]))
     if minmax:
         check(f"{name}: scales and zero points equal compressed-tensors'", not scales, ", ".join(scales[:3]))
     else:
         print(f"# {name}: its clipping was searched; scales are not those of min and max")
+    static = [m for m, s in schemes.items() if s.input_activations is not None and not s.input_activations.dynamic]
+    if static:
+        check(f"{name}: static scales of the inputs are there", all(m + ".input_scale" in got for m in static))
     if model is not None:
-        check(f"{name}: transformers' loaded matrices decode to compressed-tensors' values", not weights, ", ".join(weights[:3]))
+        check(f"{name}: transformers' loaded matrices decode to compressed-tensors' values", modules and not weights, ", ".join(weights[:3]))
+
+
+def check_fp8(name, base, got, model, config):
+    """quant_method fp8: the codes are torch's for the stored scales, what transformers decodes is code times scale."""
+    codes, weights = [], []
+    modules = got.modules(".weight_scale_inv") or got.modules(".weight_scale")
+    block = config.get("weight_block_size")
+    for m in modules:
+        q, w = got[m + ".weight"], base[m + ".weight"].float()
+        scale = got[m + ".weight_scale_inv"] if m + ".weight_scale_inv" in got else got[m + ".weight_scale"]
+        rows, cols = block or (w.shape[0] // (len(scale) if scale.ndim else 1), w.shape[1])
+        spread = scale.reshape(-(-w.shape[0] // rows), -1).repeat_interleave(rows, 0)[: w.shape[0]].repeat_interleave(cols, 1)[:, : w.shape[1]]
+        top = torch.finfo(q.dtype).max
+        codes += [] if torch.equal((w / spread).clamp(-top, top).to(q.dtype).float(), q.float()) else [m]
+        if model is not None:
+            have = model.get_submodule(m).weight.data
+            weights += [] if torch.equal(have, (q.float() * spread).to(have.dtype)) else [m]
+    check(f"{name}: codes of {len(modules)} matrices equal torch's casts", modules and not codes, ", ".join(codes[:3]))
+    if model is not None:
+        check(f"{name}: transformers' loaded matrices are code times scale", modules and not weights, ", ".join(weights[:3]))
+
+
+def check_hqq(name, base, got, config):
+    """hqq's own class loads each matrix and decodes it; its own quantization of BASE gives the same codes, scales and zero points."""
+    try:
+        from hqq.core.quantize import BaseQuantizeConfig, HQQLinear
+    except ImportError:
+        print(f"# {name}: hqq is not installed in this environment: not compared")
+        return
+    own = BaseQuantizeConfig(**{k: config["quant_config"]["weight_quant_params"][k] for k in ("nbits", "group_size", "axis")})
+    loads, same, modules = [], [], got.modules(".W_q")
+    for m in modules:
+        state = {k[len(m) + 1:]: got[k] for k in got.where if k.startswith(m + ".")}
+        layer = HQQLinear(None, None, compute_dtype=torch.float32, device="cpu", initialize=False)
+        layer.load_state_dict({k: v.clone() for k, v in state.items()})
+        w = base[m + ".weight"]
+        error = float((layer.dequantize() - w.float()).norm() / w.float().norm())
+        loads += [] if error < 2.0 ** -(layer.meta["nbits"] - 3) else [f"{m} {error:.3f}"]
+        linear = torch.nn.Linear(w.shape[1], w.shape[0], bias=False)
+        linear.weight.data = w.clone()
+        theirs = HQQLinear(linear, own, compute_dtype=state["scale"].dtype, device="cpu").state_dict()
+        differ = [k for k in theirs if k not in state or not equal(theirs[k].data.reshape(state[k].shape), state[k])]
+        same += [f"{m} {differ[0]}"] if differ else []
+    check(f"{name}: hqq loads {len(modules)} matrices and decodes them near the original", modules and not loads, ", ".join(loads[:3]))
+    check(f"{name}: codes, scales, zero points and settings equal hqq's bytes", modules and not same, ", ".join(same[:3]))
 
 
 def load(name, folder, config):
     """The model as transformers loads it, or None where this version of transformers cannot."""
     groups, options = config.get("config_groups", {}), {}
-    if any(not g["weights"]["symmetric"] for g in groups.values()):
+    if config.get("quant_method") == "hqq":
+        print(f"# {name}: transformers 5.23 cannot load hqq (NotImplementedError); hqq's own classes are asked")
+        return None
+    if config.get("quant_method") == "fp8" and any(k.endswith(".weight_scale") for k in Tensors(folder).where):
+        print(f"# {name}: one scale for a tensor has vLLM's name, which transformers 5.23 does not look for")
+        return None
+    if any(g["weights"].get("actorder") == "group" for g in groups.values()):
+        print(f"# {name}: compressed-tensors refuses activation order by group since 0.15; vLLM reads it")
+        return None
+    if any(not g["weights"]["symmetric"] and g.get("format", "pack-quantized") == "pack-quantized" for g in groups.values()):
         # transformers 5.23 cannot load packed zero points as they are, from compressed-tensors' own files neither: its skeleton of
         # the model does not pack them. It can decode them while loading, if all layers are quantized in one way.
         if len(groups) > 1:
@@ -172,6 +283,10 @@ def check_variant(base, folder):
         check(f"{name}: its logits are finite", bool(torch.isfinite(logits).all()))
     if method == "compressed-tensors":  # after it, which unpacks them
         check_ct(name, folder, base, got, model, config)
+    elif method == "fp8":
+        check_fp8(name, base, got, model, config)
+    elif method == "hqq":
+        check_hqq(name, base, got, config)
 
 
 def check_golden(program):
@@ -206,4 +321,5 @@ def main():
     sys.exit(1 if failed else 0)
 
 
-main()
+if __name__ == "__main__":
+    main()

@@ -120,10 +120,15 @@ assay_status assay_put_floats(assay_ckpt_writer *w, const char *module, const ch
     void *out = assay_mallocn((size_t)n, assay_dtype_size(t));
     if (!out) return assay_nomem(err);
     int64_t at = narrow(out, t, values, n);
-    assay_status s = at < 0 ? assay_put_part(w, module, suffix, t, n_dims, dims, out, err)
-                            : assay_fail(err, ASSAY_EUNSUPPORTED, "%s: the %s %.9g (number %lld) is not a value of %s",
-                                         module, what, (double)values[at], (long long)at,
-                                         t == ASSAY_DTYPE_U8 ? "the powers of two" : assay_dtype_name(t));
+    assay_status s;
+    if (at < 0)
+        s = assay_put_part(w, module, suffix, t, n_dims, dims, out, err);
+    else if (t == ASSAY_DTYPE_U8)
+        s = assay_fail(err, ASSAY_EUNSUPPORTED, "%s: the %s %.9g (number %lld) is not a power of two", module, what,
+                       (double)values[at], (long long)at);
+    else
+        s = assay_fail(err, ASSAY_EUNSUPPORTED, "%s: the %s %.9g (number %lld) is not a value of %s", module, what,
+                       (double)values[at], (long long)at, assay_dtype_name(t));
     assay_free(out);
     return s;
 }

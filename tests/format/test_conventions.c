@@ -376,6 +376,8 @@ static void conventions_are_told_apart(void **state) {
         {"{\"quant_method\":\"bitsandbytes\"}", ASSAY_OK, ASSAY_CONVENTION_BNB, ""},
         {"{\"load_in_8bit\":true}", ASSAY_OK, ASSAY_CONVENTION_BNB, ""},
         {"{\"quant_method\":\"compressed-tensors\"}", ASSAY_OK, ASSAY_CONVENTION_CT, ""},
+        {"{\"quant_method\":\"fp8\"}", ASSAY_OK, ASSAY_CONVENTION_FP8, ""},
+        {"{\"quant_method\":\"hqq\"}", ASSAY_OK, ASSAY_CONVENTION_HQQ, ""},
         {"{\"quant_method\":\"gptq\"}", ASSAY_EUNSUPPORTED, 0, "quant_method 'gptq' is not supported"},
         {"{\"bits\":4}", ASSAY_EINPUT, 0, "names no quant_method"},
         {"[]", ASSAY_EINPUT, 0, "not an object"},
@@ -521,9 +523,31 @@ static void damaged_tensors_are_named(void **state) {
         {"ct-int3-asym", ".weight_zero_point", ASSAY_DTYPE_I32, 3, ASSAY_EINPUT,
          "weight_zero_point has 3 elements of type I32 where 6"},
         {"ct-int3-asym", ".weight_zero_point", ASSAY_DTYPE_I32, -1, ASSAY_ENOTFOUND, "weight_zero_point"},
+        {"ct-w8a8-static", ".input_scale", ASSAY_DTYPE_BF16, -1, ASSAY_ENOTFOUND, "no tensor model.layers.0.mlp.up_proj.input_scale"},
+        {"ct-w8a8-static", ".input_scale", ASSAY_DTYPE_BF16, 1, ASSAY_EINPUT, "input_scale holds 0, which is no scale"},
+        {"ct-order", ".weight_g_idx", ASSAY_DTYPE_I32, 31, ASSAY_EINPUT, "weight_g_idx has 31 elements"},
+        {"ct-order", ".weight_g_idx", ASSAY_DTYPE_I32, 32, ASSAY_EUNSUPPORTED, "weight_g_idx gives group 0 more than its 8 columns"},
+        {"ct-fp8-channel", ".weight_scale", ASSAY_DTYPE_F16, 63, ASSAY_EINPUT, "has 63 scales where the matrix has 64 groups"},
+        {"ct-fp8-channel", ".weight", ASSAY_DTYPE_F8_E5M2, 2048, ASSAY_EINPUT, "has 1 dimensions where 2"},
+        {"ct-fp8-block", ".weight_scale", ASSAY_DTYPE_I32, 6, ASSAY_EUNSUPPORTED, "of type I32, which scales are not"},
+        {"ct-nvfp4", ".weight_global_scale", ASSAY_DTYPE_F32, 1, ASSAY_EINPUT, "weight_global_scale holds 0"},
+        {"ct-nvfp4", ".weight_global_scale", ASSAY_DTYPE_F32, -1, ASSAY_ENOTFOUND, "weight_global_scale"},
+        {"ct-nvfp4", ".weight_scale", ASSAY_DTYPE_U8, 128, ASSAY_EUNSUPPORTED, "where the scales of nvfp4 are F8_E4M3"},
+        {"ct-mxfp4", ".weight_scale", ASSAY_DTYPE_BF16, 64, ASSAY_EUNSUPPORTED, "where the scales of mxfp4 are U8"},
+        {"ct-mxfp4", ".weight_packed", ASSAY_DTYPE_U8, 1024, ASSAY_EINPUT, "is not a matrix of packed codes"},
+        {"fp8-block", ".weight_scale_inv", ASSAY_DTYPE_F32, 8, ASSAY_EINPUT, "8 x 1, which is neither one scale, one a row nor one a block of 16 x 16"},
+        {"fp8-static", ".input_scale", ASSAY_DTYPE_F32, -1, ASSAY_ENOTFOUND, "no tensor model.layers.0.mlp.up_proj.activation_scale"},
+        {"hqq-int4", ".zero", ASSAY_DTYPE_BF16, -1, ASSAY_ENOTFOUND, "no tensor model.layers.0.mlp.up_proj.zero"},
+        {"hqq-int4", ".scale", ASSAY_DTYPE_BF16, 127, ASSAY_EINPUT, "has 127 scales where the matrix has 128 groups"},
+        {"hqq-int4", ".W_q", ASSAY_DTYPE_U8, 1023, ASSAY_EINPUT, "has 1023 bytes, which do not hold 64 x 32 codes of 4 bits"},
+        {"hqq-int4", ".nbits", ASSAY_DTYPE_I32, 1, ASSAY_EUNSUPPORTED, "nbits is 0: 2, 3, 4, 5, 6 and 8"},
+        {"hqq-int4", ".nbits", ASSAY_DTYPE_I32, 2, ASSAY_EINPUT, "nbits has 2 elements"},
+        {"hqq-int4", ".axis", ASSAY_DTYPE_I32, 1, ASSAY_EUNSUPPORTED, "groups down the columns (axis 0)"},
+        {"hqq-int4", ".group_size", ASSAY_DTYPE_I32, 1, ASSAY_EUNSUPPORTED, "groups of 0, which do not divide its 32 columns"},
+        {"hqq-int4", ".shape", ASSAY_DTYPE_I64, 2, ASSAY_EINPUT, "is 0 x 0 where 64 x 32 is expected"},
     };
     static const char module[] = "model.layers.0.mlp.up_proj";
-    char zeros[1024] = {0};
+    char zeros[4096] = {0};
     for (size_t i = 0; i < ASSAY_LEN(cases); i++) {
         golden g = open_golden(cases[i].model);
         char *dir = scratch_make(), name[120];
@@ -553,6 +577,28 @@ static void damaged_tensors_are_named(void **state) {
         scratch_remove(dir);
         close_golden(&g);
     }
+}
+
+static void nan_codes_are_named(void **state) {
+    (void)state;
+    char *dir = scratch_make();
+    assay_ckpt_writer *w;
+    assay_checkpoint *c;
+    assay_matrix m;
+    assay_err err = {0};
+    uint8_t codes[2 * 3] = {0x38, 0, 0x7e, 0, 0x7f, 0};
+    float scale = 1;
+    json_t *config = json_loads("{\"quant_method\":\"fp8\",\"activation_scheme\":\"dynamic\"}", 0, NULL);
+    assert_int_equal(assay_ckpt_writer_open(&w, dir, 0, NULL), ASSAY_OK);
+    assay_ckpt_writer_put(w, "x.weight", ASSAY_DTYPE_F8_E4M3, 2, (int64_t[]){2, 3}, codes, NULL);
+    assay_ckpt_writer_put(w, "x.weight_scale", ASSAY_DTYPE_F32, 0, (int64_t[]){0}, &scale, NULL);
+    assert_int_equal(assay_ckpt_writer_commit(w, NULL), ASSAY_OK);
+    assert_int_equal(assay_checkpoint_open(&c, dir, NULL), ASSAY_OK);
+    expect_error(assay_checkpoint_matrix(&m, c, config, "x.weight", 2, 3, ASSAY_DTYPE_BF16, &err), ASSAY_EINPUT, &err,
+                 "tensor x.weight holds NaN or infinity at row 1, column 1");
+    assay_checkpoint_close(c);
+    json_decref(config);
+    scratch_remove(dir);
 }
 
 /* --- quantization_config --- */
@@ -678,6 +724,7 @@ int main(void) {
         cmocka_unit_test(targets_match_as_python_matches_them),
         cmocka_unit_test(configurations_that_cannot_be_followed_are_refused),
         cmocka_unit_test(damaged_tensors_are_named),
+        cmocka_unit_test(nan_codes_are_named),
         cmocka_unit_test(one_way_of_storing_targets_linear),
         cmocka_unit_test(several_ways_are_told_apart_by_patterns_and_names),
         cmocka_unit_test(bitsandbytes_has_one_setting),
