@@ -1,5 +1,6 @@
 /* convention.c: from a weight's name to its matrix, and back, whatever the convention. Unquantized weights
- * are the same in all of them and handled here; bnb.c, ct.c, fp8.c and hqq.c do the rest with what parts.c has. */
+ * are the same in all of them and handled here; bnb.c, ct.c, fp8.c and hqq.c do the rest with what parts.c
+ * has. */
 #include "format/convention.h"
 
 #include <string.h>
@@ -77,9 +78,15 @@ static assay_status get_dense(assay_matrix *out, const assay_want *w, assay_err 
     out->rows = t->dims[0];
     out->cols = t->dims[1];
     switch (t->dtype) {
-    case ASSAY_DTYPE_F32: out->precision = ASSAY_PRECISION_F32; break;
-    case ASSAY_DTYPE_F16: out->precision = ASSAY_PRECISION_F16; break;
-    case ASSAY_DTYPE_BF16: out->precision = ASSAY_PRECISION_BF16; break;
+    case ASSAY_DTYPE_F32:
+        out->precision = ASSAY_PRECISION_F32;
+        break;
+    case ASSAY_DTYPE_F16:
+        out->precision = ASSAY_PRECISION_F16;
+        break;
+    case ASSAY_DTYPE_BF16:
+        out->precision = ASSAY_PRECISION_BF16;
+        break;
     default:
         return assay_fail(err, assay_dtype_is_float(t->dtype) ? ASSAY_EUNSUPPORTED : ASSAY_EINPUT,
                           "tensor %s is of type %s and nothing says how that is to be read", t->name,

@@ -33,7 +33,8 @@ assay_status assay_want_scales(float *out, const assay_tensor *t, int64_t n, ass
 assay_dtype assay_scale_dtype(const assay_tensor *t);
 /* The static scale of a module's input: MODULE+suffix, one positive float. */
 assay_status assay_want_input_scale(float *out, const assay_want *w, const char *suffix, assay_err *err);
-/* Codes of one byte each: a tensor of FP8 weights as it lies in the file. EINPUT naming row and column of a NaN. */
+/* Codes of one byte each: a tensor of FP8 weights as it lies in the file. EINPUT naming row and column of a
+ * NaN. */
 assay_status assay_want_fp8_codes(assay_matrix *m, const assay_tensor *t, assay_err *err);
 
 /* What each convention offers; the table is in convention.c. */
@@ -85,13 +86,13 @@ typedef struct assay_ct_scheme {
     int bits;
     bool is_float;
     bool symmetric;
-    int64_t group_size;  /* 0 = whole row */
-    int64_t block_rows;  /* rows that share scales, 0 = each its own */
-    bool per_tensor;     /* one scale for all */
-    bool tensor_group;   /* scales relative to one of the whole tensor (NVFP4) */
-    int act_bits;        /* 8 or 16 */
-    int64_t act_group;   /* columns of the input per scale, 0 = the whole token */
-    bool static_input;   /* the input's scale is stored */
+    int64_t group_size; /* 0 = whole row */
+    int64_t block_rows; /* rows that share scales, 0 = each its own */
+    bool per_tensor;    /* one scale for all */
+    bool tensor_group;  /* scales relative to one of the whole tensor (NVFP4) */
+    int act_bits;       /* 8 or 16 */
+    int64_t act_group;  /* columns of the input per scale, 0 = the whole token */
+    bool static_input;  /* the input's scale is stored */
 } assay_ct_scheme;
 /* The scheme of the config group whose targets match module; ENOTFOUND when none does. */
 assay_status assay_ct_scheme_find(assay_ct_scheme *out, const json_t *config, const char *module,

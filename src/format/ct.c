@@ -1,6 +1,6 @@
 /* ct.c: the compressed-tensors convention, integers: formats pack-quantized and int-quantized
- * (compressed-tensors 0.20: compressors/pack_quantized, compressors/naive_quantized). Floats are in ct_float.c.
- * For module X of shape [o, i] with g groups a row:
+ * (compressed-tensors 0.20: compressors/pack_quantized, compressors/naive_quantized). Floats are in
+ * ct_float.c. For module X of shape [o, i] with g groups a row:
  *
  *   pack-quantized, 2 to 8 bits b, 16-bit activations
  *     X.weight_packed      I32 [o, ceil(i*b/32)]   code q + 2^(b-1), dense, LSB first along the row
@@ -8,12 +8,10 @@
  *     X.weight_shape       I64 [2]
  *     X.weight_zero_point  I32 [ceil(o*b/32), g]   asymmetric only; packed in the same way down the rows
  *     X.weight_g_idx       I32 [i]                 activation order by group: each column's group. Written by
- *                                                  versions up to 0.14 and read by vLLM; later versions refuse it
- *   int-quantized, 2 to 8 bits b, 8-bit activations, dynamic per token or static per tensor
- *     X.weight             I8 [o, i]               q, also where b < 8
- *     X.weight_scale       [o, g]
- *     X.weight_zero_point  I8 [o, g]               asymmetric only
- *     X.input_scale        [1]                     static only
+ *                                                  versions up to 0.14 and read by vLLM; later versions
+ * refuse it int-quantized, 2 to 8 bits b, 8-bit activations, dynamic per token or static per tensor X.weight
+ * I8 [o, i]               q, also where b < 8 X.weight_scale       [o, g] X.weight_zero_point  I8 [o, g]
+ * asymmetric only X.input_scale        [1]                     static only
  *
  * What widths and groups a module has stands in the configuration (ct_config.c) and is held against the
  * tensors here. */
@@ -56,7 +54,8 @@ static assay_status read_scales(assay_matrix *m, const assay_tensor *t, const as
                           "tensor %s is of type %s; scales of integers are F32, F16 or BF16", t->name,
                           assay_dtype_name(t->dtype));
     ASSAY_TRY(assay_want_scales(m->scales, t, n, err));
-    for (int64_t i = n; i < m->n_scales; i++) m->scales[i] = m->scales[0];
+    for (int64_t i = n; i < m->n_scales; i++)
+        m->scales[i] = m->scales[0];
     return ASSAY_OK;
 }
 
@@ -67,7 +66,8 @@ static assay_status read_zeros(assay_matrix *m, const assay_want *w, int bits, a
     if (t->dtype == ASSAY_DTYPE_I8) { /* int-quantized, and older pack-quantized files */
         ASSAY_TRY(assay_want_tensor(t, ASSAY_DTYPE_I8, m->n_scales, err));
         const int8_t *q = t->data;
-        for (int64_t i = 0; i < m->n_scales; i++) m->zeros[i] = (uint8_t)(q[i] + (1 << (bits - 1)));
+        for (int64_t i = 0; i < m->n_scales; i++)
+            m->zeros[i] = (uint8_t)(q[i] + (1 << (bits - 1)));
         return ASSAY_OK;
     }
     ASSAY_TRY(assay_want_tensor(t, ASSAY_DTYPE_I32, (int64_t)(words * groups), err));
@@ -76,16 +76,17 @@ static assay_status read_zeros(assay_matrix *m, const assay_want *w, int bits, a
     return ASSAY_OK;
 }
 
-/* Activation order by group: column c belongs to group g_idx[c], and every group has group_size columns, since
- * the original sorts the columns by group and cuts. A -1 says that there is no order. */
-static assay_status check_order(const int32_t *g_idx, const assay_matrix *m, const char *name, assay_err *err) {
+/* Activation order by group: column c belongs to group g_idx[c], and every group has group_size columns,
+ * since the original sorts the columns by group and cuts. A -1 says that there is no order. */
+static assay_status check_order(const int32_t *g_idx, const assay_matrix *m, const char *name,
+                                assay_err *err) {
     int64_t groups = assay_matrix_n_groups(m), *count = assay_calloc((size_t)groups, sizeof *count);
     assay_status s = ASSAY_OK;
     if (!count) return assay_nomem(err);
     for (int64_t c = 0; c < m->cols && s == ASSAY_OK; c++) {
         if (g_idx[c] < 0 || g_idx[c] >= groups)
-            s = assay_fail(err, ASSAY_EINPUT, "%s has group %d for column %lld where there are %lld groups", name,
-                           (int)g_idx[c], (long long)c, (long long)groups);
+            s = assay_fail(err, ASSAY_EINPUT, "%s has group %d for column %lld where there are %lld groups",
+                           name, (int)g_idx[c], (long long)c, (long long)groups);
         else if (++count[g_idx[c]] > m->group_size)
             s = assay_fail(err, ASSAY_EUNSUPPORTED, "%s gives group %d more than its %lld columns", name,
                            (int)g_idx[c], (long long)m->group_size);
@@ -173,7 +174,8 @@ assay_status assay_ct_get(assay_matrix *m, const assay_want *w, assay_err *err) 
         read_packed_codes(m, codes, scheme.bits);
     } else {
         const int8_t *q = codes->data;
-        for (size_t i = 0; i < codes->n_bytes; i++) m->codes[i] = (uint8_t)(q[i] + (1 << (scheme.bits - 1)));
+        for (size_t i = 0; i < codes->n_bytes; i++)
+            m->codes[i] = (uint8_t)(q[i] + (1 << (scheme.bits - 1)));
     }
     return ASSAY_OK;
 }
@@ -232,14 +234,15 @@ static assay_status check_holds(const char *module, const assay_matrix *m, assay
         what = "activation order together with 8-bit activations";
     if (what)
         return assay_fail(err, ASSAY_EUNSUPPORTED,
-                          "%s: compressed-tensors has no %s: writing it so would change what is computed", module,
-                          what);
+                          "%s: compressed-tensors has no %s: writing it so would change what is computed",
+                          module, what);
     if (m->group_size > 0 && m->cols % m->group_size != 0)
         return assay_fail(err, ASSAY_EUNSUPPORTED,
                           "%s: compressed-tensors wants groups of %lld to divide the %lld columns", module,
                           (long long)m->group_size, (long long)m->cols);
     if (m->g_idx && m->group_size == 0)
-        return assay_fail(err, ASSAY_EUNSUPPORTED, "%s: an activation order without groups says nothing", module);
+        return assay_fail(err, ASSAY_EUNSUPPORTED, "%s: an activation order without groups says nothing",
+                          module);
     return m->g_idx ? check_order(m->g_idx, m, module, err) : ASSAY_OK;
 }
 
@@ -247,8 +250,8 @@ static assay_status put_int(assay_ckpt_writer *w, const char *module, const assa
     int bits = assay_precision_bits(m->precision);
     int64_t groups = assay_matrix_n_groups(m);
     ASSAY_TRY(check_holds(module, m, err));
-    ASSAY_TRY(assay_put_floats(w, module, ".weight_scale", m->scale_dtype, 2, (int64_t[]){m->rows, groups}, m->scales,
-                               "scale", err));
+    ASSAY_TRY(assay_put_floats(w, module, ".weight_scale", m->scale_dtype, 2, (int64_t[]){m->rows, groups},
+                               m->scales, "scale", err));
     if (m->g_idx)
         ASSAY_TRY(assay_put_part(w, module, ".weight_g_idx", ASSAY_DTYPE_I32, 1, &m->cols, m->g_idx, err));
     if (m->act_bits != 8) return put_packed(w, module, m, err);
@@ -262,10 +265,13 @@ assay_status assay_ct_put(assay_ckpt_writer *w, const char *module, const assay_
                           assay_dtype model_dtype, assay_err *err) {
     (void)model_dtype;
     switch (assay_precision_get_kind(m->precision)) {
-    case ASSAY_KIND_INT: return put_int(w, module, m, err);
-    case ASSAY_KIND_FLOAT: return assay_ct_put_float(w, module, m, err);
+    case ASSAY_KIND_INT:
+        return put_int(w, module, m, err);
+    case ASSAY_KIND_FLOAT:
+        return assay_ct_put_float(w, module, m, err);
     default:
-        return assay_fail(err, ASSAY_EUNSUPPORTED, "%s: compressed-tensors holds integers and small floats, not %s",
-                          module, assay_precision_name(m->precision));
+        return assay_fail(err, ASSAY_EUNSUPPORTED,
+                          "%s: compressed-tensors holds integers and small floats, not %s", module,
+                          assay_precision_name(m->precision));
     }
 }

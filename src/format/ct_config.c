@@ -63,15 +63,17 @@ static bool str_is(const json_t *obj, const char *key, const char *value) {
 }
 
 static assay_status unsupported(const char *module, const char *what, const char *supported, assay_err *err) {
-    return assay_fail(err, ASSAY_EUNSUPPORTED, "quantization_config: %s of %s is not supported: %s", what, module,
-                      supported);
+    return assay_fail(err, ASSAY_EUNSUPPORTED, "quantization_config: %s of %s is not supported: %s", what,
+                      module, supported);
 }
 
 /* "block_structure": [rows, columns] */
-static assay_status read_block(assay_ct_scheme *out, const json_t *weights, const char *module, assay_err *err) {
+static assay_status read_block(assay_ct_scheme *out, const json_t *weights, const char *module,
+                               assay_err *err) {
     const json_t *block = json_object_get(weights, "block_structure");
     if (json_array_size(block) != 2)
-        return assay_fail(err, ASSAY_EINPUT, "quantization_config: strategy 'block' of %s has no block_structure", module);
+        return assay_fail(err, ASSAY_EINPUT,
+                          "quantization_config: strategy 'block' of %s has no block_structure", module);
     out->block_rows = json_integer_value(json_array_get(block, 0));
     out->group_size = json_integer_value(json_array_get(block, 1));
     if (out->block_rows > 0 && out->group_size > 0) return ASSAY_OK;
@@ -93,7 +95,8 @@ static assay_status read_strategy(assay_ct_scheme *out, const json_t *weights, c
     if (strcmp(strategy, "group") != 0 && !out->tensor_group) {
         char what[80];
         snprintf(what, sizeof what, "strategy '%.50s'", strategy);
-        return unsupported(module, what, "tensor, channel and group are, for fp8 block, for nvfp4 tensor_group", err);
+        return unsupported(module, what,
+                           "tensor, channel and group are, for fp8 block, for nvfp4 tensor_group", err);
     }
     if (group < 1)
         return assay_fail(err, ASSAY_EINPUT, "quantization_config: %s has groups of %lld columns", module,
@@ -115,9 +118,9 @@ static assay_status check_float(const assay_ct_scheme *s, const char *module, as
     return unsupported(module, what, "fp8 by tensor, channel or block, nvfp4 and mxfp4 are", err);
 }
 
-/* Eight-bit activations of the weights' own kind, dynamic per token (FP8: or per group of a token) or with one
- * stored scale. Four-bit floats are computed with 16-bit activations whatever is said, as their home does on
- * hardware that has no FP4 units. */
+/* Eight-bit activations of the weights' own kind, dynamic per token (FP8: or per group of a token) or with
+ * one stored scale. Four-bit floats are computed with 16-bit activations whatever is said, as their home does
+ * on hardware that has no FP4 units. */
 static assay_status read_activations(assay_ct_scheme *out, const json_t *a, const char *module,
                                      assay_err *err) {
     out->act_bits = 16;
@@ -135,10 +138,11 @@ static assay_status read_activations(assay_ct_scheme *out, const json_t *a, cons
     out->static_input = is_false_or_null(json_object_get(a, "dynamic")) && strcmp(strategy, "tensor") == 0;
     if (bits != 8 || !symmetric || strcmp(type, out->is_float ? "float" : "int") != 0 ||
         !(token || grouped || out->static_input))
-        return unsupported(module, "the quantization of the activations",
-                           "symmetric 8-bit ones of the weights' type are, dynamic per token (fp8: or group) or static "
-                           "per tensor",
-                           err);
+        return unsupported(
+            module, "the quantization of the activations",
+            "symmetric 8-bit ones of the weights' type are, dynamic per token (fp8: or group) or static "
+            "per tensor",
+            err);
     out->act_bits = 8;
     out->act_group = grouped ? group : 0;
     return ASSAY_OK;
@@ -156,7 +160,8 @@ assay_status assay_ct_scheme_find(assay_ct_scheme *out, const json_t *config, co
                           "quantization_config: %s is quantized but its config group has no weights", module);
     out->is_float = str_is(weights, "type", "float");
     if (!out->is_float && !is_null(json_object_get(weights, "type")) && !str_is(weights, "type", "int"))
-        return assay_fail(err, ASSAY_EINPUT, "quantization_config: %s has weights of neither type int nor float", module);
+        return assay_fail(err, ASSAY_EINPUT,
+                          "quantization_config: %s has weights of neither type int nor float", module);
     ASSAY_TRY(assay_json_get_int(&bits, weights, "num_bits", "quantization_config", err));
     ASSAY_TRY(assay_json_get_bool(&out->symmetric, weights, "symmetric", "quantization_config", err));
     if (bits < 2 || bits > 8)

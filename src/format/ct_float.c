@@ -1,5 +1,5 @@
-/* ct_float.c: the compressed-tensors convention, small floats (compressed-tensors 0.20: compressors/naive_quantized,
- * nvfp4, mxfp4). For module X of shape [o, i]:
+/* ct_float.c: the compressed-tensors convention, small floats (compressed-tensors 0.20:
+ * compressors/naive_quantized, nvfp4, mxfp4). For module X of shape [o, i]:
  *
  *   float-quantized, naive-quantized (without quantized activations): FP8
  *     X.weight               F8_E4M3 [o, i]
@@ -26,7 +26,8 @@ static assay_status read_fp8(assay_matrix *m, const assay_want *w, const assay_c
     ASSAY_TRY(assay_want_get(&t, w, ".weight", err));
     ASSAY_TRY(assay_want_get(&scale, w, ".weight_scale", err));
     if (t->n_dims != 2)
-        return assay_fail(err, ASSAY_EINPUT, "tensor %s has %d dimensions where 2 are expected", t->name, t->n_dims);
+        return assay_fail(err, ASSAY_EINPUT, "tensor %s has %d dimensions where 2 are expected", t->name,
+                          t->n_dims);
     ASSAY_TRY(assay_want_tensor(t, ASSAY_DTYPE_F8_E4M3, -1, err));
     ASSAY_TRY(assay_want_shape(w, t->dims[0], t->dims[1], err));
     *m = (assay_matrix){.precision = ASSAY_PRECISION_FP8_E4M3,
@@ -49,7 +50,8 @@ static assay_status read_global(assay_matrix *m, const assay_want *w, assay_err 
     ASSAY_TRY(assay_want_get(&t, w, ".weight_global_scale", err));
     ASSAY_TRY(assay_want_scales(&m->global_scale, t, 1, err));
     if (isfinite(m->global_scale) && m->global_scale > 0) return ASSAY_OK;
-    return assay_fail(err, ASSAY_EINPUT, "tensor %s holds %g, which is no scale", t->name, (double)m->global_scale);
+    return assay_fail(err, ASSAY_EINPUT, "tensor %s holds %g, which is no scale", t->name,
+                      (double)m->global_scale);
 }
 
 static assay_status read_fp4(assay_matrix *m, const assay_want *w, const assay_ct_scheme *s, assay_err *err) {
@@ -61,9 +63,11 @@ static assay_status read_fp4(assay_matrix *m, const assay_want *w, const assay_c
         return assay_fail(err, ASSAY_EINPUT, "tensor %s is not a matrix of packed codes", t->name);
     ASSAY_TRY(assay_want_shape(w, t->dims[0], t->dims[1] * 2, err));
     bool nv = s->tensor_group;
-    if (scale->dtype != (nv ? ASSAY_DTYPE_F8_E4M3 : ASSAY_DTYPE_U8) && (nv || scale->dtype != ASSAY_DTYPE_F8_E8M0))
-        return assay_fail(err, ASSAY_EUNSUPPORTED, "tensor %s is of type %s where the scales of %s are %s", scale->name,
-                          assay_dtype_name(scale->dtype), nv ? "nvfp4" : "mxfp4", nv ? "F8_E4M3" : "U8");
+    if (scale->dtype != (nv ? ASSAY_DTYPE_F8_E4M3 : ASSAY_DTYPE_U8) &&
+        (nv || scale->dtype != ASSAY_DTYPE_F8_E8M0))
+        return assay_fail(err, ASSAY_EUNSUPPORTED, "tensor %s is of type %s where the scales of %s are %s",
+                          scale->name, assay_dtype_name(scale->dtype), nv ? "nvfp4" : "mxfp4",
+                          nv ? "F8_E4M3" : "U8");
     *m = (assay_matrix){.precision = nv ? ASSAY_PRECISION_NVFP4 : ASSAY_PRECISION_MXFP4,
                         .rows = t->dims[0],
                         .cols = t->dims[1] * 2,
@@ -94,15 +98,16 @@ static assay_status put_fp8(assay_ckpt_writer *w, const char *module, const assa
     int64_t dims[2] = {sharing == ASSAY_SHARING_TENSOR ? 1 : m->n_scales / groups, groups};
     if (m->precision == ASSAY_PRECISION_FP8_E5M2)
         return assay_fail(err, ASSAY_EUNSUPPORTED,
-                          "%s: compressed-tensors' 8-bit float is e4m3: use the convention fp8 for e5m2", module);
+                          "%s: compressed-tensors' 8-bit float is e4m3: use the convention fp8 for e5m2",
+                          module);
     if (sharing == ASSAY_SHARING_GROUP || sharing == ASSAY_SHARING_ROWS)
         return assay_fail(err, ASSAY_EUNSUPPORTED,
-                          "%s: compressed-tensors has fp8 scales for a tensor, a row or a block, not for %s", module,
-                          sharing == ASSAY_SHARING_ROWS ? "several rows" : "groups of a row");
-    ASSAY_TRY(assay_put_part(w, module, ".weight", ASSAY_DTYPE_F8_E4M3, 2, (int64_t[]){m->rows, m->cols}, m->codes,
-                             err));
-    ASSAY_TRY(assay_put_floats(w, module, ".weight_scale", m->scale_dtype, sharing == ASSAY_SHARING_TENSOR ? 1 : 2, dims,
-                               m->scales, "scale", err));
+                          "%s: compressed-tensors has fp8 scales for a tensor, a row or a block, not for %s",
+                          module, sharing == ASSAY_SHARING_ROWS ? "several rows" : "groups of a row");
+    ASSAY_TRY(assay_put_part(w, module, ".weight", ASSAY_DTYPE_F8_E4M3, 2, (int64_t[]){m->rows, m->cols},
+                             m->codes, err));
+    ASSAY_TRY(assay_put_floats(w, module, ".weight_scale", m->scale_dtype,
+                               sharing == ASSAY_SHARING_TENSOR ? 1 : 2, dims, m->scales, "scale", err));
     if (m->act_bits != 8 || m->input_scale == 0) return ASSAY_OK;
     return assay_put_scalar(w, module, ".input_scale", m->scale_dtype, m->input_scale, err);
 }
@@ -111,17 +116,19 @@ static assay_status put_fp4(assay_ckpt_writer *w, const char *module, const assa
     bool nv = m->precision == ASSAY_PRECISION_NVFP4;
     int64_t group = nv ? 16 : 32;
     if (m->group_size != group || m->cols % group != 0 || m->row_block > 1)
-        return assay_fail(err, ASSAY_EUNSUPPORTED, "%s: %s has groups of %lld in each row of a multiple of as many columns",
-                          module, assay_precision_name(m->precision), (long long)group);
+        return assay_fail(err, ASSAY_EUNSUPPORTED,
+                          "%s: %s has groups of %lld in each row of a multiple of as many columns", module,
+                          assay_precision_name(m->precision), (long long)group);
     if (m->act_bits == 8)
-        return assay_fail(err, ASSAY_EUNSUPPORTED, "%s: %s with 8-bit activations is not written here", module,
-                          assay_precision_name(m->precision));
+        return assay_fail(err, ASSAY_EUNSUPPORTED, "%s: %s with 8-bit activations is not written here",
+                          module, assay_precision_name(m->precision));
     size_t n = (size_t)(m->rows * m->cols / 2);
     uint8_t *packed = assay_malloc(n);
     if (!packed) return assay_nomem(err);
-    for (size_t i = 0; i < n; i++) packed[i] = (uint8_t)(m->codes[2 * i] | m->codes[2 * i + 1] << 4);
-    assay_status s = assay_put_part(w, module, ".weight_packed", ASSAY_DTYPE_U8, 2, (int64_t[]){m->rows, m->cols / 2},
-                                    packed, err);
+    for (size_t i = 0; i < n; i++)
+        packed[i] = (uint8_t)(m->codes[2 * i] | m->codes[2 * i + 1] << 4);
+    assay_status s = assay_put_part(w, module, ".weight_packed", ASSAY_DTYPE_U8, 2,
+                                    (int64_t[]){m->rows, m->cols / 2}, packed, err);
     assay_free(packed);
     if (s == ASSAY_OK)
         s = assay_put_floats(w, module, ".weight_scale", nv ? ASSAY_DTYPE_F8_E4M3 : ASSAY_DTYPE_U8, 2,
@@ -131,6 +138,7 @@ static assay_status put_fp4(assay_ckpt_writer *w, const char *module, const assa
                             m->global_scale > 0 ? m->global_scale : 1.0f, err);
 }
 
-assay_status assay_ct_put_float(assay_ckpt_writer *w, const char *module, const assay_matrix *m, assay_err *err) {
+assay_status assay_ct_put_float(assay_ckpt_writer *w, const char *module, const assay_matrix *m,
+                                assay_err *err) {
     return assay_precision_bits(m->precision) == 8 ? put_fp8(w, module, m, err) : put_fp4(w, module, m, err);
 }

@@ -43,7 +43,6 @@ assay_status assay_want_tensor(const assay_tensor *t, assay_dtype dtype, int64_t
                       assay_dtype_name(dtype));
 }
 
-
 /* --- reading --- */
 
 /* Bytes without a float type of their own are exponents. */
@@ -53,11 +52,11 @@ static assay_dtype scale_type(assay_dtype t) {
 
 assay_status assay_want_scales(float *out, const assay_tensor *t, int64_t n, assay_err *err) {
     if (assay_tensor_n_elements(t) != n)
-        return assay_fail(err, ASSAY_EINPUT, "tensor %s has %lld scales where the matrix has %lld groups", t->name,
-                          (long long)assay_tensor_n_elements(t), (long long)n);
+        return assay_fail(err, ASSAY_EINPUT, "tensor %s has %lld scales where the matrix has %lld groups",
+                          t->name, (long long)assay_tensor_n_elements(t), (long long)n);
     if (t->dtype == ASSAY_DTYPE_F64 || !assay_to_f32(out, t->data, scale_type(t->dtype), (size_t)n))
-        return assay_fail(err, ASSAY_EUNSUPPORTED, "tensor %s is of type %s, which scales are not here", t->name,
-                          assay_dtype_name(t->dtype));
+        return assay_fail(err, ASSAY_EUNSUPPORTED, "tensor %s is of type %s, which scales are not here",
+                          t->name, assay_dtype_name(t->dtype));
     return ASSAY_OK;
 }
 
@@ -76,8 +75,8 @@ assay_status assay_want_input_scale(float *out, const assay_want *w, const char 
 assay_status assay_want_fp8_codes(assay_matrix *m, const assay_tensor *t, assay_err *err) {
     int64_t at = assay_find_nonfinite(t->data, t->dtype, t->n_bytes);
     if (at >= 0)
-        return assay_fail(err, ASSAY_EINPUT, "tensor %s holds NaN or infinity at row %lld, column %lld", t->name,
-                          (long long)(at / m->cols), (long long)(at % m->cols));
+        return assay_fail(err, ASSAY_EINPUT, "tensor %s holds NaN or infinity at row %lld, column %lld",
+                          t->name, (long long)(at / m->cols), (long long)(at % m->cols));
     memcpy(m->codes, t->data, t->n_bytes);
     return ASSAY_OK;
 }
@@ -116,7 +115,8 @@ assay_status assay_put_floats(assay_ckpt_writer *w, const char *module, const ch
                               int n_dims, const int64_t *dims, const float *values, const char *what,
                               assay_err *err) {
     int64_t n = 1;
-    for (int i = 0; i < n_dims; i++) n *= dims[i];
+    for (int i = 0; i < n_dims; i++)
+        n *= dims[i];
     void *out = assay_mallocn((size_t)n, assay_dtype_size(t));
     if (!out) return assay_nomem(err);
     int64_t at = narrow(out, t, values, n);
@@ -124,11 +124,11 @@ assay_status assay_put_floats(assay_ckpt_writer *w, const char *module, const ch
     if (at < 0)
         s = assay_put_part(w, module, suffix, t, n_dims, dims, out, err);
     else if (t == ASSAY_DTYPE_U8)
-        s = assay_fail(err, ASSAY_EUNSUPPORTED, "%s: the %s %.9g (number %lld) is not a power of two", module, what,
-                       (double)values[at], (long long)at);
+        s = assay_fail(err, ASSAY_EUNSUPPORTED, "%s: the %s %.9g (number %lld) is not a power of two", module,
+                       what, (double)values[at], (long long)at);
     else
-        s = assay_fail(err, ASSAY_EUNSUPPORTED, "%s: the %s %.9g (number %lld) is not a value of %s", module, what,
-                       (double)values[at], (long long)at, assay_dtype_name(t));
+        s = assay_fail(err, ASSAY_EUNSUPPORTED, "%s: the %s %.9g (number %lld) is not a value of %s", module,
+                       what, (double)values[at], (long long)at, assay_dtype_name(t));
     assay_free(out);
     return s;
 }

@@ -1,5 +1,5 @@
-/* quant_config.c: the `quantization_config` that makes transformers (and vLLM) load what was written: what all
- * conventions share. quant_config_one.c has those with one setting for the whole model, quant_config_ct.c
+/* quant_config.c: the `quantization_config` that makes transformers (and vLLM) load what was written: what
+ * all conventions share. quant_config_one.c has those with one setting for the whole model, quant_config_ct.c
  * compressed-tensors' config groups. */
 #include <string.h>
 
@@ -39,12 +39,14 @@ json_t *assay_quant_list_dense(const assay_quant_entry *e, size_t n) {
 }
 
 json_t *assay_quant_kv_scheme(int bits, bool is_float, bool dynamic) {
-    return json_pack("{s:i, s:s, s:b, s:n, s:s, s:b, s:s}", "num_bits", bits, "type", is_float ? "float" : "int",
-                     "symmetric", true, "group_size", "strategy", "tensor", "dynamic", dynamic, "observer", "minmax");
+    return json_pack("{s:i, s:s, s:b, s:n, s:s, s:b, s:s}", "num_bits", bits, "type",
+                     is_float ? "float" : "int", "symmetric", true, "group_size", "strategy", "tensor",
+                     "dynamic", dynamic, "observer", "minmax");
 }
 
-assay_status assay_quant_config_build_with(json_t **out, assay_convention c, const assay_quant_entry *e, size_t n,
-                                           assay_dtype model_dtype, const assay_quant_extras *extras, assay_err *err) {
+assay_status assay_quant_config_build_with(json_t **out, assay_convention c, const assay_quant_entry *e,
+                                           size_t n, assay_dtype model_dtype,
+                                           const assay_quant_extras *extras, assay_err *err) {
     static const assay_quant_extras none = {0};
     const assay_quant_extras *x = extras ? extras : &none;
     const assay_quant_entry *first = NULL;
@@ -52,22 +54,27 @@ assay_status assay_quant_config_build_with(json_t **out, assay_convention c, con
     for (size_t i = 0; i < n && !first; i++)
         if (!assay_quant_is_dense(&e[i])) first = &e[i];
     if (c != ASSAY_CONVENTION_CT && (x->kv_cache_scheme || x->transform_config))
-        return assay_fail(err, ASSAY_EUNSUPPORTED,
-                          "the convention %s cannot say how %s: use compressed-tensors", assay_convention_name(c),
-                          x->transform_config ? "activations are rotated" : "the key and value cache is quantized");
+        return assay_fail(
+            err, ASSAY_EUNSUPPORTED, "the convention %s cannot say how %s: use compressed-tensors",
+            assay_convention_name(c),
+            x->transform_config ? "activations are rotated" : "the key and value cache is quantized");
     if (!first && !x->kv_cache_scheme && !x->transform_config) return ASSAY_OK;
     switch (c) {
-    case ASSAY_CONVENTION_BNB: return assay_quant_build_bnb(out, e, n, first, model_dtype, err);
-    case ASSAY_CONVENTION_FP8: return assay_quant_build_fp8(out, e, n, first, err);
-    case ASSAY_CONVENTION_HQQ: return assay_quant_build_hqq(out, e, n, first, err);
-    case ASSAY_CONVENTION_CT: return assay_quant_build_ct(out, e, n, x, err);
+    case ASSAY_CONVENTION_BNB:
+        return assay_quant_build_bnb(out, e, n, first, model_dtype, err);
+    case ASSAY_CONVENTION_FP8:
+        return assay_quant_build_fp8(out, e, n, first, err);
+    case ASSAY_CONVENTION_HQQ:
+        return assay_quant_build_hqq(out, e, n, first, err);
+    case ASSAY_CONVENTION_CT:
+        return assay_quant_build_ct(out, e, n, x, err);
     default:
         return assay_fail(err, ASSAY_EUNSUPPORTED, "%s is %s, which a plain checkpoint cannot hold",
                           first->weight_name, assay_precision_name(first->precision));
     }
 }
 
-assay_status assay_quant_config_build(json_t **out, assay_convention c, const assay_quant_entry *entries, size_t n,
-                                      assay_dtype model_dtype, assay_err *err) {
+assay_status assay_quant_config_build(json_t **out, assay_convention c, const assay_quant_entry *entries,
+                                      size_t n, assay_dtype model_dtype, assay_err *err) {
     return assay_quant_config_build_with(out, c, entries, n, model_dtype, NULL, err);
 }

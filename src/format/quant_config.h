@@ -14,13 +14,13 @@ typedef struct assay_quant_entry {
     bool mse; /* INT: scales by a clipping search, which is told as the observer and changes no reading */
     int act_bits;
     double outlier_threshold;
-    /* FLOAT: rows that share scales, with group_size: 0 or 1 and no groups a scale per row (channel), more and no
-     * groups one for the whole matrix (tensor), more and groups a block of row_block x group_size. */
+    /* FLOAT: rows that share scales, with group_size: 0 or 1 and no groups a scale per row (channel), more
+     * and no groups one for the whole matrix (tensor), more and groups a block of row_block x group_size. */
     int64_t row_block;
-    int64_t act_group;  /* act_bits 8, dynamic: columns of the input per scale, 0 = the whole token */
-    bool static_input;  /* act_bits 8: the input's scale is stored with the matrix */
-    bool real_zeros;    /* INT: zero points are real numbers (HQQ) */
-    bool ordered;       /* INT: activation order by group, the matrix has g_idx */
+    int64_t act_group; /* act_bits 8, dynamic: columns of the input per scale, 0 = the whole token */
+    bool static_input; /* act_bits 8: the input's scale is stored with the matrix */
+    bool real_zeros;   /* INT: zero points are real numbers (HQQ) */
+    bool ordered;      /* INT: activation order by group, the matrix has g_idx */
     bool is_embedding; /* no linear layer: a quantized one is named in full, an unquantized one not at all */
 } assay_quant_entry;
 
@@ -34,16 +34,17 @@ assay_status assay_quant_config_build(json_t **out, assay_convention c, const as
 /* What stands beside the matrices in a quantization_config, verbatim; borrowed, NULL = none. Only
  * compressed-tensors can say either. */
 typedef struct assay_quant_extras {
-    const json_t *kv_cache_scheme;  /* QuantizationArgs of the key and value cache: assay_quant_kv_scheme */
-    const json_t *transform_config; /* {"config_groups": {NAME: {"type": "hadamard", "apply": [{"targets", "location",
-                                       "inverse"}], ...}}}: rotations, of which the runtime applies the online ones */
+    const json_t *kv_cache_scheme; /* QuantizationArgs of the key and value cache: assay_quant_kv_scheme */
+    const json_t
+        *transform_config; /* {"config_groups": {NAME: {"type": "hadamard", "apply": [{"targets", "location",
+                              "inverse"}], ...}}}: rotations, of which the runtime applies the online ones */
 } assay_quant_extras;
 /* assay_quant_config_build with extras (NULL = none). Extras alone make a configuration too. */
 assay_status assay_quant_config_build_with(json_t **out, assay_convention c, const assay_quant_entry *entries,
-                                           size_t n, assay_dtype model_dtype, const assay_quant_extras *extras,
-                                           assay_err *err);
-/* QuantizationArgs of a cache of 8-bit floats (e4m3) or of integers, symmetric, one scale per tensor: stored as
- * LAYER.self_attn.k_scale and v_scale unless dynamic. New reference; NULL when out of memory. */
+                                           size_t n, assay_dtype model_dtype,
+                                           const assay_quant_extras *extras, assay_err *err);
+/* QuantizationArgs of a cache of 8-bit floats (e4m3) or of integers, symmetric, one scale per tensor: stored
+ * as LAYER.self_attn.k_scale and v_scale unless dynamic. New reference; NULL when out of memory. */
 json_t *assay_quant_kv_scheme(int bits, bool is_float, bool dynamic);
 
 #endif

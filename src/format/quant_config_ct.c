@@ -1,9 +1,10 @@
-/* quant_config_ct.c: the quantization_config of compressed-tensors (0.20: quantization/quant_config.py, quant_args.py).
+/* quant_config_ct.c: the quantization_config of compressed-tensors (0.20: quantization/quant_config.py,
+ * quant_args.py).
  *
- * It has config groups: here one per distinct way of storing. Where only one way occurs its target is "Linear",
- * with the unquantized layers in `ignore`. Where several occur, each group gets the patterns of the kinds of
- * layers that are all stored its way ("re:^model\.layers\.\d+\.mlp\.down_proj$"), and the full names of the
- * rest. Each group says its format; the whole is "mixed-precision" when they differ. */
+ * It has config groups: here one per distinct way of storing. Where only one way occurs its target is
+ * "Linear", with the unquantized layers in `ignore`. Where several occur, each group gets the patterns of the
+ * kinds of layers that are all stored its way ("re:^model\.layers\.\d+\.mlp\.down_proj$"), and the full names
+ * of the rest. Each group says its format; the whole is "mixed-precision" when they differ. */
 #include <ctype.h>
 #include <stdio.h>
 #include <string.h>
@@ -15,10 +16,14 @@
 static const char *format_of(const assay_quant_entry *e) {
     bool eight = e->act_bits == 8;
     switch (e->precision) {
-    case ASSAY_PRECISION_FP8_E4M3: return eight ? "float-quantized" : "naive-quantized";
-    case ASSAY_PRECISION_NVFP4: return "nvfp4-pack-quantized";
-    case ASSAY_PRECISION_MXFP4: return "mxfp4-pack-quantized";
-    default: return eight ? "int-quantized" : "pack-quantized";
+    case ASSAY_PRECISION_FP8_E4M3:
+        return eight ? "float-quantized" : "naive-quantized";
+    case ASSAY_PRECISION_NVFP4:
+        return "nvfp4-pack-quantized";
+    case ASSAY_PRECISION_MXFP4:
+        return "mxfp4-pack-quantized";
+    default:
+        return eight ? "int-quantized" : "pack-quantized";
     }
 }
 
@@ -96,15 +101,17 @@ static json_t *weights_json(const assay_quant_entry *e) {
     const char *strategy = strategy_of(e);
     bool block = strcmp(strategy, "block") == 0;
     json_t *args = json_pack(
-        "{s:i, s:s, s:b, s:o, s:s, s:o, s:b, s:o, s:s, s:{}}", "num_bits", assay_precision_bits(e->precision), "type",
-        is_float(e) ? "float" : "int", "symmetric", !e->asymmetric, "group_size",
-        e->group_size && !block ? json_integer(e->group_size) : json_null(), "strategy", strategy, "block_structure",
-        block ? json_pack("[I, I]", (json_int_t)e->row_block, (json_int_t)e->group_size) : json_null(), "dynamic", false,
-        "actorder", e->ordered ? json_string("group") : json_null(), "observer", e->mse ? "mse" : "minmax",
-        "observer_kwargs");
+        "{s:i, s:s, s:b, s:o, s:s, s:o, s:b, s:o, s:s, s:{}}", "num_bits", assay_precision_bits(e->precision),
+        "type", is_float(e) ? "float" : "int", "symmetric", !e->asymmetric, "group_size",
+        e->group_size && !block ? json_integer(e->group_size) : json_null(), "strategy", strategy,
+        "block_structure",
+        block ? json_pack("[I, I]", (json_int_t)e->row_block, (json_int_t)e->group_size) : json_null(),
+        "dynamic", false, "actorder", e->ordered ? json_string("group") : json_null(), "observer",
+        e->mse ? "mse" : "minmax", "observer_kwargs");
     if (e->precision == ASSAY_PRECISION_NVFP4)
         json_object_set_new(args, "scale_dtype", json_string("torch.float8_e4m3fn"));
-    if (e->precision == ASSAY_PRECISION_MXFP4) json_object_set_new(args, "scale_dtype", json_string("torch.uint8"));
+    if (e->precision == ASSAY_PRECISION_MXFP4)
+        json_object_set_new(args, "scale_dtype", json_string("torch.uint8"));
     return args;
 }
 
@@ -113,14 +120,14 @@ static json_t *inputs_json(const assay_quant_entry *e) {
     const char *strategy = e->static_input ? "tensor" : e->act_group ? "group" : "token";
     return json_pack("{s:i, s:s, s:b, s:o, s:s, s:n, s:b, s:n, s:o, s:{}}", "num_bits", 8, "type",
                      is_float(e) ? "float" : "int", "symmetric", true, "group_size",
-                     e->act_group && !e->static_input ? json_integer(e->act_group) : json_null(), "strategy", strategy,
-                     "block_structure", "dynamic", !e->static_input, "actorder", "observer",
+                     e->act_group && !e->static_input ? json_integer(e->act_group) : json_null(), "strategy",
+                     strategy, "block_structure", "dynamic", !e->static_input, "actorder", "observer",
                      e->static_input ? json_string("minmax") : json_null(), "observer_kwargs");
 }
 
 static json_t *group_json(const assay_quant_entry *e, json_t *targets) {
-    return json_pack("{s:o, s:o, s:o, s:n, s:s}", "targets", targets, "weights", weights_json(e), "input_activations",
-                     inputs_json(e), "output_activations", "format", format_of(e));
+    return json_pack("{s:o, s:o, s:o, s:n, s:s}", "targets", targets, "weights", weights_json(e),
+                     "input_activations", inputs_json(e), "output_activations", "format", format_of(e));
 }
 
 /* The targets where all that is quantized is stored in one way. */
@@ -142,7 +149,8 @@ static bool leads(const assay_quant_entry *e, size_t i) {
 static json_t *groups_json(const assay_quant_entry *e, char **kinds, size_t n, const char **format) {
     json_t *groups = json_object();
     size_t n_groups = 0, count = 0;
-    for (size_t i = 0; i < n; i++) n_groups += leads(e, i);
+    for (size_t i = 0; i < n; i++)
+        n_groups += leads(e, i);
     for (size_t i = 0; i < n; i++) {
         char name[32];
         if (!leads(e, i)) continue;
@@ -158,19 +166,22 @@ static json_t *groups_json(const assay_quant_entry *e, char **kinds, size_t n, c
 /* What compressed-tensors cannot say of an entry; NULL when it can. */
 static const char *cannot_say(const assay_quant_entry *e) {
     if (assay_quant_is_dense(e)) return NULL;
-    if (assay_precision_get_kind(e->precision) == ASSAY_KIND_CODEBOOK) return "compressed-tensors holds integers and small floats";
-    if (e->precision == ASSAY_PRECISION_FP8_E5M2) return "compressed-tensors' 8-bit float is e4m3: the convention fp8 holds e5m2";
+    if (assay_precision_get_kind(e->precision) == ASSAY_KIND_CODEBOOK)
+        return "compressed-tensors holds integers and small floats";
+    if (e->precision == ASSAY_PRECISION_FP8_E5M2)
+        return "compressed-tensors' 8-bit float is e4m3: the convention fp8 holds e5m2";
     if (e->real_zeros) return "compressed-tensors has no real zero points";
     if (e->precision == ASSAY_PRECISION_FP8_E4M3 && e->group_size && e->row_block <= 1)
         return "compressed-tensors has fp8 scales for a tensor, a row or a block";
-    if (!is_float(e) && e->act_bits == 8 && e->act_group) return "compressed-tensors has no integer activations in groups here";
+    if (!is_float(e) && e->act_bits == 8 && e->act_group)
+        return "compressed-tensors has no integer activations in groups here";
     if (e->act_bits == 8 && is_float(e) && assay_precision_bits(e->precision) == 4)
         return "four-bit floats have 16-bit activations here";
     return NULL;
 }
 
-assay_status assay_quant_build_ct(json_t **out, const assay_quant_entry *e, size_t n, const assay_quant_extras *x,
-                                  assay_err *err) {
+assay_status assay_quant_build_ct(json_t **out, const assay_quant_entry *e, size_t n,
+                                  const assay_quant_extras *x, assay_err *err) {
     char **kinds = NULL;
     const char *format = "dense";
     assay_status s = ASSAY_OK;
@@ -190,7 +201,8 @@ assay_status assay_quant_build_ct(json_t **out, const assay_quant_entry *e, size
                   json_object_set_new(*out, "transform_config", json_deep_copy(x->transform_config)) != 0))
         s = assay_nomem(err);
 out:
-    for (size_t i = 0; kinds && i < n; i++) assay_free(kinds[i]);
+    for (size_t i = 0; kinds && i < n; i++)
+        assay_free(kinds[i]);
     assay_free(kinds);
     return s;
 }

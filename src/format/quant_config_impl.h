@@ -14,13 +14,13 @@ json_t *assay_quant_module(const char *weight_name);
 json_t *assay_quant_list_dense(const assay_quant_entry *e, size_t n);
 
 /* One per convention; `first` is the first quantized entry. */
-assay_status assay_quant_build_bnb(json_t **out, const assay_quant_entry *e, size_t n, const assay_quant_entry *first,
-                                   assay_dtype model_dtype, assay_err *err);
-assay_status assay_quant_build_fp8(json_t **out, const assay_quant_entry *e, size_t n, const assay_quant_entry *first,
-                                   assay_err *err);
-assay_status assay_quant_build_hqq(json_t **out, const assay_quant_entry *e, size_t n, const assay_quant_entry *first,
-                                   assay_err *err);
-assay_status assay_quant_build_ct(json_t **out, const assay_quant_entry *e, size_t n, const assay_quant_extras *x,
-                                  assay_err *err);
+assay_status assay_quant_build_bnb(json_t **out, const assay_quant_entry *e, size_t n,
+                                   const assay_quant_entry *first, assay_dtype model_dtype, assay_err *err);
+assay_status assay_quant_build_fp8(json_t **out, const assay_quant_entry *e, size_t n,
+                                   const assay_quant_entry *first, assay_err *err);
+assay_status assay_quant_build_hqq(json_t **out, const assay_quant_entry *e, size_t n,
+                                   const assay_quant_entry *first, assay_err *err);
+assay_status assay_quant_build_ct(json_t **out, const assay_quant_entry *e, size_t n,
+                                  const assay_quant_extras *x, assay_err *err);
 
 #endif

@@ -1,9 +1,9 @@
-/* quant_config_one.c: the quantization_configs that have one setting for the whole model and a list of modules to
- * skip: bitsandbytes, fp8 and hqq.
+/* quant_config_one.c: the quantization_configs that have one setting for the whole model and a list of
+ * modules to skip: bitsandbytes, fp8 and hqq.
  *
- * bitsandbytes and fp8 skip what starts with a listed name at a module boundary, so full module names are given.
- * hqq lists linear tags, a module's name without "model", "layers" and numbers ("self_attn.q_proj"), which stand
- * for the same place in all layers. */
+ * bitsandbytes and fp8 skip what starts with a listed name at a module boundary, so full module names are
+ * given. hqq lists linear tags, a module's name without "model", "layers" and numbers ("self_attn.q_proj"),
+ * which stand for the same place in all layers. */
 #include <string.h>
 
 #include "base/mem.h"
@@ -19,45 +19,49 @@ static assay_status check_one_way(const char *convention, const assay_quant_entr
                                   const assay_quant_entry *first, assay_err *err) {
     for (size_t i = 0; i < n; i++)
         if (!assay_quant_is_dense(&e[i]) && !assay_quant_same(&e[i], first))
-            return assay_fail(
-                err, ASSAY_EUNSUPPORTED,
-                "%s stores all layers in one way, but %s is %s and %s is %s or grouped otherwise: use compressed-tensors",
-                convention, first->weight_name, assay_precision_name(first->precision), e[i].weight_name,
-                assay_precision_name(e[i].precision));
+            return assay_fail(err, ASSAY_EUNSUPPORTED,
+                              "%s stores all layers in one way, but %s is %s and %s is %s or grouped "
+                              "otherwise: use compressed-tensors",
+                              convention, first->weight_name, assay_precision_name(first->precision),
+                              e[i].weight_name, assay_precision_name(e[i].precision));
     return ASSAY_OK;
 }
 
-assay_status assay_quant_build_bnb(json_t **out, const assay_quant_entry *e, size_t n, const assay_quant_entry *first,
-                                   assay_dtype model_dtype, assay_err *err) {
+assay_status assay_quant_build_bnb(json_t **out, const assay_quant_entry *e, size_t n,
+                                   const assay_quant_entry *first, assay_dtype model_dtype, assay_err *err) {
     ASSAY_TRY(check_one_way("bitsandbytes", e, n, first, err));
-bool four = assay_precision_get_kind(first->precision) == ASSAY_KIND_CODEBOOK;
+    bool four = assay_precision_get_kind(first->precision) == ASSAY_KIND_CODEBOOK;
     if (!four && first->precision != ASSAY_PRECISION_INT8)
         return assay_fail(err, ASSAY_EUNSUPPORTED, "bitsandbytes holds nf4, fp4 and int8, not %s",
                           assay_precision_name(first->precision));
     *out = json_pack("{s:s, s:b, s:b, s:b, s:b, s:f, s:o, s:b, s:b, s:s, s:b, s:s, s:s}", "quant_method",
                      "bitsandbytes", "_load_in_4bit", four, "_load_in_8bit", !four, "load_in_4bit", four,
                      "load_in_8bit", !four, "llm_int8_threshold", four ? 6.0 : first->outlier_threshold,
-                     "llm_int8_skip_modules", assay_quant_list_dense(e, n), "llm_int8_enable_fp32_cpu_offload", false,
-                     "llm_int8_has_fp16_weight", false, "bnb_4bit_quant_type",
-                     four ? assay_precision_name(first->precision) : "fp4", "bnb_4bit_use_double_quant",
-                     first->nested, "bnb_4bit_compute_dtype",
+                     "llm_int8_skip_modules", assay_quant_list_dense(e, n),
+                     "llm_int8_enable_fp32_cpu_offload", false, "llm_int8_has_fp16_weight", false,
+                     "bnb_4bit_quant_type", four ? assay_precision_name(first->precision) : "fp4",
+                     "bnb_4bit_use_double_quant", first->nested, "bnb_4bit_compute_dtype",
                      torch_name(four ? model_dtype : ASSAY_DTYPE_F32), "bnb_4bit_quant_storage", "uint8");
     return *out ? ASSAY_OK : assay_nomem(err);
 }
 
-assay_status assay_quant_build_fp8(json_t **out, const assay_quant_entry *e, size_t n, const assay_quant_entry *first,
-                                   assay_err *err) {
-    bool e5m2 = first->precision == ASSAY_PRECISION_FP8_E5M2, block = first->group_size && first->row_block > 1;
+assay_status assay_quant_build_fp8(json_t **out, const assay_quant_entry *e, size_t n,
+                                   const assay_quant_entry *first, assay_err *err) {
+    bool e5m2 = first->precision == ASSAY_PRECISION_FP8_E5M2,
+         block = first->group_size && first->row_block > 1;
     ASSAY_TRY(check_one_way("fp8", e, n, first, err));
     if (!e5m2 && first->precision != ASSAY_PRECISION_FP8_E4M3)
         return assay_fail(err, ASSAY_EUNSUPPORTED, "the convention fp8 holds fp8_e4m3 and fp8_e5m2, not %s",
                           assay_precision_name(first->precision));
-    *out = json_pack("{s:s, s:s, s:o, s:o}", "quant_method", "fp8", "fmt", e5m2 ? "e5m2" : "e4m3", "weight_block_size",
-                     block ? json_pack("[I, I]", (json_int_t)first->row_block, (json_int_t)first->group_size) : json_null(),
+    *out = json_pack("{s:s, s:s, s:o, s:o}", "quant_method", "fp8", "fmt", e5m2 ? "e5m2" : "e4m3",
+                     "weight_block_size",
+                     block ? json_pack("[I, I]", (json_int_t)first->row_block, (json_int_t)first->group_size)
+                           : json_null(),
                      "modules_to_not_convert", assay_quant_list_dense(e, n));
     if (!*out) return assay_nomem(err);
     if (first->act_bits == 8)
-        json_object_set_new(*out, "activation_scheme", json_string(first->static_input ? "static" : "dynamic"));
+        json_object_set_new(*out, "activation_scheme",
+                            json_string(first->static_input ? "static" : "dynamic"));
     if (first->act_bits != 8 || e5m2) json_object_set_new(*out, "dequantize", json_true());
     return ASSAY_OK;
 }
@@ -92,7 +96,8 @@ static assay_status list_skipped(json_t **out, const assay_quant_entry *e, size_
         put_tag(&tag, e[i].weight_name);
         const json_t *before = json_object_get(seen, assay_str_c(&tag));
         if (before && json_is_true(before) != dense)
-            s = assay_fail(err, ASSAY_EUNSUPPORTED, "hqq treats %s of all layers alike, but %s differs from the others",
+            s = assay_fail(err, ASSAY_EUNSUPPORTED,
+                           "hqq treats %s of all layers alike, but %s differs from the others",
                            assay_str_c(&tag), e[i].weight_name);
         else if (!before && (json_object_set_new(seen, assay_str_c(&tag), json_boolean(dense)) != 0 ||
                              (dense && json_array_append_new(list, json_string(assay_str_c(&tag))) != 0)))
@@ -109,20 +114,23 @@ static assay_status list_skipped(json_t **out, const assay_quant_entry *e, size_
     return s;
 }
 
-assay_status assay_quant_build_hqq(json_t **out, const assay_quant_entry *e, size_t n, const assay_quant_entry *first,
-                                   assay_err *err) {
+assay_status assay_quant_build_hqq(json_t **out, const assay_quant_entry *e, size_t n,
+                                   const assay_quant_entry *first, assay_err *err) {
     json_t *skipped = NULL;
     ASSAY_TRY(check_one_way("hqq", e, n, first, err));
-    if (assay_precision_get_kind(first->precision) != ASSAY_KIND_INT || first->act_bits == 8 || first->ordered)
-        return assay_fail(err, ASSAY_EUNSUPPORTED,
-                          "the convention hqq holds integers with 16-bit activations in the order of columns, not %s",
-                          assay_precision_name(first->precision));
+    if (assay_precision_get_kind(first->precision) != ASSAY_KIND_INT || first->act_bits == 8 ||
+        first->ordered)
+        return assay_fail(
+            err, ASSAY_EUNSUPPORTED,
+            "the convention hqq holds integers with 16-bit activations in the order of columns, not %s",
+            assay_precision_name(first->precision));
     ASSAY_TRY(list_skipped(&skipped, e, n, err));
     int bits = assay_precision_bits(first->precision);
-    *out = json_pack("{s:s, s:{s:{s:i, s:b, s:o, s:b, s:b, s:i, s:b}, s:n, s:n, s:b}, s:o}", "quant_method", "hqq",
-                     "quant_config", "weight_quant_params", "nbits", bits, "channel_wise", true, "group_size",
-                     first->group_size ? json_integer(first->group_size) : json_null(), "optimize", true, "round_zero",
-                     bits == 4, "axis", 1, "view_as_float", false, "scale_quant_params", "zero_quant_params",
-                     "offload_meta", false, "skip_modules", skipped);
+    *out =
+        json_pack("{s:s, s:{s:{s:i, s:b, s:o, s:b, s:b, s:i, s:b}, s:n, s:n, s:b}, s:o}", "quant_method",
+                  "hqq", "quant_config", "weight_quant_params", "nbits", bits, "channel_wise", true,
+                  "group_size", first->group_size ? json_integer(first->group_size) : json_null(), "optimize",
+                  true, "round_zero", bits == 4, "axis", 1, "view_as_float", false, "scale_quant_params",
+                  "zero_quant_params", "offload_meta", false, "skip_modules", skipped);
     return *out ? ASSAY_OK : assay_nomem(err);
 }

@@ -1,6 +1,6 @@
 /* test_round_trips.c: every kind of matrix in every convention that can hold it: written, its configuration
- * built, read back through both, equal in all fields. What a convention cannot hold or say is refused by name, in
- * the tensors as in the configuration. */
+ * built, read back through both, equal in all fields. What a convention cannot hold or say is refused by
+ * name, in the tensors as in the configuration. */
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -32,7 +32,8 @@ typedef struct sample {
 static sample make_float(assay_precision p, int64_t rows, int64_t cols, int64_t row_block, int64_t group,
                          assay_dtype scale_dtype) {
     sample s = {.e = {.weight_name = "x.weight", .precision = p, .group_size = group, .act_bits = 16}};
-    assay_grid_spec spec = {.precision = p, .group_size = group, .row_block = row_block, .scale_dtype = scale_dtype};
+    assay_grid_spec spec = {
+        .precision = p, .group_size = group, .row_block = row_block, .scale_dtype = scale_dtype};
     assay_err err = {0};
     fill();
     spec.global_scale = assay_grid_global(p, 0.1f);
@@ -49,7 +50,8 @@ static sample make_int(int bits, int64_t rows, int64_t cols, int64_t group, bool
                       .group_size = group,
                       .asymmetric = asymmetric,
                       .act_bits = 16}};
-    assay_int_opts o = {.bits = bits, .group_size = group, .asymmetric = asymmetric, .scale_dtype = ASSAY_DTYPE_BF16};
+    assay_int_opts o = {
+        .bits = bits, .group_size = group, .asymmetric = asymmetric, .scale_dtype = ASSAY_DTYPE_BF16};
     fill();
     assert_int_equal(assay_encode_int(&s.m, weights, rows, cols, &o, NULL), ASSAY_OK);
     s.m.act_bits = 16;
@@ -72,7 +74,8 @@ static void static_activations(sample *s, float scale) {
 static void real_zeros(sample *s) {
     assay_matrix *m = &s->m;
     m->real_zeros = assay_mallocn((size_t)m->n_scales, sizeof *m->real_zeros);
-    for (int64_t i = 0; i < m->n_scales; i++) m->real_zeros[i] = (float)(i % 13) * 0.25f;
+    for (int64_t i = 0; i < m->n_scales; i++)
+        m->real_zeros[i] = (float)(i % 13) * 0.25f;
     assay_free(m->zeros);
     m->zeros = NULL;
     s->e.real_zeros = true;
@@ -84,7 +87,8 @@ static void order_columns(sample *s) {
     assay_matrix *m = &s->m;
     int64_t groups = assay_matrix_n_groups(m);
     m->g_idx = assay_mallocn((size_t)m->cols, sizeof *m->g_idx);
-    for (int64_t c = 0; c < m->cols; c++) m->g_idx[c] = (int32_t)((c + 1) % groups);
+    for (int64_t c = 0; c < m->cols; c++)
+        m->g_idx[c] = (int32_t)((c + 1) % groups);
     s->e.ordered = true;
 }
 
@@ -106,7 +110,8 @@ static void expect_same(const assay_matrix *a, const assay_matrix *b) {
     expect_same_array(a->zeros, b->zeros, (size_t)a->n_scales);
     expect_same_array(a->real_zeros, b->real_zeros, (size_t)a->n_scales * 4);
     expect_same_array(a->g_idx, b->g_idx, (size_t)a->cols * 4);
-    float *x = assay_mallocn((size_t)(a->rows * a->cols), 4), *y = assay_mallocn((size_t)(a->rows * a->cols), 4);
+    float *x = assay_mallocn((size_t)(a->rows * a->cols), 4),
+          *y = assay_mallocn((size_t)(a->rows * a->cols), 4);
     assay_matrix_decode_rows(x, a, 0, a->rows);
     assay_matrix_decode_rows(y, b, 0, b->rows);
     assert_memory_equal(x, y, (size_t)(a->rows * a->cols) * 4);
@@ -122,7 +127,8 @@ static void round_trip(assay_convention c, sample s) {
     assay_err err = {0};
     json_t *config = NULL;
     assay_convention detected;
-    if (assay_quant_config_build(&config, c, &s.e, 1, ASSAY_DTYPE_BF16, &err) != ASSAY_OK) fail_msg("%s", err.message);
+    if (assay_quant_config_build(&config, c, &s.e, 1, ASSAY_DTYPE_BF16, &err) != ASSAY_OK)
+        fail_msg("%s", err.message);
     assert_int_equal(assay_convention_detect(&detected, config, NULL), ASSAY_OK);
     assert_int_equal(detected, c);
     assert_int_equal(assay_ckpt_writer_open(&w, dir, 0, NULL), ASSAY_OK);
@@ -130,8 +136,8 @@ static void round_trip(assay_convention c, sample s) {
         fail_msg("%s", err.message);
     assert_int_equal(assay_ckpt_writer_commit(w, NULL), ASSAY_OK);
     assert_int_equal(assay_checkpoint_open(&again, dir, NULL), ASSAY_OK);
-    if (assay_checkpoint_matrix(&back, again, config, "x.weight", s.m.rows, s.m.cols, ASSAY_DTYPE_BF16, &err) !=
-        ASSAY_OK)
+    if (assay_checkpoint_matrix(&back, again, config, "x.weight", s.m.rows, s.m.cols, ASSAY_DTYPE_BF16,
+                                &err) != ASSAY_OK)
         fail_msg("%s", err.message);
     expect_same(&s.m, &back);
     assay_matrix_deinit(&back);
@@ -146,7 +152,7 @@ static const assay_dtype BF16 = ASSAY_DTYPE_BF16, F32 = ASSAY_DTYPE_F32;
 static void fp8_in_compressed_tensors(void **state) {
     (void)state;
     static const int64_t sharing[][4] = {/* rows, columns, rows and columns of a block */
-                                         {40, 33, 40, 0}, {1, 1, 0, 0},   {40, 33, 0, 0},
+                                         {40, 33, 40, 0},  {1, 1, 0, 0},      {40, 33, 0, 0},
                                          {40, 96, 16, 32}, {7, 90, 128, 128}, {33, 95, 8, 24}};
     for (size_t i = 0; i < ASSAY_LEN(sharing); i++) {
         const int64_t *k = sharing[i];
@@ -225,12 +231,15 @@ static void whole_zero_points_become_real_ones_in_hqq(void **state) {
         assay_checkpoint *again;
         assay_matrix back;
         json_t *config;
-        assert_int_equal(assay_quant_config_build(&config, ASSAY_CONVENTION_HQQ, &s.e, 1, BF16, NULL), ASSAY_OK);
+        assert_int_equal(assay_quant_config_build(&config, ASSAY_CONVENTION_HQQ, &s.e, 1, BF16, NULL),
+                         ASSAY_OK);
         assert_int_equal(assay_ckpt_writer_open(&w, dir, 0, NULL), ASSAY_OK);
-        assert_int_equal(assay_ckpt_writer_put_matrix(w, ASSAY_CONVENTION_HQQ, "x.weight", &s.m, BF16, NULL), ASSAY_OK);
+        assert_int_equal(assay_ckpt_writer_put_matrix(w, ASSAY_CONVENTION_HQQ, "x.weight", &s.m, BF16, NULL),
+                         ASSAY_OK);
         assert_int_equal(assay_ckpt_writer_commit(w, NULL), ASSAY_OK);
         assert_int_equal(assay_checkpoint_open(&again, dir, NULL), ASSAY_OK);
-        assert_int_equal(assay_checkpoint_matrix(&back, again, config, "x.weight", 8, 32, BF16, NULL), ASSAY_OK);
+        assert_int_equal(assay_checkpoint_matrix(&back, again, config, "x.weight", 8, 32, BF16, NULL),
+                         ASSAY_OK);
         for (int64_t i = 0; i < back.n_scales; i++)
             assert_true(back.real_zeros[i] == (asymmetric ? (float)s.m.zeros[i] : 8.0f));
         assay_matrix_deinit(&back);
@@ -248,7 +257,8 @@ static void expect_refusal(assay_convention c, sample s, const char *says) {
     assay_ckpt_writer *w;
     assay_err err = {0};
     assert_int_equal(assay_ckpt_writer_open(&w, dir, 0, NULL), ASSAY_OK);
-    expect_error(assay_ckpt_writer_put_matrix(w, c, "x.weight", &s.m, BF16, &err), ASSAY_EUNSUPPORTED, &err, says);
+    expect_error(assay_ckpt_writer_put_matrix(w, c, "x.weight", &s.m, BF16, &err), ASSAY_EUNSUPPORTED, &err,
+                 says);
     assert_false(assay_ckpt_writer_has(w, "x.weight"));
     assay_ckpt_writer_close(w);
     assay_matrix_deinit(&s.m);
@@ -264,7 +274,8 @@ static void what_cannot_be_held_is_refused(void **state) {
     s = make_float(ASSAY_PRECISION_FP8_E4M3, 4, 32, 2, 0, F32);
     expect_refusal(ASSAY_CONVENTION_CT, s, "not for several rows");
     s = make_float(ASSAY_PRECISION_NVFP4, 2, 40, 0, 16, BF16);
-    expect_refusal(ASSAY_CONVENTION_CT, s, "nvfp4 has groups of 16 in each row of a multiple of as many columns");
+    expect_refusal(ASSAY_CONVENTION_CT, s,
+                   "nvfp4 has groups of 16 in each row of a multiple of as many columns");
     s = make_float(ASSAY_PRECISION_MXFP4, 2, 32, 0, 32, BF16);
     s.m.scales[1] = 0.75f;
     expect_refusal(ASSAY_CONVENTION_CT, s, "x: the scale 0.75 (number 1) is not a power of two");
@@ -272,25 +283,29 @@ static void what_cannot_be_held_is_refused(void **state) {
     s.m.act_bits = 8;
     expect_refusal(ASSAY_CONVENTION_CT, s, "mxfp4 with 8-bit activations is not written");
     s = make_float(ASSAY_PRECISION_FP8_E4M3, 4, 32, 0, 0, F32);
-    expect_refusal(ASSAY_CONVENTION_FP8, s, "one scale for a tensor or a block; use compressed-tensors for rows");
+    expect_refusal(ASSAY_CONVENTION_FP8, s,
+                   "one scale for a tensor or a block; use compressed-tensors for rows");
     s = make_float(ASSAY_PRECISION_FP8_E4M3, 4, 32, 4, 0, F32);
     dynamic_activations(&s, 16);
     expect_refusal(ASSAY_CONVENTION_FP8, s, "activations as wide as weight blocks, not per 16 columns");
     s = make_float(ASSAY_PRECISION_FP8_E4M3, 4, 32, 2, 16, F32);
     static_activations(&s, 1);
     expect_refusal(ASSAY_CONVENTION_FP8, s, "static activations only with one scale");
-    expect_refusal(ASSAY_CONVENTION_FP8, make_int(4, 4, 32, 8, false), "holds fp8_e4m3 and fp8_e5m2, not int4");
+    expect_refusal(ASSAY_CONVENTION_FP8, make_int(4, 4, 32, 8, false),
+                   "holds fp8_e4m3 and fp8_e5m2, not int4");
     expect_refusal(ASSAY_CONVENTION_HF, make_int(4, 4, 32, 8, false), "a plain checkpoint cannot hold");
     expect_refusal(ASSAY_CONVENTION_HQQ, make_float(ASSAY_PRECISION_MXFP4, 2, 32, 0, 32, BF16), "not mxfp4");
     expect_refusal(ASSAY_CONVENTION_HQQ, make_int(7, 4, 32, 8, false), "not int7");
-    expect_refusal(ASSAY_CONVENTION_HQQ, make_int(4, 3, 32, 0, false), "hqq packs 2 of its 3 groups together");
+    expect_refusal(ASSAY_CONVENTION_HQQ, make_int(4, 3, 32, 0, false),
+                   "hqq packs 2 of its 3 groups together");
     s = make_int(4, 4, 32, 8, true);
     real_zeros(&s);
     expect_refusal(ASSAY_CONVENTION_CT, s, "no real zero points");
     s = make_int(4, 4, 32, 8, true);
     real_zeros(&s);
     s.m.real_zeros[3] = 1.0f / 3;
-    expect_refusal(ASSAY_CONVENTION_HQQ, s, "x: the zero point 0.333333343 (number 3) is not a value of BF16");
+    expect_refusal(ASSAY_CONVENTION_HQQ, s,
+                   "x: the zero point 0.333333343 (number 3) is not a value of BF16");
     s = make_int(4, 4, 32, 8, false);
     order_columns(&s);
     s.m.act_bits = 8;
@@ -320,46 +335,74 @@ static void expect_config(assay_convention c, const assay_quant_entry *e, size_t
 
 static void configurations_say_what_the_originals_say(void **state) {
     (void)state;
-    assay_quant_entry fp8 = {.weight_name = "model.layers.0.a.weight", .precision = ASSAY_PRECISION_FP8_E4M3,
-                             .act_bits = 8, .row_block = 64};
+    assay_quant_entry fp8 = {.weight_name = "model.layers.0.a.weight",
+                             .precision = ASSAY_PRECISION_FP8_E4M3,
+                             .act_bits = 8,
+                             .row_block = 64};
     expect_config(ASSAY_CONVENTION_CT, &fp8, 1, "\"strategy\":\"tensor\"");
     expect_config(ASSAY_CONVENTION_CT, &fp8, 1, "\"format\":\"float-quantized\"");
-    expect_config(ASSAY_CONVENTION_FP8, &fp8, 1,
-                  "{\"quant_method\":\"fp8\",\"fmt\":\"e4m3\",\"weight_block_size\":null,\"modules_to_not_convert\":"
-                  "[\"lm_head\"],\"activation_scheme\":\"dynamic\"}");
+    expect_config(
+        ASSAY_CONVENTION_FP8, &fp8, 1,
+        "{\"quant_method\":\"fp8\",\"fmt\":\"e4m3\",\"weight_block_size\":null,\"modules_to_not_convert\":"
+        "[\"lm_head\"],\"activation_scheme\":\"dynamic\"}");
     fp8.act_bits = 16;
     expect_config(ASSAY_CONVENTION_CT, &fp8, 1, "\"format\":\"naive-quantized\"");
     expect_config(ASSAY_CONVENTION_FP8, &fp8, 1, "\"dequantize\":true");
-    fp8 = (assay_quant_entry){.weight_name = "model.layers.0.a.weight", .precision = ASSAY_PRECISION_FP8_E4M3,
-                              .act_bits = 8, .row_block = 128, .group_size = 128, .act_group = 128};
+    fp8 = (assay_quant_entry){.weight_name = "model.layers.0.a.weight",
+                              .precision = ASSAY_PRECISION_FP8_E4M3,
+                              .act_bits = 8,
+                              .row_block = 128,
+                              .group_size = 128,
+                              .act_group = 128};
     expect_config(ASSAY_CONVENTION_CT, &fp8, 1,
                   "\"group_size\":null,\"strategy\":\"block\",\"block_structure\":[128,128]");
-    expect_config(ASSAY_CONVENTION_CT, &fp8, 1,
-                  "\"input_activations\":{\"num_bits\":8,\"type\":\"float\",\"symmetric\":true,\"group_size\":128,"
-                  "\"strategy\":\"group\"");
+    expect_config(
+        ASSAY_CONVENTION_CT, &fp8, 1,
+        "\"input_activations\":{\"num_bits\":8,\"type\":\"float\",\"symmetric\":true,\"group_size\":128,"
+        "\"strategy\":\"group\"");
     expect_config(ASSAY_CONVENTION_FP8, &fp8, 1, "\"weight_block_size\":[128,128]");
-    const assay_quant_entry mixed[] = {
-        {.weight_name = "model.layers.0.q.weight", .precision = ASSAY_PRECISION_NVFP4, .group_size = 16, .act_bits = 16},
-        {.weight_name = "model.layers.0.k.weight", .precision = ASSAY_PRECISION_MXFP4, .group_size = 32, .act_bits = 16},
-        {.weight_name = "model.layers.0.v.weight", .precision = ASSAY_PRECISION_INT8, .act_bits = 8, .static_input = true},
-        {.weight_name = "model.layers.0.o.weight", .precision = ASSAY_PRECISION_INT4, .group_size = 32, .act_bits = 16,
-         .ordered = true},
-        {.weight_name = "lm_head.weight", .precision = ASSAY_PRECISION_BF16}};
-    static const char *const parts[] = {
-        "\"format\":\"mixed-precision\"", "\"strategy\":\"tensor_group\"", "\"scale_dtype\":\"torch.float8_e4m3fn\"",
-        "\"format\":\"nvfp4-pack-quantized\"", "\"scale_dtype\":\"torch.uint8\"", "\"format\":\"mxfp4-pack-quantized\"",
-        "\"strategy\":\"tensor\",\"block_structure\":null,\"dynamic\":false", "\"actorder\":\"group\"",
-        "\"ignore\":[\"lm_head\"]"};
-    for (size_t i = 0; i < ASSAY_LEN(parts); i++) expect_config(ASSAY_CONVENTION_CT, mixed, ASSAY_LEN(mixed), parts[i]);
+    const assay_quant_entry mixed[] = {{.weight_name = "model.layers.0.q.weight",
+                                        .precision = ASSAY_PRECISION_NVFP4,
+                                        .group_size = 16,
+                                        .act_bits = 16},
+                                       {.weight_name = "model.layers.0.k.weight",
+                                        .precision = ASSAY_PRECISION_MXFP4,
+                                        .group_size = 32,
+                                        .act_bits = 16},
+                                       {.weight_name = "model.layers.0.v.weight",
+                                        .precision = ASSAY_PRECISION_INT8,
+                                        .act_bits = 8,
+                                        .static_input = true},
+                                       {.weight_name = "model.layers.0.o.weight",
+                                        .precision = ASSAY_PRECISION_INT4,
+                                        .group_size = 32,
+                                        .act_bits = 16,
+                                        .ordered = true},
+                                       {.weight_name = "lm_head.weight", .precision = ASSAY_PRECISION_BF16}};
+    static const char *const parts[] = {"\"format\":\"mixed-precision\"",
+                                        "\"strategy\":\"tensor_group\"",
+                                        "\"scale_dtype\":\"torch.float8_e4m3fn\"",
+                                        "\"format\":\"nvfp4-pack-quantized\"",
+                                        "\"scale_dtype\":\"torch.uint8\"",
+                                        "\"format\":\"mxfp4-pack-quantized\"",
+                                        "\"strategy\":\"tensor\",\"block_structure\":null,\"dynamic\":false",
+                                        "\"actorder\":\"group\"",
+                                        "\"ignore\":[\"lm_head\"]"};
+    for (size_t i = 0; i < ASSAY_LEN(parts); i++)
+        expect_config(ASSAY_CONVENTION_CT, mixed, ASSAY_LEN(mixed), parts[i]);
     const assay_quant_entry hqq[] = {
-        {.weight_name = "model.layers.0.mlp.up_proj.weight", .precision = ASSAY_PRECISION_INT4, .group_size = 64,
+        {.weight_name = "model.layers.0.mlp.up_proj.weight",
+         .precision = ASSAY_PRECISION_INT4,
+         .group_size = 64,
          .real_zeros = true},
         {.weight_name = "model.layers.0.mlp.down_proj.weight", .precision = ASSAY_PRECISION_BF16}};
-    expect_config(ASSAY_CONVENTION_HQQ, hqq, 2,
-                  "{\"quant_method\":\"hqq\",\"quant_config\":{\"weight_quant_params\":{\"nbits\":4,\"channel_wise\":true,"
-                  "\"group_size\":64,\"optimize\":true,\"round_zero\":true,\"axis\":1,\"view_as_float\":false},"
-                  "\"scale_quant_params\":null,\"zero_quant_params\":null,\"offload_meta\":false},"
-                  "\"skip_modules\":[\"mlp.down_proj\",\"lm_head\"]}");
+    expect_config(
+        ASSAY_CONVENTION_HQQ, hqq, 2,
+        "{\"quant_method\":\"hqq\",\"quant_config\":{\"weight_quant_params\":{\"nbits\":4,\"channel_wise\":"
+        "true,"
+        "\"group_size\":64,\"optimize\":true,\"round_zero\":true,\"axis\":1,\"view_as_float\":false},"
+        "\"scale_quant_params\":null,\"zero_quant_params\":null,\"offload_meta\":false},"
+        "\"skip_modules\":[\"mlp.down_proj\",\"lm_head\"]}");
 }
 
 static void what_cannot_be_said_is_refused(void **state) {
@@ -371,13 +414,23 @@ static void what_cannot_be_said_is_refused(void **state) {
     } cases[] = {
         {ASSAY_CONVENTION_CT, {.precision = ASSAY_PRECISION_FP8_E5M2}, "the convention fp8 holds e5m2"},
         {ASSAY_CONVENTION_CT, {.precision = ASSAY_PRECISION_INT4, .real_zeros = true}, "no real zero points"},
-        {ASSAY_CONVENTION_CT, {.precision = ASSAY_PRECISION_FP8_E4M3, .group_size = 8}, "a tensor, a row or a block"},
-        {ASSAY_CONVENTION_CT, {.precision = ASSAY_PRECISION_INT8, .act_bits = 8, .act_group = 8}, "activations in groups"},
-        {ASSAY_CONVENTION_CT, {.precision = ASSAY_PRECISION_NVFP4, .group_size = 16, .act_bits = 8}, "16-bit activations"},
+        {ASSAY_CONVENTION_CT,
+         {.precision = ASSAY_PRECISION_FP8_E4M3, .group_size = 8},
+         "a tensor, a row or a block"},
+        {ASSAY_CONVENTION_CT,
+         {.precision = ASSAY_PRECISION_INT8, .act_bits = 8, .act_group = 8},
+         "activations in groups"},
+        {ASSAY_CONVENTION_CT,
+         {.precision = ASSAY_PRECISION_NVFP4, .group_size = 16, .act_bits = 8},
+         "16-bit activations"},
         {ASSAY_CONVENTION_FP8, {.precision = ASSAY_PRECISION_INT8}, "holds fp8_e4m3 and fp8_e5m2, not int8"},
         {ASSAY_CONVENTION_HQQ, {.precision = ASSAY_PRECISION_NF4}, "hqq holds integers"},
-        {ASSAY_CONVENTION_HQQ, {.precision = ASSAY_PRECISION_INT4, .act_bits = 8}, "hqq holds integers with 16-bit"},
-        {ASSAY_CONVENTION_BNB, {.precision = ASSAY_PRECISION_FP8_E4M3}, "bitsandbytes holds nf4, fp4 and int8"},
+        {ASSAY_CONVENTION_HQQ,
+         {.precision = ASSAY_PRECISION_INT4, .act_bits = 8},
+         "hqq holds integers with 16-bit"},
+        {ASSAY_CONVENTION_BNB,
+         {.precision = ASSAY_PRECISION_FP8_E4M3},
+         "bitsandbytes holds nf4, fp4 and int8"},
     };
     json_t *j;
     for (size_t i = 0; i < ASSAY_LEN(cases); i++) {
@@ -392,16 +445,19 @@ static void what_cannot_be_said_is_refused(void **state) {
         {.weight_name = "model.layers.0.mlp.up_proj.weight", .precision = ASSAY_PRECISION_INT4},
         {.weight_name = "model.layers.1.mlp.up_proj.weight", .precision = ASSAY_PRECISION_BF16}};
     assay_err err = {0};
-    expect_error(assay_quant_config_build(&j, ASSAY_CONVENTION_HQQ, apart, 2, BF16, &err), ASSAY_EUNSUPPORTED, &err,
+    expect_error(assay_quant_config_build(&j, ASSAY_CONVENTION_HQQ, apart, 2, BF16, &err), ASSAY_EUNSUPPORTED,
+                 &err,
                  "hqq treats mlp.up_proj of all layers alike, but model.layers.1.mlp.up_proj.weight differs");
 }
 
 static void cache_and_rotations_are_carried(void **state) {
     (void)state;
-    assay_quant_entry e = {.weight_name = "m.weight", .precision = ASSAY_PRECISION_INT4, .group_size = 32, .act_bits = 16};
+    assay_quant_entry e = {
+        .weight_name = "m.weight", .precision = ASSAY_PRECISION_INT4, .group_size = 32, .act_bits = 16};
     json_t *kv = assay_quant_kv_scheme(8, true, false), *j;
     json_t *rotate = json_loads("{\"config_groups\":{\"R4\":{\"type\":\"hadamard\",\"apply\":[{\"targets\":"
-                                "[\"re:.*down_proj$\"],\"location\":\"input\"}]}}}", 0, NULL);
+                                "[\"re:.*down_proj$\"],\"location\":\"input\"}]}}}",
+                                0, NULL);
     assay_quant_extras x = {.kv_cache_scheme = kv, .transform_config = rotate};
     assert_int_equal(assay_quant_config_build_with(&j, ASSAY_CONVENTION_CT, &e, 1, BF16, &x, NULL), ASSAY_OK);
     assert_true(json_equal(json_object_get(j, "kv_cache_scheme"), kv));
@@ -409,12 +465,12 @@ static void cache_and_rotations_are_carried(void **state) {
     assert_true(json_equal(json_object_get(j, "transform_config"), rotate));
     json_decref(j);
     assay_err err = {0};
-    expect_error(assay_quant_config_build_with(&j, ASSAY_CONVENTION_HQQ, &e, 1, BF16, &x, &err), ASSAY_EUNSUPPORTED,
-                 &err, "the convention hqq cannot say how activations are rotated");
+    expect_error(assay_quant_config_build_with(&j, ASSAY_CONVENTION_HQQ, &e, 1, BF16, &x, &err),
+                 ASSAY_EUNSUPPORTED, &err, "the convention hqq cannot say how activations are rotated");
     err = (assay_err){0};
     x.transform_config = NULL;
-    expect_error(assay_quant_config_build_with(&j, ASSAY_CONVENTION_FP8, &e, 1, BF16, &x, &err), ASSAY_EUNSUPPORTED,
-                 &err, "cannot say how the key and value cache is quantized");
+    expect_error(assay_quant_config_build_with(&j, ASSAY_CONVENTION_FP8, &e, 1, BF16, &x, &err),
+                 ASSAY_EUNSUPPORTED, &err, "cannot say how the key and value cache is quantized");
     /* the cache alone */
     e.precision = ASSAY_PRECISION_BF16;
     assert_int_equal(assay_quant_config_build_with(&j, ASSAY_CONVENTION_CT, &e, 1, BF16, &x, NULL), ASSAY_OK);
