@@ -20,6 +20,22 @@ float assay_float_largest(assay_precision p);
 /* x rounded to F16 or BF16; as it is for any other type. */
 float assay_round_to(float x, assay_dtype t);
 
+/* --- sum.c: torch.sum over contiguous float32 on one thread, bit for bit --- */
+
+enum { ASSAY_SUM_WIDTH = 32, ASSAY_SUM_LEVELS = 4 };
+typedef struct assay_sum {
+    float level[ASSAY_SUM_LEVELS][ASSAY_SUM_WIDTH];
+    int64_t n_rows; /* of ASSAY_SUM_WIDTH numbers, in all and so far */
+    int64_t done;
+    int power;
+} assay_sum;
+void assay_sum_init(assay_sum *s, int64_t n);
+/* The next n numbers, a multiple of ASSAY_SUM_WIDTH. */
+void assay_sum_add(assay_sum *s, const float *x, int64_t n);
+/* The sum with the last n < ASSAY_SUM_WIDTH numbers. */
+float assay_sum_finish(assay_sum *s, const float *x, int64_t n);
+float assay_sum_like_torch(const float *x, int64_t n);
+
 /* --- clip.c --- */
 
 /* assay_grid_fit for a block of rows of n values each, `stride` apart. */

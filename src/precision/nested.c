@@ -2,7 +2,7 @@
  * bitsandbytes 0.50 on CPU: functional.py quantize_4bit(compress_statistics=True), csrc/cpu_ops.cpp
  * quantize_cpu.
  *
- *   offset   = mean(scales)                      torch's float32 sum, see sum_like_torch
+ *   offset   = mean(scales)                      torch's float32 sum, see sum.c
  *   d[k]     = scales[k] - offset
  *   absmax[b]= max |d| over block b of 256
  *   code[k]  = nearest entry of the dynamic map to d[k] / absmax[b], found by way of 65,536 equal bins of
@@ -16,6 +16,7 @@
 #include <string.h>
 
 #include "base/mem.h"
+#include "precision/encode.h"
 
 const float assay_dynamic_map[256] = {
 #include "precision/dynamic_map.def"
@@ -39,54 +40,6 @@ void assay_nested_free(assay_nested *q) {
     assay_free(q->codes);
     assay_free(q->absmax);
     assay_free(q);
-}
-
-enum { LANES = 8, ROWS = 4, WIDTH = LANES * ROWS, LEVELS = 4 };
-
-static int ceil_log2(int64_t n) {
-    int k = 0;
-    while ((int64_t)1 << k < n) k++;
-    return k;
-}
-
-/* The cascade of ATen's SumKernel.cpp: `size` rows of WIDTH floats are added into level 0; each time a
- * level has taken 2^power of them it is poured into the next, which bounds the error like pairwise
- * summation. */
-static void cascade(float total[WIDTH], const float *x, int64_t size) {
-    float acc[LEVELS][WIDTH] = {{0}};
-    int power = ASSAY_MAX(4, ceil_log2(size) / LEVELS);
-    int64_t step = (int64_t)1 << power, mask = step - 1, i = 0;
-    while (i + step <= size) {
-        for (int64_t j = 0; j < step; j++, i++)
-            for (int k = 0; k < WIDTH; k++) acc[0][k] += x[i * WIDTH + k];
-        for (int level = 1; level < LEVELS; level++) {
-            for (int k = 0; k < WIDTH; k++) {
-                acc[level][k] += acc[level - 1][k];
-                acc[level - 1][k] = 0;
-            }
-            if (i & (mask << (level * power))) break;
-        }
-    }
-    for (; i < size; i++)
-        for (int k = 0; k < WIDTH; k++) acc[0][k] += x[i * WIDTH + k];
-    for (int level = 1; level < LEVELS; level++)
-        for (int k = 0; k < WIDTH; k++) acc[0][k] += acc[level][k];
-    memcpy(total, acc[0], sizeof acc[0]);
-}
-
-/* torch.sum of a contiguous float32 tensor on one thread: 8 lanes (whatever the CPU), 4 rows of them at a
- * time. */
-static float sum_like_torch(const float *x, int64_t n) {
-    float rows[WIDTH], sum = 0;
-    int64_t vectors = n / LANES, whole = vectors / ROWS;
-    cascade(rows, x, whole);
-    for (int64_t v = whole * ROWS; v < vectors; v++)
-        for (int k = 0; k < LANES; k++) rows[k] += x[v * LANES + k];
-    for (int r = 1; r < ROWS; r++)
-        for (int k = 0; k < LANES; k++) rows[k] += rows[r * LANES + k];
-    for (int64_t i = vectors * LANES; i < n; i++) sum += x[i];
-    for (int k = 0; k < LANES; k++) sum += rows[k];
-    return sum;
 }
 
 /* The map's entry for each bin: the lowest whose midpoint to the next is not below the bin's value. */
@@ -120,7 +73,7 @@ void assay_nested_encode(assay_nested *q, const float *scales, int64_t n) {
     uint8_t bins[N_BINS];
     memcpy(q->map, assay_dynamic_map, sizeof q->map);
     fill_bins(bins, q->map);
-    q->offset = sum_like_torch(scales, n) / (float)n;
+    q->offset = assay_sum_like_torch(scales, n) / (float)n;
     for (int64_t k = 0; k < n; k += q->block)
         encode_block(q->codes + k, q->absmax + k / q->block, scales + k, q->offset,
                      ASSAY_MIN(q->block, n - k), bins);
