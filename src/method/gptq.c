@@ -1,0 +1,227 @@
+/* gptq.c: GPTQ (Frantar et al. 2022): codes that lose least on the layer's own inputs, |X (W - Q)^T|, instead of least in weight.
+ *
+ *   H = X^T X from calibration, damped: H + p mean(diag H) I. p grows by 0.01 (as GPTQModel's does) until H is positive definite
+ *   F of H's reverse Cholesky factor (linalg), once for all matrices that share an input
+ *   columns are rounded in order with the errors so far fed back (feedback.c)
+ *
+ * act_order says which columns come first. Those with large H_ii lose most and have the most columns left to make up for them:
+ *   none    as they stand; a group's parameters follow the weights as they are when its turn comes
+ *   static  by descending H_ii; parameters are fitted to the original weights before, so codes and groups stay in place
+ *   group   by descending H_ii; groups are runs of that order, which files say by g_idx and few kernels serve fast
+ *
+ * Columns that no input ever reached (H_ii = 0) tell nothing: they are rounded to nearest and take and give no feedback. The original sets
+ * them to zero, which loses as little on the calibration data and everything where such a channel does fire.
+ *
+ * Any precision with a grid: integers of 2 to 8 bits, NF4, FP4, FP8, MXFP4, NVFP4. */
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include "base/mem.h"
+#include "base/thread.h"
+#include "linalg/linalg.h"
+#include "method/feedback.h"
+
+#define DAMP_STEP 0.01
+
+/* --- options --- */
+
+static bool is_fp8(const assay_choice *c) {
+    return c->precision == ASSAY_PRECISION_FP8_E4M3 || c->precision == ASSAY_PRECISION_FP8_E5M2;
+}
+
+static int64_t own_group_size(const assay_choice *c) {
+    switch (c->precision) {
+    case ASSAY_PRECISION_MXFP4: return 32;
+    case ASSAY_PRECISION_NVFP4: return 16;
+    case ASSAY_PRECISION_NF4:
+    case ASSAY_PRECISION_FP4: return 64;
+    case ASSAY_PRECISION_INT8: return 0;
+    default: return is_fp8(c) ? 0 : 128;
+    }
+}
+
+static void complete(assay_choice *c, unsigned set) {
+    if (!(set & ASSAY_OPT_PRECISION)) c->precision = ASSAY_PRECISION_INT4;
+    if (!(set & ASSAY_OPT_GROUP_SIZE)) c->group_size = own_group_size(c);
+    if (!(set & ASSAY_OPT_DAMP_PERCENT)) c->damp_percent = 0.01;
+    if (!(set & ASSAY_OPT_TRUE_SEQUENTIAL)) c->true_sequential = true;
+    if (!(set & ASSAY_OPT_ALPHA) && c->smooth) c->alpha = 0.5;
+    if (!(set & ASSAY_OPT_ACTIVATIONS) && is_fp8(c)) c->activations = ASSAY_ACTIVATIONS_DYNAMIC;
+}
+
+static const char *check_group_size(const assay_choice *c) {
+    if (c->group_size < 0 || c->group_size > (1 << 20)) return "group_size must be 'channel' or from 1 to 1048576";
+    switch (assay_precision_get_kind(c->precision)) {
+    case ASSAY_KIND_CODEBOOK:
+        return c->group_size < 32 || c->group_size > 4096 || (c->group_size & (c->group_size - 1))
+                   ? "group_size must be a power of two from 32 to 4096"
+                   : NULL;
+    case ASSAY_KIND_FLOAT: return c->group_size != own_group_size(c) ? "this precision has a group size of its own" : NULL;
+    default: return NULL;
+    }
+}
+
+static const char *check(const assay_choice *c) {
+    assay_precision_kind kind = assay_precision_get_kind(c->precision);
+    const char *wrong = kind == ASSAY_KIND_DENSE ? "precision must be one with codes" : check_group_size(c);
+    if (wrong) return wrong;
+    if (c->asymmetric && kind != ASSAY_KIND_INT) return "only integers can be asymmetric";
+    if (c->double_quant && kind != ASSAY_KIND_CODEBOOK) return "double_quant is for nf4 and fp4";
+    if (c->scale != ASSAY_SCALE_CHANNEL && !is_fp8(c)) return "scale is for fp8";
+    if (c->activations != ASSAY_ACTIVATIONS_16BIT && !is_fp8(c) &&
+        (c->precision != ASSAY_PRECISION_INT8 || c->group_size || c->asymmetric))
+        return "activations in 8 bits need fp8, or int8 that is symmetric and has one scale per row";
+    if (c->act_order == ASSAY_ACT_ORDER_GROUP && kind != ASSAY_KIND_INT) return "act_order group is for integers";
+    if (c->act_order == ASSAY_ACT_ORDER_GROUP && c->awq_clip) return "awq_clip is for groups that stay in place, act_order group moves them";
+    return NULL;
+}
+
+static const char *check_shape(const assay_choice *c, int64_t rows, int64_t cols) {
+    (void)rows;
+    if (c->group_size && cols % c->group_size) return "the group size does not divide its columns";
+    return NULL;
+}
+
+/* --- the Hessian --- */
+
+/* What rounding needs of an input's H, for all matrices that ask for it in the same way. */
+typedef struct hessian {
+    const assay_inputs *in; /* NULL: not made */
+    assay_act_order act_order;
+    double asked, damp; /* percent of the mean diagonal: asked for, and used */
+    size_t n_dead;
+    float *f;       /* [cols][cols] */
+    double *weight; /* [cols] */
+    int32_t *order; /* [cols], or NULL */
+} hessian;
+
+static void hessian_free(hessian *h) {
+    assay_free_aligned(h->f);
+    assay_free(h->weight);
+    assay_free(h->order);
+    *h = (hessian){0};
+}
+
+typedef struct place {
+    float importance;
+    int32_t column;
+} place;
+
+static int by_importance(const void *a, const void *b) {
+    const place *x = a, *y = b;
+    if (x->importance != y->importance) return x->importance > y->importance ? -1 : 1;
+    return (x->column > y->column) - (x->column < y->column);
+}
+
+static assay_status order_columns(hessian *h, assay_err *err) {
+    size_t n = (size_t)h->in->cols;
+    if (h->act_order == ASSAY_ACT_ORDER_NONE) return ASSAY_OK;
+    place *p = assay_mallocn(n, sizeof *p);
+    h->order = assay_mallocn(n, sizeof *h->order);
+    if (p && h->order) {
+        for (size_t i = 0; i < n; i++) p[i] = (place){h->in->gram[i * n + i], (int32_t)i};
+        qsort(p, n, sizeof *p, by_importance);
+        for (size_t i = 0; i < n; i++) h->order[i] = p[i].column;
+    }
+    assay_free(p);
+    return p && h->order ? ASSAY_OK : assay_nomem(err);
+}
+
+/* H's row at each position. */
+static void copy_rows(void *ctx, size_t begin, size_t end, int thread) {
+    const hessian *h = ctx;
+    size_t n = (size_t)h->in->cols;
+    (void)thread;
+    for (size_t i = begin; i < end; i++) {
+        const float *from = h->in->gram + (h->order ? (size_t)h->order[i] : i) * n;
+        for (size_t j = i; j < n; j++) h->f[i * n + j] = from[h->order ? (size_t)h->order[j] : j];
+    }
+}
+
+/* Mean of the diagonal over columns that saw anything; 1 when none did. */
+static assay_status mean_diagonal(double *mean, hessian *h, assay_err *err) {
+    size_t n = (size_t)h->in->cols;
+    double sum = 0;
+    *mean = 1;
+    for (size_t i = 0; i < n; i++) {
+        double d = (double)h->in->gram[i * n + i];
+        if (!isfinite(d)) return assay_fail(err, ASSAY_EINPUT, "gptq: calibration inputs hold NaN or infinity (input channel %zu)", i);
+        h->n_dead += d == 0;
+        sum += d;
+    }
+    if (sum > 0) *mean = sum / (double)(n - h->n_dead);
+    return ASSAY_OK;
+}
+
+static void set_diagonal(hessian *h, double mean) {
+    size_t n = (size_t)h->in->cols;
+    for (size_t i = 0; i < n; i++) {
+        size_t c = h->order ? (size_t)h->order[i] : i;
+        double d = (double)h->in->gram[c * n + c];
+        h->f[i * n + i] = (float)((d == 0 ? mean : d) + h->damp * mean);
+    }
+}
+
+static assay_status hessian_make(hessian *h, const assay_inputs *in, const assay_choice *c, int n_threads, assay_err *err) {
+    size_t n = (size_t)in->cols;
+    double mean;
+    bool definite = false;
+    *h = (hessian){.in = in, .act_order = c->act_order, .asked = c->damp_percent, .damp = c->damp_percent};
+    h->f = n <= SIZE_MAX / sizeof(float) / n ? assay_malloc_aligned(n * n * sizeof(float)) : NULL;
+    h->weight = assay_mallocn(n, sizeof *h->weight);
+    if (!h->f || !h->weight) return assay_nomem(err);
+    ASSAY_TRY(mean_diagonal(&mean, h, err));
+    ASSAY_TRY(order_columns(h, err));
+    assay_parallel_range(n_threads, n, 16, copy_rows, h);
+    for (;; h->damp += DAMP_STEP) {
+        set_diagonal(h, mean);
+        ASSAY_TRY(assay_feedback_factor(h->f, h->weight, n, &definite, n_threads, err));
+        if (definite) return ASSAY_OK;
+        /* 1 more on every diagonal element than rounding errors of float32 sums could take away */
+        if (h->damp > 1) return assay_fail(err, ASSAY_EINPUT, "gptq: the inputs' second moments are no such matrix at any damping");
+    }
+}
+
+/* --- the method --- */
+
+static assay_status quantize_item(assay_item *item, hessian *h, int n_threads, assay_err *err) {
+    const assay_choice *c = item->choice;
+    const assay_inputs *in = item->in && item->in->gram && item->in->n_tokens ? item->in : NULL;
+    assay_feedback none = {0};
+    double loss;
+    if (!in) { /* outside the layers nothing is known of the inputs */
+        ASSAY_TRY(assay_feedback_round(item, &none, &loss, n_threads, err));
+        snprintf(item->chosen, sizeof item->chosen, "\"calibrated\": false");
+        return ASSAY_OK;
+    }
+    if (h->in != in || h->act_order != c->act_order || h->asked != c->damp_percent) {
+        hessian_free(h);
+        ASSAY_TRY(hessian_make(h, in, c, n_threads, err));
+    }
+    assay_feedback f = {.f = h->f, .weight = h->weight, .order = h->order};
+    ASSAY_TRY(assay_feedback_round(item, &f, &loss, n_threads, err));
+    snprintf(item->chosen, sizeof item->chosen, "\"damp_percent\": %g, \"dead_columns\": %zu, \"gptq_loss\": %.6g", h->damp, h->n_dead,
+             loss / (double)in->n_tokens);
+    return ASSAY_OK;
+}
+
+static assay_status quantize(assay_layer *layer, assay_item *const *items, size_t n_items, assay_err *err) {
+    hessian h = {0};
+    assay_status s = ASSAY_OK;
+    for (size_t i = 0; i < n_items; i++) ASSAY_GO(quantize_item(items[i], &h, layer->n_threads, err));
+out:
+    hessian_free(&h);
+    return s;
+}
+
+const assay_method assay_method_gptq = {
+    .options = ASSAY_OPT_PRECISION | ASSAY_OPT_GROUP_SIZE | ASSAY_OPT_SYMMETRIC | ASSAY_OPT_MSE | ASSAY_OPT_DOUBLE_QUANT |
+               ASSAY_OPT_SCALE | ASSAY_OPT_ACTIVATIONS | ASSAY_OPT_DAMP_PERCENT | ASSAY_OPT_ACT_ORDER | ASSAY_OPT_TRUE_SEQUENTIAL |
+               ASSAY_OPT_AWQ_SCALE | ASSAY_OPT_AWQ_CLIP | ASSAY_OPT_DUO_SCALING | ASSAY_OPT_SMOOTH | ASSAY_OPT_ALPHA |
+               ASSAY_OPT_ALPHA_SEARCH,
+    .needs = ASSAY_COLLECT_GRAM,
+    .complete = complete,
+    .check = check,
+    .check_shape = check_shape,
+    .quantize = quantize,
+};
