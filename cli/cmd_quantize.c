@@ -2,7 +2,8 @@
 #include "cli.h"
 
 static struct {
-    const char *recipe, *file, *out, *calibration;
+    const char *recipe, *file, *out, *calibration, *mix, *sensitivity;
+    double target_bpw, target_gb;
     bool dry_run, overwrite, original_inputs;
     int64_t worst;
     double shard_gb;
@@ -16,6 +17,12 @@ static const cli_option options[] = {
      "text or JSONL that shows the methods what the model sees: FILE,samples=128,length=2048", NULL, 0, 0},
     {0, "original-inputs", CLI_FLAG, &o.original_inputs, NULL,
      "calibrate on the original layers' outputs instead of the quantized ones'", NULL, 0, 0},
+    {0, "target-bpw", CLI_DOUBLE, &o.target_bpw, "BITS",
+     "mix precisions so that a weight takes so many bits and least is lost", NULL, 1, 16},
+    {0, "target-gb", CLI_DOUBLE, &o.target_gb, "GB", "the same for a checkpoint of so many GB", NULL, 0.0001, 100000},
+    {0, "mix", CLI_STRING, &o.mix, "LIST", "precisions to mix: 'int3g128 int4g128 int8g128 bf16'", NULL, 0, 0},
+    {0, "sensitivity", CLI_STRING, &o.sensitivity, "HOW",
+     "how a mixture measures its matrices: kl (exact, slow), fisher (one backward pass), auto", NULL, 0, 0},
     {'o', "out", CLI_STRING, &o.out, "DIR", "folder to write (or give it as the second argument)", NULL, 0,
      0},
     {'n', "dry-run", CLI_FLAG, &o.dry_run, NULL, "only tell size, memory and time", NULL, 0, 0},
@@ -34,6 +41,10 @@ static int run(int n_args, char **args) {
     assay_quantize_request req = {.recipe = o.recipe,
                                   .recipe_file = o.file,
                                   .calibration = o.calibration,
+                                  .target_bpw = o.target_bpw,
+                                  .target_gb = o.target_gb,
+                                  .mix = o.mix,
+                                  .sensitivity = o.sensitivity,
                                   .original_inputs = o.original_inputs,
                                   .threads = (int)cli_opts.threads,
                                   .dry_run = o.dry_run,

@@ -63,6 +63,10 @@ typedef struct assay_quantize_request {
     const char *recipe;      /* one line: "rtn,int4,group_size=128"; or */
     const char *recipe_file; /* a YAML file */
     const char *calibration; /* "FILE" or "FILE,samples=64,length=512"; NULL = none */
+    double target_bpw;       /* > 0: a mixture of precisions with so many stored bits per weight; or */
+    double target_gb;        /* > 0: one whose checkpoint has so many GB (10^9 bytes) */
+    const char *mix;         /* precisions to mix: "int3g128 int4g128 int8g128 bf16"; NULL = a list by the target */
+    const char *sensitivity; /* auto kl fisher; NULL = auto */
     bool original_inputs;    /* calibrate each layer on what the original layers give, not the quantized ones */
     int threads;             /* 0 = all cores */
     bool dry_run;            /* sizes, memory and time only; out may be NULL */
@@ -81,6 +85,7 @@ typedef struct assay_run_opts {
     const char *activations; /* auto f32 bf16 f16 int8; NULL = auto: what the format's home does */
     int batch;               /* sequences at once; 0 = 32 */
     size_t context;          /* 0 = the model's */
+    const char *kv;          /* keys and values: auto f32 bf16 f16 int8 fp8 int4; NULL = auto: as the model computes */
 } assay_run_opts;
 
 /* --- a session: generating text --- */

@@ -37,6 +37,7 @@ typedef struct inspection {
 
 static void describe_matrix(char *buf, size_t n, const assay_matrix *m) {
     const char *name = assay_precision_name(m->precision);
+    const char *zeros = m->zeros ? ", asymmetric" : m->real_zeros ? ", real zeros" : "";
     switch (assay_precision_get_kind(m->precision)) {
     case ASSAY_KIND_DENSE:
         snprintf(buf, n, "%s", name);
@@ -45,12 +46,22 @@ static void describe_matrix(char *buf, size_t n, const assay_matrix *m) {
         snprintf(buf, n, "%s block %lld%s", name, (long long)m->group_size,
                  m->nested ? ", double quant" : "");
         return;
+    case ASSAY_KIND_FLOAT:
+        if (m->row_block > 1 && m->group_size)
+            snprintf(buf, n, "%s block %lld x %lld", name, (long long)m->row_block, (long long)m->group_size);
+        else if (m->row_block > 1)
+            snprintf(buf, n, "%s per tensor", name);
+        else if (m->group_size)
+            snprintf(buf, n, "%s group %lld", name, (long long)m->group_size);
+        else
+            snprintf(buf, n, "%s per channel", name);
+        return;
     case ASSAY_KIND_INT:
         if (m->group_size)
             snprintf(buf, n, "%s group %lld%s", name, (long long)m->group_size,
-                     m->zeros ? ", asymmetric" : "");
+                     zeros);
         else
-            snprintf(buf, n, "%s per channel%s", name, m->zeros ? ", asymmetric" : "");
+            snprintf(buf, n, "%s per channel%s", name, zeros);
         return;
     }
 }

@@ -1,10 +1,13 @@
 /* quantize.c: one recipe on one checkpoint, and an account of what each matrix lost. */
 #include <math.h>
+#include <stdio.h>
 #include <string.h>
 #include "api/doc.h"
+#include "base/file.h"
 #include "base/mem.h"
 #include "method/calibrate.h"
 #include "method/method.h"
+#include "method/mixture.h"
 #include "report/table.h"
 
 static assay_status open_recipe(assay_recipe **r, const char *line, const char *file, assay_err *err) {
@@ -85,6 +88,97 @@ static assay_status put_worst(assay_str *text, const assay_quantize_result *r, s
     return s;
 }
 
+/* --- mixtures --- */
+
+static assay_status parse_sensitivity(assay_sensitivity *out, const char *word, assay_err *err) {
+    static const char *const words[] = {"auto", "kl", "fisher"};
+    *out = ASSAY_SENSITIVITY_AUTO;
+    if (!word) return ASSAY_OK;
+    for (size_t i = 0; i < ASSAY_LEN(words); i++)
+        if (!strcmp(words[i], word)) {
+            *out = (assay_sensitivity)i;
+            return ASSAY_OK;
+        }
+    return assay_fail(err, ASSAY_EUSAGE, "unknown sensitivity '%s': auto, kl or fisher", word);
+}
+
+static bool wants_mixture(const assay_quantize_request *o) {
+    return o->target_bpw > 0 || o->target_gb > 0;
+}
+
+/* *recipe becomes the mixture's; cache: OUT_DIR/mixture.json, or NULL. */
+static assay_status mix(assay_mixture *m, assay_recipe **recipe, const char *model, const assay_quantize_request *o,
+                        const assay_calibration *calibration, const char *cache, assay_err *err) {
+    assay_mixture_opts opts = {.target_bpw = o->target_bpw,
+                               .target_bytes = (uint64_t)(o->target_gb * 1e9),
+                               .precisions = o->mix,
+                               .n_threads = o->threads,
+                               .cache = cache,
+                               .progress = o->progress};
+    assay_recipe *base = *recipe;
+    ASSAY_TRY(parse_sensitivity(&opts.sensitivity, o->sensitivity, err));
+    ASSAY_TRY(assay_mixture_make(m, model, base, calibration, &opts, err));
+    assay_status s = assay_mixture_recipe(recipe, m, base, err);
+    if (s == ASSAY_OK)
+        assay_recipe_free(base);
+    else
+        *recipe = base;
+    return s;
+}
+
+static const assay_column unit_columns[] = {{.head = "matrices", .shrink = true, .least = 24}, {.head = "as"},
+                                            {.head = "bits/weight", .right = true},            {.head = "KL, nats", .right = true},
+                                            {.head = "one step less", .right = true, .optional = true},
+                                            {.head = "one step more", .right = true, .optional = true}};
+
+/* The candidate next to a unit's own by bits, to the given side; -1 when there is none. */
+static int neighbour(const assay_mixture *m, const assay_mixture_unit *u, bool more) {
+    int best = -1;
+    for (size_t c = 0; c < m->n_candidates; c++) {
+        if (u->kl[c] < 0 || (more ? u->bits[c] <= u->bits[u->chosen] : u->bits[c] >= u->bits[u->chosen])) continue;
+        if (best < 0 || (more ? u->bits[c] < u->bits[best] : u->bits[c] > u->bits[best])) best = (int)c;
+    }
+    return best;
+}
+
+static void put_neighbour(assay_table *t, const assay_mixture *m, const assay_mixture_unit *u, bool more) {
+    int c = neighbour(m, u, more);
+    if (c < 0)
+        assay_table_cell(t, ASSAY_TONE_DIM, "-");
+    else
+        assay_table_cell(t, ASSAY_TONE_NONE, "%s %+.2g", m->labels[c], u->kl[c] - u->kl[u->chosen]);
+}
+
+static assay_status put_mixture(assay_str *text, const assay_mixture *m, const assay_term *term, assay_err *err) {
+    assay_table t;
+    assay_str_printf(text, "\nmixture: %.3f of %.3f bits per weight, the units' own divergences add up to %.5f nats (%s, %zu tokens)\n",
+                     m->used_bits / m->elements, m->budget_bits / m->elements, m->predicted_kl,
+                     m->sensitivity == ASSAY_SENSITIVITY_FISHER ? "fisher" : "kl", m->n_tokens);
+    assay_table_init(&t, unit_columns, ASSAY_LEN(unit_columns));
+    for (size_t i = 0; i < m->n_units; i++) {
+        const assay_mixture_unit *u = &m->units[i];
+        if (u->n_matrices > 1)
+            assay_table_cell(&t, ASSAY_TONE_NONE, "%s + %d", u->name, u->n_matrices - 1);
+        else
+            assay_table_cell(&t, ASSAY_TONE_NONE, "%s", u->name);
+        assay_table_cell(&t, ASSAY_TONE_NONE, "%s", m->labels[u->chosen]);
+        assay_table_cell(&t, ASSAY_TONE_NONE, "%.3f", u->bits[u->chosen] / u->elements);
+        assay_table_cell(&t, ASSAY_TONE_NONE, "%.2e", u->kl[u->chosen]);
+        put_neighbour(&t, m, u, false);
+        put_neighbour(&t, m, u, true);
+    }
+    assay_status s = assay_table_text(text, &t, term, err);
+    assay_table_free(&t);
+    return s;
+}
+
+static assay_status save_mixture(const char *path, const assay_mixture *m, assay_err *err) {
+    json_t *j = assay_mixture_to_json(m);
+    assay_status s = j ? assay_json_save(path, j, 1, err) : assay_nomem(err);
+    json_decref(j);
+    return s;
+}
+
 static void put_calibration(assay_str *t, const assay_calib *c) {
     if (!c->n_samples) return;
     assay_str_printf(t, "calibration    %zu sequences, %zu tokens from '%s'", c->n_samples, c->n_tokens, c->path);
@@ -131,6 +225,9 @@ assay_status assay_quantize_model(assay_doc **out, const char *model, const char
     assay_recipe *recipe = NULL;
     assay_calib_spec spec = {0};
     assay_calibrator calibrator = {0};
+    assay_mixture mixture = {0};
+    char *explained = NULL;
+    json_t *j = NULL;
     assay_quantize_result r = {0};
     assay_str text = {0};
     assay_term term = assay_term_of_view(&o->view);
@@ -147,15 +244,28 @@ assay_status assay_quantize_model(assay_doc **out, const char *model, const char
         ASSAY_GO(assay_calibrator_open(&calibrator, model, &spec, err));
         opts.calibration = &calibrator.sequences;
     }
+    if (out_dir && !o->dry_run) {
+        ASSAY_GO(assay_mkdirs(out_dir, err));
+        if (!(explained = assay_path_join(out_dir, "mixture.json"))) ASSAY_GO(assay_nomem(err));
+    }
+    if (wants_mixture(o)) ASSAY_GO(mix(&mixture, &recipe, model, o, opts.calibration, explained, err));
     ASSAY_GO(assay_quantize(&r, model, out_dir, recipe, &opts, err));
+    if (explained && wants_mixture(o)) ASSAY_GO(save_mixture(explained, &mixture, err));
+    if (explained && !wants_mixture(o)) remove(explained);
     put_summary(&text, recipe, &r, out_dir, o->dry_run);
     put_calibration(&text, &calibrator.calib);
     if (r.n_worst)
         ASSAY_GO(put_worst(&text, &r, o->worst > 0 ? (size_t)o->worst : ASSAY_N_WORST, &term, err));
-    s = assay_doc_make(out, &text, json_of_result(&r, model, out_dir, o->dry_run), 0, err);
+    if (mixture.n_units) ASSAY_GO(put_mixture(&text, &mixture, &term, err));
+    j = json_of_result(&r, model, out_dir, o->dry_run);
+    if (j && mixture.n_units) json_object_set_new(j, "mixture", assay_mixture_to_json(&mixture));
+    if (j && calibrator.manifest) json_object_set(j, "calibration", calibrator.manifest);
+    s = assay_doc_make(out, &text, j, 0, err);
 out:
     assay_recipe_free(recipe);
     assay_calibrator_close(&calibrator);
+    assay_mixture_deinit(&mixture);
+    assay_free(explained);
     assay_calib_spec_deinit(&spec);
     assay_str_free(&text);
     return s;

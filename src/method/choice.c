@@ -359,6 +359,10 @@ assay_convention assay_choice_convention(const assay_choice *c) {
     return ASSAY_CONVENTION_CT;
 }
 
+bool assay_choice_has_real_zeros(const assay_choice *c) {
+    return assay_method_get(c->method)->real_zeros;
+}
+
 /* The static scale of a matrix's input: its largest magnitude over the calibration tokens, on the grid's largest value. */
 static float static_scale(const assay_item *item) {
     float top = 0, most = 127.0f;

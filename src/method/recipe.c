@@ -316,6 +316,10 @@ bool assay_recipe_needs_calibration(const assay_recipe *r, assay_method_id *meth
     return c != NULL;
 }
 
+const assay_choice *assay_recipe_base(const assay_recipe *r) {
+    return &r->base;
+}
+
 assay_rotation assay_recipe_rotation(const assay_recipe *r) {
     return r->rotation;
 }
@@ -339,6 +343,7 @@ double assay_choice_bits(const assay_choice *c, int64_t rows, int64_t cols, assa
         m.zeros = c->asymmetric ? &zero : NULL;
         m.real_zeros = assay_method_get(c->method)->real_zeros ? &real_zero : NULL;
         m.g_idx = c->act_order == ASSAY_ACT_ORDER_GROUP && c->group_size ? &g : NULL;
+        m.global_scale = c->precision == ASSAY_PRECISION_NVFP4 ? 1.0f : 0;
         m.nested = c->double_quant ? &nested : NULL;
         assay_matrix_bits(&m, &codes, &scales);
     }

@@ -108,9 +108,15 @@ assay_rotation assay_recipe_rotation(const assay_recipe *r);
 /* Does any of its choices need calibration data? *method says which, for the message. */
 bool assay_recipe_needs_calibration(const assay_recipe *r, assay_method_id *method);
 
+/* The choice for matrices that no override or skip names; borrowed. */
+const assay_choice *assay_recipe_base(const assay_recipe *r);
+
 /* What the recipe does with this tensor of the model. */
 assay_status assay_recipe_choose(assay_choice *out, const assay_recipe *r, const assay_tensor_spec *spec,
                                  assay_err *err);
+
+/* Are its zero points real numbers (HQQ)? */
+bool assay_choice_has_real_zeros(const assay_choice *c);
 
 /* Stored size in bits of a [rows, cols] matrix treated so in a model whose tensors are of model_dtype; nothing is
  * read. code_bits (or the plain elements) and scale_bits (scales, zeros, tables) may be NULL. Returns the sum. */

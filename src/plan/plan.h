@@ -30,8 +30,10 @@ typedef struct assay_storage {
     int64_t group_size; /* INT: columns per scale, 0 = whole row; CODEBOOK: elements per block, 0 = 64; DENSE:
                            ignored */
     bool asymmetric;    /* INT: a zero point of the code's width beside each scale */
+    bool real_zeros;    /* INT: a zero point of the scale's type beside each scale (HQQ) */
+    int64_t row_block;  /* FP8: rows that share scales, 0 or 1 = each its own; MXFP4 and NVFP4 have their own groups */
     bool double_quant;  /* CODEBOOK: block scales as 8-bit codes in blocks of 256 (QLoRA) */
-    assay_dtype scale_dtype; /* INT: F16, BF16 or F32; CODEBOOK scales are always F32; 0 (F64) = F16 */
+    assay_dtype scale_dtype; /* INT: F16, BF16 or F32; FP8: the same, 0 = F32; CODEBOOK scales are always F32; 0 (F64) = F16 */
     int act_bits;            /* what it is computed with: 8 (W8A8, LLM.int8()) or 16; 0 = 16 */
     double meta_bytes; /* per matrix, what the format adds besides (shape tensors, quant_state); 16 for INT's
                           shape, the maps for CODEBOOK */
@@ -102,18 +104,20 @@ assay_status assay_sizes_compute(assay_sizes *out, const assay_config *c, assay_
 /* --- KV cache --- */
 
 typedef enum assay_kv_format {
-#define X(NAME, name, bits, scale_bytes, block, note) ASSAY_KV_FORMAT_##NAME,
+#define X(NAME, name, runtime, bits, scale_bytes, block, key_bytes, page_bytes, recent, note) ASSAY_KV_FORMAT_##NAME,
 #include "plan/kv.def"
 #undef X
     ASSAY_KV_FORMAT_COUNT
 } assay_kv_format;
 const char *assay_kv_name(assay_kv_format k);
 bool assay_kv_parse(assay_kv_format *out, const char *name);
+/* How a runtime of that id (NULL: none in particular) keeps what k names: k, or its own layout of the same name. */
+assay_kv_format assay_kv_of_runtime(assay_kv_format k, const char *runtime);
 /* Bytes that one token takes in one layer, scales included: K and V of all KV heads. */
 double assay_kv_token_layer_bytes(const assay_config *c, assay_kv_format k);
 /* Bytes of one sequence of `context` tokens: full layers hold all of it, sliding layers min(context, window -
  * 1 + chunk), each rounded up to whole blocks of `block` tokens (block 1 and chunk 1: no rounding, one token
- * at a time). */
+ * at a time), and what the format keeps in 16 bits of the newest tokens. */
 double assay_kv_sequence_bytes(const assay_config *c, assay_kv_format k, int64_t context, int64_t block,
                                int64_t chunk);
 

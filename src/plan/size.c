@@ -27,6 +27,7 @@ static double meta_of(const assay_storage *s) {
     case ASSAY_KIND_CODEBOOK:
         return 16 * 4 + (s->double_quant ? 256 * 4 + 4 : 0);
     case ASSAY_KIND_DENSE:
+    case ASSAY_KIND_FLOAT:
         break;
     }
     return 0;
@@ -106,6 +107,19 @@ char *assay_storage_name(char *buf, size_t n, const assay_storage *s) {
     return buf;
 }
 
+static double ceil_div(double n, double d) {
+    return ceil(n / d);
+}
+
+/* Scales of small floats: E8M0 per 32 columns, E4M3 per 16 and a float per matrix, or FP8's layouts. */
+static double float_scales(const assay_storage *s, double rows, double cols) {
+    if (s->precision == ASSAY_PRECISION_MXFP4) return rows * ceil_div(cols, 32);
+    if (s->precision == ASSAY_PRECISION_NVFP4) return rows * ceil_div(cols, 16) + 4;
+    double blocks = s->row_block > 1 ? ceil_div(rows, fmin(rows, (double)s->row_block)) : rows;
+    double groups = s->group_size ? ceil_div(cols, (double)s->group_size) : 1;
+    return blocks * groups * (double)assay_dtype_size(s->scale_dtype == ASSAY_DTYPE_F64 ? ASSAY_DTYPE_F32 : s->scale_dtype);
+}
+
 void assay_storage_bytes(double *codes, double *scales, double *zeros, const assay_storage *s, int64_t rows,
                          int64_t cols) {
     double n = (double)rows * (double)cols, sc = 0, zp = 0;
@@ -118,8 +132,12 @@ void assay_storage_bytes(double *codes, double *scales, double *zeros, const ass
         assay_dtype t = s->scale_dtype == ASSAY_DTYPE_F64 ? ASSAY_DTYPE_F16 : s->scale_dtype;
         sc = groups * (double)assay_dtype_size(t);
         if (s->asymmetric) zp = ceil(groups * bits / 8.0);
+        if (s->real_zeros) zp = sc;
         break;
     }
+    case ASSAY_KIND_FLOAT:
+        sc = float_scales(s, (double)rows, (double)cols);
+        break;
     case ASSAY_KIND_CODEBOOK: {
         double blocks = ceil(n / (double)(s->group_size ? s->group_size : 64));
         sc = s->double_quant ? blocks + 4.0 * ceil(blocks / 256.0) : 4.0 * blocks;

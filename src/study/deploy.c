@@ -11,8 +11,13 @@ assay_status assay_storage_by_recipe(void *ctx, assay_storage *out, const assay_
     *out = (assay_storage){.precision = choice.precision,
                            .group_size = choice.group_size,
                            .asymmetric = choice.asymmetric,
+                           .real_zeros = assay_choice_has_real_zeros(&choice),
+                           .row_block = choice.scale == ASSAY_SCALE_TENSOR  ? INT64_MAX
+                                        : choice.scale == ASSAY_SCALE_BLOCK ? 128
+                                                                            : 0,
                            .double_quant = choice.double_quant,
                            .scale_dtype = absmax ? ASSAY_DTYPE_F32 : r->dtype,
-                           .act_bits = absmax ? 8 : 16};
+                           .act_bits = absmax || choice.activations != ASSAY_ACTIVATIONS_16BIT ? 8 : 16};
+    if (choice.scale == ASSAY_SCALE_BLOCK) out->group_size = 128;
     return ASSAY_OK;
 }
