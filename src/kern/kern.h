@@ -74,7 +74,7 @@ typedef struct assay_rows {
     const float *real_zeros; /* zeros that are no integers, instead */
     float values[16];        /* Q4: value of a code before scaling; with zeros it must be 0..15 and the zero is
                                 subtracted */
-    float zero;              /* Q8 without zeros */
+    float zero;              /* Q8 without zeros: a power of two */
     bool round_f16;          /* f32 class: round the scaled value to f16 */
     /* Q4 in groups of 16 or 32 whose scales have few values (E8M0, E4M3): codes of scales instead of scales,
      * with what each makes of the 16 codes. */

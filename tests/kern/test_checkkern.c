@@ -598,6 +598,7 @@ typedef struct bench {
     assay_rows w;
     assay_irows iw;
     assay_iacts ia;
+    assay_scaled sx, sw;
     float *y;
     const void *x;
     size_t m, n;
@@ -611,6 +612,8 @@ static void run_bench(void *ctx) {
     case 2: b->k->gemm_i8(b->y, b->n, &b->iw, 0, b->n / 16, &b->ia, b->m); break;
     case 3: b->k->gemm_bf16(b->y, b->n, b->x, b->w.k, b->w.data, b->w.k, b->w.k, b->m, b->n); break;
     case 4: b->k->gemm_f32(b->y, b->n, b->x, b->w.k, b->w.data, b->w.k, b->w.k, b->m, b->n); break;
+    case 5: b->k->gemv_scaled[b->w.form](b->y, &b->w, 0, b->n, b->x, b->w.scales); break;
+    case 6: b->k->gemm_scaled(b->y, b->n, &b->sx, &b->sw, b->w.k, b->w.group, b->m, b->n); break;
     default: break;
     }
 }
@@ -642,13 +645,26 @@ static int run_benches(void) {
         int what;
         assay_form form;
         size_t group;
+        int zeros;
     } gemv[] = {
-        {"gemv bf16 x bf16", 0, ASSAY_FORM_BF16, 0},    {"gemv q4 g64 x bf16", 0, ASSAY_FORM_Q4, 64},
-        {"gemv q4 g128 x bf16", 0, ASSAY_FORM_Q4, 128}, {"gemv q4 g32 x bf16", 0, ASSAY_FORM_Q4, 32},
-        {"gemv q8 row x bf16", 0, ASSAY_FORM_Q8, 9999}, {"gemv f32 x f32", 1, ASSAY_FORM_F32, 0},
-        {"gemv f16 x f32", 1, ASSAY_FORM_F16, 0},       {"gemv q4 g64 x f32", 1, ASSAY_FORM_Q4, 64},
-        {"gemv q8 row x f32", 1, ASSAY_FORM_Q8, 9999},
+        {"gemv bf16 x bf16", 0, ASSAY_FORM_BF16, 0, NO_ZEROS},    {"gemv q4 g64 x bf16", 0, ASSAY_FORM_Q4, 64, NO_ZEROS},
+        {"gemv q4 g128 x bf16", 0, ASSAY_FORM_Q4, 128, NO_ZEROS}, {"gemv q4 g32 x bf16", 0, ASSAY_FORM_Q4, 32, NO_ZEROS},
+        {"gemv q8 row x bf16", 0, ASSAY_FORM_Q8, 9999, NO_ZEROS}, {"gemv f32 x f32", 1, ASSAY_FORM_F32, 0, NO_ZEROS},
+        {"gemv f16 x f32", 1, ASSAY_FORM_F16, 0, NO_ZEROS},       {"gemv q4 g64 x f32", 1, ASSAY_FORM_Q4, 64, NO_ZEROS},
+        {"gemv q8 row x f32", 1, ASSAY_FORM_Q8, 9999, NO_ZEROS},
+        {"gemv q8 g128 x bf16", 0, ASSAY_FORM_Q8, 128, NO_ZEROS},
+        {"gemv q4 g128 real zeros x bf16", 0, ASSAY_FORM_Q4, 128, REAL_ZEROS},
+        {"gemv mxfp4 x bf16", 0, ASSAY_FORM_Q4, 32, CODED},
+        {"gemv nvfp4 x bf16", 0, ASSAY_FORM_Q4, 16, CODED},
+        {"gemv mxfp4 x f32", 1, ASSAY_FORM_Q4, 32, CODED},
+        {"gemv nvfp4 x f32", 1, ASSAY_FORM_Q4, 16, CODED},
+        {"gemv e4m3 row x bf16", 0, ASSAY_FORM_E4M3, 9999, NO_ZEROS},
+        {"gemv e4m3 row x f32", 1, ASSAY_FORM_E4M3, 9999, NO_ZEROS},
+        {"gemv e4m3 row x fp8", 5, ASSAY_FORM_E4M3, 9999, NO_ZEROS},
+        {"gemv e4m3 g128 x fp8", 5, ASSAY_FORM_E4M3, 128, NO_ZEROS},
     };
+    uint8_t *codes = (uint8_t *)x;
+    random_tables();
     for (size_t i = 0; i < ASSAY_LEN(gemv); i++) {
         bench b = {.k = &k, .what = gemv[i].what, .n = n, .m = 1, .y = y, .x = x};
         b.w = (assay_rows){.form = gemv[i].form,
@@ -658,15 +674,17 @@ static int run_benches(void) {
                            .n_groups = 1,
                            .scales = scales,
                            .zero = 128};
+        if (gemv[i].zeros == REAL_ZEROS) b.w.real_zeros = y;
+        if (gemv[i].zeros == CODED) b.w.scale_codes = codes, b.w.tables = &tables;
         b.w.stride = b.w.form == ASSAY_FORM_F32 ? 4 * kk
                    : b.w.form == ASSAY_FORM_Q4  ? kk / 2
-                   : b.w.form == ASSAY_FORM_Q8  ? kk
+                   : b.w.form >= ASSAY_FORM_Q8  ? kk
                                                 : 2 * kk;
         if (b.w.form >= ASSAY_FORM_Q4 && b.w.group < kk) b.w.n_groups = kk / b.w.group;
-        double bytes =
-            (double)n * ((double)b.w.stride + (b.w.form >= ASSAY_FORM_Q4 ? 4 * (double)b.w.n_groups : 0));
+        double each = gemv[i].zeros == CODED ? 1 : gemv[i].zeros == REAL_ZEROS ? 8 : 4,
+               bytes = (double)n * ((double)b.w.stride + (b.w.form >= ASSAY_FORM_Q4 ? each * (double)b.w.n_groups : 0));
         print_rate(gemv[i].name, &b, bytes, 2.0 * (double)n * (double)kk, l.read_gbs,
-                   gemv[i].what ? l.f32_gflops : l.bf16_gflops);
+                   gemv[i].what == 1 ? l.f32_gflops : l.bf16_gflops);
     }
     static const struct {
         const char *name;
@@ -679,6 +697,10 @@ static int run_benches(void) {
         {"gemm i8 row, 512 rows", 8, 2048, 512, 2048},
         {"gemm i8 g128, 512 rows", 8, 128, 512, 2048},
         {"gemm i4 g128 x i8, 512 rows", 4, 128, 512, 2048},
+        {"gemv i4 g64 x i8", 4, 64, 1, 65536},
+        {"gemv i4 g32 x i8", 4, 32, 1, 65536},
+        {"gemm i4 g64 x i8, 512 rows", 4, 64, 512, 2048},
+        {"gemm i4 g32 x i8, 512 rows", 4, 32, 512, 2048},
     };
     for (size_t i = 0; i < ASSAY_LEN(gemm8); i++) {
         bench b = {.k = &k, .what = 2, .n = gemm8[i].n, .m = gemm8[i].m, .y = y};
@@ -704,6 +726,14 @@ static int run_benches(void) {
             print_rate(name, &b, 0, 2.0 * (double)b.m * (double)b.n * (double)b.w.k, l.read_gbs,
                        f == 3 ? l.bf16_gflops : l.f32_gflops);
         }
+    static const size_t scaled[] = {9999, 128};
+    for (size_t i = 0; i < ASSAY_LEN(scaled); i++) {
+        bench b = {.k = &k, .what = 6, .n = 48, .m = 256, .y = y, .w = {.k = kk, .group = scaled[i]}};
+        b.sx = (assay_scaled){(const uint16_t *)x, kk, scales}, b.sw = (assay_scaled){(const uint16_t *)data, kk, scales};
+        char name[64];
+        snprintf(name, sizeof name, "gemm fp8 %s, %zu rows", i ? "g128" : "row", b.m);
+        print_rate(name, &b, 0, 2.0 * (double)b.m * (double)b.n * (double)kk, l.read_gbs, l.bf16_gflops);
+    }
     free(data), free(scales), free(y), free(x), free(sums);
     return 0;
 }

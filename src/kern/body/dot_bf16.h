@@ -116,15 +116,16 @@ VEC_FN void q4_rows_bf16(float *y, const assay_rows *w, size_t row, int nr, int 
     if (!out) VEC_UNROLL for (int r = 0; r < nr; r++) y[r] = v16_sum(acc[r]);
 }
 
-VEC_FN void q8_rows_bf16(float *y, const assay_rows *w, size_t row, int nr, const uint16_t *x, uint16_t *out,
-                         size_t ld) {
+/* As q8_rows_f32. */
+VEC_FN void q8_rows_bf16(float *y, const assay_rows *w, size_t row, int nr, bool zeros, const uint16_t *x,
+                         uint16_t *out, size_t ld) {
     v16 acc[GEMV_N], zero[GEMV_N], scale[GEMV_N];
     size_t left = 0, g = 0;
     VEC_UNROLL for (int r = 0; r < nr; r++) acc[r] = zero[r] = scale[r] = v16_zero();
     for (size_t c = 0; c < w->k; c += ASSAY_KERN_CHUNK, left -= ASSAY_KERN_CHUNK) {
         if (left == 0) {
             VEC_UNROLL for (int r = 0; r < nr; r++) {
-                zero[r] = q8_zero(w, row + (size_t)r, g);
+                zero[r] = zeros ? q8_zero(w, row + (size_t)r, g) : q8_offset(w, row + (size_t)r, g);
                 scale[r] = q8_scale(w, row + (size_t)r, g);
             }
             left = group_columns(w);
@@ -133,7 +134,7 @@ VEC_FN void q8_rows_bf16(float *y, const assay_rows *w, size_t row, int nr, cons
         vb xv = out ? vb_zero() : vb_load(x + c);
         VEC_UNROLL for (int r = 0; r < nr; r++) {
             const uint8_t *p = (const uint8_t *)w->data + (row + (size_t)r) * w->stride + c;
-            vb v = vb_q8(p, zero[r], scale[r]);
+            vb v = vb_q8(p, zeros, zero[r], scale[r]);
             VEC_PREFETCH(p + (size_t)nr * w->stride);
             if (out)
                 vb_store(out + (size_t)r * ld + c, v);

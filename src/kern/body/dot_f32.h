@@ -93,21 +93,25 @@ VEC_FN v16 q4_table_f32(const assay_rows *w, size_t row, size_t g, bool coded) {
     v16 t = coded ? v16_load(w->tables->f32[w->scale_codes[row * w->n_groups + g]]) : q4_scaled(w, row, g);
     return w->round_f16 ? v16_round_f16(t) : t;
 }
-VEC_FN v16 q8_f32(const assay_rows *w, const uint8_t *p, v16 zero, v16 scale) {
-    v16 v = v16_mul(v16_sub(v16_of_int(v16i_u8(p)), zero), scale);
+VEC_FN v16 q8_f32(const assay_rows *w, const uint8_t *p, bool zeros, v16 zero, v16 scale) {
+    v16 v = v16_of_int(v16i_u8(p));
+    v = zeros ? v16_mul(v16_sub(v, zero), scale) : v16_fma(v, scale, zero);
     return w->round_f16 ? v16_round_f16(v) : v;
+}
+
+/* Values of nibble q of the 32 words at p. */
+VEC_FN void q4_lookup(v16 out[2], const char *p, int q, v16 first, v16 second) {
+    out[0] = v16_lookup(first, v16i_srl(v16i_u16(p), 4 * q));
+    out[1] = v16_lookup(second, v16i_srl(v16i_u16(p + 32), 4 * q));
 }
 
 /* Block b (nq chunks of it) of nr rows: adds its products to acc, or, when `out` is given, stores its values.
  * gpb, the groups per block, is a constant: 8, 4, 2, or 1 with `blocks` blocks to a group; so is `coded`. */
 VEC_FN void q4_block_f32(v16 *acc, v16 *tab, const assay_rows *w, size_t row, size_t b, int nr, int gpb,
                          bool coded, size_t blocks, int nq, const float *x, float *out, size_t ld) {
-    v16i d[GEMV_N][2] = {0};
+    const char *p = (const char *)w->data + row * w->stride + 64 * b;
     VEC_UNROLL for (int r = 0; r < nr; r++) {
-        const char *p = (const char *)w->data + (row + (size_t)r) * w->stride + 64 * b;
-        d[r][0] = v16i_u16(p);
-        d[r][1] = v16i_u16(p + 32);
-        VEC_PREFETCH(p + (size_t)nr * w->stride);
+        VEC_PREFETCH(p + (size_t)(r + nr) * w->stride);
         if (gpb == 1 && b % blocks == 0) tab[r] = q4_table_f32(w, row + (size_t)r, b / blocks, coded);
     }
     VEC_UNROLL for (int q = 0; q < 4; q++) {
@@ -115,18 +119,20 @@ VEC_FN void q4_block_f32(v16 *acc, v16 *tab, const assay_rows *w, size_t row, si
         if (gpb == 4 || (gpb == 2 && q % 2 == 0))
             VEC_UNROLL for (int r = 0; r < nr; r++) tab[r] =
                 q4_table_f32(w, row + (size_t)r, b * (size_t)gpb + (size_t)(q * gpb / 4), coded);
-        VEC_UNROLL for (int h = 0; h < 2; h++) {
-            size_t g16 = 8 * b + (size_t)(2 * q + h);
-            if (gpb == 8 && g16 >= w->n_groups) break; /* the row ends in a half chunk: of zeros */
-            if (gpb == 8)
-                VEC_UNROLL for (int r = 0; r < nr; r++) tab[r] = q4_table_f32(w, row + (size_t)r, g16, coded);
-            size_t c = ASSAY_KERN_BLOCK * b + 32 * (size_t)q + 16 * (size_t)h;
-            VEC_UNROLL for (int r = 0; r < nr; r++) {
-                v16 v = v16_lookup(tab[r], v16i_srl(d[r][h], 4 * q));
+        size_t c = ASSAY_KERN_BLOCK * b + 32 * (size_t)q;
+        VEC_UNROLL for (int r = 0; r < nr; r++) {
+            v16 v[2], t = tab[r], u = t;
+            if (gpb == 8) { /* a table for each half; a row may end with the first, the other's columns are zeros then */
+                size_t g = 8 * b + 2 * (size_t)q;
+                t = q4_table_f32(w, row + (size_t)r, g, coded);
+                u = q4_table_f32(w, row + (size_t)r, ASSAY_MIN(g + 1, w->n_groups - 1), coded);
+            }
+            q4_lookup(v, p + (size_t)r * w->stride, q, t, u);
+            VEC_UNROLL for (size_t h = 0; h < 32; h += 16) {
                 if (out)
-                    v16_store(out + (size_t)r * ld + c, v);
+                    v16_store(out + (size_t)r * ld + c + h, v[h / 16]);
                 else
-                    acc[r] = v16_fma(v16_load(x + c), v, acc[r]);
+                    acc[r] = v16_fma(v16_load(x + c + h), v[h / 16], acc[r]);
             }
         }
     }
@@ -143,7 +149,8 @@ VEC_FN void q4_rows_f32(float *y, const assay_rows *w, size_t row, int nr, int g
     if (!out) VEC_UNROLL for (int r = 0; r < nr; r++) y[r] = v16_sum(acc[r]);
 }
 
-VEC_FN void q8_rows_f32(float *y, const assay_rows *w, size_t row, int nr, const float *x, float *out,
+/* zeros, a constant: groups have their own. */
+VEC_FN void q8_rows_f32(float *y, const assay_rows *w, size_t row, int nr, bool zeros, const float *x, float *out,
                         size_t ld) {
     v16 acc[GEMV_N], zero[GEMV_N], scale[GEMV_N];
     size_t left = 0, g = 0;
@@ -151,7 +158,7 @@ VEC_FN void q8_rows_f32(float *y, const assay_rows *w, size_t row, int nr, const
     for (size_t c = 0; c < w->k; c += ASSAY_KERN_CHUNK, left -= ASSAY_KERN_CHUNK) {
         if (left == 0) {
             VEC_UNROLL for (int r = 0; r < nr; r++) {
-                zero[r] = q8_zero(w, row + (size_t)r, g);
+                zero[r] = zeros ? q8_zero(w, row + (size_t)r, g) : q8_offset(w, row + (size_t)r, g);
                 scale[r] = q8_scale(w, row + (size_t)r, g);
             }
             left = group_columns(w);
@@ -160,7 +167,7 @@ VEC_FN void q8_rows_f32(float *y, const assay_rows *w, size_t row, int nr, const
         VEC_UNROLL for (size_t h = c; h < c + ASSAY_KERN_CHUNK; h += 16)
             VEC_UNROLL for (int r = 0; r < nr; r++) {
             const uint8_t *p = (const uint8_t *)w->data + (row + (size_t)r) * w->stride + h;
-            v16 v = q8_f32(w, p, zero[r], scale[r]);
+            v16 v = q8_f32(w, p, zeros, zero[r], scale[r]);
             VEC_PREFETCH(p + (size_t)nr * w->stride);
             if (out)
                 v16_store(out + (size_t)r * ld + h, v);

@@ -23,8 +23,16 @@ static void DOT_PASTE(gemv_, DOT_CLASS, _q4)(float *y, const assay_rows *w, size
 }
 static void DOT_PASTE(gemv_, DOT_CLASS, _q8)(float *y, const assay_rows *w, size_t row, size_t n, const DOT_ELEM *x) {
     size_t j = 0;
-    for (; j + GEMV_N <= n; j += GEMV_N) DOT_Q8_ROWS(y + j, w, row + j, GEMV_N, x, NULL, 0);
-    for (; j < n; j++) DOT_Q8_ROWS(y + j, w, row + j, 1, x, NULL, 0);
+#define CALL(ZEROS)                                                                                          \
+    do {                                                                                                     \
+        for (; j + GEMV_N <= n; j += GEMV_N) DOT_Q8_ROWS(y + j, w, row + j, GEMV_N, ZEROS, x, NULL, 0);      \
+        for (; j < n; j++) DOT_Q8_ROWS(y + j, w, row + j, 1, ZEROS, x, NULL, 0);                             \
+    } while (0)
+    if (w->zeros || w->real_zeros)
+        CALL(true);
+    else
+        CALL(false);
+#undef CALL
 }
 
 /* Values of a row's padding are computed from padding codes; the contract wants zeros there. */
@@ -41,7 +49,7 @@ static void DOT_PASTE(unpack_, DOT_CLASS, _q4)(DOT_ELEM *out, size_t ld, const a
 }
 static void DOT_PASTE(unpack_, DOT_CLASS, _q8)(DOT_ELEM *out, size_t ld, const assay_rows *w, size_t row, size_t n) {
     for (size_t j = 0; j < n; j++) {
-        DOT_Q8_ROWS(NULL, w, row + j, 1, NULL, out + j * ld, ld);
+        DOT_Q8_ROWS(NULL, w, row + j, 1, w->zeros || w->real_zeros, NULL, out + j * ld, ld);
         DOT_ZERO_TAIL(out + j * ld, w->k);
     }
 }

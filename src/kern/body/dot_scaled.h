@@ -6,21 +6,21 @@
 #ifndef ASSAY_KERN_DOT_SCALED_H
 #define ASSAY_KERN_DOT_SCALED_H
 
-/* Rows i0.. of x and j0.. of w. `many`, a constant: more than one group; the totals then lie in memory, for the registers
- * hold the group's sums. */
+/* Rows i0.. of x and j0.. of w. `many`, a constant: more than one group, with totals beside the group's sums. */
 VEC_FN void tile_scaled(float *y, size_t ldy, const assay_scaled *x, size_t i0, const assay_scaled *w, size_t j0,
                         size_t k, size_t group, size_t n_groups, int mr, int nr, bool many) {
-    v16 acc[TILE_M][GEMV_N];
-    float total[TILE_M][GEMV_N][16];
+    v16 acc[TILE_M][GEMV_N], total[TILE_M][GEMV_N];
+    float scale[TILE_M][GEMV_N];
     const uint16_t *xp = x->data + i0 * x->ld, *wp = w->data + j0 * w->ld;
     const float *xs = x->scales + i0 * n_groups, *ws = w->scales + j0 * n_groups;
-    if (many) memset(total, 0, (size_t)mr * sizeof total[0]);
-    VEC_UNROLL for (int i = 0; i < mr; i++) VEC_UNROLL for (int j = 0; j < nr; j++) acc[i][j] = v16_zero();
-    for (size_t g = 0; g < n_groups; g++) {
+    VEC_UNROLL for (int i = 0; i < mr; i++) VEC_UNROLL for (int j = 0; j < nr; j++) total[i][j] = v16_zero();
+    for (size_t g = 0, c = 0; g < n_groups; g++) {
         size_t end = many ? ASSAY_MIN(k, (g + 1) * group) : k;
-        if (many)
-            VEC_UNROLL for (int i = 0; i < mr; i++) VEC_UNROLL for (int j = 0; j < nr; j++) acc[i][j] = v16_zero();
-        for (size_t c = many ? g * group : 0; c < end; c += ASSAY_KERN_CHUNK) {
+        VEC_UNROLL for (int i = 0; i < mr; i++) VEC_UNROLL for (int j = 0; j < nr; j++) {
+            scale[i][j] = xs[(size_t)i * n_groups + g] * ws[(size_t)j * n_groups + g];
+            acc[i][j] = v16_zero();
+        }
+        for (; c < end; c += ASSAY_KERN_CHUNK) {
             vb wv[GEMV_N];
             VEC_UNROLL for (int j = 0; j < nr; j++) wv[j] = vb_load(wp + (size_t)j * w->ld + c);
             VEC_UNROLL for (int i = 0; i < mr; i++) {
@@ -29,41 +29,41 @@ VEC_FN void tile_scaled(float *y, size_t ldy, const assay_scaled *x, size_t i0, 
             }
         }
         VEC_UNROLL for (int i = 0; i < mr; i++) VEC_UNROLL for (int j = 0; j < nr; j++) {
-            v16 s = v16_set1(xs[(size_t)i * n_groups + g] * ws[(size_t)j * n_groups + g]);
-            acc[i][j] = v16_fma(acc[i][j], s, many ? v16_load(total[i][j]) : v16_zero());
-            if (many) v16_store(total[i][j], acc[i][j]);
+            v16 before = many ? total[i][j] : v16_zero();
+            total[i][j] = v16_fma(acc[i][j], v16_set1(scale[i][j]), before);
         }
     }
     VEC_UNROLL for (int i = 0; i < mr; i++) {
         if (nr == 4)
-            v16_sum4(y + (size_t)i * ldy, acc[i][0], acc[i][1], acc[i][2], acc[i][3]);
+            v16_sum4(y + (size_t)i * ldy, total[i][0], total[i][1], total[i][2], total[i][3]);
         else
-            VEC_UNROLL for (int j = 0; j < nr; j++) y[(size_t)i * ldy + (size_t)j] = v16_sum(acc[i][j]);
+            VEC_UNROLL for (int j = 0; j < nr; j++) y[(size_t)i * ldy + (size_t)j] = v16_sum(total[i][j]);
     }
 }
 
+/* Tiles of `rows` rows, and what is left row by row. */
 VEC_FN void rows_scaled(float *y, size_t ldy, const assay_scaled *x, const assay_scaled *w, size_t k, size_t group,
-                        size_t n_groups, size_t m, size_t n, bool many) {
-    for (size_t i = 0; i < m; i += TILE_M) {
-        size_t mc = ASSAY_MIN((size_t)TILE_M, m - i), j = 0;
-        for (; j + TILE_N <= n; j += TILE_N) {
-#define CALL(M) tile_scaled(y + i * ldy + j, ldy, x, i, w, j, k, group, n_groups, M, TILE_N, many)
-            TILE_CASES(CALL)
-#undef CALL
-        }
-        for (; j < n; j++) {
-#define CALL(M) tile_scaled(y + i * ldy + j, ldy, x, i, w, j, k, group, n_groups, M, 1, many)
-            TILE_CASES(CALL)
-#undef CALL
-        }
+                        size_t n_groups, size_t m, size_t n, int rows, bool many) {
+    size_t i = 0;
+    for (; i + (size_t)rows <= m; i += (size_t)rows) {
+        size_t j = 0;
+        for (; j + TILE_N <= n; j += TILE_N)
+            tile_scaled(y + i * ldy + j, ldy, x, i, w, j, k, group, n_groups, rows, TILE_N, many);
+        for (; j < n; j++) tile_scaled(y + i * ldy + j, ldy, x, i, w, j, k, group, n_groups, rows, 1, many);
+    }
+    for (; i < m; i++) {
+        size_t j = 0;
+        for (; j + TILE_N <= n; j += TILE_N)
+            tile_scaled(y + i * ldy + j, ldy, x, i, w, j, k, group, n_groups, 1, TILE_N, many);
+        for (; j < n; j++) tile_scaled(y + i * ldy + j, ldy, x, i, w, j, k, group, n_groups, 1, 1, many);
     }
 }
 static void gemm_scaled(float *y, size_t ldy, const assay_scaled *x, const assay_scaled *w, size_t k, size_t group,
                         size_t m, size_t n) {
     if (k > group)
-        rows_scaled(y, ldy, x, w, k, group, (k + group - 1) / group, m, n, true);
+        rows_scaled(y, ldy, x, w, k, group, (k + group - 1) / group, m, n, SCALED_M, true);
     else
-        rows_scaled(y, ldy, x, w, k, group, 1, m, n, false);
+        rows_scaled(y, ldy, x, w, k, group, 1, m, n, TILE_M, false);
 }
 
 /* --- one row of x --- */

@@ -28,10 +28,12 @@ VEC_FN vb_table vb_table_of(v16 t) { return v16_round_bf16(t); }
 VEC_FN vb vb_q4(vb_block w, int q, vb_table t) {
     return (vb){v16_lookup(t, v16i_srl(w, 4 * q)), v16_lookup(t, v16i_srl(w, 16 + 4 * q))};
 }
-VEC_FN vb vb_q8(const uint8_t *p, v16 zero, v16 scale) {
+/* 32 codes as (code - zero) * scale; without zeros as code * scale + zero, where that is as exact. */
+VEC_FN vb vb_q8(const uint8_t *p, bool zeros, v16 zero, v16 scale) {
     v16i w = v16i_u16(p);
-    v16 e = v16_mul(v16_sub(v16_of_int(v16i_and(w, v16i_set1(255))), zero), scale);
-    v16 o = v16_mul(v16_sub(v16_of_int(v16i_srl(w, 8)), zero), scale);
+    v16 e = v16_of_int(v16i_and(w, v16i_set1(255))), o = v16_of_int(v16i_srl(w, 8));
+    e = zeros ? v16_mul(v16_sub(e, zero), scale) : v16_fma(e, scale, zero);
+    o = zeros ? v16_mul(v16_sub(o, zero), scale) : v16_fma(o, scale, zero);
     return (vb){v16_round_bf16(e), v16_round_bf16(o)};
 }
 VEC_FN vb_table vb_table_at(const uint16_t *t) { return v16_of_bits(v16i_sll(v16i_u16(t), 16)); }

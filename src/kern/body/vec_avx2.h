@@ -19,6 +19,7 @@ typedef unsigned vec_u32 __attribute__((vector_size(32)));
 
 #define TILE_M 3
 #define TILE_N 2
+#define SCALED_M 1
 #define GEMV_N 4
 #define ITILE_M 2
 #define ITILE_B 2

@@ -17,6 +17,7 @@ typedef unsigned short vec_u16 __attribute__((vector_size(64)));
 /* Tiles of the products, in registers: 32 of them. */
 #define TILE_M 6
 #define TILE_N 4
+#define SCALED_M 3
 #define GEMV_N 4
 #define ITILE_M 8
 #define ITILE_B 3
@@ -176,9 +177,10 @@ VEC_FN vb vb_f8_scaled(const uint8_t *p, int q, assay_form form, v16 scale) {
     return vb_of_f32(v16_mul(f8_lanes(v16i_u16(p), 8 * q, form), scale),
                      v16_mul(f8_lanes(v16i_u16(p + 32), 8 * q, form), scale));
 }
-VEC_FN vb vb_q8(const uint8_t *p, v16 zero, v16 scale) {
-    v16 a = v16_mul(v16_sub(v16_of_int(v16i_u8(p)), zero), scale);
-    v16 b = v16_mul(v16_sub(v16_of_int(v16i_u8(p + 16)), zero), scale);
+VEC_FN vb vb_q8(const uint8_t *p, bool zeros, v16 zero, v16 scale) {
+    v16 a = v16_of_int(v16i_u8(p)), b = v16_of_int(v16i_u8(p + 16));
+    a = zeros ? v16_mul(v16_sub(a, zero), scale) : v16_fma(a, scale, zero);
+    b = zeros ? v16_mul(v16_sub(b, zero), scale) : v16_fma(b, scale, zero);
     return vb_of_f32(a, b);
 }
 #else

@@ -18,6 +18,7 @@ typedef struct v16i {
 
 #define TILE_M 2
 #define TILE_N 2
+#define SCALED_M 1
 #define GEMV_N 4
 #define ITILE_M 2
 #define ITILE_B 1
