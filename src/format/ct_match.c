@@ -8,11 +8,13 @@
  * Of classes only Linear and Embedding are known, told apart by the name of the embedding. */
 #include <ctype.h>
 #include <regex.h>
+#include <stdlib.h>
 #include <string.h>
 
+#include "base/mem.h"
 #include "format/convention.h"
 
-enum { MAX_PATTERN = 1000, MAX_BRACES = 4 };
+enum { MAX_PATTERN = 1000, MAX_COPIES = 200 };
 
 static bool put_escape(assay_str *b, char c, bool in_class) {
     const char *set = c == 'd' ? "0-9" : c == 'w' ? "[:alnum:]_" : c == 's' ? "[:space:]" : NULL;
@@ -37,32 +39,59 @@ static bool put_escape(assay_str *b, char c, bool in_class) {
     return true;
 }
 
+/* What was put last: a quantifier may not follow a quantifier, except for the '?' of laziness. */
+typedef enum piece { ATOM, GROUP, QUANTIFIER, LAZY } piece;
+
+typedef struct translation {
+    assay_str *b;
+    piece last;
+    bool in_class;
+    long copies; /* of one part that regcomp may make, which is what makes it slow and large */
+} translation;
+
+/* The most copies that "{2,3}" asks for; 0 when it is no such thing. */
+static long copies_of(const char *p) {
+    char *end;
+    if (!isdigit((unsigned char)p[1])) return 0;
+    long n = strtol(p + 1, &end, 10);
+    if (*end == ',' && isdigit((unsigned char)end[1]))
+        n = strtol(end + 1, &end, 10);
+    else if (*end == ',')
+        n++, end++;
+    return *end == '}' && n < MAX_COPIES ? ASSAY_MAX(n, 1) : 0;
+}
+
+/* False for what is no quantifier here: a stacked one, or one copy too many. */
+static bool put_quantifier(translation *t, const char *p) {
+    if (*p == '?' && t->last == QUANTIFIER) {
+        t->last = LAZY;
+        return true;
+    }
+    if (t->last == QUANTIFIER || t->last == LAZY) return false;
+    t->copies *= *p == '{' ? copies_of(p) : *p == '+' && t->last == GROUP ? 2 : 1;
+    t->last = *p == '{' ? ATOM : QUANTIFIER;
+    assay_str_putc(t->b, *p);
+    return t->copies > 0 && t->copies < MAX_COPIES;
+}
+
 /* False when the pattern uses what POSIX lacks. */
 static bool translate(assay_str *b, const char *p) {
-    bool in_class = false;
-    int braces = 0;
+    translation t = {.b = b, .copies = 1};
     assay_str_put(b, "^(");
     for (; *p; p++) {
         if (*p == '\\') {
-            if (!put_escape(b, *++p, in_class)) return false;
-        } else if (in_class) {
-            in_class = *p != ']';
-            assay_str_putc(b, *p);
-        } else if (*p == '[') {
-            in_class = true;
-            assay_str_putc(b, *p);
-        } else if (p[0] == '(' && p[1] == '?') {
+            if (!put_escape(b, *++p, t.in_class)) return false;
+            t.last = ATOM;
+        } else if (!t.in_class && strchr("*+?{", *p)) {
+            if (!put_quantifier(&t, p)) return false;
+        } else if (!t.in_class && p[0] == '(' && p[1] == '?') {
             if (p[2] != ':') return false;
             assay_str_putc(b, '(');
             p += 2;
-        } else if (*p == '?' && b->len > 2 && strchr("*+?}", b->s[b->len - 1]) && p[-1] != '\\' &&
-                   (b->len < 2 || b->s[b->len - 2] != '\\')) {
-            continue; /* laziness */
-        } else if (*p == '{') {
-            if (++braces > MAX_BRACES || strspn(p + 1, "0123456789") > 2)
-                return false; /* repetition is what makes regcomp slow */
-            assay_str_putc(b, *p);
+            t.last = ATOM;
         } else {
+            t.last = t.in_class ? ATOM : *p == ')' ? GROUP : *p == '}' ? QUANTIFIER : ATOM;
+            t.in_class = t.in_class ? *p != ']' : *p == '[';
             assay_str_putc(b, *p);
         }
     }

@@ -1,23 +1,24 @@
 /* writer.c: writing a checkpoint one tensor at a time, so that a kill, a full disk or a power cut loses
  * nothing that was finished and never leaves half a file under its name.
  *
- * Tensor bytes go to a spool in the output folder; a journal says what is in it. Commit lays the tensors
- * out in an order that does not depend on the order of putting, writes the final files beside their
- * places, and renames them when all are on the disk.
+ * Tensor bytes go to a spool in the output folder; a journal says what is in it. Commit (commit.c) lays the
+ * tensors out in an order that does not depend on the order of putting, and moves them to the final files.
  *
- *   DIR/.partial-data      bytes of tensors, in the order of putting
- *   DIR/.partial-journal   one JSON object a line:
+ *   DIR/.partial-data         bytes of tensors, in the order of putting; while commit runs, holes where they have
+ *                             been moved away
+ *   DIR/.partial-shard-00001  ... the final files beside their places, while commit runs
+ *   DIR/.partial-journal      one JSON object a line:
  *        {"boot": "..."}                      a session began (the machine's boot id)
  *        {"name": N, "tensors": [{"name", "dtype", "dims", "at", "bytes"}, ...]}
  *                                             a record: these tensors are in the spool, whole
  *        {"sync": bytes}                      the spool up to there, the journal up to here, had reached the disk
+ *        {"moved": bytes, "shard_bytes": S}   so much of the layout in shards of S is in the shards, on the disk
+ *        {"placing": S}                       all of it is; what is left is renaming
  *
  * A record's line is appended by one write after its data was written. A killed process leaves what it
  * wrote in the page cache, so every whole line counts. After a reboot in between (another boot id) only
- * the lines before the last sync do. A torn last line, and data beyond the last record, are cut off when
- * the spool is opened again. A lock on the journal keeps a second writer out.
- *
- * While commit runs the folder holds spool and result, twice the size of the checkpoint. */
+ * the lines before the last sync, moved or placing do. A torn last line, and data beyond the last record, are cut
+ * off when the spool is opened again. A lock on the journal keeps a second writer out. */
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -31,29 +32,12 @@
 #include "base/file.h"
 #include "base/mem.h"
 #include "base/str.h"
-#include "format/layout.h"
-#include "format/names.h"
-#include "format/safetensors.h"
-#include "format/writer.h"
+#include "format/writer_impl.h"
 #include "num/convert.h"
 
 static const char JOURNAL[] = ".partial-journal", DATA[] = ".partial-data";
 
-struct assay_ckpt_writer {
-    char *dir, *data_path, *journal_path;
-    int data, journal; /* file descriptors, -1 when closed */
-    uint64_t shard_bytes;
-    assay_spooled *tensors;
-    size_t n_tensors, cap_tensors;
-    size_t n_recorded;  /* tensors that records cover; the rest is being added */
-    uint64_t end;       /* of the spool: recorded bytes */
-    uint64_t added_end; /* with those of the record being made */
-    uint64_t journal_end;
-    assay_names names; /* of tensors and of records */
-    assay_arena arena; /* their text */
-};
-
-static void free_writer(assay_ckpt_writer *w) {
+void assay_ckpt_writer_free(assay_ckpt_writer *w) {
     if (w->data >= 0) close(w->data);
     if (w->journal >= 0) close(w->journal);
     assay_free(w->dir);
@@ -68,11 +52,11 @@ static void free_writer(assay_ckpt_writer *w) {
 void assay_ckpt_writer_close(assay_ckpt_writer *w) {
     if (!w) return;
     assay_ckpt_writer_drop(w);
-    free_writer(w);
+    assay_ckpt_writer_free(w);
 }
 
-static assay_status write_all(int fd, const void *data, size_t n, uint64_t at, const char *path,
-                              assay_err *err) {
+assay_status assay_spool_write(int fd, const void *data, size_t n, uint64_t at, const char *path,
+                               assay_err *err) {
     const char *p = data;
     while (n > 0) {
         ssize_t done = pwrite(fd, p, ASSAY_MIN(n, (size_t)1 << 30), (off_t)at);
@@ -96,7 +80,7 @@ static assay_status append_journal(assay_ckpt_writer *w, const json_t *line, ass
     ASSAY_GO(assay_json_dump(&text, line, 0, false, err));
     assay_str_putc(&text, '\n');
     ASSAY_GO(assay_str_status(&text, err));
-    s = write_all(w->journal, text.s, text.len, w->journal_end, w->journal_path, err);
+    s = assay_spool_write(w->journal, text.s, text.len, w->journal_end, w->journal_path, err);
     if (s == ASSAY_OK)
         w->journal_end += text.len;
     else
@@ -106,7 +90,7 @@ out:
     return s;
 }
 
-static assay_status append_and_free(assay_ckpt_writer *w, json_t *line, assay_err *err) {
+assay_status assay_journal_append(assay_ckpt_writer *w, json_t *line, assay_err *err) {
     if (!line) return assay_nomem(err);
     assay_status s = append_journal(w, line, err);
     json_decref(line);
@@ -181,6 +165,19 @@ static assay_status take_record(assay_ckpt_writer *w, bool *whole, const json_t 
     return assay_names_add(&w->names, copy, SIZE_MAX - 1, &fresh, err);
 }
 
+/* Where a commit that was begun stands. */
+static void take_progress(assay_ckpt_writer *w, const json_t *line) {
+    const json_t *moved = json_object_get(line, "moved"), *placing = json_object_get(line, "placing");
+    if (moved) {
+        w->moved = (uint64_t)json_integer_value(moved);
+        w->shard_bytes = (uint64_t)json_integer_value(json_object_get(line, "shard_bytes"));
+    }
+    if (placing) {
+        w->placing = true;
+        w->shard_bytes = (uint64_t)json_integer_value(placing);
+    }
+}
+
 /* Length of the journal that can be trusted: up to the last sync when the machine was restarted since,
  * else all whole lines. */
 static size_t trusted_length(const char *text, size_t n, const char *boot) {
@@ -193,7 +190,8 @@ static size_t trusted_length(const char *text, size_t n, const char *boot) {
         json_t *line = json_loadb(text + at, len, JSON_REJECT_DUPLICATES, NULL);
         const char *id = json_string_value(json_object_get(line, "boot"));
         if (id) same_boot = *boot && strcmp(id, boot) == 0;
-        bool is_sync = json_is_integer(json_object_get(line, "sync"));
+        bool is_sync = json_is_integer(json_object_get(line, "sync")) || json_object_get(line, "moved") ||
+                       json_object_get(line, "placing");
         json_decref(line);
         at += len + 1;
         if (is_sync || same_boot) synced = at;
@@ -214,6 +212,7 @@ static assay_status read_journal(assay_ckpt_writer *w, const char *boot, assay_e
         json_t *line = json_loadb(text + at, len, JSON_REJECT_DUPLICATES, NULL);
         bool whole = line && !json_object_get(line, "tensors");
         s = line && !whole ? take_record(w, &whole, line, (uint64_t)st.st_size, err) : ASSAY_OK;
+        if (line && s == ASSAY_OK) take_progress(w, line);
         json_decref(line);
         if (s != ASSAY_OK || !whole) break;
         at += len + 1;
@@ -224,14 +223,15 @@ out:
     return s;
 }
 
-/* Temporary files of a commit that was killed: NAME.tmp.PID. */
-static void remove_leftovers(const char *dir) {
-    DIR *d = opendir(dir);
+/* Files of a commit that was killed before anything depended on them. */
+static void remove_leftovers(const assay_ckpt_writer *w) {
+    DIR *d = opendir(w->dir);
     if (!d) return;
     for (struct dirent *e; (e = readdir(d)) != NULL;) {
-        if (strncmp(e->d_name, "model", 5) != 0 || !strstr(e->d_name, ".tmp.")) continue;
-        if (!strstr(e->d_name, ".safetensors")) continue;
-        unlinkat(dirfd(d), e->d_name, 0);
+        bool temporary = strncmp(e->d_name, "model", 5) == 0 && strstr(e->d_name, ".safetensors") &&
+                         strstr(e->d_name, ".tmp.");
+        bool shard = w->moved == 0 && !w->placing && strncmp(e->d_name, ".partial-shard-", 15) == 0;
+        if (temporary || shard) unlinkat(dirfd(d), e->d_name, 0);
     }
     closedir(d);
 }
@@ -244,12 +244,12 @@ static assay_status open_spool(assay_ckpt_writer *w, assay_err *err) {
         return assay_fail(err, ASSAY_EINPUT, "%s is being written by another process", w->dir);
     w->data = open(w->data_path, O_RDWR | O_CREAT | O_CLOEXEC, 0666);
     if (w->data < 0) return assay_fail_errno(err, errno, "cannot create %s", w->data_path);
-    remove_leftovers(w->dir);
     boot_id(boot);
     ASSAY_TRY(read_journal(w, boot, err));
+    remove_leftovers(w);
     if (ftruncate(w->journal, (off_t)w->journal_end) != 0 || ftruncate(w->data, (off_t)w->end) != 0)
         return assay_fail_errno(err, errno, "cannot cut %s to what is whole", w->data_path);
-    return append_and_free(w, json_pack("{s:s}", "boot", boot), err);
+    return assay_journal_append(w, json_pack("{s:s}", "boot", boot), err);
 }
 
 assay_status assay_ckpt_writer_open(assay_ckpt_writer **out, const char *dir, uint64_t shard_bytes,
@@ -267,7 +267,7 @@ assay_status assay_ckpt_writer_open(assay_ckpt_writer **out, const char *dir, ui
     if (s == ASSAY_OK)
         *out = w;
     else
-        free_writer(w);
+        assay_ckpt_writer_free(w);
     return s;
 }
 
@@ -292,6 +292,11 @@ static assay_status reserve(size_t *bytes, assay_ckpt_writer *w, const char *nam
     int64_t n = assay_tensor_n_elements(&t);
     if (n < 0 || !assay_mul_size(bytes, (size_t)n, assay_dtype_size(dtype)))
         return assay_fail(err, ASSAY_EUSAGE, "tensor %s has an impossible shape", name);
+    if (w->moved || w->placing)
+        return assay_fail(err, ASSAY_EUSAGE,
+                          "%s: its checkpoint was complete and is being written out: commit it, or remove its .partial-* "
+                          "files to begin again",
+                          w->dir);
     if (strcmp(name, "__metadata__") == 0)
         return assay_fail(err, ASSAY_EUSAGE, "a tensor cannot be called __metadata__");
     t.n_bytes = *bytes;
@@ -302,7 +307,7 @@ assay_status assay_ckpt_writer_add(assay_ckpt_writer *w, const char *name, assay
                                    const int64_t *dims, const void *data, assay_err *err) {
     size_t bytes;
     ASSAY_TRY(reserve(&bytes, w, name, dtype, n_dims, dims, err));
-    assay_status s = write_all(w->data, data, bytes, w->added_end, w->data_path, err);
+    assay_status s = assay_spool_write(w->data, data, bytes, w->added_end, w->data_path, err);
     if (s == ASSAY_OK) w->added_end += bytes;
     return s;
 }
@@ -325,7 +330,7 @@ assay_status assay_ckpt_writer_record(assay_ckpt_writer *w, const char *name, as
     bool fresh;
     char *copy = assay_arena_strndup(&w->arena, name, strlen(name));
     if (!copy) return assay_nomem(err);
-    ASSAY_TRY(append_and_free(w, record_json(w, name), err));
+    ASSAY_TRY(assay_journal_append(w, record_json(w, name), err));
     w->n_recorded = w->n_tensors;
     w->end = w->added_end;
     return assay_names_add(&w->names, copy, SIZE_MAX - 1, &fresh, err);
@@ -353,7 +358,7 @@ assay_status assay_ckpt_writer_copy(assay_ckpt_writer *w, const assay_checkpoint
             s = assay_fail(err, ASSAY_EINPUT, "tensor '%s': NaN or infinity at row %lld, column %lld: the checkpoint is damaged",
                            t->name, (long long)(i / cols), (long long)(i % cols));
         }
-        if (s == ASSAY_OK) s = write_all(w->data, piece.data, piece.n_bytes, w->added_end + at, w->data_path, err);
+        if (s == ASSAY_OK) s = assay_spool_write(w->data, piece.data, piece.n_bytes, w->added_end + at, w->data_path, err);
         assay_checkpoint_release(c, &piece);
     }
     if (s == ASSAY_OK) w->added_end += bytes;
@@ -369,108 +374,7 @@ bool assay_ckpt_writer_has(const assay_ckpt_writer *w, const char *name) {
 
 assay_status assay_ckpt_writer_sync(assay_ckpt_writer *w, assay_err *err) {
     if (fdatasync(w->data) != 0) return assay_fail_errno(err, errno, "cannot write %s", w->data_path);
-    ASSAY_TRY(append_and_free(w, json_pack("{s:I}", "sync", (json_int_t)w->end), err));
+    ASSAY_TRY(assay_journal_append(w, json_pack("{s:I}", "sync", (json_int_t)w->end), err));
     if (fdatasync(w->journal) != 0) return assay_fail_errno(err, errno, "cannot write %s", w->journal_path);
     return ASSAY_OK;
-}
-
-/* --- committing --- */
-
-static assay_status write_shard(assay_writer *out, const assay_layout *l, const assay_shard *shard,
-                                const assay_map *spool, assay_err *err) {
-    enum { PIECE = 1 << 23 };
-    assay_str header = {0};
-    const assay_tensor **list = assay_mallocn(shard->n + 1, sizeof *list);
-    assay_status s;
-    if (!list) return assay_nomem(err);
-    for (size_t i = 0; i < shard->n; i++) list[i] = &l->order[shard->first + i]->tensor;
-    ASSAY_GO(assay_safetensors_put_header(&header, list, shard->n, err));
-    ASSAY_GO(assay_writer_put(out, header.s, header.len, err));
-    for (size_t i = 0; i < shard->n; i++) {
-        const assay_spooled *p = l->order[shard->first + i];
-        for (size_t done = 0; done < p->tensor.n_bytes; done += PIECE) {
-            size_t n = ASSAY_MIN((size_t)PIECE, p->tensor.n_bytes - done);
-            ASSAY_GO(assay_writer_put(out, spool->data + p->at + done, n, err));
-            assay_map_dontneed(spool, (size_t)p->at + done, n);
-        }
-    }
-out:
-    assay_str_free(&header);
-    assay_free(list);
-    return s;
-}
-
-static assay_status open_output(assay_writer **out, const assay_ckpt_writer *w, const char *name,
-                                assay_err *err) {
-    char *path = assay_path_join(w->dir, name);
-    assay_status s = path ? assay_writer_open(out, path, err) : assay_nomem(err);
-    assay_free(path);
-    return s;
-}
-
-static assay_status write_index(assay_writer *out, const assay_layout *l, assay_err *err) {
-    assay_str text = {0};
-    json_t *index = assay_layout_index(l);
-    assay_status s = index ? assay_json_dump(&text, index, 2, false, err) : assay_nomem(err);
-    assay_str_putc(&text, '\n');
-    if (s == ASSAY_OK) s = assay_str_status(&text, err);
-    if (s == ASSAY_OK) s = assay_writer_put(out, text.s, text.len, err);
-    json_decref(index);
-    assay_str_free(&text);
-    return s;
-}
-
-/* An older checkpoint's index would be read instead of a new single file, or together with new shards; its
- * single file would be left over. */
-static void remove_stale(const assay_ckpt_writer *w, const assay_layout *l) {
-    char *index = assay_path_join(w->dir, ASSAY_INDEX_NAME),
-         *single = assay_path_join(w->dir, ASSAY_SINGLE_NAME);
-    if (index) unlink(index);
-    if (single && l->n_shards > 1) unlink(single);
-    assay_free(index);
-    assay_free(single);
-}
-
-/* Writes every file beside its place, then renames them, the index last: until then nothing has appeared. */
-static assay_status write_files(assay_ckpt_writer *w, const assay_layout *l, const assay_map *spool,
-                                assay_err *err) {
-    assay_status s = ASSAY_OK;
-    size_t n_files = l->n_shards + (l->n_shards > 1), done = 0;
-    assay_writer **files = assay_calloc(n_files, sizeof *files);
-    if (!files) return assay_nomem(err);
-    for (size_t i = 0; i < l->n_shards; i++) {
-        ASSAY_GO(open_output(&files[i], w, l->shards[i].name, err));
-        ASSAY_GO(write_shard(files[i], l, &l->shards[i], spool, err));
-    }
-    if (l->n_shards > 1) {
-        ASSAY_GO(open_output(&files[l->n_shards], w, ASSAY_INDEX_NAME, err));
-        ASSAY_GO(write_index(files[l->n_shards], l, err));
-    }
-    remove_stale(w, l);
-    while (done < n_files) {
-        assay_writer *f = files[done];
-        files[done++] = NULL;
-        ASSAY_GO(assay_writer_commit(f, err));
-    }
-out:
-    for (size_t i = 0; i < n_files; i++) assay_writer_abort(files[i]);
-    assay_free(files);
-    return s;
-}
-
-assay_status assay_ckpt_writer_commit(assay_ckpt_writer *w, assay_err *err) {
-    assay_layout l = {0};
-    assay_map spool = {0};
-    assay_status s;
-    assay_ckpt_writer_drop(w);
-    ASSAY_GO(assay_map_open(&spool, w->data_path, err));
-    ASSAY_GO(assay_layout_init(&l, w->tensors, w->n_recorded, w->shard_bytes, err));
-    ASSAY_GO(write_files(w, &l, &spool, err));
-    unlink(w->journal_path);
-    unlink(w->data_path);
-out:
-    assay_layout_free(&l);
-    assay_map_close(&spool);
-    free_writer(w);
-    return s;
 }

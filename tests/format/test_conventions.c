@@ -426,6 +426,17 @@ static void targets_match_as_python_matches_them(void **state) {
         {"re:(", "a", -1},
         {"re:a{99}{99}{99}{99}{99}", "a", -1},
         {"re:a\\", "a", -1},
+        {"re:.*++", "a", -1}, /* Python calls it a multiple repeat, too */
+        {"re:a???", "a", -1},
+        {"re:((((((((a+)+)+)+)+)+)+)+)+", "a", -1}, /* would be copied 2^8 times */
+        {"re:(a{99}){99}", "a", -1},
+        {"re:a{2}?b", "aab", 1},
+        {"re:a{1,3}b", "aaab", 1},
+        {"re:a{1,3}b", "aaaab", 0},
+        {"re:a+?b", "aab", 1},
+        {"re:(?:gate|up)+b", "gateupb", 1},
+        {"re:[+?]+b", "+?b", 1},
+        {"re:a\\+?b", "a+b", 1},
     };
     for (size_t i = 0; i < ASSAY_LEN(cases); i++) {
         bool match = false;

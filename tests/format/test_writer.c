@@ -1,5 +1,5 @@
 /* test_writer.c: writing checkpoints: shards, order, resuming after SIGKILL at many points, torn journals,
- * a reboot, a full disk. */
+ * a reboot, a full disk, kills inside the commit. */
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -184,9 +184,9 @@ static void names_are_put_once(void **state) {
 }
 
 /* A child that works; killed after `microseconds` unless it was done before. True when it was done. */
-static bool run_and_kill(const char *where, long microseconds) {
+static bool run_and_kill(const char *where, uint64_t shard_bytes, long microseconds) {
     pid_t child = fork();
-    if (child == 0) _exit(whole_run(where, 0, NULL) == ASSAY_OK ? 0 : 1);
+    if (child == 0) _exit(whole_run(where, shard_bytes, NULL) == ASSAY_OK ? 0 : 1);
     nanosleep(&(struct timespec){.tv_sec = 0, .tv_nsec = microseconds * 1000}, NULL);
     kill(child, SIGKILL);
     int status;
@@ -205,7 +205,7 @@ static void kills_at_any_time_change_nothing(void **state) {
     assay_rng_init(&rng, 20);
     for (int round = 0; round < 6; round++) {
         long most = 2000; /* microseconds; grows so that every round ends however slow the machine is */
-        while (!run_and_kill(dir, 200 + (long)assay_rng_below(&rng, (uint64_t)most))) {
+        while (!run_and_kill(dir, 0, 200 + (long)assay_rng_below(&rng, (uint64_t)most))) {
             most += most / 8;
             kills++;
             char *final = assay_path_join(dir, "model.safetensors");
@@ -223,6 +223,104 @@ static void kills_at_any_time_change_nothing(void **state) {
     print_message("# %d kills\n", kills);
     assert_true(kills > 0);
     scratch_remove(undisturbed);
+}
+
+/* --- moving from the spool to the shards: with small shards a step is small, too --- */
+
+enum { TENSOR_BYTES = N_ROWS * N_COLS, SMALL_SHARDS = 10 * TENSOR_BYTES };
+static const char *const SHARDS[] = {"model-00001-of-00004.safetensors", "model-00002-of-00004.safetensors",
+                                     "model-00003-of-00004.safetensors", "model-00004-of-00004.safetensors",
+                                     "model.safetensors.index.json"};
+
+static bool has_part(const char *where, const char *part) {
+    DIR *d = opendir(where);
+    bool found = false;
+    for (struct dirent *e; d && (e = readdir(d)) != NULL;) found = found || strstr(e->d_name, part);
+    if (d) closedir(d);
+    return found;
+}
+
+static void a_commit_that_is_killed_goes_on(void **state) {
+    (void)state;
+    char *undisturbed = scratch_make();
+    assay_rng rng;
+    int inside = 0, kills = 0;
+    assert_int_equal(whole_run(undisturbed, SMALL_SHARDS, NULL), ASSAY_OK);
+    assay_rng_init(&rng, 21);
+    for (int round = 0; round < 3; round++) {
+        long most = 20000;
+        while (!run_and_kill(dir, SMALL_SHARDS, 200 + (long)assay_rng_below(&rng, (uint64_t)most))) {
+            most += most / 8;
+            kills++;
+            inside += has_part(dir, ".partial-shard-");
+        }
+        for (size_t i = 0; i < ASSAY_LEN(SHARDS); i++) {
+            expect_same_file(dir, undisturbed, SHARDS[i]);
+            char *path = assay_path_join(dir, SHARDS[i]);
+            unlink(path);
+            assay_free(path);
+        }
+        expect_files(dir, "");
+    }
+    print_message("# %d kills, %d of them inside a commit\n", kills, inside);
+    assert_true(inside > 0);
+    scratch_remove(undisturbed);
+}
+
+/* A commit that failed in the middle: out of memory for the k-th line of the journal. */
+static void break_a_commit(void) {
+    for (long n = 0;; n++) {
+        assay_ckpt_writer *w;
+        assert_true(n < 5000);
+        assert_int_equal(assay_ckpt_writer_open(&w, dir, SMALL_SHARDS, NULL), ASSAY_OK);
+        for (int i = 0; i < N_TENSORS; i++) {
+            char name[40];
+            name_of(name, i);
+            if (!assay_ckpt_writer_has(w, name)) assert_int_equal(put_one(w, i, NULL), ASSAY_OK);
+        }
+        assay_mem_fail_after(n);
+        assay_status s = assay_ckpt_writer_commit(w, NULL);
+        assay_mem_fail_after(-1);
+        assert_int_equal(s, ASSAY_ENOMEM);
+        if (has_part(dir, ".partial-shard-00001")) return;
+    }
+}
+
+static void half_a_commit_takes_no_more_tensors(void **state) {
+    (void)state;
+    assay_ckpt_writer *w;
+    assay_err err = {0};
+    break_a_commit();
+    expect_files(dir, ".partial-data .partial-journal .partial-shard-00001");
+    assert_int_equal(assay_ckpt_writer_open(&w, dir, 0, NULL), ASSAY_OK); /* the journal's shards go on */
+    assert_true(assay_ckpt_writer_has(w, "layers.0.w"));
+    expect_error(put_one(w, N_TENSORS, &err), ASSAY_EUSAGE, &err, "is being written out: commit it, or remove");
+    assert_int_equal(assay_ckpt_writer_commit(w, NULL), ASSAY_OK);
+    expect_whole(dir);
+    assert_true(has_part(dir, "model-00004-of-00004.safetensors"));
+}
+
+static void a_commit_goes_on_after_a_reboot(void **state) {
+    (void)state;
+    size_t n;
+    break_a_commit();
+    char *journal = read_all(dir, ".partial-journal", &n), *p = journal;
+    while ((p = strstr(p, "{\"boot\":\"")) != NULL) p[9] = 'x', p++;
+    write_bytes(dir, ".partial-journal", journal, n);
+    assay_free(journal);
+    assert_int_equal(whole_run(dir, SMALL_SHARDS, NULL), ASSAY_OK);
+    expect_whole(dir);
+}
+
+static void a_shard_that_was_lost_is_missed(void **state) {
+    (void)state;
+    assay_err err = {0};
+    break_a_commit();
+    char *path = assay_path_join(dir, ".partial-shard-00001");
+    assert_int_equal(truncate(path, 100), 0);
+    assay_free(path);
+    expect_error(whole_run(dir, SMALL_SHARDS, &err), ASSAY_EINPUT, &err,
+                 ".partial-shard-00001 has lost what had been written to it");
 }
 
 /* Exactly after the k-th tensor. */
@@ -385,6 +483,40 @@ static void on_tmpfs(void) {
     assay_checkpoint_close(c);
 }
 
+/* 24 tensors of 300 kB in 8.5 MB: room for the checkpoint, a step, and a page or two at the ends of each tensor. */
+static void on_a_tight_tmpfs(void) {
+    enum { N = 24, BYTES = 300000 };
+    assay_ckpt_writer *w;
+    assay_checkpoint *c;
+    assay_err err = {0};
+    char name[40];
+    int64_t n = BYTES;
+    if (unshare(CLONE_NEWNS) != 0 && unshare(CLONE_NEWUSER | CLONE_NEWNS) != 0) _exit(77);
+    if (mount("none", dir, "tmpfs", 0, "size=8500k") != 0) _exit(77);
+    uint8_t *data = assay_calloc(1, BYTES);
+    CHECK(assay_ckpt_writer_open(&w, dir, 2000000, &err) == ASSAY_OK);
+    for (int i = 0; i < N; i++) {
+        name_of(name, (i * 7) % N);
+        data[0] = (uint8_t)((i * 7) % N);
+        CHECK(assay_ckpt_writer_put(w, name, ASSAY_DTYPE_U8, 1, &n, data, &err) == ASSAY_OK);
+    }
+    assay_free(data);
+    CHECK(assay_ckpt_writer_commit(w, &err) == ASSAY_OK);
+    CHECK(assay_checkpoint_open(&c, dir, &err) == ASSAY_OK);
+    for (int i = 0; i < N; i++) {
+        name_of(name, i);
+        CHECK(*(const uint8_t *)assay_checkpoint_find(c, name)->data == i);
+    }
+    assay_checkpoint_close(c);
+}
+
+static void a_checkpoint_needs_little_more_than_its_own_room(void **state) {
+    (void)state;
+    int code = run_child(on_a_tight_tmpfs);
+    if (code == 77) skip();
+    assert_int_equal(code, 0);
+}
+
 static void a_full_disk_loses_nothing(void **state) {
     (void)state;
     int code = run_child(on_tmpfs);
@@ -439,10 +571,15 @@ int main(void) {
         TEST(shards_have_an_index_and_keep_the_size),
         TEST(names_are_put_once),
         TEST(kills_at_any_time_change_nothing),
+        TEST(a_commit_that_is_killed_goes_on),
+        TEST(half_a_commit_takes_no_more_tensors),
+        TEST(a_commit_goes_on_after_a_reboot),
+        TEST(a_shard_that_was_lost_is_missed),
         TEST(a_kill_after_each_tensor_keeps_it),
         TEST(what_is_torn_is_cut_off),
         TEST(after_a_reboot_only_what_was_synced_counts),
         TEST(a_full_disk_loses_nothing),
+        TEST(a_checkpoint_needs_little_more_than_its_own_room),
         TEST(a_file_size_limit_loses_nothing),
         TEST(running_out_of_memory_loses_nothing),
     };
