@@ -36,7 +36,7 @@ static sample make_float(assay_precision p, int64_t rows, int64_t cols, int64_t 
         .precision = p, .group_size = group, .row_block = row_block, .scale_dtype = scale_dtype};
     assay_err err = {0};
     fill();
-    spec.global_scale = assay_grid_global(p, 0.1f);
+    spec.global_scale = assay_grid_spec_global(&spec, 0.1f);
     if (assay_encode_float(&s.m, weights, rows, cols, &spec, &err) != ASSAY_OK) fail_msg("%s", err.message);
     s.e.row_block = s.m.row_block;
     s.m.act_bits = 16;
