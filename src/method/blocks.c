@@ -5,6 +5,7 @@
  * result.
  *
  *   INT       rows [r0, r0+n)  ->  codes[r0*cols ..], scales and zeros [r0*n_groups ..]
+ *   FLOAT     the same         ->  codes[r0*cols ..], scales [r0/row_block*n_groups ..]
  *   CODEBOOK  the same         ->  codes[r0*cols ..], scales [r0*cols/block ..]
  *             r0*cols is a multiple of the block */
 #include <string.h>
@@ -53,8 +54,8 @@ static assay_status check_finite(const assay_tensor *t, int64_t row, int64_t n, 
 /* Copies an encoded block to its place in the whole. */
 static void place(assay_matrix *whole, const assay_matrix *part, int64_t row) {
     memcpy(whole->codes + row * whole->cols, part->codes, (size_t)(part->rows * part->cols));
-    bool table = assay_precision_get_kind(whole->precision) == ASSAY_KIND_CODEBOOK;
-    int64_t at = table ? row * whole->cols / whole->group_size : row * assay_matrix_n_groups(whole);
+    int64_t at = assay_matrix_scale_index(whole, row, 0);
+    if (whole->row_block > 1 && row % whole->row_block) return; /* one scale for all blocks of rows: the first brought it */
     memcpy(whole->scales + at, part->scales, (size_t)part->n_scales * sizeof *part->scales);
     if (whole->zeros) memcpy(whole->zeros + at, part->zeros, (size_t)part->n_scales);
 }
@@ -79,14 +80,12 @@ out:
 
 /* Allocates item->out for a choice: what every block's encoder will give for its rows. */
 static assay_status alloc_whole(assay_item *item, assay_err *err) {
-    const assay_choice *c = item->choice;
-    assay_matrix *m = &item->out;
-    *m = (assay_matrix){.precision = c->precision,
-                        .rows = item->weight->dims[0],
-                        .cols = item->weight->dims[1],
-                        .group_size = c->group_size};
-    m->scale_dtype = c->method == ASSAY_METHOD_LLM_INT8 ? ASSAY_DTYPE_F32 : assay_choice_grid(c, item->model_dtype).scale_dtype;
-    return assay_matrix_alloc(m, c->asymmetric, err);
+    assay_grid_spec s = assay_choice_grid(item->choice, item->model_dtype);
+    if (item->choice->method == ASSAY_METHOD_LLM_INT8) {
+        s.rule = ASSAY_SCALE_ABSMAX;
+        s.scale_dtype = ASSAY_DTYPE_F32;
+    }
+    return assay_grid_matrix_new(&item->out, &s, item->weight->dims[0], item->weight->dims[1], err);
 }
 
 assay_status assay_encode_blocks(assay_item *item, int64_t row_unit, assay_block_fn fn, int n_threads,

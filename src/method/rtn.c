@@ -1,23 +1,34 @@
 /* rtn.c: round to nearest, 2 to 8 bits, a scale per row or per group of columns, symmetric or with a zero
- * point, optionally with the clipping that loses least. Scales and code ranges are compressed-tensors'
- * (precision/precision.h, ASSAY_SCALE_CT); scales are rounded to the model's own 16-bit type before codes are
+ * point, or the 4-bit floats MXFP4 and NVFP4; optionally with the clipping that loses least. Scales and code ranges are
+ * compressed-tensors' (precision/precision.h, ASSAY_SCALE_CT); scales are rounded to the type they are stored in before codes are
  * chosen, so what is stored is what was optimised.
  *
  * Weight only: the activations stay in 16 bits. Groups never straddle: group_size must divide the columns, as
  * compressed-tensors demands. */
-#include "method/methods.h"
+#include "method/floats.h"
+
+static bool is_float(const assay_choice *c) {
+    return c->precision == ASSAY_PRECISION_MXFP4 || c->precision == ASSAY_PRECISION_NVFP4;
+}
 
 static void complete(assay_choice *c, unsigned set) {
     if (!(set & ASSAY_OPT_PRECISION)) c->precision = ASSAY_PRECISION_INT8;
-    /* Eight bits hold a whole row well; below that every serious recipe has groups, and 128 is the common
-     * size. */
-    if (!(set & ASSAY_OPT_GROUP_SIZE)) c->group_size = c->precision == ASSAY_PRECISION_INT8 ? 0 : 128;
+    if (set & ASSAY_OPT_GROUP_SIZE) return;
+    /* Eight bits hold a whole row well; below that every serious recipe has groups, and 128 is the common size. */
+    c->group_size = c->precision == ASSAY_PRECISION_INT8    ? 0
+                    : c->precision == ASSAY_PRECISION_MXFP4 ? 32
+                    : c->precision == ASSAY_PRECISION_NVFP4 ? 16
+                                                            : 128;
 }
 
 static const char *check(const assay_choice *c) {
-    if (assay_precision_get_kind(c->precision) != ASSAY_KIND_INT) return "precision must be int2 to int8";
+    if (!is_float(c) && assay_precision_get_kind(c->precision) != ASSAY_KIND_INT)
+        return "precision must be int2 to int8, mxfp4 or nvfp4";
     if (c->group_size < 0 || c->group_size > (1 << 20))
         return "group_size must be 'channel' or from 1 to 1048576";
+    if (is_float(c) && c->group_size != (c->precision == ASSAY_PRECISION_MXFP4 ? 32 : 16))
+        return "mxfp4 has groups of 32 columns, nvfp4 of 16";
+    if (is_float(c) && c->asymmetric) return "mxfp4 and nvfp4 are symmetric";
     return NULL;
 }
 
@@ -72,10 +83,11 @@ static assay_status encode_matrix(assay_item *item, int n_threads, assay_err *er
 
 static assay_status quantize(assay_layer *layer, assay_item *const *items, size_t n_items, assay_err *err) {
     for (size_t i = 0; i < n_items; i++) {
-        assay_item *item = items[i];
-        ASSAY_TRY(encode_matrix(item, layer->n_threads, err));
-        item->out.act_bits = 16;
-        item->out.act_dtype = item->model_dtype;
+        if (is_float(items[i]->choice))
+            ASSAY_TRY(assay_floats_encode(items[i], layer->n_threads, err));
+        else
+            ASSAY_TRY(encode_matrix(items[i], layer->n_threads, err));
+        assay_item_set_activations(items[i]);
     }
     return ASSAY_OK;
 }

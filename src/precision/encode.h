@@ -9,9 +9,6 @@
 assay_status assay_check_finite(const float *w, int64_t rows, int64_t cols, assay_err *err);
 /* EINPUT naming the row of the first scale that is NaN or infinite. */
 assay_status assay_check_scales(const assay_matrix *m, assay_err *err);
-/* Largest magnitude of n floats, and their extremes; n >= 1, none of them NaN. */
-float assay_absmax(const float *w, size_t n);
-void assay_extremes(float *lo, float *hi, const float *w, size_t n);
 
 /* bitsandbytes divides by no less than this. */
 #define ASSAY_CODEBOOK_FLOOR 1e-38f

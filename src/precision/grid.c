@@ -45,10 +45,6 @@ float assay_grid_spec_global(const assay_grid_spec *s, float absmax) {
     return isfinite(global) ? global : 1.0f;
 }
 
-float assay_grid_global(assay_precision p, float absmax) {
-    return assay_grid_spec_global(&(assay_grid_spec){.precision = p, .scale_dtype = ASSAY_DTYPE_F32}, absmax);
-}
-
 /* The biased exponent that MXFP4 stores: 255 when the range is too large for any. */
 static int mx_exponent(float absmax, assay_dtype t) {
     float power;
@@ -132,7 +128,7 @@ void assay_grid_from_range(assay_grid *g, const assay_grid_spec *s, float lo, fl
     }
 }
 
-static assay_dtype stored_dtype(const assay_grid_spec *s) {
+assay_dtype assay_grid_stored_dtype(const assay_grid_spec *s) {
     if (s->precision == ASSAY_PRECISION_MXFP4) return ASSAY_DTYPE_F8_E8M0;
     if (s->precision == ASSAY_PRECISION_NVFP4) return ASSAY_DTYPE_F8_E4M3;
     if (assay_precision_get_kind(s->precision) == ASSAY_KIND_CODEBOOK) return ASSAY_DTYPE_F32;
@@ -164,7 +160,7 @@ assay_status assay_grid_matrix_new(assay_matrix *out, const assay_grid_spec *s, 
                           .group_size = s->group_size,
                           .row_block = s->row_block,
                           .global_scale = s->precision == ASSAY_PRECISION_NVFP4 ? s->global_scale : 0,
-                          .scale_dtype = stored_dtype(s),
+                          .scale_dtype = assay_grid_stored_dtype(s),
                           .act_bits = absmax ? 8 : 16,
                           .act_dtype = absmax                                   ? ASSAY_DTYPE_F16
                                        : s->scale_dtype == ASSAY_DTYPE_F16 ? ASSAY_DTYPE_F16

@@ -30,11 +30,15 @@ typedef struct assay_grid {
     float zero;   /* INT: the zero point (2^(bits-1) when symmetric), else 0 */
 } assay_grid;
 
+/* Largest magnitude of n floats, and their extremes; n >= 1, none of them NaN. */
+float assay_absmax(const float *w, size_t n);
+void assay_extremes(float *lo, float *hi, const float *w, size_t n);
+
 /* NVFP4: 448 * 6 / max|w| over the whole matrix (1 when that is 0), computed in the spec's scale_dtype as the original does;
  * 0 for every other precision. */
 float assay_grid_spec_global(const assay_grid_spec *s, float absmax);
-/* The same for a float32 model. */
-float assay_grid_global(assay_precision p, float absmax);
+/* The type that a matrix of this spec stores its scales in. */
+assay_dtype assay_grid_stored_dtype(const assay_grid_spec *s);
 
 /* Parameters for a group whose values reach from lo to hi (symmetric grids take the larger magnitude): the clipping of AWQ, AutoRound
  * and of the search. The original's rounding of scale and zero. */

@@ -197,10 +197,10 @@ static void search_finds_the_least_error(void **state) {
 
 static void nvfp4_global_scale_fills_the_range(void **state) {
     (void)state;
-    assert_true(assay_grid_global(ASSAY_PRECISION_NVFP4, 2688.0f) == 1.0f);
-    assert_true(assay_grid_global(ASSAY_PRECISION_NVFP4, 0) == 1.0f);
-    assert_true(assay_grid_global(ASSAY_PRECISION_MXFP4, 3) == 0);
-    assay_grid_spec s = {.precision = ASSAY_PRECISION_NVFP4, .group_size = 16, .scale_dtype = ASSAY_DTYPE_F32};
+    assay_grid_spec mx = {.precision = ASSAY_PRECISION_MXFP4, .group_size = 32, .scale_dtype = ASSAY_DTYPE_F32}, s = {.precision = ASSAY_PRECISION_NVFP4, .group_size = 16, .scale_dtype = ASSAY_DTYPE_F32};
+    assert_true(assay_grid_spec_global(&s, 2688.0f) == 1.0f);
+    assert_true(assay_grid_spec_global(&s, 0) == 1.0f);
+    assert_true(assay_grid_spec_global(&mx, 3) == 0);
     s.global_scale = assay_grid_spec_global(&s, 0.7f);
     assay_grid g;
     assay_grid_from_range(&g, &s, -0.7f, 0.1f);
