@@ -3,7 +3,7 @@
 
 static struct {
     int64_t prompt, output, repeat;
-    const char *activations;
+    const char *activations, *kv;
 } o;
 
 static const char *const act_words[] = {"auto", "f32", "bf16", "f16", "int8", NULL};
@@ -13,6 +13,7 @@ static const cli_option options[] = {
     {0, "output", CLI_INT, &o.output, "N", "tokens to decode (default: 64)", NULL, 1, 1 << 20},
     {0, "repeat", CLI_INT, &o.repeat, "N", "runs, of which the best counts (default: 3)", NULL, 1, 1000},
     {0, "activations", CLI_STRING, &o.activations, "MODE", "auto, f32, bf16, f16 or int8", act_words, 0, 0},
+    CLI_KV_OPTION(&o.kv),
     {0},
 };
 
@@ -21,7 +22,7 @@ static int run(int n_args, char **args) {
         .prompt = (int)o.prompt,
         .output = (int)o.output,
         .repeat = (int)o.repeat,
-        .run = {.threads = (int)cli_opts.threads, .batch = 1, .activations = o.activations},
+        .run = {.threads = (int)cli_opts.threads, .batch = 1, .activations = o.activations, .kv = o.kv},
         .progress = cli_progress(),
         .view = cli_view(stdout)};
     assay_err err = {0};

@@ -2,7 +2,7 @@
 #include "cli.h"
 
 static struct {
-    const char *suite, *store, *name, *baseline, *activations;
+    const char *suite, *store, *name, *baseline, *activations, *kv;
     int64_t limit, batch;
 } o;
 
@@ -11,13 +11,14 @@ static const char *const act_words[] = {"auto", "f32", "bf16", "f16", "int8", NU
 static const cli_option options[] = {
     {'s', "suite", CLI_STRING, &o.suite, "FILE", "the suite (docs/suites.md)", NULL, 0, 0},
     {0, "store", CLI_STRING, &o.store, "FILE", "where scorecards are kept (default: assay.db)", NULL, 0, 0},
-    {0, "name", CLI_STRING, &o.name, "NAME", "of the variant in the store (default: the model's folder name)",
+    {0, "name", CLI_STRING, &o.name, "NAME", "of the variant in the store (default: the folder's name, with the KV cache if set)",
      NULL, 0, 0},
     {0, "baseline", CLI_STRING, &o.baseline, "NAME", "scorecard whose distributions kl compares with", NULL,
      0, 0},
     {0, "limit", CLI_INT, &o.limit, "N", "at most N items a slice", NULL, 1, 1 << 30},
     {0, "batch", CLI_INT, &o.batch, "N", "sequences computed together (default: 32)", NULL, 1, 4096},
     {0, "activations", CLI_STRING, &o.activations, "MODE", "auto, f32, bf16, f16 or int8", act_words, 0, 0},
+    CLI_KV_OPTION(&o.kv),
     {0},
 };
 
@@ -30,7 +31,7 @@ static int run(int n_args, char **args) {
         .name = o.name,
         .baseline = o.baseline,
         .limit = o.limit,
-        .run = {.threads = (int)cli_opts.threads, .batch = (int)o.batch, .activations = o.activations},
+        .run = {.threads = (int)cli_opts.threads, .batch = (int)o.batch, .activations = o.activations, .kv = o.kv},
         .progress = cli_progress(),
         .view = cli_view(stdout)};
     assay_err err = {0};

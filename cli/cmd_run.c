@@ -9,7 +9,7 @@
 #include <unistd.h>
 
 static struct {
-    const char *prompt, *system, *activations;
+    const char *prompt, *system, *activations, *kv;
     int64_t max_tokens, top_k, seed, context;
     double temperature, top_p;
     bool raw, stats;
@@ -32,6 +32,7 @@ static const cli_option options[] = {
     {0, "stop", CLI_LIST, &o.stop, "TEXT", "stop before this text; may be repeated", NULL, 0, 0},
     {0, "activations", CLI_STRING, &o.activations, "MODE",
      "auto, f32, bf16, f16 or int8 (default: what the format's home does)", act_words, 0, 0},
+    CLI_KV_OPTION(&o.kv),
     {'c', "context", CLI_INT, &o.context, "N", "longest sequence (default: the model's)", NULL, 1, 1 << 30},
     {0, "stats", CLI_FLAG, &o.stats, NULL, "tell tokens and speed on stderr", NULL, 0, 0},
     {0},
@@ -212,6 +213,7 @@ static int run(int n_args, char **args) {
     }
     assay_run_opts ro = {.threads = (int)cli_opts.threads,
                          .activations = o.activations,
+                         .kv = o.kv,
                          .batch = 1,
                          .context = (size_t)o.context};
     assay_generate_opts g = {.max_tokens = (int)o.max_tokens,

@@ -12,6 +12,8 @@ cli_common cli_opts;
 
 static const char *const color_words[] = {"auto", "always", "never", NULL};
 
+const char *const cli_kv_words[] = {"auto", "f32", "bf16", "f16", "int8", "fp8", "int4", NULL};
+
 const cli_option cli_common_options[] = {
     {0, "json", CLI_FLAG, &cli_opts.json, NULL, "print the result as JSON", NULL, 0, 0},
     {'t', "threads", CLI_INT, &cli_opts.threads, "N", "threads to use (default: every core)", NULL, 1, 1024},

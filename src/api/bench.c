@@ -33,6 +33,7 @@ typedef struct bench {
     double macs;                            /* with weights, per token, without the head */
     double head_macs;
     assay_act_mode mode; /* of the decoder matrices */
+    assay_kv_kind kv_kind;
     double peak_rss;
 } bench;
 
@@ -71,8 +72,10 @@ static assay_status open_bench(bench *b, const char *dir, assay_err *err) {
             err, ASSAY_EUSAGE,
             "prompt and output are %zu tokens, the model's context is %lld; use --prompt and --output", total,
             (long long)c->max_position_embeddings);
-    ASSAY_TRY(assay_kv_open(&b->kv, b->backend, c, assay_model_kv_type(b->model), (size_t)4 << 30, err));
-    ASSAY_TRY(assay_seq_extend(b->kv, &b->seq, total, err));
+    assay_kv_opts kv = assay_kv_opts_of(native.kv, assay_model_kv_type(b->model), (size_t)4 << 30);
+    kv.raw_pages = (size_t)b->prompt / ASSAY_KV_PAGE + 2;
+    ASSAY_TRY(assay_kv_open_with(&b->kv, b->backend, c, &kv, err));
+    ASSAY_TRY(assay_native_effective(NULL, &b->kv_kind, c, &native, err));
     b->ids = assay_mallocn(total, sizeof *b->ids);
     b->pos = assay_mallocn(total, sizeof *b->pos);
     b->pages = assay_mallocn(total, sizeof *b->pages);
@@ -82,7 +85,6 @@ static assay_status open_bench(bench *b, const char *dir, assay_err *err) {
     for (size_t i = 0; i < total; i++) {
         b->ids[i] = (int32_t)assay_rng_below(&rng, (uint64_t)c->vocab_size);
         b->pos[i] = (int32_t)i;
-        b->pages[i] = b->seq.pages;
     }
     count_weights(b);
     return assay_config_each_tensor(c, add_macs, b, err);
@@ -98,28 +100,32 @@ static void close_bench(bench *b) {
     assay_free(b->pages);
 }
 
-/* Seconds for positions [at, at + n), with the logits of the last. */
-static double step(bench *b, size_t at, size_t n) {
+/* Positions [at, at + n), with the logits of the last; at 0 begins anew. */
+static assay_status step(double *seconds, bench *b, size_t at, size_t n, assay_err *err) {
     int32_t last = (int32_t)n - 1;
-    assay_batch batch = {
-        .n = n, .ids = b->ids + at, .pos = b->pos + at, .pages = b->pages + at, .n_out = 1, .out = &last};
     double t = assay_now();
+    if (at == 0) assay_seq_release(b->kv, &b->seq);
+    ASSAY_TRY(assay_seq_extend(b->kv, &b->seq, at + n, err));
+    for (size_t i = 0; i < n; i++) b->pages[i] = b->seq.pages;
+    assay_batch batch = {.n = n, .ids = b->ids + at, .pos = b->pos + at, .pages = b->pages, .n_out = 1, .out = &last};
     assay_model_forward(b->model, b->kv, &batch);
     assay_model_logits(b->model, 0, 1);
-    return assay_now() - t;
+    assay_seq_advance(b->kv, &b->seq, at + n);
+    *seconds = assay_now() - t;
+    return ASSAY_OK;
 }
 
 static assay_status measure(bench *b, assay_err *err) {
     size_t p = (size_t)b->prompt, n = (size_t)b->output;
     b->prefill_seconds = b->decode_seconds = INFINITY;
-    step(b, 0, ASSAY_MIN(p, 8)); /* pages the weights in */
+    double t;
+    ASSAY_TRY(step(&t, b, 0, ASSAY_MIN(p, 8), err)); /* pages the weights in */
     for (int r = 0; r < b->repeat; r++) {
         ASSAY_TRY(assay_progress_report(b->o->progress, "measuring", r, b->repeat, "runs", err));
-        double t = step(b, 0, p);
+        ASSAY_TRY(step(&t, b, 0, p, err));
         b->prefill_seconds = fmin(b->prefill_seconds, t);
         double sum = 0;
-        for (size_t i = 0; i < n; i++)
-            sum += step(b, p + i, 1);
+        for (size_t i = 0; i < n; i++, sum += t) ASSAY_TRY(step(&t, b, p + i, 1, err));
         b->decode_seconds = fmin(b->decode_seconds, sum / (double)n);
     }
     return ASSAY_OK;
@@ -130,11 +136,9 @@ static double attention_macs(const assay_config *c, double n) {
     return (double)c->n_layers * (double)(c->n_heads * c->head_dim) * n * (n + 1);
 }
 
+/* Of a step halfway through the output; a quantized cache's newest page counts as if it were quantized. */
 static double kv_bytes_read(const bench *b) {
-    const assay_config *c = assay_model_config(b->model);
-    double element = assay_kv_get_type(b->kv) == ASSAY_KV_F32 ? 4 : 2;
-    return 2 * element * (double)(c->n_layers * c->n_kv_heads * c->head_dim) *
-           ((double)b->prompt + (double)b->output / 2);
+    return (double)assay_kv_page_size(b->kv) / ASSAY_KV_PAGE * ((double)b->prompt + (double)b->output / 2);
 }
 
 static const assay_column limit_columns[] = {{.head = "this machine"}, {.head = "", .right = true}};
@@ -189,7 +193,8 @@ static assay_status put_figures(assay_str *text, json_t *j, const bench *b, cons
                      assay_format_bytes(size, sizeof size, bytes),
                      assay_format_bytes(rss, sizeof rss, b->peak_rss));
     json_t *f = json_pack(
-        "{s:s, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:i, s:i, s:i}", "activations", mode_names[b->mode],
+        "{s:s, s:s, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:i, s:i, s:i}", "activations", mode_names[b->mode],
+        "kv", assay_kv_kind_word(b->kv_kind), "kv_bytes_per_token", (double)assay_kv_page_size(b->kv) / ASSAY_KV_PAGE,
         "decode_tokens_per_second", 1 / b->decode_seconds, "decode_bytes_per_token", bytes,
         "decode_gb_per_second", rate, "decode_share_of_read", rate / l->read_gbs, "prefill_tokens_per_second",
         n / b->prefill_seconds, "prefill_gops", arithmetic, "prefill_share_of_peak", arithmetic / peak,

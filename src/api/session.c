@@ -24,6 +24,8 @@ static const struct {
 
 assay_status assay_native_opts_of(assay_native_opts *out, const assay_run_opts *o, assay_err *err) {
     *out = (assay_native_opts){.n_threads = o->threads, .max_batch = o->batch, .context = o->context};
+    if (o->kv && !assay_kv_kind_parse(&out->kv, o->kv))
+        return assay_fail(err, ASSAY_EUSAGE, "unknown kv cache '%s': %s", o->kv, assay_kv_kind_list());
     if (!o->activations) return ASSAY_OK;
     for (size_t i = 0; i < ASSAY_LEN(act_modes); i++)
         if (!strcmp(act_modes[i].name, o->activations)) {

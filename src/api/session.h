@@ -5,7 +5,7 @@
 #include "assay/assay.h"
 #include "runtime/native.h"
 
-/* Translates the options; EUSAGE names an unknown mode of activations. The result borrows nothing. */
+/* Translates the options; EUSAGE names an unknown mode of activations or kind of KV cache. The result borrows nothing. */
 assay_status assay_native_opts_of(assay_native_opts *out, const assay_run_opts *o, assay_err *err);
 
 #endif

@@ -112,7 +112,7 @@ static double weight_bytes(const assay_plan *p, int n) {
 
 static double kv_bytes(const assay_plan *p, const assay_runtime_profile *r, int64_t context,
                        int64_t concurrency, int n) {
-    return assay_kv_sequence_bytes(p->config, p->opts.kv, context, r->kv_block, r->chunk) *
+    return assay_kv_sequence_bytes(p->config, assay_kv_of_runtime(p->opts.kv, r->id), context, r->kv_block, r->chunk) *
            (double)concurrency * kv_share(p->config, n);
 }
 
@@ -280,8 +280,9 @@ assay_status assay_plan_make(assay_plan *out, const assay_config *c, assay_stora
     ASSAY_TRY(fill_opts(&out->opts, c, err));
     ASSAY_TRY(assay_sizes_compute(&out->sizes, c, fn, ctx, err));
     out->sizes.checkpoint_bytes = out->opts.checkpoint_bytes;
-    out->kv_per_token = assay_kv_token_layer_bytes(c, out->opts.kv) * (double)c->n_layers;
-    out->kv_per_sequence = assay_kv_sequence_bytes(c, out->opts.kv, out->opts.serving.context, 1, 1);
+    assay_kv_format kv = assay_kv_of_runtime(out->opts.kv, out->opts.runtime);
+    out->kv_per_token = assay_kv_token_layer_bytes(c, kv) * (double)c->n_layers;
+    out->kv_per_sequence = assay_kv_sequence_bytes(c, kv, out->opts.serving.context, 1, 1);
     snprintf(out->model, sizeof out->model, "%s, %lld layers, %.3g B parameters", c->model_type,
              (long long)c->n_layers, (double)out->sizes.params / 1e9);
     return make_fits(out, err);

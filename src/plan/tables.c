@@ -32,10 +32,12 @@ static const assay_runtime_profile runtime_table[] = {
 #undef X
 
 typedef struct kv_row {
-    const char *name;
-    int bits, scale_bytes, block;
+    const char *name, *runtime;
+    int bits, scale_bytes, block, key_bytes, page_bytes, recent;
 } kv_row;
-#define X(NAME, name, bits, scale_bytes, block, note) {name, bits, scale_bytes, block},
+#define KV_PAGE 64
+#define X(NAME, name, runtime, bits, scale_bytes, block, key_bytes, page_bytes, recent, note)                                      \
+    {name, runtime, bits, scale_bytes, block, key_bytes, page_bytes, recent},
 static const kv_row kv_table[ASSAY_KV_FORMAT_COUNT] = {
 #include "plan/kv.def"
 };
@@ -100,7 +102,7 @@ const char *assay_kv_name(assay_kv_format k) {
 
 bool assay_kv_parse(assay_kv_format *out, const char *name) {
     for (int i = 0; i < ASSAY_KV_FORMAT_COUNT; i++) {
-        if (strcmp(kv_table[i].name, name) == 0) {
+        if (!kv_table[i].runtime && strcmp(kv_table[i].name, name) == 0) {
             *out = (assay_kv_format)i;
             return true;
         }
@@ -108,12 +110,24 @@ bool assay_kv_parse(assay_kv_format *out, const char *name) {
     return false;
 }
 
+assay_kv_format assay_kv_of_runtime(assay_kv_format k, const char *runtime) {
+    for (int i = 0; runtime && i < ASSAY_KV_FORMAT_COUNT; i++)
+        if (kv_table[i].runtime && !strcmp(kv_table[i].runtime, runtime) && !strcmp(kv_table[i].name, assay_kv_name(k)))
+            return (assay_kv_format)i;
+    return k;
+}
+
+static const kv_row *row_of(assay_kv_format k) {
+    return &kv_table[(unsigned)k < ASSAY_KV_FORMAT_COUNT ? k : 0];
+}
+
 double assay_kv_token_layer_bytes(const assay_config *c, assay_kv_format k) {
-    const kv_row *row = &kv_table[(unsigned)k < ASSAY_KV_FORMAT_COUNT ? k : 0];
+    const kv_row *row = row_of(k);
     double d = (double)c->head_dim;
     double blocks = row->block ? ceil(d / row->block) : 1.0;
-    double vector = ceil(d * row->bits / 8.0) + blocks * row->scale_bytes;
-    return 2.0 * (double)c->n_kv_heads * vector;
+    double codes = ceil(d * row->bits / 8.0), values = codes + blocks * row->scale_bytes;
+    double keys = row->key_bytes < 0 ? values : codes + d * row->key_bytes / KV_PAGE;
+    return (double)c->n_kv_heads * (keys + values + 2.0 * row->page_bytes / KV_PAGE);
 }
 
 /* A layer slides when the model has a window and the layer is not below Qwen2's max_window_layers. */
@@ -124,14 +138,16 @@ static bool layer_slides(const assay_config *c, int64_t layer) {
 double assay_kv_sequence_bytes(const assay_config *c, assay_kv_format k, int64_t context, int64_t block,
                                int64_t chunk) {
     if (context <= 0) return 0.0;
+    const kv_row *row = row_of(k);
     if (block < 1) block = 1;
+    if (row->recent) block = ASSAY_MAX(block, KV_PAGE); /* whole pages are quantized */
     if (chunk < 1) chunk = 1;
-    double tokens = 0.0;
+    double tokens = 0.0, recent = 4.0 * (double)(c->n_kv_heads * c->head_dim) * row->recent * (double)c->n_layers;
     for (int64_t layer = 0; layer < c->n_layers; layer++) {
         int64_t held = context;
         /* the last chunk's queries still need the window before its first token */
         if (layer_slides(c, layer)) held = ASSAY_MIN(context, c->sliding_window - 1 + chunk);
         tokens += (double)((held + block - 1) / block * block);
     }
-    return tokens * assay_kv_token_layer_bytes(c, k);
+    return tokens * assay_kv_token_layer_bytes(c, k) + recent;
 }

@@ -148,7 +148,10 @@ static assay_status collect_plans(assay_study_result *r, assay_err *err) {
         assay_recipe *recipe = NULL;
         ASSAY_GO(recipe_of(&recipe, json_object_get(v, "recipe"), err));
         assay_recipe_storage storage = {recipe, r->config.dtype};
-        bool known = recipe || i == 0; /* what a foreign checkpoint stores is not planned from its configuration */
+        const char *kv = text_of(v, "kv");
+        bool known = recipe || i == 0 || json_is_true(json_object_get(v, "own")); /* what a foreign checkpoint stores is not planned from its configuration */
+        o.kv = spec->kv;
+        if (kv) assay_kv_parse(&o.kv, kv); /* what was scored is what is planned */
         o.checkpoint_bytes = isnan(r->variants[i].size_bytes) ? 0 : r->variants[i].size_bytes;
         if (known) s = assay_plan_make(&r->plans[i], &r->config, assay_storage_by_recipe, &storage, &o, err);
         assay_recipe_free(recipe);

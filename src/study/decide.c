@@ -1,7 +1,7 @@
 /* decide.c: the verdicts -> which variant to ship, why, and what would settle what is open.
  *
- * The rule is short on purpose: of the variants that pass, the smallest (or the cheapest to serve, `prefer: cost`); ties go to the one
- * that stands first in the study. Nothing is traded against the gate: a variant that does not pass is never chosen. */
+ * The rule is short on purpose: of the variants that pass, the smallest (or the cheapest to serve, `prefer: cost`); of equal ones that
+ * with the smaller KV cache; ties go to the one that stands first in the study. Nothing is traded against the gate: a variant that does not pass is never chosen. */
 #include <math.h>
 #include <pwd.h>
 #include <stdio.h>
@@ -28,12 +28,18 @@ static double burden(const assay_study_result *r, const assay_report_variant *v)
     return isnan(v->size_bytes) ? INFINITY : v->size_bytes;
 }
 
+/* Of a token; the largest there is when it is not planned. */
+static double kv_bytes(const assay_study_result *r, const assay_report_variant *v) {
+    double bytes = r->plans[v - r->variants].kv_per_token;
+    return bytes > 0 ? bytes : INFINITY;
+}
+
 static const assay_report_variant *choose(const assay_study_result *r) {
     const assay_report_variant *best = NULL;
     for (size_t i = 1; i < r->n; i++) {
         const assay_report_variant *v = &r->variants[i];
         if (!v->gate || v->gate->verdict != ASSAY_VERDICT_PASS) continue;
-        if (!best || burden(r, v) < burden(r, best)) best = v;
+        if (!best || burden(r, v) < burden(r, best) || (burden(r, v) == burden(r, best) && kv_bytes(r, v) < kv_bytes(r, best))) best = v;
     }
     return best;
 }

@@ -48,9 +48,22 @@ static assay_status hash_text_files(char hex[ASSAY_HASH_HEX], const char *dir, a
     return ASSAY_OK;
 }
 
+/* What the options come to on this model. A configuration that cannot be used is told when the model is opened; until then the
+ * options stand for themselves. */
+static void identify_cache(study_identity *out, const char *dir, const assay_native_opts *o) {
+    assay_config c = {0};
+    assay_kv_kind kv = o->kv;
+    size_t context = o->context;
+    if (assay_config_open(&c, dir, NULL) == ASSAY_OK) (void)assay_native_effective(&context, &kv, &c, o, NULL);
+    assay_config_deinit(&c);
+    out->kv = assay_kv_kind_word(kv);
+    out->context = (int64_t)context;
+}
+
 assay_status study_identify(study_identity *out, const char *text_dir, const char *dir, const char *checkpoint, const assay_native_opts *o, assay_err *err) {
     assay_kern kern;
-    *out = (study_identity){.activations = assay_act_mode_word(o->activations), .context = (int64_t)o->context};
+    *out = (study_identity){.activations = assay_act_mode_word(o->activations)};
+    identify_cache(out, text_dir, o);
     ASSAY_TRY(assay_kern_init(&kern, o->isa, err));
     out->isa = kern.name;
     if (checkpoint) snprintf(out->checkpoint, sizeof out->checkpoint, "%s", checkpoint);
@@ -75,6 +88,7 @@ static void put_identity(assay_hasher *h, const study_identity *i) {
     assay_hasher_put_str(h, i ? i->checkpoint : "");
     assay_hasher_put_str(h, i ? i->text : "");
     assay_hasher_put_str(h, i ? i->activations : "");
+    assay_hasher_put_str(h, i ? i->kv : "");
     assay_hasher_put_str(h, i ? i->isa : "");
     put_number(h, i ? i->context : -1);
 }

@@ -3,7 +3,7 @@
  *
  *   quantize  QUANTIZE_VERSION, checkpoint, recipe
  *   score     SCORE_VERSION, checkpoint, tokenizer and template files, suite (items, evaluators with versions and options, prompts),
- *             compute mode, instruction set, context; kl: the baseline's identity; a rerun: its batch
+ *             compute mode, KV cache, instruction set, longest sequence (the KV budget may bound it); kl: the baseline's identity; a rerun: its batch
  *
  * Raise a version when a change of the program changes what that step produces from the same input. */
 #ifndef ASSAY_STUDY_KEYS_H
@@ -15,15 +15,16 @@
 #include "runtime/native.h"
 
 #define STUDY_QUANTIZE_VERSION 1
-#define STUDY_SCORE_VERSION 1
+#define STUDY_SCORE_VERSION 2
 
 /* What a model answers with, apart from the suite. */
 typedef struct study_identity {
     char checkpoint[ASSAY_HASH_HEX];
     char text[ASSAY_HASH_HEX];        /* tokenizer, template and generation files */
     const char *activations;          /* "auto" "int8" ... */
+    const char *kv;                   /* "bf16" "int4" ...: how keys and values are kept; never "auto" */
     const char *isa;                  /* "avx2" */
-    int64_t context;
+    int64_t context;                  /* longest sequence: the model's, the caller's, or what the KV budget holds */
 } study_identity;
 
 assay_status study_checkpoint_hash(char hex[ASSAY_HASH_HEX], const char *dir, assay_err *err);

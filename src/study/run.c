@@ -97,6 +97,7 @@ static assay_status open_places(study_run *r, assay_err *err) {
 static assay_native_opts runtime_of(const study_run *r, const model *m) {
     assay_native_opts o = r->o->runtime;
     if (o.activations == ASSAY_ACT_AUTO) o.activations = m->spec->activations;
+    if (o.kv == ASSAY_KV_KIND_AUTO) o.kv = m->spec->kv;
     return o;
 }
 
@@ -361,15 +362,18 @@ static json_t *real_or_null(double v) {
     return isfinite(v) ? json_real(v) : json_null();
 }
 
-static json_t *variant_json(const model *m, bool baseline) {
+static json_t *variant_json(const study_run *r, const model *m) {
     assay_str text = {0};
+    bool own = m->spec->path && !strcmp(m->spec->path, r->spec->model);
     if (m->spec->recipe) assay_recipe_describe(&text, m->spec->recipe);
-    else assay_str_put(&text, baseline ? "as it is" : m->spec->path);
+    else assay_str_put(&text, own ? "as it is" : m->spec->path);
     if (m->spec->activations != ASSAY_ACT_AUTO) assay_str_printf(&text, ", %s activations", assay_act_mode_word(m->spec->activations));
+    if (m->spec->kv != ASSAY_KV_KIND_AUTO) assay_str_printf(&text, ", %s KV cache", assay_kv_kind_word(m->spec->kv));
     json_t *recipe = m->spec->recipe ? assay_recipe_to_json(m->spec->recipe) : json_null();
-    json_t *j = json_pack("{s:s, s:o, s:s, s:o, s:o, s:s, s:s, s:s?}", "name", m->spec->name, "recipe", recipe, "describe", assay_str_c(&text),
+    json_t *j = json_pack("{s:s, s:o, s:s, s:o, s:o, s:s, s:s, s:s?, s:b, s:s?}", "name", m->spec->name, "recipe", recipe, "describe", assay_str_c(&text),
                           "size_bytes", real_or_null(m->size_bytes), "effective_bpw", real_or_null(m->effective_bpw), "quantize_key", m->quantize_key,
-                          "score_key", m->score_key, "problem", m->problem[0] ? m->problem : NULL);
+                          "score_key", m->score_key, "problem", m->problem[0] ? m->problem : NULL, "own", own, "kv",
+                          m->spec->kv != ASSAY_KV_KIND_AUTO ? assay_kv_kind_word(m->spec->kv) : NULL);
     assay_str_free(&text);
     return j;
 }
@@ -390,7 +394,7 @@ static assay_status make_body(json_t **out, const study_run *r, assay_err *err) 
     char *path = assay_path_join(r->spec->model, "config.json");
     assay_status s = path && variants && policy && manifest ? assay_json_load(&config, path, err) : assay_nomem(err);
     for (size_t i = 0; s == ASSAY_OK && i < r->n; i++)
-        if (json_array_append_new(variants, variant_json(&r->models[i], i == 0))) s = assay_nomem(err);
+        if (json_array_append_new(variants, variant_json(r, &r->models[i]))) s = assay_nomem(err);
     if (s == ASSAY_OK) {
         *out = json_pack("{s:s, s:s, s:s, s:s, s:O, s:O, s:O, s:s, s:s?, s:s?, s:s?, s:O, s:O}", "schema", STUDY_SCHEMA, "file", r->spec->file, "model",
                          r->spec->model, "suite", r->spec->suite, "source", r->spec->source, "config", config, "policy", policy, "prefer",

@@ -46,14 +46,20 @@ assay_status assay_study_score(int64_t *id, const char *model, const assay_score
     study_identity own;
     int64_t n_new;
     const char *name = o->name;
+    char own_name[128];
     assay_status s;
-    if (!name) name = assay_path_base(model);
+    if (!name && o->runtime.kv) { /* another variant of the same folder */
+        snprintf(own_name, sizeof own_name, "%.100s-kv-%s", assay_path_base(model), assay_kv_kind_word(o->runtime.kv));
+        name = own_name;
+    } else if (!name) {
+        name = assay_path_base(model);
+    }
     ASSAY_GO(assay_suite_load_limited(&suite, o->suite, o->limit, err));
     ASSAY_GO(assay_store_open(&store, o->store, NULL, err));
     ASSAY_GO(study_identify(&own, model, model, NULL, &o->runtime, err));
     if (study_suite_has_kl(suite)) ASSAY_GO(kl_place(&kl_dir, store, o, &own, kl, err));
     /* The distributions' name stands for the baseline's whole identity. */
-    study_identity base = {.activations = "", .isa = ""};
+    study_identity base = {.activations = "", .kv = "", .isa = ""};
     memcpy(base.checkpoint, kl, sizeof kl);
     ASSAY_GO(study_score_key(key, &own, suite->hash, kl_dir ? &base : NULL, 0, err));
     snprintf(phase, sizeof phase, "scoring %.60s", name);
@@ -194,9 +200,10 @@ assay_status assay_study_scorecard_json(json_t **out, assay_store *store, int64_
     *out = NULL;
     if (s == ASSAY_OK && c.d.manifest) s = assay_json_parse(&manifest, c.d.manifest, strlen(c.d.manifest), "manifest", err);
     if (s == ASSAY_OK) {
-        *out = json_pack("{s:s, s:I, s:s, s:s?, s:s?, s:s?, s:s?, s:b, s:I, s:o, s:O?}", "schema", "assay.scorecard/1", "scorecard", (json_int_t)id,
+        const json_t *kv = json_object_get(json_object_get(manifest, "runtime"), "kv");
+        *out = json_pack("{s:s, s:I, s:s, s:s?, s:s?, s:s?, s:s?, s:b, s:I, s:O?, s:o, s:O?}", "schema", "assay.scorecard/1", "scorecard", (json_int_t)id,
                          "variant", c.d.variant, "model", c.d.model_path, "model_hash", c.d.model_hash, "suite", c.d.suite, "suite_hash",
-                         c.d.suite_hash, "complete", c.complete, "items", (json_int_t)c.n_records, "dimensions", dimensions_json(&t), "manifest",
+                         c.d.suite_hash, "complete", c.complete, "items", (json_int_t)c.n_records, "kv", (json_t *)(uintptr_t)kv, "dimensions", dimensions_json(&t), "manifest",
                          manifest);
         if (!*out) s = assay_nomem(err);
     }
@@ -230,6 +237,19 @@ static void put_row(assay_table *t, const total *k) {
     }
 }
 
+/* A quantized KV cache is told beside the name: its losses add to those of the weights. */
+static void put_heading(assay_str *out, const assay_scorecard *c, int64_t id) {
+    json_t *manifest = c->d.manifest ? json_loads(c->d.manifest, 0, NULL) : NULL, *kv = json_object_get(json_object_get(manifest, "runtime"), "kv");
+    assay_str_printf(out, "%s on %s: %lld records, scorecard %lld", c->d.variant, c->d.suite ? c->d.suite : "?", (long long)c->n_records,
+                     (long long)id);
+    if (json_object_get(kv, "unquantized"))
+        assay_str_printf(out, "; KV cache %s, the newest %lld positions at most %s", json_string_value(json_object_get(kv, "type")),
+                         (long long)json_integer_value(json_object_get(kv, "unquantized_positions")),
+                         json_string_value(json_object_get(kv, "unquantized")));
+    assay_str_put(out, "\n\n");
+    json_decref(manifest);
+}
+
 assay_status assay_study_scorecard_text(assay_str *out, assay_store *store, int64_t id, const assay_term *term, assay_err *err) {
     totals t = {0};
     assay_scorecard c = {0};
@@ -237,7 +257,7 @@ assay_status assay_study_scorecard_text(assay_str *out, assay_store *store, int6
     assay_table_init(&table, columns, ASSAY_LEN(columns));
     assay_status s = load_totals(&t, &c, store, id, err);
     if (s == ASSAY_OK) {
-        assay_str_printf(out, "%s on %s: %lld records, scorecard %lld\n\n", c.d.variant, c.d.suite ? c.d.suite : "?", (long long)c.n_records, (long long)id);
+        put_heading(out, &c, id);
         for (size_t i = 0; i < t.n; i++) {
             if (t.v[i].slice) continue;
             put_row(&table, &t.v[i]);

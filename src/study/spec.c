@@ -10,7 +10,7 @@
 static const char *const study_keys[] = {"study", "model", "suite", "variants", "baseline", "rerun", "policy", "serving",
                                          "devices", "prices", "prefer", "calibration"};
 /* Beside the recipe's own keys. */
-static const char *const variant_keys[] = {"name", "path", "activations", "recipe", "endpoint"};
+static const char *const variant_keys[] = {"name", "path", "activations", "kv", "recipe", "endpoint"};
 
 static const char *const act_words[] = {"auto", "f32", "bf16", "f16", "int8"};
 
@@ -86,7 +86,28 @@ static assay_status get_activations(assay_act_mode *out, reader *r, const assay_
     return ASSAY_OK;
 }
 
+static assay_status get_kv(assay_kv_kind *out, reader *r, const assay_yaml *map, assay_err *err) {
+    const char *word = NULL;
+    ASSAY_TRY(assay_yaml_get_str(&word, r->doc, map, "kv", err));
+    if (word && !assay_kv_kind_parse(out, word))
+        return assay_yaml_fail(r->doc, assay_yaml_find(map, "kv"), err, "kv must be one of %s, not '%s'", assay_kv_kind_list(), word);
+    return ASSAY_OK;
+}
+
 /* --- variants --- */
+
+/* Only the way it runs is another: the model itself is the checkpoint. */
+static bool is_model_itself(const assay_yaml *y) {
+    static const char *const own[] = {"name", "activations", "kv"};
+    bool kv = false;
+    for (size_t i = 0; i < y->n; i++) {
+        bool known = false;
+        for (size_t k = 0; k < ASSAY_LEN(own); k++) known |= !strcmp(y->keys[i], own[k]);
+        if (!known) return false;
+        kv |= !strcmp(y->keys[i], "kv");
+    }
+    return kv;
+}
 
 /* recipe: "one line", instead of the recipe's keys in the variant. */
 static assay_status read_recipe_line(assay_variant_spec *v, reader *r, const assay_yaml *y, const char *line, assay_err *err) {
@@ -112,6 +133,11 @@ static assay_status read_variant(assay_variant_spec *v, reader *r, const assay_y
     ASSAY_TRY(get_text(&v->name, r, y, "name", true, false, err));
     ASSAY_TRY(check_name(r, y, v->name, err));
     ASSAY_TRY(get_activations(&v->activations, r, y, err));
+    ASSAY_TRY(get_kv(&v->kv, r, y, err));
+    if (is_model_itself(y)) {
+        v->path = r->spec->model;
+        return ASSAY_OK;
+    }
     if (assay_yaml_find(y, "endpoint"))
         return assay_fail(err, ASSAY_EUNSUPPORTED, "%s:%d: endpoint variants are not in this build", assay_yaml_name(r->doc), y->line);
     ASSAY_TRY(assay_yaml_get_str(&line, r->doc, y, "recipe", err));
@@ -137,9 +163,9 @@ static assay_status read_variants(reader *r, const assay_yaml *root, assay_err *
     return ASSAY_OK;
 }
 
-/* baseline: {name: bf16, activations: f32} */
+/* baseline: {name: bf16, activations: f32, kv: bf16} */
 static assay_status read_baseline(reader *r, const assay_yaml *root, assay_err *err) {
-    static const char *const keys[] = {"name", "activations"};
+    static const char *const keys[] = {"name", "activations", "kv"};
     const assay_yaml *y = assay_yaml_find(root, "baseline");
     assay_variant_spec *b = &r->spec->baseline;
     b->path = r->spec->model;
@@ -148,6 +174,7 @@ static assay_status read_baseline(reader *r, const assay_yaml *root, assay_err *
         b->line = y->line;
         ASSAY_TRY(get_text(&b->name, r, y, "name", false, false, err));
         ASSAY_TRY(get_activations(&b->activations, r, y, err));
+        ASSAY_TRY(get_kv(&b->kv, r, y, err));
         ASSAY_TRY(assay_yaml_check_unknown(r->doc, y, "baseline", keys, ASSAY_LEN(keys), err));
     }
     if (!b->name) ASSAY_TRY(copy(&b->name, r, "baseline", err));

@@ -14,6 +14,7 @@
 #include "base/status.h"
 #include "gate/policy.h"
 #include "method/recipe.h"
+#include "model/kv.h"
 #include "plan/plan.h"
 
 typedef enum assay_prefer { ASSAY_PREFER_SIZE, ASSAY_PREFER_COST } assay_prefer;
@@ -21,8 +22,9 @@ typedef enum assay_prefer { ASSAY_PREFER_SIZE, ASSAY_PREFER_COST } assay_prefer;
 typedef struct assay_variant_spec {
     const char *name;
     assay_recipe *recipe;         /* owned; NULL for the baseline and for `path` */
-    const char *path;             /* of a checkpoint that exists; NULL: it is made by the recipe */
+    const char *path;             /* of a checkpoint that exists (the model's own, when only `kv` is set); NULL: it is made by the recipe */
     assay_act_mode activations;
+    assay_kv_kind kv;             /* how keys and values are kept */
     int line;
 } assay_variant_spec;
 

@@ -4,7 +4,7 @@
  *   {"schema": "assay.study/1", "file", "model", "suite", "source": the YAML as JSON, "config": config.json, "policy", "baseline": NAME,
  *    "prefer", "command", "manifest": {...}, "rerun_key": KEY or null,
  *    "variants": [{"name", "recipe": canonical JSON or null, "describe", "size_bytes", "effective_bpw", "quantize_key", "score_key",
- *                  "problem"}, ...]}            the baseline first */
+ *                  "problem", "own": the model itself, "kv": word or null}, ...]}            the baseline first */
 #ifndef ASSAY_STUDY_IMPL_H
 #define ASSAY_STUDY_IMPL_H
 

@@ -17,6 +17,10 @@ expect 0 'two bits' "$ASSAY" quantize models/demo "$work/int2" -r rtn,int2,group
 expect 0 'scored' "$ASSAY" eval "$work/int2" --suite models/demo/suite.yaml --store "$db" --name int2 --baseline bf16 --limit 6 --quiet
 expect 1 'fail' "$ASSAY" gate bf16 int2 --store "$db" --flips 3; says 'fail'
 expect 1 'as JSON' "$ASSAY" gate bf16 int2 --store "$db" --json; says '"schema": "assay.verdict/1"'
+expect 0 'a quantized KV cache is a variant of the same model' "$ASSAY" eval models/demo --suite models/demo/suite.yaml --store "$db" --kv int4 --baseline bf16 --limit 6 --quiet
+says 'demo-kv-int4 on demo'; says 'KV cache int4, the newest 64 positions at most bf16'
+expect 6 'and is gated like any other' "$ASSAY" gate bf16 demo-kv-int4 --store "$db"; says 'demo-kv-int4'
+expect 0 'its manifest and scorecard say it' "$ASSAY" eval models/demo --suite models/demo/suite.yaml --store "$db" --kv int4 --baseline bf16 --limit 6 --quiet --json; says '"kv": {'; says '"type": "int4"'
 expect 0 'another limit is another suite' "$ASSAY" eval models/demo --suite models/demo/suite.yaml --store "$db" --name other --limit 3 --quiet
 expect 3 'not comparable' "$ASSAY" gate other int8 --store "$db"; one_line; silent
 expect 3 'a scorecard that is not there' "$ASSAY" gate bf16 int9 --store "$db"; one_line; complains 'int9'

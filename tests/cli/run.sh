@@ -7,6 +7,10 @@ expect 0 'from a pipe' sh -c "printf 'What is 32 + 39?' | '$ASSAY' run models/de
 expect 0 'as JSON' "$ASSAY" run models/demo 'What is 32 + 39?' --json; says '"text": "71"'; says '"stop": "eos"'
 expect 0 'a stop string is not printed' "$ASSAY" run models/demo 'What is 32 + 39?' --stop 1 --json; says '"text": "7"'; says '"stop": "stop"'
 expect 0 'a raw prompt' "$ASSAY" run models/demo 'In the cave lived' --raw -n 12
+expect 0 'with a quantized KV cache' "$ASSAY" run models/demo 'What is 32 + 39?' --kv int4; says '71'
+expect 2 'a KV cache that is none' "$ASSAY" run models/demo x --kv int5; complains 'auto, f32, bf16, f16, int8, fp8, int4'; one_line
+expect 0 'the plan knows its bytes' "$ASSAY" plan models/demo --kv int4 --runtime native --json; says '"bytes_per_token": 608'
+expect 0 'and the bench' "$ASSAY" bench models/demo --prompt 130 --output 4 --repeat 1 --kv int8 --json; says '"kv_bytes_per_token": 1120'
 expect 0 'the same seed says the same' sh -c "a=\$('$ASSAY' run models/demo 'In the' --raw -n 20 --temperature 1 --seed 7); b=\$('$ASSAY' run models/demo 'In the' --raw -n 20 --temperature 1 --seed 7); test \"\$a\" = \"\$b\" && test -n \"\$a\""
 expect 3 'a prompt longer than the context' sh -c "yes word | head -n 2000 | '$ASSAY' run models/demo --raw"; complains 'context'
 expect 0 'quantize' "$ASSAY" quantize models/demo "$work/nf4" -r nf4,double_quant; says 'bits per weight'; says 'matrices that lost most'

@@ -234,11 +234,41 @@ static void kv_of_llama_8b_is_one_gib_at_8192(void **state) {
     assert_float_equal(assay_kv_token_layer_bytes(&c, ASSAY_KV_FORMAT_NVFP4), 2 * 8 * (64 + 8), 0);
     assay_config_deinit(&c);
     assay_kv_format k;
-    for (int i = 0; i < ASSAY_KV_FORMAT_COUNT; i++) {
+    for (int i = 0; i < ASSAY_KV_FORMAT_NATIVE_FP8; i++) {
         assert_true(assay_kv_parse(&k, assay_kv_name((assay_kv_format)i)));
         assert_int_equal(k, i);
     }
     assert_false(assay_kv_parse(&k, "f12"));
+}
+
+/* This engine's own layouts, to the byte as its cache has them (tests/model/test_kv.c): 4.5 and 8.5 bits, 8 and 4 bytes per 64 tokens
+ * and head; beside them the page of 64 tokens that is not quantized yet. */
+static void the_engine_keeps_keys_and_values_its_own_way(void **state) {
+    (void)state;
+    assay_config c;
+    llama(&c, 8);
+    static const struct { const char *name; double bits; } cases[] = {{"int4", 4.5}, {"int8", 8.5}, {"fp8", 8 + 32.0 / (64 * 128)}};
+    for (size_t i = 0; i < ASSAY_LEN(cases); i++) {
+        assay_kv_format k, own;
+        assert_true(assay_kv_parse(&k, cases[i].name));
+        own = assay_kv_of_runtime(k, "native");
+        assert_int_not_equal(own, k);
+        assert_string_equal(assay_kv_name(own), cases[i].name);
+        assert_int_equal(assay_kv_of_runtime(k, "vllm"), k);
+        assert_int_equal(assay_kv_of_runtime(k, NULL), k);
+        double token = 2 * 8 * 128 * cases[i].bits / 8, raw = 64 * 131072;
+        assert_float_equal(assay_kv_token_layer_bytes(&c, own), token, 0);
+        assert_float_equal(assay_kv_sequence_bytes(&c, own, 8192, 1, 1), 32 * 8192 * token + raw, 0);
+        assert_float_equal(assay_kv_sequence_bytes(&c, own, 8129, 1, 1), 32 * 8192 * token + raw, 0); /* whole pages */
+    }
+    assert_int_equal(assay_kv_of_runtime(ASSAY_KV_FORMAT_BF16, "native"), ASSAY_KV_FORMAT_BF16);
+    assay_plan_opts o = {.kv = ASSAY_KV_FORMAT_INT4, .runtime = "native", .serving = {.context = 8192}};
+    assay_plan p;
+    assert_int_equal(assay_plan_make(&p, &c, NULL, NULL, &o, NULL), ASSAY_OK);
+    assert_float_equal(p.kv_per_token, 131072 * 4.5 / 16, 0);
+    assert_float_equal(p.fits[0].kv * p.fits[0].n_parallel, 32 * 8192 * 2 * 8 * 128 * 4.5 / 8 + 64 * 131072, 1);
+    assay_plan_deinit(&p);
+    assay_config_deinit(&c);
 }
 
 static void the_shared_llama_8b_config_gives_the_same(void **state) {
@@ -672,6 +702,7 @@ int main(void) {
         cmocka_unit_test(tied_heads_count_once_and_are_read_all_the_same),
         cmocka_unit_test(a_mixed_recipe_has_a_line_per_storage),
         cmocka_unit_test(kv_of_llama_8b_is_one_gib_at_8192),
+        cmocka_unit_test(the_engine_keeps_keys_and_values_its_own_way),
         cmocka_unit_test(the_shared_llama_8b_config_gives_the_same),
         cmocka_unit_test(sliding_windows_bound_the_cache_layer_by_layer),
         cmocka_unit_test(every_figure_of_a_device_has_a_source),

@@ -35,8 +35,9 @@ static void a_study_is_read_with_its_defaults(void **state) {
 
 static void a_study_may_say_everything(void **state) {
     (void)state;
-    static const char text[] = "study: all\nmodel: /abs/m\nsuite: s.yaml\nbaseline: {name: bf16, activations: f32}\nrerun: {batch: 3}\n"
-        "variants:\n  - {name: a, recipe: 'rtn,int4,group_size=64', activations: int8}\n  - {name: b, path: made}\n"
+    static const char text[] = "study: all\nmodel: /abs/m\nsuite: s.yaml\nbaseline: {name: bf16, activations: f32, kv: f16}\nrerun: {batch: 3}\n"
+        "variants:\n  - {name: a, recipe: 'rtn,int4,group_size=64', activations: int8}\n  - {name: b, path: made, kv: fp8}\n"
+        "  - {name: kv4, kv: int4}\n  - {name: both, method: nf4, kv: int8}\n  - {name: line, recipe: nf4, kv: int4}\n"
         "  - {name: c, method: rtn, precision: int8, override: [{match: 'mlp\\.', precision: int4, group_size: 128}]}\n"
         "policy: {margin: 3 pt, required: [math]}\nserving: {context: 4096, concurrency: 4, prompt: 100, output: 50, kv: int8, runtime: vllm}\n"
         "devices: [l4, h100-sxm]\n";
@@ -47,8 +48,16 @@ static void a_study_may_say_everything(void **state) {
     assert_int_equal(s->baseline.activations, ASSAY_ACT_F32);
     assert_int_equal(s->rerun_batch, 3);
     assert_int_equal(s->variants[0].activations, ASSAY_ACT_INT8);
+    assert_int_equal(s->baseline.kv, ASSAY_KV_KIND_F16);
+    assert_int_equal(s->variants[0].kv, ASSAY_KV_KIND_AUTO);
     assert_string_equal(s->variants[1].path, "dir/made");
     assert_null(s->variants[1].recipe);
+    assert_int_equal(s->variants[1].kv, ASSAY_KV_KIND_FP8);
+    assert_string_equal(s->variants[2].path, s->model); /* the model itself, with another cache */
+    assert_int_equal(s->variants[2].kv, ASSAY_KV_KIND_INT4);
+    assert_non_null(s->variants[3].recipe);
+    assert_int_equal(s->variants[3].kv, ASSAY_KV_KIND_INT8);
+    assert_non_null(s->variants[4].recipe);
     assert_true(s->policy.margin > 0.0299 && s->policy.margin < 0.0301);
     assert_int_equal(s->serving.context, 4096);
     assert_int_equal(s->n_devices, 2);
@@ -77,6 +86,7 @@ static void mistakes_are_named_with_their_place(void **state) {
         {HEAD "variants: [{name: a, path: x, method: rtn}]\n", "s.yaml:4: unknown key 'method' in a variant with a path", ASSAY_EINPUT},
         {HEAD "variants: [{name: a, recipe: 'rtn,int8', mse: true}]\n", "s.yaml:4: 'mse' belongs into the line of `recipe`", ASSAY_EINPUT},
         {HEAD "variants: [{name: a, recipe: 'rtn,int9'}]\n", "s.yaml:4: ", ASSAY_EINPUT},
+        {HEAD "variants: [{name: a, method: nf4, kv: int5}]\n", "s.yaml:4: kv must be one of auto, f32, bf16, f16, int8, fp8, int4", ASSAY_EINPUT},
         {HEAD "variants: [{name: a, method: rtn, precision: int8, activations: int7}]\n", "s.yaml:4: activations must be", ASSAY_EINPUT},
         {HEAD "variants: [{name: a, endpoint: 'http://x'}]\n", "s.yaml:4: endpoint variants are not in this build", ASSAY_EUNSUPPORTED},
         {HEAD "calibration: {samples: 4}\n" ONE, "s.yaml:4: no method in this build takes calibration data", ASSAY_EUNSUPPORTED},
