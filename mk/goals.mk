@@ -2,7 +2,7 @@
 SECONDS ?= 60
 FUZZ_BUILD := build/fuzz
 
-.PHONY: all help deps demo test check check-asan bench interop fuzz clean
+.PHONY: all help deps demo test check check-asan bench interop interop-methods fuzz clean
 all: $(PROGRAM)
 
 help:
@@ -13,6 +13,7 @@ help:
 	@echo 'make check-asan  the tests under AddressSanitizer and UndefinedBehaviorSanitizer'
 	@echo 'make fuzz        every fuzz target for SECONDS=60 each (T=name for one)'
 	@echo 'make interop     compare with the originals in Python (installs them into build/interop)'
+	@echo 'make interop-methods  quantize with the originals and with ours: KL, perplexity, time, memory (about 40 minutes the first time)'
 	@echo 'make install     PREFIX=/usr/local DESTDIR='
 
 # Installs what the build, the tests and the demo need (Debian packages), only what is missing.
@@ -45,11 +46,16 @@ bench: all
 # Programs that the comparisons in Python drive.
 $(BUILD)/logits: $(BUILD)/tools/logits.o $(ROOM_LIBS)
 	$(call say,LD,$@) $(CC) $(LDFLAGS) -o $@ $(filter %.o,$^) -Wl,--start-group $(ROOM_LIBS) -Wl,--end-group $(LIBS)
+$(BUILD)/kl: $(BUILD)/tools/kl.o $(call room_libs,method) $(call room_libs,runtime)
+	$(call say,LD,$@) $(CC) $(LDFLAGS) -o $@ $(filter %.o,$^) -Wl,--start-group $(filter %.a,$^) -Wl,--end-group $(LIBS)
 $(BUILD)/encode_file: $(BUILD)/tests/text/encode_file.o $(BUILD)/lib/text.a $(BUILD)/lib/base.a
 	$(call say,LD,$@) $(CC) $(LDFLAGS) -o $@ $^ $(LIBS)
 
 interop: all $(BUILD)/logits $(BUILD)/encode_file
 	$(Q)BUILD=$(BUILD) sh tools/interop.sh $(PROGRAM)
+
+interop-methods: all $(BUILD)/kl
+	$(Q)BUILD=$(BUILD) sh tools/interop_methods.sh $(PROGRAM)
 
 fuzz:
 	$(Q)sh tools/fuzz.sh '$(T)' $(SECONDS)
