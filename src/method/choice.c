@@ -329,8 +329,8 @@ void assay_choice_describe(assay_str *out, const assay_choice *c) {
     if (c->activations == ASSAY_ACTIVATIONS_STATIC) assay_str_put(out, " static");
     if (c->awq_scale && (says & ASSAY_OPT_AWQ_SCALE)) assay_str_put(out, " awq");
     if (c->smooth && (says & ASSAY_OPT_SMOOTH)) assay_str_put(out, " smooth");
-    if (c->act_order != ASSAY_ACT_ORDER_NONE)
-        assay_str_put(out, c->act_order == ASSAY_ACT_ORDER_STATIC ? " act-order static" : " act-order group");
+    static const char *const orders[] = {"", " act-order static", " act-order group", " act-order gar"};
+    assay_str_put(out, orders[c->act_order]);
 }
 
 /* --- what a choice comes to --- */

@@ -8,6 +8,8 @@
  *   none    as they stand; a group's parameters follow the weights as they are when its turn comes
  *   static  by descending H_ii; parameters are fitted to the original weights before, so codes and groups stay in place
  *   group   by descending H_ii; groups are runs of that order, which files say by g_idx and few kernels serve fast
+ *   gar     whole groups by their largest H_ii, columns by descending H_ii within each (group-aware reordering, Gafni et al. 2025):
+ *           everything stays in place and parameters still follow the weights
  *
  * Columns that no input ever reached (H_ii = 0) tell nothing: they are rounded to nearest and take and give no feedback. The original sets
  * them to zero, which loses as little on the calibration data and everything where such a channel does fire.
@@ -88,6 +90,7 @@ static const char *check_shape(const assay_choice *c, int64_t rows, int64_t cols
 typedef struct hessian {
     const assay_inputs *in; /* NULL: not made */
     assay_act_order act_order;
+    size_t unit; /* columns that stay together in the order: the group size for gar, else 1 */
     double asked, damp; /* percent of the mean diagonal: asked for, and used */
     size_t n_dead;
     float *f;       /* [cols][cols] */
@@ -103,14 +106,27 @@ static void hessian_free(hessian *h) {
 }
 
 typedef struct place {
-    float importance;
-    int32_t column;
+    float unit_importance, importance;
+    int32_t column, unit;
 } place;
 
 static int by_importance(const void *a, const void *b) {
     const place *x = a, *y = b;
+    if (x->unit_importance != y->unit_importance) return x->unit_importance > y->unit_importance ? -1 : 1;
+    if (x->unit != y->unit) return x->unit < y->unit ? -1 : 1;
     if (x->importance != y->importance) return x->importance > y->importance ? -1 : 1;
     return (x->column > y->column) - (x->column < y->column);
+}
+
+static void rank_columns(place *p, const hessian *h) {
+    size_t n = (size_t)h->in->cols;
+    for (size_t first = 0; first < n; first += h->unit) {
+        size_t end = ASSAY_MIN(first + h->unit, n);
+        float most = 0;
+        for (size_t i = first; i < end; i++) most = fmaxf(most, h->in->gram[i * n + i]);
+        for (size_t i = first; i < end; i++) p[i] = (place){most, h->in->gram[i * n + i], (int32_t)i, (int32_t)(first / h->unit)};
+    }
+    qsort(p, n, sizeof *p, by_importance);
 }
 
 static assay_status order_columns(hessian *h, assay_err *err) {
@@ -119,8 +135,7 @@ static assay_status order_columns(hessian *h, assay_err *err) {
     place *p = assay_mallocn(n, sizeof *p);
     h->order = assay_mallocn(n, sizeof *h->order);
     if (p && h->order) {
-        for (size_t i = 0; i < n; i++) p[i] = (place){h->in->gram[i * n + i], (int32_t)i};
-        qsort(p, n, sizeof *p, by_importance);
+        rank_columns(p, h);
         for (size_t i = 0; i < n; i++) h->order[i] = p[i].column;
     }
     assay_free(p);
@@ -162,11 +177,19 @@ static void set_diagonal(hessian *h, double mean) {
     }
 }
 
+static size_t unit_of(const assay_choice *c) {
+    return c->act_order == ASSAY_ACT_ORDER_GAR && c->group_size ? (size_t)c->group_size : 1;
+}
+
+static bool serves(const hessian *h, const assay_inputs *in, const assay_choice *c) {
+    return h->in == in && h->act_order == c->act_order && h->unit == unit_of(c) && h->asked == c->damp_percent;
+}
+
 static assay_status hessian_make(hessian *h, const assay_inputs *in, const assay_choice *c, int n_threads, assay_err *err) {
     size_t n = (size_t)in->cols;
     double mean;
     bool definite = false;
-    *h = (hessian){.in = in, .act_order = c->act_order, .asked = c->damp_percent, .damp = c->damp_percent};
+    *h = (hessian){.in = in, .act_order = c->act_order, .unit = unit_of(c), .asked = c->damp_percent, .damp = c->damp_percent};
     h->f = n <= SIZE_MAX / sizeof(float) / n ? assay_malloc_aligned(n * n * sizeof(float)) : NULL;
     h->weight = assay_mallocn(n, sizeof *h->weight);
     if (!h->f || !h->weight) return assay_nomem(err);
@@ -194,11 +217,11 @@ static assay_status quantize_item(assay_item *item, hessian *h, int n_threads, a
         snprintf(item->chosen, sizeof item->chosen, "\"calibrated\": false");
         return ASSAY_OK;
     }
-    if (h->in != in || h->act_order != c->act_order || h->asked != c->damp_percent) {
+    if (!serves(h, in, c)) {
         hessian_free(h);
         ASSAY_TRY(hessian_make(h, in, c, n_threads, err));
     }
-    assay_feedback f = {.f = h->f, .weight = h->weight, .order = h->order};
+    assay_feedback f = {.f = h->f, .weight = h->weight, .order = h->order, .contiguous = c->act_order == ASSAY_ACT_ORDER_GAR};
     ASSAY_TRY(assay_feedback_round(item, &f, &loss, n_threads, err));
     snprintf(item->chosen, sizeof item->chosen, "\"damp_percent\": %g, \"dead_columns\": %zu, \"gptq_loss\": %.6g", h->damp, h->n_dead,
              loss / (double)in->n_tokens);

@@ -50,7 +50,7 @@ bool assay_method_parse(assay_method_id *out, const char *name);
 
 typedef enum assay_scale_layout { ASSAY_SCALE_CHANNEL, ASSAY_SCALE_TENSOR, ASSAY_SCALE_BLOCK } assay_scale_layout;
 typedef enum assay_act_format { ASSAY_ACTIVATIONS_16BIT, ASSAY_ACTIVATIONS_DYNAMIC, ASSAY_ACTIVATIONS_STATIC } assay_act_format;
-typedef enum assay_act_order { ASSAY_ACT_ORDER_NONE, ASSAY_ACT_ORDER_STATIC, ASSAY_ACT_ORDER_GROUP } assay_act_order;
+typedef enum assay_act_order { ASSAY_ACT_ORDER_NONE, ASSAY_ACT_ORDER_STATIC, ASSAY_ACT_ORDER_GROUP, ASSAY_ACT_ORDER_GAR } assay_act_order;
 
 /* What is done with one matrix. Complete: every field has the value in effect. Fields without a method named are plain options that
  * several methods take; docs/methods.md tells all. */

@@ -150,6 +150,18 @@ typedef struct textbook {
     float *scales;  /* [rows][n_groups] */
 } textbook;
 
+static float group_most(const textbook *t, const problem *p, size_t column) {
+    float most = 0;
+    for (size_t c = column / t->group * t->group, i = 0; i < t->group; i++) most = fmaxf(most, p->in.gram[(c + i) * (t->cols + 1)]);
+    return most;
+}
+
+static bool goes_first(const textbook *t, const problem *p, const assay_choice *c, size_t a, size_t b) {
+    if (c->act_order == ASSAY_ACT_ORDER_NONE) return false;
+    if (c->act_order == ASSAY_ACT_ORDER_GAR && a / t->group != b / t->group) return group_most(t, p, a) > group_most(t, p, b);
+    return p->in.gram[a * (t->cols + 1)] > p->in.gram[b * (t->cols + 1)];
+}
+
 static void textbook_open(textbook *t, const problem *p, const run *r) {
     size_t n = (size_t)p->cols, rows = (size_t)p->rows;
     *t = (textbook){.rows = rows, .cols = n, .group = r->c.group_size ? (size_t)r->c.group_size : n};
@@ -159,9 +171,9 @@ static void textbook_open(textbook *t, const problem *p, const run *r) {
     t->codes = assay_calloc(rows * n, 1);
     t->scales = assay_calloc(rows * n, sizeof *t->scales);
     assert_true(t->order && t->u && t->w && t->codes && t->scales);
-    for (size_t i = 0; i < n; i++) { /* insertion by descending diagonal */
+    for (size_t i = 0; i < n; i++) { /* insertion */
         size_t at = i;
-        for (; r->c.act_order && at > 0 && p->in.gram[t->order[at - 1] * (n + 1)] < p->in.gram[i * (n + 1)]; at--) t->order[at] = t->order[at - 1];
+        for (; at > 0 && goes_first(t, p, &r->c, i, t->order[at - 1]); at--) t->order[at] = t->order[at - 1];
         t->order[at] = i;
     }
     double mean = 0;
@@ -198,7 +210,7 @@ static void textbook_row(textbook *t, size_t row, const assay_choice *c, const f
     for (size_t g = 0; g < n_groups && c->act_order == ASSAY_ACT_ORDER_STATIC; g++)
         assay_grid_fit(&grids[g], &s, original + row * n + g * t->group, t->group, NULL);
     for (size_t i = 0; i < n; i++) {
-        size_t column = t->order[i], g = (c->act_order == ASSAY_ACT_ORDER_STATIC ? column : i) / t->group;
+        size_t column = t->order[i], g = (c->act_order == ASSAY_ACT_ORDER_GROUP ? i : column) / t->group;
         if (i % t->group == 0 && c->act_order != ASSAY_ACT_ORDER_STATIC) fit(&grids[g], &s, w + i, t->group);
         float x = (float)w[i], value;
         assay_grid_round_each(&t->codes[row * n + column], &value, &s, &grids[g].scale, &grids[g].zero, &x, 1);
@@ -242,6 +254,8 @@ static void textbook_codes(void **state) {
     compare("gptq,precision=int3,group_size=16,symmetric=false", 40, 320, 1);
     compare("gptq,precision=int4,group_size=32,symmetric=false,act_order=static", 33, 160, 1);
     compare("gptq,precision=int4,group_size=32,act_order=group", 33, 160, 1);
+    compare("gptq,precision=int4,group_size=32,act_order=gar", 33, 160, 1);
+    compare("gptq,precision=int3,group_size=128,symmetric=false,act_order=gar", 10, 384, 1);
     compare("gptq,precision=int4,group_size=channel,act_order=static,damp_percent=0.1", 20, 300, 1);
     compare("gptq,precision=int2,group_size=128", 130, 384, 2); /* more than a tile of rows, blocks that are groups */
     compare("gptq,precision=int4,group_size=192", 10, 384, 1);  /* groups longer than a block */
@@ -337,6 +351,7 @@ static void loses_less(void **state) {
         {"gptq,precision=int3,group_size=32,symmetric=false", "rtn,precision=int3,group_size=32,symmetric=false"},
         {"gptq,precision=int4,group_size=64,act_order=static", "rtn,precision=int4,group_size=64"},
         {"gptq,precision=int4,group_size=64,act_order=group", "rtn,precision=int4,group_size=64"},
+        {"gptq,precision=int4,group_size=64,act_order=gar", "rtn,precision=int4,group_size=64"},
         {"gptq,precision=int2,group_size=64,mse", "rtn,precision=int2,group_size=64,mse"},
         {"gptq,precision=int6,group_size=channel", "rtn,precision=int6,group_size=channel"},
         {"gptq,precision=nf4", "nf4"},
@@ -412,7 +427,8 @@ static void items_share_inputs(void **state) {
     (void)state;
     static const char *const recipes[] = {"gptq,precision=int4,group_size=32", "gptq,precision=int3,group_size=32",
                                           "gptq,precision=int4,group_size=32,act_order=static",
-                                          "gptq,precision=int4,group_size=32,damp_percent=0.2"};
+                                          "gptq,precision=int4,group_size=32,damp_percent=0.2",
+                                          "gptq,precision=int4,group_size=32,act_order=gar", "gptq,precision=int4,group_size=16,act_order=gar"};
     enum { N = ASSAY_LEN(recipes) };
     problem p = problem_new(20, 96, 300, 5);
     run alone[N], r[N];
