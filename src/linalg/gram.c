@@ -41,21 +41,13 @@ static void pack_strip(void *ctx, size_t task, int thread) {
         g->kern.to_bf16((uint16_t *)g->packed + (c + i) * g->ld, strip + i * g->ld, assay_pack_up(g->n));
 }
 
-static void mirror(float *h, size_t cols, size_t i, size_t j, size_t m, size_t n) {
-    enum { SIDE = 16 };
-    for (size_t r = 0; r < m; r += SIDE)
-        for (size_t c = 0; c < n; c += SIDE)
-            for (size_t y = c; y < ASSAY_MIN(n, c + SIDE); y++)
-                for (size_t x = r; x < ASSAY_MIN(m, r + SIDE); x++) h[(j + y) * cols + i + x] = h[(i + x) * cols + j + y];
-}
-
 static void add_tile(void *ctx, size_t task, int thread) {
     const gram *g = ctx;
     size_t bi = 0;
     while (task >= g->n_tiles - bi) task -= g->n_tiles - bi++;
     size_t i = bi * TILE, j = (bi + task) * TILE;
     size_t m = ASSAY_MIN((size_t)TILE, g->cols - i), n = ASSAY_MIN((size_t)TILE, g->cols - j);
-    float *s = scratch_of(g, thread);
+    float *s = scratch_of(g, thread), *upper = g->h + i * g->cols + j, *lower = g->h + j * g->cols + i;
     if (g->bf16) {
         const uint16_t *p = g->packed;
         g->kern.gemm_bf16(s, n, p + i * g->ld, g->ld, p + j * g->ld, g->ld, g->n, m, n);
@@ -63,8 +55,8 @@ static void add_tile(void *ctx, size_t task, int thread) {
         const float *p = g->packed;
         g->kern.gemm_f32(s, n, p + i * g->ld, g->ld, p + j * g->ld, g->ld, g->n, m, n);
     }
-    for (size_t r = 0; r < m; r++) g->kern.add(g->h + (i + r) * g->cols + j, s + r * n, n);
-    if (g->last && i != j) mirror(g->h, g->cols, i, j, m, n);
+    for (size_t r = 0; r < m; r++) g->kern.add(upper + r * g->cols, s + r * n, n);
+    if (g->last && i != j) assay_transpose(lower, g->cols, upper, g->cols, n, m);
 }
 
 assay_status assay_gram_add(float *h, const float *x, size_t n, size_t cols, bool bf16, int n_threads, assay_err *err) {

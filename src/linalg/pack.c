@@ -33,7 +33,7 @@ static void transpose_any(float *dst, size_t ld, const float *src, size_t lds, s
         for (size_t j = 0; j < k; j++) dst[i * ld + j] = src[j * lds + i];
 }
 
-void assay_pack_columns(float *dst, size_t ld, const float *src, size_t lds, size_t rows, size_t k) {
+void assay_transpose(float *dst, size_t ld, const float *src, size_t lds, size_t rows, size_t k) {
     size_t whole_k = k / QUAD * QUAD, r = 0;
     for (; r + LINE <= rows; r += LINE) {
         for (size_t c = 0; c < whole_k; c += QUAD)
@@ -41,5 +41,9 @@ void assay_pack_columns(float *dst, size_t ld, const float *src, size_t lds, siz
         transpose_any(dst + r * ld + whole_k, ld, src + whole_k * lds + r, lds, LINE, k - whole_k);
     }
     transpose_any(dst + r * ld, ld, src + r, lds, rows - r, k);
+}
+
+void assay_pack_columns(float *dst, size_t ld, const float *src, size_t lds, size_t rows, size_t k) {
+    assay_transpose(dst, ld, src, lds, rows, k);
     for (size_t i = 0; i < rows; i++) zero_tail(dst + i * ld, k);
 }

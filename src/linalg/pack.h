@@ -16,7 +16,9 @@ static inline size_t assay_pack_ld(size_t k) {
 }
 /* dst[rows][ld] <- src[rows][lds], k elements a row; zeros up to a multiple of 32. */
 void assay_pack_rows(float *dst, size_t ld, const float *src, size_t lds, size_t rows, size_t k);
-/* dst[rows][ld] <- the transpose of src[k][lds], of which `rows` columns are taken; zeros as above. */
+/* dst[rows][ld] <- the transpose of src[k][lds], of which `rows` columns are taken; nothing past k is written. */
+void assay_transpose(float *dst, size_t ld, const float *src, size_t lds, size_t rows, size_t k);
+/* dst[rows][ld] <- the transpose of src[k][lds], likewise, and zeros as above. */
 void assay_pack_columns(float *dst, size_t ld, const float *src, size_t lds, size_t rows, size_t k);
 
 #endif
