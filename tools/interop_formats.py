@@ -253,7 +253,8 @@ def load(name, folder, config):
         return None
     if any(not g["weights"]["symmetric"] and g.get("format", "pack-quantized") == "pack-quantized" for g in groups.values()):
         # transformers 5.23 cannot load packed zero points as they are, from compressed-tensors' own files neither: its skeleton of
-        # the model does not pack them. It can decode them while loading, if all layers are quantized in one way.
+        # the model does not pack them. (Unpacked ones fit that skeleton, but its decompression then wants packed ones: no file
+        # satisfies both.) It can decode them while loading, if all layers are quantized in one way.
         if len(groups) > 1:
             print(f"# {name}: transformers cannot load several groups with zero points; codes and scales are compared without it")
             return None
