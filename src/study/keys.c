@@ -71,7 +71,8 @@ assay_status study_identify(study_identity *out, const char *text_dir, const cha
     return hash_text_files(out->text, text_dir, err);
 }
 
-assay_status study_quantize_key(char hex[ASSAY_HASH_HEX], const char *checkpoint, const assay_recipe *r, assay_err *err) {
+assay_status study_quantize_key(char hex[ASSAY_HASH_HEX], const char *checkpoint, const assay_recipe *r, const char *calibration,
+                                const char *mixture, assay_err *err) {
     char recipe[ASSAY_HASH_HEX];
     assay_hasher *h;
     ASSAY_TRY(assay_recipe_hash(recipe, r, err));
@@ -80,6 +81,8 @@ assay_status study_quantize_key(char hex[ASSAY_HASH_HEX], const char *checkpoint
     put_number(h, STUDY_QUANTIZE_VERSION);
     assay_hasher_put_str(h, checkpoint);
     assay_hasher_put_str(h, recipe);
+    if (calibration) assay_hasher_put_str(h, calibration);
+    if (mixture) assay_hasher_put_str(h, mixture);
     assay_hasher_finish(h, hex);
     return ASSAY_OK;
 }

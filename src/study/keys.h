@@ -31,7 +31,9 @@ assay_status study_checkpoint_hash(char hex[ASSAY_HASH_HEX], const char *dir, as
 /* Fills the identity of the model in dir as opened with o, its text files as they are in text_dir. checkpoint: its hash when known,
  * NULL: computed (reads it all). */
 assay_status study_identify(study_identity *out, const char *text_dir, const char *dir, const char *checkpoint, const assay_native_opts *o, assay_err *err);
-assay_status study_quantize_key(char hex[ASSAY_HASH_HEX], const char *checkpoint, const assay_recipe *r, assay_err *err);
+/* calibration: hash of the ids that it is made with, NULL = none; mixture: what it is to come to ("4.25 int3g128 ..."), NULL = none. */
+assay_status study_quantize_key(char hex[ASSAY_HASH_HEX], const char *checkpoint, const assay_recipe *r, const char *calibration,
+                                const char *mixture, assay_err *err);
 /* baseline: NULL when the suite has no kl. rerun_batch 0: no rerun. */
 assay_status study_score_key(char hex[ASSAY_HASH_HEX], const study_identity *model, const char *suite_hash, const study_identity *baseline,
                              int rerun_batch, assay_err *err);

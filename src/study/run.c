@@ -14,7 +14,9 @@
 #include "base/str.h"
 #include "base/thread.h"
 #include "format/format.h"
+#include "method/calibrate.h"
 #include "method/method.h"
+#include "method/mixture.h"
 #include "study/score.h"
 #include "study/study_impl.h"
 
@@ -25,6 +27,7 @@ typedef struct model {           /* one that is scored: the baseline or a varian
     char score_key[ASSAY_HASH_HEX];    /* "" while the checkpoint is not known */
     study_identity identity;
     double size_bytes, effective_bpw;
+    json_t *recipe;              /* in effect: a mixture's is known once it is made; owned, NULL = none */
     bool made, scored;           /* what the store says at the start */
     char problem[480];           /* why it cannot be had; "" = none */
 } model;
@@ -40,6 +43,7 @@ typedef struct study_run {
     int lock;
     model *models;               /* [1 + n_variants], the baseline first */
     size_t n;
+    assay_calibrator calibrator; /* empty when no variant needs one */
     char rerun_key[ASSAY_HASH_HEX];
     bool rerun_scored;
     size_t n_cards_done;         /* for the progress over all scorecards */
@@ -146,6 +150,11 @@ static assay_status find_made(study_run *r, model *m, assay_err *err) {
         checkpoint = json_string_value(json_object_get(st.result, "checkpoint"));
         m->size_bytes = json_number_value(json_object_get(st.result, "size_bytes"));
         m->effective_bpw = json_number_value(json_object_get(st.result, "effective_bpw"));
+        json_t *recipe = json_object_get(st.result, "recipe"); /* a mixture's */
+        if (recipe) {
+            json_decref(m->recipe);
+            m->recipe = json_incref(recipe);
+        }
     }
     assay_status s = checkpoint ? identify(r, m, checkpoint, err) : ASSAY_OK;
     assay_step_deinit(&st);
@@ -164,7 +173,12 @@ static assay_status prepare_variant(study_run *r, model *m, assay_err *err) {
     }
     m->dir = assay_path_join(r->variants_dir, m->spec->name);
     if (!m->dir) return assay_nomem(err);
-    ASSAY_TRY(study_quantize_key(m->quantize_key, r->models[0].identity.checkpoint, m->spec->recipe, err));
+    if (!(m->recipe = assay_recipe_to_json(m->spec->recipe))) return assay_nomem(err);
+    char mixture[256];
+    snprintf(mixture, sizeof mixture, "%.17g %d %s", m->spec->target_bpw, (int)m->spec->sensitivity, m->spec->mix ? m->spec->mix : "");
+    ASSAY_TRY(study_quantize_key(m->quantize_key, r->models[0].identity.checkpoint, m->spec->recipe,
+                                 assay_variant_calibrates(m->spec) ? r->calibrator.sequences.hash : NULL,
+                                 m->spec->target_bpw > 0 ? mixture : NULL, err));
     return find_made(r, m, err);
 }
 
@@ -181,6 +195,12 @@ static assay_status is_complete(bool *out, study_run *r, const char *key, assay_
     return ASSAY_OK;
 }
 
+static assay_status open_calibration(study_run *r, assay_err *err) {
+    bool wanted = false;
+    for (size_t i = 0; i < r->spec->n_variants; i++) wanted |= assay_variant_calibrates(&r->spec->variants[i]);
+    return wanted ? assay_calibrator_open(&r->calibrator, r->spec->model, &r->spec->calibration, err) : ASSAY_OK;
+}
+
 static assay_status prepare(study_run *r, const char *file, assay_err *err) {
     ASSAY_TRY(assay_study_spec_load(&r->spec, file, err));
     ASSAY_TRY(assay_suite_load_limited(&r->suite, r->spec->suite, r->o->limit, err));
@@ -194,6 +214,7 @@ static assay_status prepare(study_run *r, const char *file, assay_err *err) {
     r->models = assay_calloc(r->n, sizeof *r->models);
     if (!r->models) return assay_nomem(err);
     ASSAY_TRY(prepare_baseline(r, err));
+    ASSAY_TRY(open_calibration(r, err));
     for (size_t i = 1; i < r->n; i++) {
         r->models[i].spec = &r->spec->variants[i - 1];
         ASSAY_TRY(prepare_variant(r, &r->models[i], err));
@@ -244,19 +265,50 @@ static assay_status store_losses(study_run *r, const model *m, assay_err *err) {
     return s;
 }
 
-static assay_status make_variant(study_run *r, model *m, assay_err *err) {
+/* The recipe that a mixture's measures come to; they are kept beside the variant. */
+static assay_status mix(assay_recipe **recipe, study_run *r, model *m, const assay_progress *progress, assay_err *err) {
+    assay_mixture mixture = {0};
+    char *path = assay_path_join(m->dir, "mixture.json");
+    assay_mixture_opts o = {.target_bpw = m->spec->target_bpw, .precisions = m->spec->mix, .sensitivity = m->spec->sensitivity,
+                            .n_threads = r->o->runtime.n_threads, .cache = path, .progress = progress};
+    json_t *j = NULL;
+    assay_status s = path ? assay_mkdirs(m->dir, err) : assay_nomem(err);
+    if (s == ASSAY_OK) s = assay_mixture_make(&mixture, r->spec->model, m->spec->recipe, &r->calibrator.sequences, &o, err);
+    if (s == ASSAY_OK) s = assay_mixture_recipe(recipe, &mixture, m->spec->recipe, err);
+    if (s == ASSAY_OK && !(j = assay_mixture_to_json(&mixture))) s = assay_nomem(err);
+    if (s == ASSAY_OK) s = assay_json_save(path, j, 1, err);
+    if (s == ASSAY_OK) {
+        json_decref(m->recipe);
+        if (!(m->recipe = assay_recipe_to_json(*recipe))) s = assay_nomem(err);
+    }
+    json_decref(j);
+    assay_mixture_deinit(&mixture);
+    assay_free(path);
+    return s;
+}
+
+static assay_status make_checkpoint(assay_quantize_result *q, study_run *r, model *m, assay_err *err) {
     assay_progress progress = {on_progress, r};
-    assay_quantize_result q;
+    assay_recipe *mixed = NULL;
     assay_quantize_opts o = {.n_threads = r->o->runtime.n_threads, .progress = &progress, .overwrite = true,
                              .source_hash = r->models[0].identity.checkpoint};
+    if (assay_variant_calibrates(m->spec)) o.calibration = &r->calibrator.sequences;
+    if (m->spec->target_bpw > 0) ASSAY_TRY(mix(&mixed, r, m, &progress, err));
+    assay_status s = assay_quantize(q, r->spec->model, m->dir, mixed ? mixed : m->spec->recipe, &o, err);
+    assay_recipe_free(mixed);
+    return s;
+}
+
+static assay_status make_variant(study_run *r, model *m, assay_err *err) {
+    assay_quantize_result q;
     char checkpoint[ASSAY_HASH_HEX];
-    ASSAY_TRY(assay_quantize(&q, r->spec->model, m->dir, m->spec->recipe, &o, err));
+    ASSAY_TRY(make_checkpoint(&q, r, m, err));
     ASSAY_TRY(study_checkpoint_hash(checkpoint, m->dir, err));
     ASSAY_TRY(store_losses(r, m, err));
     m->size_bytes = (double)q.output_bytes;
     m->effective_bpw = q.bits_per_weight;
-    json_t *result = json_pack("{s:s, s:f, s:f, s:I, s:f}", "checkpoint", checkpoint, "size_bytes", m->size_bytes, "effective_bpw", m->effective_bpw,
-                               "matrices", (json_int_t)q.n_matrices, "weight_error", q.weight_error);
+    json_t *result = json_pack("{s:s, s:f, s:f, s:I, s:f, s:O}", "checkpoint", checkpoint, "size_bytes", m->size_bytes, "effective_bpw", m->effective_bpw,
+                               "matrices", (json_int_t)q.n_matrices, "weight_error", q.weight_error, "recipe", m->recipe);
     assay_status s = result ? assay_step_finish(r->store, m->quantize_key, result, q.seconds, err) : assay_nomem(err);
     json_decref(result);
     return s == ASSAY_OK ? identify(r, m, checkpoint, err) : s;
@@ -326,9 +378,8 @@ static assay_status score_one(study_run *r, model *m, assay_role role, assay_err
         ASSAY_TRY(link_card(r, key, name, role, err));
         return study_note_step(r->res, "score", name, key, true, 0, 0, err);
     }
-    json_t *recipe = m->spec->recipe ? assay_recipe_to_json(m->spec->recipe) : NULL;
     study_score_job job = {.store = r->store, .suite = r->suite, .dir = m->dir, .runtime = runtime_of(r, m), .kl_dir = r->kl_dir,
-                           .kl_name = r->kl_dir ? r->kl_name : NULL, .recipe = recipe,
+                           .kl_name = r->kl_dir ? r->kl_name : NULL, .recipe = m->recipe,
                            .progress = &progress, .phase = phase,
                            .desc = {.key = key, .study = r->spec->name, .variant = name, .role = role, .model_hash = m->identity.checkpoint}};
     if (rerun) { /* everything that must not matter is different */
@@ -338,7 +389,6 @@ static assay_status score_one(study_run *r, model *m, assay_role role, assay_err
     }
     snprintf(phase, sizeof phase, "scoring %s%s", name, rerun ? " again" : "");
     assay_status s = study_score_run(&id, &n_new, &job, &why);
-    json_decref(recipe);
     if (is_its_own_fault(s) && role == ASSAY_ROLE_VARIANT) snprintf(m->problem, sizeof m->problem, "%s", why.message);
     else if (s != ASSAY_OK) return assay_fail(err, s, "%s", why.message);
     return study_note_step(r->res, "score", name, key, done, assay_now() - begin, n_new, err);
@@ -365,11 +415,12 @@ static json_t *real_or_null(double v) {
 static json_t *variant_json(const study_run *r, const model *m) {
     assay_str text = {0};
     bool own = m->spec->path && !strcmp(m->spec->path, r->spec->model);
+    if (m->spec->target_bpw > 0) assay_str_printf(&text, "mixture of %g bits, ", m->spec->target_bpw);
     if (m->spec->recipe) assay_recipe_describe(&text, m->spec->recipe);
     else assay_str_put(&text, own ? "as it is" : m->spec->path);
     if (m->spec->activations != ASSAY_ACT_AUTO) assay_str_printf(&text, ", %s activations", assay_act_mode_word(m->spec->activations));
     if (m->spec->kv != ASSAY_KV_KIND_AUTO) assay_str_printf(&text, ", %s KV cache", assay_kv_kind_word(m->spec->kv));
-    json_t *recipe = m->spec->recipe ? assay_recipe_to_json(m->spec->recipe) : json_null();
+    json_t *recipe = m->recipe ? json_incref(m->recipe) : json_null();
     json_t *j = json_pack("{s:s, s:o, s:s, s:o, s:o, s:s, s:s, s:s?, s:b, s:s?}", "name", m->spec->name, "recipe", recipe, "describe", assay_str_c(&text),
                           "size_bytes", real_or_null(m->size_bytes), "effective_bpw", real_or_null(m->effective_bpw), "quantize_key", m->quantize_key,
                           "score_key", m->score_key, "problem", m->problem[0] ? m->problem : NULL, "own", own, "kv",
@@ -513,7 +564,11 @@ static assay_status work(study_run *r, assay_err *err) {
 }
 
 static void release(study_run *r) {
-    for (size_t i = 0; r->models && i < r->n; i++) assay_free(r->models[i].dir);
+    for (size_t i = 0; r->models && i < r->n; i++) {
+        assay_free(r->models[i].dir);
+        json_decref(r->models[i].recipe);
+    }
+    assay_calibrator_close(&r->calibrator);
     assay_free(r->models);
     assay_store_close(r->store);
     assay_suite_free(r->suite);

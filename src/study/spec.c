@@ -10,7 +10,7 @@
 static const char *const study_keys[] = {"study", "model", "suite", "variants", "baseline", "rerun", "policy", "serving",
                                          "devices", "prices", "prefer", "calibration"};
 /* Beside the recipe's own keys. */
-static const char *const variant_keys[] = {"name", "path", "activations", "kv", "recipe", "endpoint"};
+static const char *const variant_keys[] = {"name", "path", "activations", "kv", "recipe", "endpoint", "target_bpw", "mix", "sensitivity"};
 
 static const char *const act_words[] = {"auto", "f32", "bf16", "f16", "int8"};
 
@@ -126,6 +126,28 @@ static assay_status read_path(assay_variant_spec *v, reader *r, const assay_yaml
     return assay_yaml_check_unknown(r->doc, y, "a variant with a path (it takes no recipe)", variant_keys, ASSAY_LEN(variant_keys), err);
 }
 
+/* target_bpw, mix, sensitivity: the recipe is what a mixture begins with. */
+static assay_status read_mixture(assay_variant_spec *v, reader *r, const assay_yaml *y, assay_err *err) {
+    static const char *const words[] = {"auto", "kl", "fisher"};
+    const char *word = NULL;
+    ASSAY_TRY(assay_yaml_get_double(&v->target_bpw, r->doc, y, "target_bpw", 1, 16, err));
+    ASSAY_TRY(get_text(&v->mix, r, y, "mix", false, false, err));
+    ASSAY_TRY(assay_yaml_get_str(&word, r->doc, y, "sensitivity", err));
+    if ((v->mix || word) && !(v->target_bpw > 0))
+        return assay_yaml_fail(r->doc, y, err, "%s does nothing without target_bpw", v->mix ? "mix" : "sensitivity");
+    for (size_t i = 0; word && i < ASSAY_LEN(words); i++)
+        if (!strcmp(words[i], word)) {
+            v->sensitivity = (assay_sensitivity)i;
+            return ASSAY_OK;
+        }
+    return word ? assay_yaml_fail(r->doc, assay_yaml_find(y, "sensitivity"), err, "sensitivity must be auto, kl or fisher, not '%s'", word)
+                : ASSAY_OK;
+}
+
+bool assay_variant_calibrates(const assay_variant_spec *v) {
+    return v->recipe && (v->target_bpw > 0 || assay_recipe_needs_calibration(v->recipe, NULL));
+}
+
 static assay_status read_variant(assay_variant_spec *v, reader *r, const assay_yaml *y, assay_err *err) {
     const char *line = NULL;
     ASSAY_TRY(assay_yaml_want(r->doc, y, ASSAY_YAML_MAP, "a variant", err));
@@ -141,9 +163,12 @@ static assay_status read_variant(assay_variant_spec *v, reader *r, const assay_y
     if (assay_yaml_find(y, "endpoint"))
         return assay_fail(err, ASSAY_EUNSUPPORTED, "%s:%d: endpoint variants are not in this build", assay_yaml_name(r->doc), y->line);
     ASSAY_TRY(assay_yaml_get_str(&line, r->doc, y, "recipe", err));
+    ASSAY_TRY(read_mixture(v, r, y, err));
     if (assay_yaml_find(y, "path")) return read_path(v, r, y, err);
-    if (line) return read_recipe_line(v, r, y, line, err);
-    return assay_recipe_from_yaml(&v->recipe, r->doc, y, variant_keys, ASSAY_LEN(variant_keys), err);
+    if (line) ASSAY_TRY(read_recipe_line(v, r, y, line, err));
+    else ASSAY_TRY(assay_recipe_from_yaml(&v->recipe, r->doc, y, variant_keys, ASSAY_LEN(variant_keys), err));
+    if (!assay_variant_calibrates(v) || r->spec->calibration.data) return ASSAY_OK;
+    return assay_yaml_fail(r->doc, y, err, "variant '%s' needs calibration data: add `calibration: {data: FILE}` to the study", v->name);
 }
 
 static assay_status read_variants(reader *r, const assay_yaml *root, assay_err *err) {
@@ -252,6 +277,21 @@ static assay_status read_prefer(reader *r, const assay_yaml *root, assay_err *er
     return ASSAY_OK;
 }
 
+/* calibration: {data: FILE, samples, length, ...}: method/calib.h */
+static assay_status read_calibration(reader *r, const assay_yaml *root, assay_err *err) {
+    assay_calib_spec *c = &r->spec->calibration;
+    const assay_yaml *y = assay_yaml_find(root, "calibration");
+    const char *path;
+    if (!y || y->kind == ASSAY_YAML_NULL) return ASSAY_OK;
+    ASSAY_TRY(assay_calib_spec_from_yaml(c, r->doc, y, err));
+    ASSAY_TRY(copy_path(&path, r, c->data, err));
+    char *own = assay_strdup(path);
+    if (!own) return assay_nomem(err);
+    assay_free(c->data);
+    c->data = own;
+    return ASSAY_OK;
+}
+
 /* --- the whole --- */
 
 static assay_status read_study(reader *r, assay_err *err) {
@@ -263,10 +303,7 @@ static assay_status read_study(reader *r, assay_err *err) {
     ASSAY_TRY(check_name(r, root, spec->name, err));
     ASSAY_TRY(get_text(&spec->model, r, root, "model", true, true, err));
     ASSAY_TRY(get_text(&spec->suite, r, root, "suite", true, true, err));
-    const assay_yaml *calibration = assay_yaml_find(root, "calibration");
-    if (calibration && calibration->kind != ASSAY_YAML_NULL)
-        return assay_fail(err, ASSAY_EUNSUPPORTED, "%s:%d: no method in this build takes calibration data, leave `calibration` out",
-                          assay_yaml_name(r->doc), calibration->line);
+    ASSAY_TRY(read_calibration(r, root, err));
     ASSAY_TRY(read_baseline(r, root, err));
     ASSAY_TRY(read_variants(r, root, err));
     ASSAY_TRY(read_rerun(r, root, err));
@@ -313,6 +350,7 @@ assay_status assay_study_spec_load(assay_study_spec **out, const char *path, ass
 void assay_study_spec_free(assay_study_spec *s) {
     if (!s) return;
     for (size_t i = 0; i < s->n_variants; i++) assay_recipe_free(s->variants[i].recipe);
+    assay_calib_spec_deinit(&s->calibration);
     assay_policy_deinit(&s->policy);
     json_decref(s->source);
     assay_arena_free(&s->arena);

@@ -1,7 +1,7 @@
 /* study/spec.h: a study file as written: parsed and checked, nothing opened but the file itself. docs/studies.md has every key.
  *
- * Errors are EINPUT "FILE:LINE: ..." and name the nearest known key for a misspelled one; what this build cannot do (endpoints,
- * methods that calibrate) is EUNSUPPORTED with the line. */
+ * Errors are EINPUT "FILE:LINE: ..." and name the nearest known key for a misspelled one; what this build cannot do (endpoints)
+ * is EUNSUPPORTED with the line. */
 #ifndef ASSAY_STUDY_SPEC_H
 #define ASSAY_STUDY_SPEC_H
 
@@ -13,7 +13,8 @@
 #include "base/mem.h"
 #include "base/status.h"
 #include "gate/policy.h"
-#include "method/recipe.h"
+#include "method/calib.h"
+#include "method/mixture.h"
 #include "model/kv.h"
 #include "plan/plan.h"
 
@@ -25,6 +26,9 @@ typedef struct assay_variant_spec {
     const char *path;             /* of a checkpoint that exists (the model's own, when only `kv` is set); NULL: it is made by the recipe */
     assay_act_mode activations;
     assay_kv_kind kv;             /* how keys and values are kept */
+    double target_bpw;            /* > 0: the recipe is a base, precisions are mixed to so many bits per weight */
+    const char *mix;              /* precisions to mix; NULL = by the target */
+    assay_sensitivity sensitivity;
     int line;
 } assay_variant_spec;
 
@@ -35,6 +39,7 @@ typedef struct assay_study_spec {
     assay_variant_spec baseline;  /* path: the model */
     assay_variant_spec *variants;
     size_t n_variants;
+    assay_calib_spec calibration; /* data NULL: none */
     bool rerun;                   /* the baseline a second time, in batches of rerun_batch: the noise floor */
     int rerun_batch;
     assay_policy policy;
@@ -53,6 +58,8 @@ assay_status assay_study_spec_load(assay_study_spec **out, const char *path, ass
 /* dir: what relative paths are relative to. */
 assay_status assay_study_spec_parse(assay_study_spec **out, const char *text, size_t n, const char *name, const char *dir, assay_err *err);
 void assay_study_spec_free(assay_study_spec *s);
+/* Is the variant made with calibration data? */
+bool assay_variant_calibrates(const assay_variant_spec *v);
 
 /* "f32" "bf16"... as in the file: auto f32 bf16 f16 int8. NULL when it is none. */
 const char *assay_act_mode_word(assay_act_mode m);
