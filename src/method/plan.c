@@ -176,14 +176,34 @@ static double elements(const assay_step *s) {
     return (double)assay_tensor_n_elements(s->tensor);
 }
 
-/* Tensors that a quantized matrix becomes (format/bnb.c, format/ct.c). */
+/* Tensors that a quantized matrix becomes (format/bnb.c, ct.c, ct_float.c, fp8.c, hqq.c). */
 static int n_parts(const assay_choice *c, assay_convention convention) {
-    if (convention == ASSAY_CONVENTION_CT) return c->asymmetric ? 4 : 3;
+    bool is_float = assay_precision_get_kind(c->precision) == ASSAY_KIND_FLOAT;
+    int is_static = c->activations == ASSAY_ACTIVATIONS_STATIC;
+    switch (convention) {
+    case ASSAY_CONVENTION_HQQ: return 19;
+    case ASSAY_CONVENTION_CT:
+        if (is_float) return (c->precision == ASSAY_PRECISION_NVFP4 ? 3 : 2) + is_static;
+        return 3 + c->asymmetric + is_static + (c->act_order == ASSAY_ACT_ORDER_GROUP);
+    case ASSAY_CONVENTION_FP8: return 2 + is_static;
+    default: break;
+    }
     if (c->method == ASSAY_METHOD_LLM_INT8) return 3;
     return c->double_quant ? 6 : 4;
 }
 
+/* Codes as the file has them: compressed-tensors begins a row of packed integers at a word, hqq keeps 5 and 6 bits in bytes. */
+static double stored_code_bytes(const assay_step *s, assay_convention convention, double code_bits) {
+    int bits = assay_precision_bits(s->choice.precision);
+    double rows = (double)s->tensor->dims[0];
+    if (assay_precision_get_kind(s->choice.precision) != ASSAY_KIND_INT || bits == 8) return code_bits / 8;
+    if (convention == ASSAY_CONVENTION_HQQ && (bits == 5 || bits == 6)) return rows * (double)s->tensor->dims[1];
+    if (convention == ASSAY_CONVENTION_CT) return rows * 4 * (double)((s->tensor->dims[1] * bits + 31) / 32);
+    return code_bits / 8;
+}
+
 #define HEADER_BYTES 85  /* of a tensor's entry in a safetensors header, besides its name */
+#define META_BYTES   150 /* of what hqq says about a matrix in tensors */
 #define STATE_BYTES  190 /* of the JSON that bitsandbytes keeps for a 4-bit matrix */
 
 double assay_step_bytes(const assay_step *s, const assay_steps *p) {
@@ -192,11 +212,10 @@ double assay_step_bytes(const assay_step *s, const assay_steps *p) {
     if (c->method == ASSAY_METHOD_NONE) return (double)s->tensor->n_bytes + entry;
     assay_choice_bits(c, s->tensor->dims[0], s->tensor->dims[1], p->model_dtype, &codes, &scales);
     entry *= n_parts(c, p->convention);
-    if (p->convention == ASSAY_CONVENTION_BNB)
-        return codes / 8 + scales / 8 + entry + (c->method == ASSAY_METHOD_LLM_INT8 ? 1 : STATE_BYTES);
-    int64_t words =
-        (s->tensor->dims[1] * assay_precision_bits(c->precision) + 31) / 32; /* a row begins at a word */
-    return (double)(s->tensor->dims[0] * words * 4) + scales / 8 + 16 + entry;
+    double extra = p->convention == ASSAY_CONVENTION_BNB   ? (c->method == ASSAY_METHOD_LLM_INT8 ? 1 : STATE_BYTES)
+                   : p->convention == ASSAY_CONVENTION_HQQ ? META_BYTES
+                                                           : 16;
+    return stored_code_bytes(s, p->convention, codes) + scales / 8 + extra + entry;
 }
 
 /* Encodes and measures a sample of rows: seconds per element of this kind of choice. */

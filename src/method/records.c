@@ -50,14 +50,14 @@ static json_t *chosen_to_json(const char *chosen) {
 }
 
 static void chosen_from_json(char *out, size_t size, const json_t *j) {
-    char *text = json_is_object(j) ? json_dumps(j, 0) : NULL;
-    size_t n = text ? strlen(text) : 0;
+    assay_str text = {0};
+    assay_err ignored;
     out[0] = 0;
-    if (n > 2 && n - 2 < size) {
-        memcpy(out, text + 1, n - 2);
-        out[n - 2] = 0;
+    if (json_is_object(j) && assay_json_dump(&text, j, 0, false, &ignored) == ASSAY_OK && text.len > 2 && text.len - 2 < size) {
+        memcpy(out, text.s + 1, text.len - 2);
+        out[text.len - 2] = 0;
     }
-    free(text);
+    assay_str_free(&text);
 }
 
 assay_status assay_loss_print(assay_str *out, const assay_loss *l, assay_err *err) {
