@@ -60,8 +60,12 @@ extern const cli_option cli_common_options[];
 
 /* How keys and values are kept, for the commands that run a model. */
 extern const char *const cli_kv_words[];
-#define CLI_KV_OPTION(out)                                                                                                            \
-    {0, "kv", CLI_STRING, out, "KIND", "KV cache: auto, f32, bf16, f16, int8, fp8 or int4 (default: as the model computes)", cli_kv_words, 0, 0}
+#define CLI_KV_OPTION(out)                                                                                   \
+    {                                                                                                        \
+        0, "kv", CLI_STRING, out, "KIND",                                                                    \
+            "KV cache: auto, f32, bf16, f16, int8, fp8 or int4 (default: as the model computes)",            \
+            cli_kv_words, 0, 0                                                                               \
+    }
 
 /* Parses argv[0..n) by c's table and the common one. Positional arguments are moved to the front; their
  * number is returned, or -1 after a usage error has been printed. "--" ends options; a lone "-" is an

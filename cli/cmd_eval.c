@@ -11,8 +11,8 @@ static const char *const act_words[] = {"auto", "f32", "bf16", "f16", "int8", NU
 static const cli_option options[] = {
     {'s', "suite", CLI_STRING, &o.suite, "FILE", "the suite (docs/suites.md)", NULL, 0, 0},
     {0, "store", CLI_STRING, &o.store, "FILE", "where scorecards are kept (default: assay.db)", NULL, 0, 0},
-    {0, "name", CLI_STRING, &o.name, "NAME", "of the variant in the store (default: the folder's name, with the KV cache if set)",
-     NULL, 0, 0},
+    {0, "name", CLI_STRING, &o.name, "NAME",
+     "of the variant in the store (default: the folder's name, with the KV cache if set)", NULL, 0, 0},
     {0, "baseline", CLI_STRING, &o.baseline, "NAME", "scorecard whose distributions kl compares with", NULL,
      0, 0},
     {0, "limit", CLI_INT, &o.limit, "N", "at most N items a slice", NULL, 1, 1 << 30},
@@ -25,15 +25,17 @@ static const cli_option options[] = {
 static int run(int n_args, char **args) {
     (void)n_args;
     if (!o.suite) return cli_usage("eval: say which suite: --suite FILE");
-    assay_eval_opts opts = {
-        .suite = o.suite,
-        .store = o.store,
-        .name = o.name,
-        .baseline = o.baseline,
-        .limit = o.limit,
-        .run = {.threads = (int)cli_opts.threads, .batch = (int)o.batch, .activations = o.activations, .kv = o.kv},
-        .progress = cli_progress(),
-        .view = cli_view(stdout)};
+    assay_eval_opts opts = {.suite = o.suite,
+                            .store = o.store,
+                            .name = o.name,
+                            .baseline = o.baseline,
+                            .limit = o.limit,
+                            .run = {.threads = (int)cli_opts.threads,
+                                    .batch = (int)o.batch,
+                                    .activations = o.activations,
+                                    .kv = o.kv},
+                            .progress = cli_progress(),
+                            .view = cli_view(stdout)};
     assay_err err = {0};
     assay_doc *doc;
     if (assay_eval(&doc, args[0], &opts, &err) != ASSAY_OK) return cli_fail(&err);

@@ -106,8 +106,10 @@ static assay_status step(double *seconds, bench *b, size_t at, size_t n, assay_e
     double t = assay_now();
     if (at == 0) assay_seq_release(b->kv, &b->seq);
     ASSAY_TRY(assay_seq_extend(b->kv, &b->seq, at + n, err));
-    for (size_t i = 0; i < n; i++) b->pages[i] = b->seq.pages;
-    assay_batch batch = {.n = n, .ids = b->ids + at, .pos = b->pos + at, .pages = b->pages, .n_out = 1, .out = &last};
+    for (size_t i = 0; i < n; i++)
+        b->pages[i] = b->seq.pages;
+    assay_batch batch = {
+        .n = n, .ids = b->ids + at, .pos = b->pos + at, .pages = b->pages, .n_out = 1, .out = &last};
     assay_model_forward(b->model, b->kv, &batch);
     assay_model_logits(b->model, 0, 1);
     assay_seq_advance(b->kv, &b->seq, at + n);
@@ -125,7 +127,8 @@ static assay_status measure(bench *b, assay_err *err) {
         ASSAY_TRY(step(&t, b, 0, p, err));
         b->prefill_seconds = fmin(b->prefill_seconds, t);
         double sum = 0;
-        for (size_t i = 0; i < n; i++, sum += t) ASSAY_TRY(step(&t, b, p + i, 1, err));
+        for (size_t i = 0; i < n; i++, sum += t)
+            ASSAY_TRY(step(&t, b, p + i, 1, err));
         b->decode_seconds = fmin(b->decode_seconds, sum / (double)n);
     }
     return ASSAY_OK;
@@ -192,13 +195,14 @@ static assay_status put_figures(assay_str *text, json_t *j, const bench *b, cons
     assay_str_printf(text, "memory   %s read per token, peak resident %s\n",
                      assay_format_bytes(size, sizeof size, bytes),
                      assay_format_bytes(rss, sizeof rss, b->peak_rss));
-    json_t *f = json_pack(
-        "{s:s, s:s, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:i, s:i, s:i}", "activations", mode_names[b->mode],
-        "kv", assay_kv_kind_word(b->kv_kind), "kv_bytes_per_token", (double)assay_kv_page_size(b->kv) / ASSAY_KV_PAGE,
-        "decode_tokens_per_second", 1 / b->decode_seconds, "decode_bytes_per_token", bytes,
-        "decode_gb_per_second", rate, "decode_share_of_read", rate / l->read_gbs, "prefill_tokens_per_second",
-        n / b->prefill_seconds, "prefill_gops", arithmetic, "prefill_share_of_peak", arithmetic / peak,
-        "peak_rss_bytes", b->peak_rss, "prompt", b->prompt, "output", b->output, "repeat", b->repeat);
+    json_t *f = json_pack("{s:s, s:s, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:i, s:i, s:i}",
+                          "activations", mode_names[b->mode], "kv", assay_kv_kind_word(b->kv_kind),
+                          "kv_bytes_per_token", (double)assay_kv_page_size(b->kv) / ASSAY_KV_PAGE,
+                          "decode_tokens_per_second", 1 / b->decode_seconds, "decode_bytes_per_token", bytes,
+                          "decode_gb_per_second", rate, "decode_share_of_read", rate / l->read_gbs,
+                          "prefill_tokens_per_second", n / b->prefill_seconds, "prefill_gops", arithmetic,
+                          "prefill_share_of_peak", arithmetic / peak, "peak_rss_bytes", b->peak_rss, "prompt",
+                          b->prompt, "output", b->output, "repeat", b->repeat);
     return assay_doc_set(j, "figures", f, err);
 }
 

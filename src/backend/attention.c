@@ -22,7 +22,9 @@ static const int kv_kinds[] = {[ASSAY_KV_F32] = ASSAY_KERN_KV_F32,
                                [ASSAY_KV_F16] = ASSAY_KERN_KV_F16};
 _Static_assert(ASSAY_KV_PAGE == ASSAY_KERN_PAGE, "the kernels' page is the cache's");
 
-static size_t kv_size(assay_kv_type type) { return type == ASSAY_KV_F32 ? 4 : 2; }
+static size_t kv_size(assay_kv_type type) {
+    return type == ASSAY_KV_F32 ? 4 : 2;
+}
 static size_t head_bytes(assay_kv_type type, int head_dim) {
     return kv_size(type) * ASSAY_KV_PAGE * backend_up((size_t)head_dim, 16);
 }
@@ -47,8 +49,8 @@ typedef struct att_job {
     float scale, soft_cap;
 } att_job;
 
-static att_job job_of(assay_backend *b, const assay_kv_layer *c, const int32_t *const *pages, const int32_t *pos, size_t n_rows,
-                      int n_kv_heads, int head_dim) {
+static att_job job_of(assay_backend *b, const assay_kv_layer *c, const int32_t *const *pages,
+                      const int32_t *pos, size_t n_rows, int n_kv_heads, int head_dim) {
     att_job j = {.b = b,
                  .k = c->k->p,
                  .v = c->v->p,
@@ -88,9 +90,11 @@ static void store_head(const assay_kern *kern, uint8_t *k, uint8_t *v, uint8_t *
     convert(kern, aside, new_k, dim, type);
     k += slot * size;
     if (size == 4)
-        for (size_t d = 0; d < dim; d++) memcpy(k + d * ASSAY_KV_PAGE * 4, aside + 4 * d, 4);
+        for (size_t d = 0; d < dim; d++)
+            memcpy(k + d * ASSAY_KV_PAGE * 4, aside + 4 * d, 4);
     else
-        for (size_t d = 0; d < dim; d++) memcpy(k + d * ASSAY_KV_PAGE * 2, aside + 2 * d, 2);
+        for (size_t d = 0; d < dim; d++)
+            memcpy(k + d * ASSAY_KV_PAGE * 2, aside + 2 * d, 2);
 }
 
 static void store_rows(void *ctx, size_t begin, size_t end, int thread) {
@@ -98,7 +102,8 @@ static void store_rows(void *ctx, size_t begin, size_t end, int thread) {
     size_t dim = (size_t)j->head_dim, heads = (size_t)j->n_kv_heads, head = head_bytes(j->type, j->head_dim);
     uint8_t *aside = (uint8_t *)(j->b->att + (size_t)thread * (ATT_FLOATS + ATT_TILES));
     for (size_t r = begin; r < end; r++) {
-        size_t slot = (size_t)j->pos[r] % ASSAY_KV_PAGE, page = page_of(j, r, (size_t)j->pos[r] / ASSAY_KV_PAGE);
+        size_t slot = (size_t)j->pos[r] % ASSAY_KV_PAGE,
+               page = page_of(j, r, (size_t)j->pos[r] / ASSAY_KV_PAGE);
         for (size_t h = 0; h < heads; h++) {
             size_t at = (page * heads + h) * head, from = (r * heads + h) * dim;
             store_head(&j->b->k, j->k + at, j->v + at, aside, j->new_k + from, j->new_v + from, slot, dim,
@@ -116,18 +121,21 @@ static void pack_task(void *ctx, size_t task, int thread) {
     if ((size_t)j->pos[r] % ASSAY_KV_PAGE != ASSAY_KV_PAGE - 1) return;
     size_t from = (page_of(j, r, page) * heads + h) * head, to = packed_page_of(j, r, page) * heads + h;
     backend_pack_head(j->packed_k + to * backend_packed_head(j->pack, dim, false),
-                      j->packed_v + to * backend_packed_head(j->pack, dim, true), j->k + from, j->v + from, j->type, j->pack, dim);
+                      j->packed_v + to * backend_packed_head(j->pack, dim, true), j->k + from, j->v + from,
+                      j->type, j->pack, dim);
 }
 
-void assay_op_kv_store(assay_backend *b, const assay_kv_layer *cache, const assay_buf *k, const assay_buf *v, const int32_t *const *pages,
-                       const int32_t *pos, size_t n_rows, int n_kv_heads, int head_dim) {
+void assay_op_kv_store(assay_backend *b, const assay_kv_layer *cache, const assay_buf *k, const assay_buf *v,
+                       const int32_t *const *pages, const int32_t *pos, size_t n_rows, int n_kv_heads,
+                       int head_dim) {
     att_job j = job_of(b, cache, pages, pos, n_rows, n_kv_heads, head_dim);
     size_t work = n_rows * (size_t)(n_kv_heads * head_dim), complete = 0;
     j.new_k = (const float *)k->p;
     j.new_v = (const float *)v->p;
     assay_parallel_range(work < 8192 ? 1 : b->n_threads, n_rows, 1, store_rows, &j);
     if (j.pack == ASSAY_KV_PACK_NONE) return;
-    for (size_t r = 0; r < n_rows; r++) complete += (size_t)pos[r] % ASSAY_KV_PAGE == ASSAY_KV_PAGE - 1;
+    for (size_t r = 0; r < n_rows; r++)
+        complete += (size_t)pos[r] % ASSAY_KV_PAGE == ASSAY_KV_PAGE - 1;
     if (complete) assay_parallel(b->n_threads, n_rows * (size_t)n_kv_heads, pack_task, &j);
 }
 
@@ -150,12 +158,14 @@ static sight sight_of(const att_job *j, size_t row, size_t page) {
                    .hi = ASSAY_MIN(to - start, (size_t)ASSAY_KV_PAGE),
                    .packed = j->pack && (size_t)j->pos[row] >= start + ASSAY_KV_PAGE};
 }
-static bool is_whole(sight s) { return s.lo == 0 && s.hi == ASSAY_KV_PAGE; }
+static bool is_whole(sight s) {
+    return s.lo == 0 && s.hi == ASSAY_KV_PAGE;
+}
 
-/* Keys and values of a KV head as row r sees page `page`, and the kind they are in. Packed ones go to scratch,
- * where they may be already: *have is the number of the page that is there. */
-static assay_kern_kv load_page(const void **k, const void **v, const att_job *j, float *scratch, size_t *have, size_t r, size_t page,
-                               size_t kv_head, bool packed) {
+/* Keys and values of a KV head as row r sees page `page`, and the kind they are in. Packed ones go to
+ * scratch, where they may be already: *have is the number of the page that is there. */
+static assay_kern_kv load_page(const void **k, const void **v, const att_job *j, float *scratch, size_t *have,
+                               size_t r, size_t page, size_t kv_head, bool packed) {
     size_t dim = (size_t)j->head_dim, heads = (size_t)j->n_kv_heads;
     if (!packed) {
         size_t at = (page_of(j, r, page) * heads + kv_head) * head_bytes(j->type, j->head_dim);
@@ -167,8 +177,10 @@ static assay_kern_kv load_page(const void **k, const void **v, const att_job *j,
     float *to_k = scratch, *to_v = scratch + ASSAY_KV_PAGE * dim;
     if (*have != number) {
         assay_kern_pack f = backend_pack_form(j->pack);
-        j->b->k.unpack_kv[f](to_k, ASSAY_KV_PAGE, j->packed_k + at * backend_packed_head(j->pack, dim, false), dim, ASSAY_KV_PAGE);
-        j->b->k.unpack_kv[f](to_v, backend_up(dim, 16), j->packed_v + at * backend_packed_head(j->pack, dim, true), ASSAY_KV_PAGE, dim);
+        j->b->k.unpack_kv[f](to_k, ASSAY_KV_PAGE, j->packed_k + at * backend_packed_head(j->pack, dim, false),
+                             dim, ASSAY_KV_PAGE);
+        j->b->k.unpack_kv[f](to_v, backend_up(dim, 16),
+                             j->packed_v + at * backend_packed_head(j->pack, dim, true), ASSAY_KV_PAGE, dim);
         *have = number;
     }
     *k = to_k;
@@ -176,10 +188,10 @@ static assay_kern_kv load_page(const void **k, const void **v, const att_job *j,
     return ASSAY_KERN_KV_F32;
 }
 
-/* Page `page` for the rows [begin, end) of a block whose queries are in a: those of one sequence that see all of it
- * in the same form together, else row by row. */
-static void walk_page(const att_job *j, const assay_att *a, float *tiles, size_t kv_head, size_t begin, size_t end, size_t page,
-                      size_t heads) {
+/* Page `page` for the rows [begin, end) of a block whose queries are in a: those of one sequence that see all
+ * of it in the same form together, else row by row. */
+static void walk_page(const att_job *j, const assay_att *a, float *tiles, size_t kv_head, size_t begin,
+                      size_t end, size_t page, size_t heads) {
     size_t have = SIZE_MAX;
     for (size_t r = begin, next; r < end; r = next) {
         sight s = sight_of(j, r, page);
@@ -218,7 +230,8 @@ static void attend(const att_job *j, float *scratch, size_t kv_head, size_t h0, 
         first = ASSAY_MIN(first, first_key(j, r) / ASSAY_KV_PAGE);
         last = ASSAY_MAX(last, (size_t)j->pos[r] / ASSAY_KV_PAGE);
     }
-    for (size_t page = first; page <= last; page++) walk_page(j, &a, scratch + ATT_FLOATS, kv_head, begin, end, page, heads);
+    for (size_t page = first; page <= last; page++)
+        walk_page(j, &a, scratch + ATT_FLOATS, kv_head, begin, end, page, heads);
     for (size_t r = begin, i = 0; r < end; r++)
         for (size_t h = 0; h < heads; h++, i++)
             j->b->k.att_finish(j->y + (r * (size_t)j->n_heads + h0 + h) * dim, &a, i);
@@ -234,9 +247,9 @@ static void attention_task(void *ctx, size_t task, int thread) {
                ASSAY_MIN(step, group - h), begin, end);
 }
 
-void assay_op_attention(assay_backend *b, assay_buf *y, const assay_buf *q, const assay_kv_layer *cache, const int32_t *const *pages,
-                        const int32_t *pos, size_t n_rows, int n_heads, int n_kv_heads, int head_dim, float scale, int window,
-                        float soft_cap) {
+void assay_op_attention(assay_backend *b, assay_buf *y, const assay_buf *q, const assay_kv_layer *cache,
+                        const int32_t *const *pages, const int32_t *pos, size_t n_rows, int n_heads,
+                        int n_kv_heads, int head_dim, float scale, int window, float soft_cap) {
     size_t pad = backend_up((size_t)head_dim, 16), work = 0;
     size_t most =
         ASSAY_MAX((size_t)1, ASSAY_MIN((size_t)ATT_QUERIES,

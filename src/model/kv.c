@@ -1,5 +1,5 @@
-/* kv.c: the pages behind kv.h. A pool is a buffer of keys and one of values per layer, a free list, a count per page;
- * a cache has one of lasting pages and, when those are packed, one of raw pages. */
+/* kv.c: the pages behind kv.h. A pool is a buffer of keys and one of values per layer, a free list, a count
+ * per page; a cache has one of lasting pages and, when those are packed, one of raw pages. */
 #include "model/kv.h"
 #include <string.h>
 #include "base/mem.h"
@@ -7,7 +7,7 @@
 
 #define FIRST_PAGES 32
 #define DEFAULT_RAW 64
-#define NO_PAGE (-1)
+#define NO_PAGE     (-1)
 
 typedef struct pool {
     size_t page[2]; /* bytes of the keys and of the values of one page in one layer */
@@ -24,8 +24,8 @@ struct assay_kv {
     assay_kv_opts opts;
     assay_kv_size size;
     int64_t n_layers;
-    pool pages; /* lasting: packed when the cache packs */
-    pool raw;   /* empty without packing */
+    pool pages;      /* lasting: packed when the cache packs */
+    pool raw;        /* empty without packing */
     uint8_t *bounce; /* one page of either, for copies through the host */
 };
 
@@ -70,7 +70,8 @@ assay_kv_type assay_kv_own_type(const assay_config *c, assay_act_mode act) {
 
 assay_kv_opts assay_kv_opts_of(assay_kv_kind kind, assay_kv_type own, size_t max_bytes) {
     bool takes_own = kind == ASSAY_KV_KIND_AUTO || kinds[kind].pack != ASSAY_KV_PACK_NONE;
-    return (assay_kv_opts){.type = takes_own ? own : kinds[kind].type, .pack = kinds[kind].pack, .max_bytes = max_bytes};
+    return (assay_kv_opts){
+        .type = takes_own ? own : kinds[kind].type, .pack = kinds[kind].pack, .max_bytes = max_bytes};
 }
 
 /* --- sizes --- */
@@ -84,13 +85,15 @@ static void page_sizes(size_t raw[2], size_t packed[2], const assay_config *c, c
         packed[0] = packed[1] = 0;
 }
 
-assay_status assay_kv_measure(assay_kv_size *out, const assay_config *c, const assay_kv_opts *o, assay_err *err) {
+assay_status assay_kv_measure(assay_kv_size *out, const assay_config *c, const assay_kv_opts *o,
+                              assay_err *err) {
     size_t raw[2], packed[2], layers = (size_t)c->n_layers, least;
     page_sizes(raw, packed, c, o);
     *out = (assay_kv_size){.page = layers * (o->pack ? packed[0] + packed[1] : raw[0] + raw[1])};
     if (o->pack) {
         out->raw_page = layers * (raw[0] + raw[1]);
-        out->max_raw = ASSAY_MIN(o->raw_pages ? o->raw_pages : (size_t)DEFAULT_RAW, o->max_bytes / 2 / out->raw_page);
+        out->max_raw =
+            ASSAY_MIN(o->raw_pages ? o->raw_pages : (size_t)DEFAULT_RAW, o->max_bytes / 2 / out->raw_page);
         out->max_raw = ASSAY_MIN(ASSAY_MAX(out->max_raw, (size_t)ASSAY_KV_LEAST_RAW), (size_t)INT32_MAX);
     }
     least = out->page + out->max_raw * out->raw_page;
@@ -144,7 +147,10 @@ assay_buf *assay_kv_values(const assay_kv *kv, int64_t layer) {
     return plain(kv)->buffers[2 * layer + 1];
 }
 assay_kv_layer assay_kv_get_layer(const assay_kv *kv, int64_t layer) {
-    assay_kv_layer l = {.k = assay_kv_keys(kv, layer), .v = assay_kv_values(kv, layer), .type = kv->opts.type, .pack = kv->opts.pack};
+    assay_kv_layer l = {.k = assay_kv_keys(kv, layer),
+                        .v = assay_kv_values(kv, layer),
+                        .type = kv->opts.type,
+                        .pack = kv->opts.pack};
     if (!l.pack) return l;
     l.packed_k = kv->pages.buffers[2 * layer];
     l.packed_v = kv->pages.buffers[2 * layer + 1];
@@ -165,7 +171,8 @@ static assay_status grow(assay_kv *kv, pool *p, assay_err *err) {
         char held[32];
         return assay_fail(err, ASSAY_ENOMEM, "the kv cache's budget of %s (%zu positions%s) is used up",
                           assay_format_bytes(held, sizeof held,
-                                             (double)p->max_pages * (double)(p->page[0] + p->page[1]) * (double)kv->n_layers),
+                                             (double)p->max_pages * (double)(p->page[0] + p->page[1]) *
+                                                 (double)kv->n_layers),
                           p->max_pages * ASSAY_KV_PAGE, p->what);
     }
     size_t n = ASSAY_MIN(p->max_pages, p->n_pages ? 2 * p->n_pages : FIRST_PAGES);
@@ -174,7 +181,8 @@ static assay_status grow(assay_kv *kv, pool *p, assay_err *err) {
     for (int64_t i = 0; i < 2 * kv->n_layers; i++) {
         assay_buf *larger = NULL;
         ASSAY_TRY(assay_buf_new(&larger, kv->backend, n * p->page[i % 2], err));
-        for (size_t k = 0; k < p->n_pages; k++) copy_page(kv, p, i, larger, k, k);
+        for (size_t k = 0; k < p->n_pages; k++)
+            copy_page(kv, p, i, larger, k, k);
         if (p->buffers[i]) assay_buf_free(kv->backend, p->buffers[i]);
         p->buffers[i] = larger;
     }
@@ -186,7 +194,8 @@ static assay_status grow(assay_kv *kv, pool *p, assay_err *err) {
     return ASSAY_OK;
 }
 
-static assay_status pool_open(assay_kv *kv, pool *p, const size_t page[2], size_t max_pages, const char *what, assay_err *err) {
+static assay_status pool_open(assay_kv *kv, pool *p, const size_t page[2], size_t max_pages, const char *what,
+                              assay_err *err) {
     *p = (pool){.page = {page[0], page[1]}, .max_pages = max_pages, .what = what};
     p->buffers = assay_calloc(2 * (size_t)kv->n_layers, sizeof *p->buffers);
     return p->buffers ? grow(kv, p, err) : assay_nomem(err);
@@ -211,7 +220,8 @@ static void drop_page(pool *p, int32_t page) {
     if (page != NO_PAGE && --p->counts[page] == 0) p->free_list[p->n_free++] = page;
 }
 
-assay_status assay_kv_open_with(assay_kv **out, assay_backend *b, const assay_config *c, const assay_kv_opts *o, assay_err *err) {
+assay_status assay_kv_open_with(assay_kv **out, assay_backend *b, const assay_config *c,
+                                const assay_kv_opts *o, assay_err *err) {
     assay_status s = ASSAY_OK;
     size_t raw[2], packed[2];
     *out = NULL;
@@ -286,7 +296,8 @@ assay_status assay_seq_extend(assay_kv *kv, assay_seq *seq, size_t n, assay_err 
     while (seq->n_pages < need) {
         assay_status s = add_page(kv, seq, err);
         if (s == ASSAY_OK) continue;
-        while (seq->n_pages > had) drop_last(kv, seq);
+        while (seq->n_pages > had)
+            drop_last(kv, seq);
         return s;
     }
     return ASSAY_OK;
@@ -295,7 +306,8 @@ assay_status assay_seq_extend(assay_kv *kv, assay_seq *seq, size_t n, assay_err 
 void assay_seq_advance(assay_kv *kv, assay_seq *seq, size_t n) {
     seq->n = n;
     if (!kv->opts.pack) return;
-    for (size_t p = ASSAY_MIN(n / ASSAY_KV_PAGE, seq->n_pages); p-- > 0 && seq->pages[2 * p + 1] != NO_PAGE;) {
+    for (size_t p = ASSAY_MIN(n / ASSAY_KV_PAGE, seq->n_pages);
+         p-- > 0 && seq->pages[2 * p + 1] != NO_PAGE;) {
         drop_page(&kv->raw, seq->pages[2 * p + 1]);
         seq->pages[2 * p + 1] = NO_PAGE;
     }
@@ -321,7 +333,8 @@ static void share_pages(assay_kv *kv, assay_seq *dst, const assay_seq *src, size
 assay_status assay_seq_fork(assay_kv *kv, assay_seq *dst, const assay_seq *src, size_t n, assay_err *err) {
     size_t full = n / ASSAY_KV_PAGE, last = ASSAY_KV_ENTRY(kv->opts.pack) * (full + 1) - 1;
     if (assay_seq_forkable(kv, src, n) != n)
-        return assay_fail(err, ASSAY_EINPUT, "position %zu lies within a page of which only the quantized form is left", n);
+        return assay_fail(err, ASSAY_EINPUT,
+                          "position %zu lies within a page of which only the quantized form is left", n);
     ASSAY_TRY(grow_table(kv, dst, full + 1, err));
     share_pages(kv, dst, src, full);
     if (n % ASSAY_KV_PAGE) {
@@ -339,7 +352,8 @@ assay_status assay_seq_fork(assay_kv *kv, assay_seq *dst, const assay_seq *src, 
 }
 
 void assay_seq_release(assay_kv *kv, assay_seq *seq) {
-    while (seq->n_pages > 0) drop_last(kv, seq);
+    while (seq->n_pages > 0)
+        drop_last(kv, seq);
     assay_free(seq->pages);
     memset(seq, 0, sizeof *seq);
 }

@@ -112,7 +112,8 @@ static double weight_bytes(const assay_plan *p, int n) {
 
 static double kv_bytes(const assay_plan *p, const assay_runtime_profile *r, int64_t context,
                        int64_t concurrency, int n) {
-    return assay_kv_sequence_bytes(p->config, assay_kv_of_runtime(p->opts.kv, r->id), context, r->kv_block, r->chunk) *
+    return assay_kv_sequence_bytes(p->config, assay_kv_of_runtime(p->opts.kv, r->id), context, r->kv_block,
+                                   r->chunk) *
            (double)concurrency * kv_share(p->config, n);
 }
 

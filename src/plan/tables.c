@@ -36,7 +36,7 @@ typedef struct kv_row {
     int bits, scale_bytes, block, key_bytes, page_bytes, recent;
 } kv_row;
 #define KV_PAGE 64
-#define X(NAME, name, runtime, bits, scale_bytes, block, key_bytes, page_bytes, recent, note)                                      \
+#define X(NAME, name, runtime, bits, scale_bytes, block, key_bytes, page_bytes, recent, note)                \
     {name, runtime, bits, scale_bytes, block, key_bytes, page_bytes, recent},
 static const kv_row kv_table[ASSAY_KV_FORMAT_COUNT] = {
 #include "plan/kv.def"
@@ -112,7 +112,8 @@ bool assay_kv_parse(assay_kv_format *out, const char *name) {
 
 assay_kv_format assay_kv_of_runtime(assay_kv_format k, const char *runtime) {
     for (int i = 0; runtime && i < ASSAY_KV_FORMAT_COUNT; i++)
-        if (kv_table[i].runtime && !strcmp(kv_table[i].runtime, runtime) && !strcmp(kv_table[i].name, assay_kv_name(k)))
+        if (kv_table[i].runtime && !strcmp(kv_table[i].runtime, runtime) &&
+            !strcmp(kv_table[i].name, assay_kv_name(k)))
             return (assay_kv_format)i;
     return k;
 }
@@ -142,7 +143,8 @@ double assay_kv_sequence_bytes(const assay_config *c, assay_kv_format k, int64_t
     if (block < 1) block = 1;
     if (row->recent) block = ASSAY_MAX(block, KV_PAGE); /* whole pages are quantized */
     if (chunk < 1) chunk = 1;
-    double tokens = 0.0, recent = 4.0 * (double)(c->n_kv_heads * c->head_dim) * row->recent * (double)c->n_layers;
+    double tokens = 0.0,
+           recent = 4.0 * (double)(c->n_kv_heads * c->head_dim) * row->recent * (double)c->n_layers;
     for (int64_t layer = 0; layer < c->n_layers; layer++) {
         int64_t held = context;
         /* the last chunk's queries still need the window before its first token */

@@ -13,9 +13,9 @@
  * job waits for it.
  *
  * Memory: a job is admitted only if the pages that all slots may ever need fit the budget, shared ones
- * counted for each; so no slot can run dry, and kept sequences are evicted when their pages are needed. With a
- * quantized cache a step's raw pages are bounded too: a slot touches its partial page and, with r rows, at most
- * r / 64 + 1 others, so 2 pages a slot and the chunk's own suffice. */
+ * counted for each; so no slot can run dry, and kept sequences are evicted when their pages are needed. With
+ * a quantized cache a step's raw pages are bounded too: a slot touches its partial page and, with r rows, at
+ * most r / 64 + 1 others, so 2 pages a slot and the chunk's own suffice. */
 #include "runtime/engine.h"
 #include <string.h>
 #include "base/clock.h"
@@ -23,7 +23,8 @@
 
 enum {
     WORTH_WAITING = 16, /* tokens: a job waits rather than compute this many that another slot is computing */
-    LOOK_AHEAD = 64     /* waiting jobs looked at per step, so that a long queue is not compared in full each time */
+    LOOK_AHEAD =
+        64 /* waiting jobs looked at per step, so that a long queue is not compared in full each time */
 };
 
 typedef struct slot {
@@ -115,7 +116,8 @@ static void drop_slot(assay_engine *e, slot *t) {
 }
 
 static void drop_all(assay_engine *e) {
-    while (e->n_slots > 0) drop_slot(e, &e->slots[--e->n_slots]);
+    while (e->n_slots > 0)
+        drop_slot(e, &e->slots[--e->n_slots]);
 }
 
 void assay_engine_close(assay_engine *e) {
@@ -139,12 +141,13 @@ void assay_engine_counts(const assay_engine *e, size_t *computed, size_t *shared
 
 /* --- admission --- */
 
-/* What of the first `common` tokens of slot t can be forked from it once they are computed. A slot whose prompt goes
- * beyond the page they end in will have the whole pages alone, when the cache is quantized. */
+/* What of the first `common` tokens of slot t can be forked from it once they are computed. A slot whose
+ * prompt goes beyond the page they end in will have the whole pages alone, when the cache is quantized. */
 static size_t coming_length(const assay_engine *e, const slot *t, size_t common) {
     if (t->seq.n >= common) return 0; /* computed: what is there counts */
     bool packs = assay_kv_get_pack(e->kv) != ASSAY_KV_PACK_NONE;
-    return packs && t->n_ids / ASSAY_KV_PAGE > common / ASSAY_KV_PAGE ? common - common % ASSAY_KV_PAGE : common;
+    return packs && t->n_ids / ASSAY_KV_PAGE > common / ASSAY_KV_PAGE ? common - common % ASSAY_KV_PAGE
+                                                                      : common;
 }
 
 /* The longest computed beginning of a job: its sequence (or NULL) and length. *waits: a slot will soon have a
@@ -198,7 +201,8 @@ static assay_status admit(assay_engine *e, run *r, assay_err *err) {
         r->taken[i] = true;
         ASSAY_TRY(fill_slot(e, r, i, beginning, length, err));
     }
-    while (r->next < r->n && r->taken[r->next]) r->next++;
+    while (r->next < r->n && r->taken[r->next])
+        r->next++;
     return ASSAY_OK;
 }
 
@@ -228,7 +232,8 @@ static assay_status build_batch(assay_engine *e, const run *r, assay_err *err) {
         size_t end = t->seq.n + t->n_rows, more = pages_for(end) - ASSAY_MIN(pages_for(end), t->seq.n_pages);
         if (more) assay_prefix_make_room(&e->prefix, more);
         ASSAY_TRY(assay_seq_extend(e->kv, &t->seq, end, err));
-        for (size_t p = t->seq.n; p < end; p++) put_row(e, r, i, p);
+        for (size_t p = t->seq.n; p < end; p++)
+            put_row(e, r, i, p);
     }
     return ASSAY_OK;
 }

@@ -35,11 +35,12 @@ static assay_status complete_opts(assay_native_opts *o, const assay_native_opts 
     return ASSAY_OK;
 }
 
-static const assay_kv_kind plain[] = {
-    [ASSAY_KV_F32] = ASSAY_KV_KIND_F32, [ASSAY_KV_BF16] = ASSAY_KV_KIND_BF16, [ASSAY_KV_F16] = ASSAY_KV_KIND_F16};
+static const assay_kv_kind plain[] = {[ASSAY_KV_F32] = ASSAY_KV_KIND_F32,
+                                      [ASSAY_KV_BF16] = ASSAY_KV_KIND_BF16,
+                                      [ASSAY_KV_F16] = ASSAY_KV_KIND_F16};
 
-/* Room for the step's own pages and for the partial ones of slots and kept sequences (engine.c), as far as a quarter of the budget
- * goes; more than that is better spent on quantized ones. */
+/* Room for the step's own pages and for the partial ones of slots and kept sequences (engine.c), as far as a
+ * quarter of the budget goes; more than that is better spent on quantized ones. */
 static assay_kv_opts kv_opts_of(const assay_native_opts *o, const assay_config *c) {
     assay_kv_opts kv = assay_kv_opts_of(o->kv, assay_kv_own_type(c, o->activations), o->kv_bytes);
     size_t raw = 2 * assay_kv_page_bytes(kv.type, (int)c->n_kv_heads, (int)c->head_dim) * (size_t)c->n_layers,
@@ -49,7 +50,8 @@ static assay_kv_opts kv_opts_of(const assay_native_opts *o, const assay_config *
 }
 
 /* The longest sequence: the model's, the caller's wish, or what the KV budget holds. */
-static assay_status find_context(size_t *out, const assay_native_opts *o, const assay_config *c, size_t kv_pages, assay_err *err) {
+static assay_status find_context(size_t *out, const assay_native_opts *o, const assay_config *c,
+                                 size_t kv_pages, assay_err *err) {
     size_t model = (size_t)c->max_position_embeddings;
     if (o->context > model)
         return assay_fail(err, ASSAY_EUSAGE,
@@ -59,7 +61,8 @@ static assay_status find_context(size_t *out, const assay_native_opts *o, const 
     return ASSAY_OK;
 }
 
-assay_status assay_native_effective(size_t *context, assay_kv_kind *kv, const assay_config *c, const assay_native_opts *o, assay_err *err) {
+assay_status assay_native_effective(size_t *context, assay_kv_kind *kv, const assay_config *c,
+                                    const assay_native_opts *o, assay_err *err) {
     assay_native_opts full;
     assay_kv_size size;
     size_t longest = 0;
@@ -136,7 +139,8 @@ static void native_close(assay_runtime *r) {
 static json_t *precision_shares(const assay_weights *w) {
     int64_t total = 0;
     json_t *j = json_object();
-    for (int p = 0; p < ASSAY_PRECISION_COUNT; p++) total += w->n_elements[p];
+    for (int p = 0; p < ASSAY_PRECISION_COUNT; p++)
+        total += w->n_elements[p];
     for (int p = 0; p < ASSAY_PRECISION_COUNT; p++)
         if (w->n_elements[p])
             json_object_set_new(j, assay_precision_name((assay_precision)p),
@@ -152,13 +156,13 @@ static json_t *compute_modes(const assay_weights *w) {
     return j;
 }
 
-/* Losses stack: how keys and values were kept stands beside what the weights are. The newest positions of a quantized cache, up to
- * `unquantized_positions`, are in `unquantized`. */
+/* Losses stack: how keys and values were kept stands beside what the weights are. The newest positions of a
+ * quantized cache, up to `unquantized_positions`, are in `unquantized`. */
 static json_t *kv_manifest(const assay_native *n) {
     const assay_kv_size *size = assay_kv_get_size(n->kv);
     bool packs = assay_kv_get_pack(n->kv) != ASSAY_KV_PACK_NONE;
-    json_t *j = json_pack("{s:s, s:f, s:I}", "type", assay_kv_kind_word(n->kv_kind), "bytes_per_token", (double)size->page / ASSAY_KV_PAGE,
-                          "budget_bytes", (json_int_t)n->opts.kv_bytes);
+    json_t *j = json_pack("{s:s, s:f, s:I}", "type", assay_kv_kind_word(n->kv_kind), "bytes_per_token",
+                          (double)size->page / ASSAY_KV_PAGE, "budget_bytes", (json_int_t)n->opts.kv_bytes);
     if (!packs) return j;
     json_object_set_new(j, "unquantized", json_string(assay_kv_kind_word(plain[assay_kv_get_type(n->kv)])));
     json_object_set_new(j, "unquantized_positions", json_integer(ASSAY_KV_PAGE));

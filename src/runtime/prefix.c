@@ -17,14 +17,16 @@ static void drop(assay_prefix *p, size_t i) {
 }
 
 void assay_prefix_deinit(assay_prefix *p) {
-    while (p->n > 0) drop(p, p->n - 1);
+    while (p->n > 0)
+        drop(p, p->n - 1);
     assay_free(p->list);
     memset(p, 0, sizeof *p);
 }
 
 size_t assay_common_prefix(const int32_t *a, size_t n_a, const int32_t *b, size_t n_b) {
     size_t n = ASSAY_MIN(n_a, n_b), i = 0;
-    while (i < n && a[i] == b[i]) i++;
+    while (i < n && a[i] == b[i])
+        i++;
     return i;
 }
 
@@ -71,6 +73,7 @@ void assay_prefix_put(assay_prefix *p, int32_t **ids, assay_seq *seq) {
 }
 
 void assay_prefix_make_room(assay_prefix *p, size_t pages) {
-    while (p->n > 0 && (assay_kv_max_pages(p->kv) - assay_kv_used_pages(p->kv) < pages || assay_kv_free_raw(p->kv) < pages))
+    while (p->n > 0 && (assay_kv_max_pages(p->kv) - assay_kv_used_pages(p->kv) < pages ||
+                        assay_kv_free_raw(p->kv) < pages))
         evict_oldest(p);
 }

@@ -1,5 +1,6 @@
-/* The quantized KV cache below the model: what packing a page does to its numbers, that attention over packed pages is attention over
- * their decoded values, and that neither chunking nor threads nor neighbours show in a row's result. */
+/* The quantized KV cache below the model: what packing a page does to its numbers, that attention over packed
+ * pages is attention over their decoded values, and that neither chunking nor threads nor neighbours show in
+ * a row's result. */
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -26,7 +27,8 @@ static assay_backend *open_cpu(int threads, const char *isa) {
     return b;
 }
 
-/* A head's page in float32, its packed tiles, and what they decode to. keys [dim][PAGE], values [PAGE][pad]. */
+/* A head's page in float32, its packed tiles, and what they decode to. keys [dim][PAGE], values [PAGE][pad].
+ */
 typedef struct page {
     size_t dim, pad;
     float *k, *v, *k2, *v2;
@@ -40,12 +42,14 @@ static page page_new(size_t dim) {
     return p;
 }
 static void page_free(page *p) {
-    assay_free(p->k), assay_free(p->k2), assay_free(p->v), assay_free(p->v2), assay_free(p->pk), assay_free(p->pv);
+    assay_free(p->k), assay_free(p->k2), assay_free(p->v), assay_free(p->v2), assay_free(p->pk),
+        assay_free(p->pv);
 }
 static void page_pack(page *p, assay_kv_pack pack) {
     assay_backend *b = open_cpu(1, "ref");
     assay_free(p->pk), assay_free(p->pv);
-    p->pk = assay_malloc(backend_packed_head(pack, p->dim, false)); /* exact: the sanitizer sees a byte too many */
+    p->pk = assay_malloc(
+        backend_packed_head(pack, p->dim, false)); /* exact: the sanitizer sees a byte too many */
     p->pv = assay_malloc(backend_packed_head(pack, p->dim, true));
     backend_pack_head(p->pk, p->pv, (uint8_t *)p->k, (uint8_t *)p->v, ASSAY_KV_F32, pack, p->dim);
     b->k.unpack_kv[backend_pack_form(pack)](p->k2, PAGE, p->pk, p->dim, PAGE);
@@ -62,10 +66,12 @@ static void fill(page *p, assay_rng *r, double offset, double size) {
 
 /* --- what packing does to numbers --- */
 
-/* Half a step, the step being the range over the levels, widened by what rounding offset and scale to float16 may cost. */
+/* Half a step, the step being the range over the levels, widened by what rounding offset and scale to float16
+ * may cost. */
 static void check_int_group(const float *x, const float *y, size_t n, int levels) {
     double lo = INFINITY, hi = -INFINITY;
-    for (size_t i = 0; i < n; i++) lo = fmin(lo, x[i]), hi = fmax(hi, x[i]);
+    for (size_t i = 0; i < n; i++)
+        lo = fmin(lo, x[i]), hi = fmax(hi, x[i]);
     double step = (hi - lo + fabs(lo) * 0x1p-10 + 0x1p-24) / levels * (1 + 0x1p-10) + 0x1p-24;
     for (size_t i = 0; i < n; i++)
         if (!(fabs((double)x[i] - y[i]) <= 0.5001 * step + 1e-7 * fabs(x[i])))
@@ -84,10 +90,12 @@ static void errors_stay_within_half_a_step(void **state) {
             fill(&p, &r, offsets[s / 3], sizes[s % 3]);
             for (int bits = 4; bits <= 8; bits += 4) {
                 page_pack(&p, bits == 4 ? ASSAY_KV_PACK_INT4 : ASSAY_KV_PACK_INT8);
-                for (size_t d = 0; d < p.dim; d++) check_int_group(p.k + d * PAGE, p.k2 + d * PAGE, PAGE, (1 << bits) - 1);
+                for (size_t d = 0; d < p.dim; d++)
+                    check_int_group(p.k + d * PAGE, p.k2 + d * PAGE, PAGE, (1 << bits) - 1);
                 for (size_t t = 0; t < PAGE; t++)
                     for (size_t c = 0; c < p.dim; c += 64)
-                        check_int_group(p.v + t * p.pad + c, p.v2 + t * p.pad + c, ASSAY_MIN(p.dim - c, (size_t)64), (1 << bits) - 1);
+                        check_int_group(p.v + t * p.pad + c, p.v2 + t * p.pad + c,
+                                        ASSAY_MIN(p.dim - c, (size_t)64), (1 << bits) - 1);
             }
             page_free(&p);
         }
@@ -116,9 +124,11 @@ static void constants_and_zeros_are_exact(void **state) {
     for (size_t k = 0; k < ASSAY_LEN(packs); k++) {
         page p = page_new(40);
         page_pack(&p, packs[k]);
-        for (size_t i = 0; i < p.dim * PAGE; i++) assert_true(p.k2[i] == 0);
+        for (size_t i = 0; i < p.dim * PAGE; i++)
+            assert_true(p.k2[i] == 0);
         for (size_t d = 0; d < p.dim; d++)
-            for (size_t t = 0; t < PAGE; t++) p.k[d * PAGE + t] = -1.5f, p.v[t * p.pad + d] = 0.4375f;
+            for (size_t t = 0; t < PAGE; t++)
+                p.k[d * PAGE + t] = -1.5f, p.v[t * p.pad + d] = 0.4375f;
         page_pack(&p, packs[k]);
         for (size_t d = 0; d < p.dim; d++)
             for (size_t t = 0; t < PAGE; t++) {
@@ -133,7 +143,8 @@ static void constants_and_zeros_are_exact(void **state) {
 static void codes_by_hand(void **state) {
     (void)state;
     page p = page_new(1);
-    for (int t = 0; t < PAGE; t++) p.k[t] = (float)(t % 16) * 0.5f - 3;
+    for (int t = 0; t < PAGE; t++)
+        p.k[t] = (float)(t % 16) * 0.5f - 3;
     page_pack(&p, ASSAY_KV_PACK_INT4);
     for (int t = 0; t < PAGE; t++) {
         assert_true(p.k2[t] == p.k[t]);
@@ -161,7 +172,8 @@ static void trouble_is_seen(void **state) {
             fill(&p, &r, 0, 1);
             p.k[3 * PAGE + 9] = bad[i];
             page_pack(&p, packs[k]);
-            if (packs[k] == ASSAY_KV_PACK_INT8 && bad[i] == 1e6f) { /* a large range fits 255 steps of float16 */
+            if (packs[k] == ASSAY_KV_PACK_INT8 &&
+                bad[i] == 1e6f) { /* a large range fits 255 steps of float16 */
                 assert_true(fabsf(p.k2[3 * PAGE + 9] - 1e6f) < 2e3f);
             } else if (!fp8 && bad[i] == 1e6f) {
                 assert_true(isnan(p.k2[3 * PAGE]) || fabsf(p.k2[3 * PAGE + 9] - 1e6f) < 4e4f);
@@ -173,7 +185,8 @@ static void trouble_is_seen(void **state) {
         }
 }
 
-static double rms_error(const float *x, const float *y, size_t rows, size_t ld, size_t cols, size_t leave_out) {
+static double rms_error(const float *x, const float *y, size_t rows, size_t ld, size_t cols,
+                        size_t leave_out) {
     double sum = 0, n = 0;
     for (size_t r = 0; r < rows; r++)
         for (size_t c = 0; c < cols; c++) {
@@ -184,8 +197,8 @@ static double rms_error(const float *x, const float *y, size_t rows, size_t ld, 
     return sqrt(sum / n);
 }
 
-/* Why keys go per channel: with one channel forty times the others, groups per token lose the others to it. The values'
- * tile holds groups per token, so the same numbers stored as values show what that would cost. */
+/* Why keys go per channel: with one channel forty times the others, groups per token lose the others to it.
+ * The values' tile holds groups per token, so the same numbers stored as values show what that would cost. */
 static void an_outlier_channel_costs_keys_nothing(void **state) {
     (void)state;
     assay_rng r;
@@ -194,12 +207,15 @@ static void an_outlier_channel_costs_keys_nothing(void **state) {
     fill(&p, &r, 0, 1);
     for (size_t t = 0; t < PAGE; t++) {
         p.k[5 * PAGE + t] = (float)(40 + assay_rng_normal(&r));
-        for (size_t d = 0; d < 64; d++) p.v[t * 64 + d] = p.k[d * PAGE + t];
+        for (size_t d = 0; d < 64; d++)
+            p.v[t * 64 + d] = p.k[d * PAGE + t];
     }
     page_pack(&p, ASSAY_KV_PACK_INT4);
     for (size_t t = 0; t < PAGE; t++) /* the decoded keys per token, to compare alike */
-        for (size_t d = 0; d < 64; d++) turned.v[t * 64 + d] = p.k2[d * PAGE + t];
-    double per_channel = rms_error(p.v, turned.v, PAGE, 64, 64, 5), per_token = rms_error(p.v, p.v2, PAGE, 64, 64, 5);
+        for (size_t d = 0; d < 64; d++)
+            turned.v[t * 64 + d] = p.k2[d * PAGE + t];
+    double per_channel = rms_error(p.v, turned.v, PAGE, 64, 64, 5),
+           per_token = rms_error(p.v, p.v2, PAGE, 64, 64, 5);
     assert_true(per_channel < 0.15);
     assert_true(per_token > 5 * per_channel);
     page_free(&p), page_free(&turned);
@@ -234,8 +250,12 @@ static assay_buf *junk_of(assay_backend *b, size_t n) {
 static cache cache_open(const shape *s, int threads, const char *isa) {
     cache c = {.b = open_cpu(threads, isa), .page = assay_kv_page_bytes(s->type, s->n_kv_heads, s->head_dim)};
     assay_kv_packed_bytes(&c.packed_k, &c.packed_v, s->pack, s->n_kv_heads, s->head_dim);
-    c.layer = (assay_kv_layer){.k = junk_of(c.b, POOL * c.page), .v = junk_of(c.b, POOL * c.page), .type = s->type, .pack = s->pack,
-                               .packed_k = junk_of(c.b, POOL * c.packed_k), .packed_v = junk_of(c.b, POOL * c.packed_v)};
+    c.layer = (assay_kv_layer){.k = junk_of(c.b, POOL * c.page),
+                               .v = junk_of(c.b, POOL * c.page),
+                               .type = s->type,
+                               .pack = s->pack,
+                               .packed_k = junk_of(c.b, POOL * c.packed_k),
+                               .packed_v = junk_of(c.b, POOL * c.packed_v)};
     return c;
 }
 static void cache_close(cache *c) {
@@ -251,16 +271,18 @@ static assay_buf *buf_of(assay_backend *b, const float *x, size_t n) {
     return buf;
 }
 
-/* Two sequences of POSITIONS through store and attention, `chunk` tokens of each in a call; y [2][POSITIONS][heads*dim]. */
-static void run(float *y, cache *c, const float *q, const float *k, const float *v, const shape *s, size_t chunk) {
+/* Two sequences of POSITIONS through store and attention, `chunk` tokens of each in a call; y
+ * [2][POSITIONS][heads*dim]. */
+static void run(float *y, cache *c, const float *q, const float *k, const float *v, const shape *s,
+                size_t chunk) {
     assay_backend *b = c->b;
     size_t qn = (size_t)(s->n_heads * s->head_dim), kn = (size_t)(s->n_kv_heads * s->head_dim);
     for (size_t at = 0; at < POSITIONS; at += chunk) {
         size_t n = ASSAY_MIN(chunk, POSITIONS - at);
         const int32_t *pages[2 * POSITIONS];
         int32_t pos[2 * POSITIONS];
-        assay_buf *qb = buf_of(b, NULL, 2 * n * qn), *kb = buf_of(b, NULL, 2 * n * kn), *vb = buf_of(b, NULL, 2 * n * kn),
-                  *yb = buf_of(b, NULL, 2 * n * qn);
+        assay_buf *qb = buf_of(b, NULL, 2 * n * qn), *kb = buf_of(b, NULL, 2 * n * kn),
+                  *vb = buf_of(b, NULL, 2 * n * kn), *yb = buf_of(b, NULL, 2 * n * qn);
         for (size_t i = 0; i < 2 * n; i++) {
             size_t seq = i / n, p = at + i % n, row = seq * POSITIONS + p;
             pages[i] = table[seq];
@@ -270,7 +292,8 @@ static void run(float *y, cache *c, const float *q, const float *k, const float 
             assay_buf_write(b, vb, i * kn * 4, v + row * kn, kn * 4);
         }
         assay_op_kv_store(b, &c->layer, kb, vb, pages, pos, 2 * n, s->n_kv_heads, s->head_dim);
-        assay_op_attention(b, yb, qb, &c->layer, pages, pos, 2 * n, s->n_heads, s->n_kv_heads, s->head_dim, 0.2f, s->window, 0);
+        assay_op_attention(b, yb, qb, &c->layer, pages, pos, 2 * n, s->n_heads, s->n_kv_heads, s->head_dim,
+                           0.2f, s->window, 0);
         for (size_t i = 0; i < 2 * n; i++)
             assay_buf_read(b, y + ((i / n) * POSITIONS + at + i % n) * qn, yb, i * qn * 4, qn * 4);
         assay_buf_free(b, qb), assay_buf_free(b, kb), assay_buf_free(b, vb), assay_buf_free(b, yb);
@@ -278,19 +301,24 @@ static void run(float *y, cache *c, const float *q, const float *k, const float 
 }
 
 static float rounded(float x, assay_kv_type t) {
-    return t == ASSAY_KV_F32 ? x : t == ASSAY_KV_BF16 ? assay_bf16_to_f32(assay_f32_to_bf16(x)) : assay_f16_to_f32(assay_f32_to_f16(x));
+    return t == ASSAY_KV_F32    ? x
+           : t == ASSAY_KV_BF16 ? assay_bf16_to_f32(assay_f32_to_bf16(x))
+                                : assay_f16_to_f32(assay_f32_to_f16(x));
 }
 
 /* k and v [POSITIONS][kn] of a sequence as its packed pages decode, with the last page as it is. */
 static void decode(float *k, float *v, const cache *c, int seq, const shape *s) {
-    size_t dim = (size_t)s->head_dim, pad = backend_up(dim, 16), heads = (size_t)s->n_kv_heads, kn = heads * dim;
+    size_t dim = (size_t)s->head_dim, pad = backend_up(dim, 16), heads = (size_t)s->n_kv_heads,
+           kn = heads * dim;
     assay_kern_pack f = backend_pack_form(s->pack);
     float *tk = malloc(dim * PAGE * 4), *tv = malloc(pad * PAGE * 4);
     for (size_t p = 0; p < POSITIONS / PAGE; p++)
         for (size_t h = 0; h < heads; h++) {
             size_t at = (size_t)table[seq][2 * p] * heads + h;
-            c->b->k.unpack_kv[f](tk, PAGE, c->layer.packed_k->p + at * backend_packed_head(s->pack, dim, false), dim, PAGE);
-            c->b->k.unpack_kv[f](tv, pad, c->layer.packed_v->p + at * backend_packed_head(s->pack, dim, true), PAGE, dim);
+            c->b->k.unpack_kv[f](
+                tk, PAGE, c->layer.packed_k->p + at * backend_packed_head(s->pack, dim, false), dim, PAGE);
+            c->b->k.unpack_kv[f](tv, pad, c->layer.packed_v->p + at * backend_packed_head(s->pack, dim, true),
+                                 PAGE, dim);
             for (size_t t = 0; t < PAGE; t++)
                 for (size_t d = 0; d < dim; d++) {
                     k[(p * PAGE + t) * kn + h * dim + d] = tk[d * PAGE + t];
@@ -301,13 +329,13 @@ static void decode(float *k, float *v, const cache *c, int seq, const shape *s) 
 }
 
 /* Row p of an unquantized float32 cache that holds decoded values before p's page and rounded ones in it. */
-static void check_row(const float *want_y, const float *q, const float *k, const float *v, const float *k2, const float *v2, size_t p,
-                      const shape *s) {
+static void check_row(const float *want_y, const float *q, const float *k, const float *v, const float *k2,
+                      const float *v2, size_t p, const shape *s) {
     static const int32_t plain[TABLE] = {0, 1, 2, 3};
     assay_backend *b = open_cpu(1, NULL);
     size_t qn = (size_t)(s->n_heads * s->head_dim), kn = (size_t)(s->n_kv_heads * s->head_dim),
-           page = assay_kv_page_bytes(ASSAY_KV_F32, s->n_kv_heads, s->head_dim), own = p / PAGE * PAGE;
-    assay_kv_layer l = {.k = junk_of(b, TABLE * page), .v = junk_of(b, TABLE * page), .type = ASSAY_KV_F32};
+           bytes = assay_kv_page_bytes(ASSAY_KV_F32, s->n_kv_heads, s->head_dim), own = p / PAGE * PAGE;
+    assay_kv_layer l = {.k = junk_of(b, TABLE * bytes), .v = junk_of(b, TABLE * bytes), .type = ASSAY_KV_F32};
     float *rk = malloc((p + 1) * kn * 4), *rv = malloc((p + 1) * kn * 4), *y = malloc(qn * 4);
     const int32_t *pages[POSITIONS];
     int32_t pos[POSITIONS];
@@ -319,13 +347,16 @@ static void check_row(const float *want_y, const float *q, const float *k, const
             rv[i * kn + d] = i < own ? v2[i * kn + d] : rounded(v[i * kn + d], s->type);
         }
     }
-    assay_buf *kb = buf_of(b, rk, (p + 1) * kn), *vb = buf_of(b, rv, (p + 1) * kn), *qb = buf_of(b, q, qn), *yb = buf_of(b, NULL, qn);
+    assay_buf *kb = buf_of(b, rk, (p + 1) * kn), *vb = buf_of(b, rv, (p + 1) * kn), *qb = buf_of(b, q, qn),
+              *yb = buf_of(b, NULL, qn);
     assay_op_kv_store(b, &l, kb, vb, pages, pos, p + 1, s->n_kv_heads, s->head_dim);
-    assay_op_attention(b, yb, qb, &l, pages + p, pos + p, 1, s->n_heads, s->n_kv_heads, s->head_dim, 0.2f, s->window, 0);
+    assay_op_attention(b, yb, qb, &l, pages + p, pos + p, 1, s->n_heads, s->n_kv_heads, s->head_dim, 0.2f,
+                       s->window, 0);
     assay_buf_read(b, y, yb, 0, qn * 4);
     for (size_t i = 0; i < qn; i++)
         if (memcmp(&y[i], &want_y[i], 4) != 0)
-            fail_msg("%s position %zu element %zu: %a, over decoded values %a", names[s->pack], p, i, (double)want_y[i], (double)y[i]);
+            fail_msg("%s position %zu element %zu: %a, over decoded values %a", names[s->pack], p, i,
+                     (double)want_y[i], (double)y[i]);
     assay_buf_free(b, kb), assay_buf_free(b, vb), assay_buf_free(b, qb), assay_buf_free(b, yb);
     assay_buf_free(b, l.k), assay_buf_free(b, l.v);
     free(rk), free(rv), free(y);
@@ -343,20 +374,25 @@ static void attention_over_packed_pages(void **state) {
     static const size_t rows[] = {0, 63, 64, 65, 100, 127, 128, 191, 192, POSITIONS - 1};
     for (size_t i = 0; i < ASSAY_LEN(shapes); i++) {
         const shape *s = &shapes[i];
-        size_t qn = (size_t)(s->n_heads * s->head_dim), kn = (size_t)(s->n_kv_heads * s->head_dim), n = 2 * POSITIONS;
-        float *q = malloc(n * qn * 4), *k = malloc(n * kn * 4), *v = malloc(n * kn * 4), *y = malloc(n * qn * 4), *other = malloc(n * qn * 4),
-              *k2 = malloc(POSITIONS * kn * 4), *v2 = malloc(POSITIONS * kn * 4);
+        size_t qn = (size_t)(s->n_heads * s->head_dim), kn = (size_t)(s->n_kv_heads * s->head_dim),
+               n = 2 * POSITIONS;
+        float *q = malloc(n * qn * 4), *k = malloc(n * kn * 4), *v = malloc(n * kn * 4),
+              *y = malloc(n * qn * 4), *other = malloc(n * qn * 4), *k2 = malloc(POSITIONS * kn * 4),
+              *v2 = malloc(POSITIONS * kn * 4);
         assay_rng r;
         assay_rng_init(&r, 7 + i);
-        for (size_t e = 0; e < n * qn; e++) q[e] = (float)assay_rng_normal(&r);
-        for (size_t e = 0; e < n * kn; e++) k[e] = (float)assay_rng_normal(&r), v[e] = (float)assay_rng_normal(&r);
+        for (size_t e = 0; e < n * qn; e++)
+            q[e] = (float)assay_rng_normal(&r);
+        for (size_t e = 0; e < n * kn; e++)
+            k[e] = (float)assay_rng_normal(&r), v[e] = (float)assay_rng_normal(&r);
         cache c = cache_open(s, 1, NULL);
         run(y, &c, q, k, v, s, POSITIONS);
         for (int seq = 0; seq < 2; seq++) {
             size_t base = (size_t)seq * POSITIONS;
             decode(k2, v2, &c, seq, s);
             for (size_t t = 0; t < ASSAY_LEN(rows); t++)
-                check_row(y + (base + rows[t]) * qn, q + (base + rows[t]) * qn, k + base * kn, v + base * kn, k2, v2, rows[t], s);
+                check_row(y + (base + rows[t]) * qn, q + (base + rows[t]) * qn, k + base * kn, v + base * kn,
+                          k2, v2, rows[t], s);
         }
         cache_close(&c);
         /* and the same bits however it was cut, on any number of threads and any instruction set */
@@ -364,7 +400,8 @@ static void attention_over_packed_pages(void **state) {
             size_t chunk;
             int threads;
             const char *isa;
-        } ways[] = {{POSITIONS, 2, NULL}, {1, 1, NULL}, {7, 2, NULL}, {64, 1, NULL}, {65, 2, NULL}, {POSITIONS, 1, "ref"}};
+        } ways[] = {{POSITIONS, 2, NULL}, {1, 1, NULL},  {7, 2, NULL},
+                    {64, 1, NULL},        {65, 2, NULL}, {POSITIONS, 1, "ref"}};
         for (size_t w = 0; w < ASSAY_LEN(ways); w++) {
             c = cache_open(s, ways[w].threads, ways[w].isa);
             run(other, &c, q, k, v, s, ways[w].chunk);
@@ -375,7 +412,8 @@ static void attention_over_packed_pages(void **state) {
     }
 }
 
-/* Bytes by hand for heads of 128: codes, then 4 bytes for 64 of them (float16 scale and offset), or 4 for a page of fp8. */
+/* Bytes by hand for heads of 128: codes, then 4 bytes for 64 of them (float16 scale and offset), or 4 for a
+ * page of fp8. */
 static void sizes(void **state) {
     (void)state;
     size_t k, v;

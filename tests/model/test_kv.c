@@ -1,4 +1,5 @@
-/* The paged KV cache: pages are shared by forks, partial pages are copied, nothing leaks, the budget holds. */
+/* The paged KV cache: pages are shared by forks, partial pages are copied, nothing leaks, the budget holds.
+ */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -80,7 +81,8 @@ static void forks_share_full_pages_and_copy_the_last(void **state) {
     assay_seq a = {0}, b = {0}, c = {0};
     assert_int_equal(assay_seq_extend(f->kv, &a, 3 * PAGE, NULL), ASSAY_OK);
     a.n = 3 * PAGE - 5;
-    for (size_t p = 0; p < 3; p++) mark(f, &a, p, (uint8_t)(32 * (p + 1)));
+    for (size_t p = 0; p < 3; p++)
+        mark(f, &a, p, (uint8_t)(32 * (p + 1)));
     assert_int_equal(assay_seq_fork(f->kv, &b, &a, 2 * PAGE + 7, NULL), ASSAY_OK);
     assert_int_equal(b.n, 2 * PAGE + 7);
     assert_int_equal(b.n_pages, 3);
@@ -159,7 +161,10 @@ static assay_kv *open_packed(fixture *f, assay_kv_pack pack, size_t raw_pages, s
 static void sizes_include_scales(void **state) {
     fixture *f = *state;
     assay_config c = {.n_layers = 32, .n_kv_heads = 8, .head_dim = 128}; /* Llama 3.1 8B */
-    static const struct { assay_kv_pack pack; double bits; } cases[] = {
+    static const struct {
+        assay_kv_pack pack;
+        double bits;
+    } cases[] = {
         {ASSAY_KV_PACK_INT8, 8.5}, {ASSAY_KV_PACK_INT4, 4.5}, {ASSAY_KV_PACK_FP8, 8 + 32.0 / (64 * 128)}};
     (void)f;
     for (size_t i = 0; i < ASSAY_LEN(cases); i++) {
@@ -187,7 +192,8 @@ static void raw_pages_are_given_back(void **state) {
     assert_int_equal(assay_kv_free_raw(kv), 7);
     assert_int_equal(assay_kv_used_bytes(kv), 6 * z->page + z->raw_page);
     assert_true(z->page * 2 < z->raw_page); /* heads of 8 are mostly scales and padding */
-    for (size_t p = 0; p < 5; p++) assert_int_equal(s.pages[2 * p + 1], -1);
+    for (size_t p = 0; p < 5; p++)
+        assert_int_equal(s.pages[2 * p + 1], -1);
     /* the edge: nothing raw is left, nothing raw is needed */
     assert_int_equal(assay_seq_fork(kv, &t, &s, 5 * PAGE, NULL), ASSAY_OK);
     assert_int_equal(assay_kv_used_bytes(kv), 6 * z->page + z->raw_page);
@@ -223,7 +229,8 @@ static void raw_pages_run_out(void **state) {
         assay_seq_advance(kv, &s, at + PAGE);
     }
     assay_seq_release(kv, &s);
-    assay_kv_opts o = {.type = ASSAY_KV_F32, .pack = ASSAY_KV_PACK_INT8, .max_bytes = 2 * assay_kv_get_size(kv)->raw_page};
+    assay_kv_opts o = {
+        .type = ASSAY_KV_F32, .pack = ASSAY_KV_PACK_INT8, .max_bytes = 2 * assay_kv_get_size(kv)->raw_page};
     memset(&err, 0, sizeof err);
     assert_int_equal(assay_kv_open_with(&none, f->b, &f->c, &o, &err), ASSAY_EINPUT);
     assert_null(none);
@@ -269,14 +276,10 @@ static void kinds_have_words(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(pages_follow_positions),
-        cmocka_unit_test(forks_share_full_pages_and_copy_the_last),
-        cmocka_unit_test(growing_keeps_contents),
-        cmocka_unit_test(the_budget_holds),
-        cmocka_unit_test(sizes_include_scales),
-        cmocka_unit_test(raw_pages_are_given_back),
-        cmocka_unit_test(raw_pages_run_out),
-        cmocka_unit_test(a_fork_copies_the_raw_page),
+        cmocka_unit_test(pages_follow_positions), cmocka_unit_test(forks_share_full_pages_and_copy_the_last),
+        cmocka_unit_test(growing_keeps_contents), cmocka_unit_test(the_budget_holds),
+        cmocka_unit_test(sizes_include_scales),   cmocka_unit_test(raw_pages_are_given_back),
+        cmocka_unit_test(raw_pages_run_out),      cmocka_unit_test(a_fork_copies_the_raw_page),
         cmocka_unit_test(kinds_have_words),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);

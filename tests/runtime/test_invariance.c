@@ -24,7 +24,8 @@ static void must(assay_status s, const assay_err *err) {
     if (s != ASSAY_OK) fail_msg("%s", err->message);
 }
 
-static assay_runtime *open_kv(const char *dir, int batch, int threads, int chunk, bool no_cache, assay_kv_kind kv, size_t kv_bytes) {
+static assay_runtime *open_kv(const char *dir, int batch, int threads, int chunk, bool no_cache,
+                              assay_kv_kind kv, size_t kv_bytes) {
     assay_err err = {0};
     assay_runtime *r = NULL;
     assay_native_opts o = {.n_threads = threads,
@@ -59,7 +60,8 @@ static void make_requests(size_t first, size_t step, size_t longest) {
                 text[k] = k == 0 ? 0 : 4 + (int32_t)assay_rng_below(&rng, 2044);
         size_t n = i % 11 == 5 ? longest : first + i / 4 * step, shared = n - 3 - i % 3;
         memcpy(ids[i], text, n * sizeof *text);
-        for (size_t k = shared; k < n; k++) ids[i][k] = 4 + (int32_t)assay_rng_below(&rng, 2044);
+        for (size_t k = shared; k < n; k++)
+            ids[i][k] = 4 + (int32_t)assay_rng_below(&rng, 2044);
         score[i] = (assay_score_req){ids[i], n, i % 5 == 0 ? 1 : shared};
         generate[i] = (assay_generate_req){.ids = ids[i],
                                            .n_ids = shared,
@@ -173,14 +175,15 @@ typedef struct variant {
     const char *quantization; /* quantization_config */
 } variant;
 
-#define CT(bits, strategy, group, symmetric)                                                                                     \
-    "{\"quant_method\": \"compressed-tensors\", \"format\": \"pack-quantized\", \"quantization_status\": \"compressed\", "       \
-    "\"ignore\": [\"lm_head\"], \"config_groups\": {\"group_0\": {\"targets\": [\"Linear\"], \"weights\": {\"num_bits\": " #bits \
-    ", \"type\": \"int\", \"symmetric\": " #symmetric ", \"strategy\": \"" strategy                                              \
+#define CT(bits, strategy, group, symmetric)                                                                 \
+    "{\"quant_method\": \"compressed-tensors\", \"format\": \"pack-quantized\", \"quantization_status\": "   \
+    "\"compressed\", "                                                                                       \
+    "\"ignore\": [\"lm_head\"], \"config_groups\": {\"group_0\": {\"targets\": [\"Linear\"], \"weights\": "  \
+    "{\"num_bits\": " #bits ", \"type\": \"int\", \"symmetric\": " #symmetric ", \"strategy\": \"" strategy  \
     "\", \"group_size\": " #group "}}}}"
-#define BNB4(type, nested)                                                                                                   \
-    "{\"quant_method\": \"bitsandbytes\", \"load_in_4bit\": true, \"load_in_8bit\": false, \"bnb_4bit_quant_type\": \"" type \
-    "\", \"bnb_4bit_use_double_quant\": " #nested                                                                            \
+#define BNB4(type, nested)                                                                                   \
+    "{\"quant_method\": \"bitsandbytes\", \"load_in_4bit\": true, \"load_in_8bit\": false, "                 \
+    "\"bnb_4bit_quant_type\": \"" type "\", \"bnb_4bit_use_double_quant\": " #nested                         \
     ", \"bnb_4bit_compute_dtype\": \"bfloat16\", \"bnb_4bit_quant_storage\": \"uint8\"}"
 
 static const variant variants[] = {
@@ -200,7 +203,8 @@ static const variant variants[] = {
      BNB4("nf4", true)},
     {"fp4", ASSAY_PRECISION_FP4, 4, 64, false, false, false, ASSAY_CONVENTION_BNB, BNB4("fp4", false)},
     {"llm_int8", ASSAY_PRECISION_INT8, 8, 0, false, true, false, ASSAY_CONVENTION_BNB,
-     "{\"quant_method\": \"bitsandbytes\", \"load_in_8bit\": true, \"load_in_4bit\": false, \"llm_int8_threshold\": 6.0}"},
+     "{\"quant_method\": \"bitsandbytes\", \"load_in_8bit\": true, \"load_in_4bit\": false, "
+     "\"llm_int8_threshold\": 6.0}"},
 };
 
 static void encode(assay_matrix *m, const variant *v, const assay_tensor *t) {
@@ -293,13 +297,17 @@ static void check_variant(const variant *v) {
 
 /* --- quantized caches --- */
 
-/* Long enough for three quantized pages, ends and forks on both sides of pages' edges. A query sees its own page alone unquantized,
- * wherever chunks end, whatever was forked from where. */
+/* Long enough for three quantized pages, ends and forks on both sides of pages' edges. A query sees its own
+ * page alone unquantized, wherever chunks end, whatever was forked from where. */
 static void quantized_caches(void **state) {
     (void)state;
-    static const struct { int batch, threads, chunk; bool no_cache; size_t kv_bytes; } ways[] = {
-        {1, 1, 512, true, 0},   {32, 2, 512, false, 0}, {7, 2, 13, false, 0}, {32, 1, 64, false, 0},
-        {3, 2, 65, true, 0},    {32, 2, 512, false, 950000}, /* three raw pages and few others */
+    static const struct {
+        int batch, threads, chunk;
+        bool no_cache;
+        size_t kv_bytes;
+    } ways[] = {
+        {1, 1, 512, true, 0}, {32, 2, 512, false, 0},      {7, 2, 13, false, 0}, {32, 1, 64, false, 0},
+        {3, 2, 65, true, 0},  {32, 2, 512, false, 950000}, /* three raw pages and few others */
     };
     make_requests(58, 9, LONGEST);
     answers plain, first, other;
@@ -310,7 +318,8 @@ static void quantized_caches(void **state) {
         for (size_t w = 0; w < ASSAY_LEN(ways); w++) {
             char what[100];
             snprintf(what, sizeof what, "kv %s, way %zu", assay_kv_kind_word(kv), w);
-            r = open_kv(demo_dir, ways[w].batch, ways[w].threads, ways[w].chunk, ways[w].no_cache, kv, ways[w].kv_bytes);
+            r = open_kv(demo_dir, ways[w].batch, ways[w].threads, ways[w].chunk, ways[w].no_cache, kv,
+                        ways[w].kv_bytes);
             ask(w ? &other : &first, r, true);
             if (w) check_same(&first, &other, what);
             if (w) forget(&other);
@@ -324,7 +333,8 @@ static void quantized_caches(void **state) {
         /* A request within one page is untouched; longer ones change, by little. */
         double most = 0;
         for (size_t i = 0; i < REQUESTS; i++) {
-            double change = (first.score[i].sum - plain.score[i].sum) / (double)(score[i].n_ids - score[i].from);
+            double change =
+                (first.score[i].sum - plain.score[i].sum) / (double)(score[i].n_ids - score[i].from);
             if (score[i].n_ids <= ASSAY_KV_PAGE)
                 assert_true(change == 0);
             else
@@ -339,7 +349,8 @@ static void quantized_caches(void **state) {
 
 static void every_precision(void **state) {
     (void)state;
-    for (size_t i = 0; i < ASSAY_LEN(variants); i++) check_variant(&variants[i]);
+    for (size_t i = 0; i < ASSAY_LEN(variants); i++)
+        check_variant(&variants[i]);
 }
 
 static int set_up(void **state) {
@@ -350,10 +361,8 @@ static int set_up(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(the_whole_grid),
-        cmocka_unit_test(asked_again),
-        cmocka_unit_test(little_memory),
-        cmocka_unit_test(quantized_caches),
+        cmocka_unit_test(the_whole_grid),  cmocka_unit_test(asked_again),
+        cmocka_unit_test(little_memory),   cmocka_unit_test(quantized_caches),
         cmocka_unit_test(every_precision),
     };
     return cmocka_run_group_tests(tests, set_up, NULL);

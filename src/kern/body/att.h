@@ -8,9 +8,9 @@
 #include "kern/body/math.h"
 
 VEC_FN v16 kv_load(const void *p, size_t i, assay_kern_kv type) {
-    return type == ASSAY_KERN_KV_F32  ? v16_load((const char *)p + 4 * i)
-         : type == ASSAY_KERN_KV_BF16 ? v16_of_bits(v16i_sll(v16i_u16((const char *)p + 2 * i), 16))
-                                      : v16_load_f16((const char *)p + 2 * i);
+    return type == ASSAY_KERN_KV_F32    ? v16_load((const char *)p + 4 * i)
+           : type == ASSAY_KERN_KV_BF16 ? v16_of_bits(v16i_sll(v16i_u16((const char *)p + 2 * i), 16))
+                                        : v16_load_f16((const char *)p + 2 * i);
 }
 
 /* Scores of one query -> weights p[64]; updates max and sum, returns what acc must be multiplied by. */
@@ -76,7 +76,8 @@ VEC_FN void att_tile(const assay_att *a, size_t q0, const void *k, const void *v
     }
     VEC_UNROLL for (int i = 0; i < nq; i++) decay[i] = att_softmax(p[i], s[i], a, q0 + (size_t)i, lo, hi);
     size_t c = 0;
-    for (; c + 64 <= a->head_pad; c += 64) att_values(a, q0, p, decay, v, c, lo, hi, nq, 4, type);
+    for (; c + 64 <= a->head_pad; c += 64)
+        att_values(a, q0, p, decay, v, c, lo, hi, nq, 4, type);
     if (c + 32 <= a->head_pad) {
         att_values(a, q0, p, decay, v, c, lo, hi, nq, 2, type);
         c += 32;
@@ -86,7 +87,8 @@ VEC_FN void att_tile(const assay_att *a, size_t q0, const void *k, const void *v
 VEC_FN void att_page(const assay_att *a, size_t first, size_t n, const void *k, const void *v, size_t lo,
                      size_t hi, assay_kern_kv type) {
     size_t i = first, end = first + n;
-    for (; i + ATT_Q <= end; i += ATT_Q) att_tile(a, i, k, v, lo, hi, ATT_Q, type);
+    for (; i + ATT_Q <= end; i += ATT_Q)
+        att_tile(a, i, k, v, lo, hi, ATT_Q, type);
     if (ATT_Q > 4 && i + 4 <= end) {
         att_tile(a, i, k, v, lo, hi, ATT_Q > 4 ? 4 : 1, type);
         i += 4;
@@ -95,7 +97,8 @@ VEC_FN void att_page(const assay_att *a, size_t first, size_t n, const void *k, 
         att_tile(a, i, k, v, lo, hi, ATT_Q > 2 ? 2 : 1, type);
         i += 2;
     }
-    for (; i < end; i++) att_tile(a, i, k, v, lo, hi, 1, type);
+    for (; i < end; i++)
+        att_tile(a, i, k, v, lo, hi, 1, type);
 }
 static void att_page_f32(const assay_att *a, size_t first, size_t n, const void *k, const void *v, size_t lo,
                          size_t hi) {
@@ -120,8 +123,9 @@ static void att_finish(float *out, const assay_att *a, size_t i) {
 
 /* --- packed pages --- */
 
-/* e4m3 bits in integer lanes -> value. A normal number's exponent and mantissa move into place with the bias added; a subnormal is
- * (1 + m/8) 2^-6 less 2^-6, so that no float32 subnormal comes up on the way. NaN codes are not kept (the scale says it). */
+/* e4m3 bits in integer lanes -> value. A normal number's exponent and mantissa move into place with the bias
+ * added; a subnormal is (1 + m/8) 2^-6 less 2^-6, so that no float32 subnormal comes up on the way. NaN codes
+ * are not kept (the scale says it). */
 VEC_FN v16 kv_e4m3(v16i code) {
     v16i low = v16i_and(code, v16i_set1(0x7f)), sign = v16i_sll(v16i_and(code, v16i_set1(0x80)), 24);
     v16 small = v16_sub(v16_of_bits(v16i_add(v16i_sll(low, 20), v16i_set1(121 << 23))), v16_set1(0.015625f)),
@@ -143,7 +147,8 @@ VEC_FN void kv_group(float *out, const uint8_t *codes, size_t n, v16 scale, v16 
             v16_store(out + c, v16_fma(v16_of_int(v16i_u8(codes + c)), scale, offset));
 }
 
-VEC_FN void kv_unpack_int(float *out, size_t ld, const uint8_t *tile, size_t rows, size_t cols, assay_kern_pack f) {
+VEC_FN void kv_unpack_int(float *out, size_t ld, const uint8_t *tile, size_t rows, size_t cols,
+                          assay_kern_pack f) {
     size_t stride = assay_kern_pack_stride(f, cols), groups = assay_kern_pack_groups(rows, cols), left = 0;
     const uint8_t *scales = tile + rows * stride, *offsets = scales + 2 * groups;
     float s[16], o[16];

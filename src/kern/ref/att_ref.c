@@ -24,8 +24,10 @@ static void att_query(const assay_att *a, size_t i, const void *k, const void *v
         if (top < s[j]) top = s[j];
     }
     float decay = assay_ref_exp(a->max[i] - top);
-    for (int l = 0; l < 16; l++) sum[l] *= decay;
-    for (size_t d = 0; d < a->head_pad; d++) acc[d] *= decay;
+    for (int l = 0; l < 16; l++)
+        sum[l] *= decay;
+    for (size_t d = 0; d < a->head_pad; d++)
+        acc[d] *= decay;
     for (size_t j = lo; j < hi; j++) {
         float p = assay_ref_exp(s[j] - top);
         sum[j % 16] += p;
@@ -36,28 +38,35 @@ static void att_query(const assay_att *a, size_t i, const void *k, const void *v
 }
 static void att_page_f32(const assay_att *a, size_t first, size_t n, const void *k, const void *v, size_t lo,
                          size_t hi) {
-    for (size_t i = first; i < first + n; i++) att_query(a, i, k, v, lo, hi, ASSAY_KERN_KV_F32);
+    for (size_t i = first; i < first + n; i++)
+        att_query(a, i, k, v, lo, hi, ASSAY_KERN_KV_F32);
 }
 static void att_page_bf16(const assay_att *a, size_t first, size_t n, const void *k, const void *v, size_t lo,
                           size_t hi) {
-    for (size_t i = first; i < first + n; i++) att_query(a, i, k, v, lo, hi, ASSAY_KERN_KV_BF16);
+    for (size_t i = first; i < first + n; i++)
+        att_query(a, i, k, v, lo, hi, ASSAY_KERN_KV_BF16);
 }
 static void att_page_f16(const assay_att *a, size_t first, size_t n, const void *k, const void *v, size_t lo,
                          size_t hi) {
-    for (size_t i = first; i < first + n; i++) att_query(a, i, k, v, lo, hi, ASSAY_KERN_KV_F16);
+    for (size_t i = first; i < first + n; i++)
+        att_query(a, i, k, v, lo, hi, ASSAY_KERN_KV_F16);
 }
 static void att_finish(float *out, const assay_att *a, size_t i) {
     float sum = ref_fold(a->sum + 16 * i);
-    for (size_t d = 0; d < a->head_dim; d++) out[d] = a->acc[i * a->head_pad + d] / sum;
+    for (size_t d = 0; d < a->head_dim; d++)
+        out[d] = a->acc[i * a->head_pad + d] / sum;
 }
 
-static void unpack_int(float *out, size_t ld, const uint8_t *tile, size_t rows, size_t cols, assay_kern_pack f) {
-    size_t stride = assay_kern_pack_stride(f, cols), per_row = (cols + 63) / 64, groups = assay_kern_pack_groups(rows, cols);
+static void unpack_int(float *out, size_t ld, const uint8_t *tile, size_t rows, size_t cols,
+                       assay_kern_pack f) {
+    size_t stride = assay_kern_pack_stride(f, cols), per_row = (cols + 63) / 64,
+           groups = assay_kern_pack_groups(rows, cols);
     for (size_t r = 0; r < rows; r++)
         for (size_t c = 0; c < cols; c++) {
             const uint8_t *row = tile + r * stride, *at = tile + rows * stride + 2 * (r * per_row + c / 64);
             uint16_t scale, offset;
-            int code = f == ASSAY_KERN_KV8 ? row[c] : (row[c / 32 * 16 + c % 16] >> (c % 32 < 16 ? 0 : 4)) & 15;
+            int code =
+                f == ASSAY_KERN_KV8 ? row[c] : (row[c / 32 * 16 + c % 16] >> (c % 32 < 16 ? 0 : 4)) & 15;
             memcpy(&scale, at, 2);
             memcpy(&offset, at + 2 * groups, 2);
             out[r * ld + c] = fmaf((float)code, assay_f16_to_f32(scale), assay_f16_to_f32(offset));
@@ -74,7 +83,8 @@ static void unpack_kve4m3(float *out, size_t ld, const uint8_t *tile, size_t row
     float scale;
     memcpy(&scale, tile + rows * stride, sizeof scale);
     for (size_t r = 0; r < rows; r++)
-        for (size_t c = 0; c < cols; c++) out[r * ld + c] = assay_e4m3_to_f32(tile[r * stride + c]) * scale;
+        for (size_t c = 0; c < cols; c++)
+            out[r * ld + c] = assay_e4m3_to_f32(tile[r * stride + c]) * scale;
 }
 
 void assay_kern_set_att_ref(assay_kern *k) {
