@@ -18,13 +18,12 @@ static assay_status get_word(int *out, const assay_yaml_doc *d, const assay_yaml
     assay_str list = {0};
     ASSAY_TRY(assay_yaml_get_str(&text, d, map, key, err));
     if (!text) return ASSAY_OK;
-    for (size_t i = 0; i < n; i++) {
+    for (size_t i = 0; i < n; i++)
         if (!strcmp(words[i], text)) {
             *out = (int)i;
             return ASSAY_OK;
         }
-        assay_str_printf(&list, "%s%s", i == 0 ? "" : i + 1 < n ? ", " : " or ", words[i]);
-    }
+    for (size_t i = 0; i < n; i++) assay_str_printf(&list, "%s%s", i == 0 ? "" : i + 1 < n ? ", " : " or ", words[i]);
     assay_status s = assay_yaml_fail(d, assay_yaml_find(map, key), err, "%s must be %s, not '%s'", key, assay_str_c(&list), text);
     assay_str_free(&list);
     return s;
