@@ -1,5 +1,6 @@
-/* floats.c: a matrix in small floats, over blocks of rows. Where one number depends on the whole matrix (FP8 with one scale, NVFP4's
- * global scale) a first pass finds its largest magnitude; everything else is a block's own. */
+/* floats.c: a matrix in small floats, over blocks of rows. Where one number depends on the whole matrix (FP8
+ * with one scale, NVFP4's global scale) a first pass finds its largest magnitude; everything else is a
+ * block's own. */
 #include "method/floats.h"
 
 #include "base/mem.h"
@@ -47,7 +48,8 @@ static assay_status largest(float *out, const assay_item *item, int n_threads, a
     return enough ? ASSAY_OK : assay_nomem(err);
 }
 
-static assay_status encode(assay_matrix *out, const assay_item *item, const float *w, int64_t rows, int64_t cols, assay_err *err) {
+static assay_status encode(assay_matrix *out, const assay_item *item, const float *w, int64_t rows,
+                           int64_t cols, assay_err *err) {
     const state *s = item->state;
     if (!s->one_scale) return assay_encode_float(out, w, rows, cols, &s->spec, err);
     ASSAY_TRY(assay_grid_matrix_new(out, &s->spec, rows, cols, err));
@@ -66,7 +68,8 @@ assay_status assay_floats_encode(assay_item *item, int n_threads, assay_err *err
         assay_grid_from_range(&s.grid, &s.spec, -most, most);
     }
     item->state = &s;
-    assay_status status = assay_encode_blocks(item, item->choice->scale == ASSAY_SCALE_BLOCK ? s.spec.row_block : 1, encode, n_threads, err);
+    assay_status status = assay_encode_blocks(
+        item, item->choice->scale == ASSAY_SCALE_BLOCK ? s.spec.row_block : 1, encode, n_threads, err);
     item->state = NULL;
     item->out.global_scale = s.spec.global_scale;
     if (status == ASSAY_OK) assay_item_set_activations(item);

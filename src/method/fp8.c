@@ -1,11 +1,13 @@
-/* fp8.c: weights in 8-bit floats (Micikevicius et al. 2022), E4M3 or E5M2, rounded to nearest with compressed-tensors' scales: one per
- * output channel, one for the tensor, or one per block of 128 x 128; inputs multiplied in the same float, scaled per token (per 128
- * columns of a token with blocks), by one scale from calibration, or kept in 16 bits. Its presets are
+/* fp8.c: weights in 8-bit floats (Micikevicius et al. 2022), E4M3 or E5M2, rounded to nearest with
+ * compressed-tensors' scales: one per output channel, one for the tensor, or one per block of 128 x 128;
+ * inputs multiplied in the same float, scaled per token (per 128 columns of a token with blocks), by one
+ * scale from calibration, or kept in 16 bits. Its presets are
  *
- *   FP8           scale tensor, activations static        FP8_DYNAMIC   scale channel, activations dynamic (the default here)
- *   FP8_BLOCK     scale block, activations dynamic
+ *   FP8           scale tensor, activations static        FP8_DYNAMIC   scale channel, activations dynamic
+ * (the default here) FP8_BLOCK     scale block, activations dynamic
  *
- * Eight-bit floats lose little; what they lose is mostly in the inputs, whose outliers `smooth` can move into the weights. */
+ * Eight-bit floats lose little; what they lose is mostly in the inputs, whose outliers `smooth` can move into
+ * the weights. */
 #include "method/floats.h"
 
 static void complete(assay_choice *c, unsigned set) {
@@ -19,7 +21,8 @@ static const char *check(const assay_choice *c) {
     if (c->precision != ASSAY_PRECISION_FP8_E4M3 && c->precision != ASSAY_PRECISION_FP8_E5M2)
         return "precision must be fp8_e4m3 or fp8_e5m2";
     if (c->scale == ASSAY_SCALE_BLOCK && c->activations == ASSAY_ACTIVATIONS_STATIC)
-        return "with scale block the activations are dynamic or 16bit: runtimes have no static scales for blocks";
+        return "with scale block the activations are dynamic or 16bit: runtimes have no static scales for "
+               "blocks";
     if (c->scale == ASSAY_SCALE_TENSOR && c->mse) return "mse needs scale channel or block";
     return NULL;
 }
@@ -28,16 +31,18 @@ static assay_status quantize(assay_layer *layer, assay_item *const *items, size_
     for (size_t i = 0; i < n_items; i++) {
         bool unseen = !items[i]->in && (layer->index >= 0 || items[i]->role == ASSAY_ROLE_HEAD);
         if (unseen && items[i]->choice->activations == ASSAY_ACTIVATIONS_STATIC)
-            return assay_fail(err, ASSAY_EUSAGE, "%s: static activations need its calibration inputs, and there are none: take dynamic ones",
-                              items[i]->weight->name);
+            return assay_fail(
+                err, ASSAY_EUSAGE,
+                "%s: static activations need its calibration inputs, and there are none: take dynamic ones",
+                items[i]->weight->name);
         ASSAY_TRY(assay_floats_encode(items[i], layer->n_threads, err));
     }
     return ASSAY_OK;
 }
 
 const assay_method assay_method_fp8 = {
-    .options = ASSAY_OPT_PRECISION | ASSAY_OPT_MSE | ASSAY_OPT_SCALE | ASSAY_OPT_ACTIVATIONS | ASSAY_OPT_SMOOTH | ASSAY_OPT_ALPHA |
-               ASSAY_OPT_ALPHA_SEARCH,
+    .options = ASSAY_OPT_PRECISION | ASSAY_OPT_MSE | ASSAY_OPT_SCALE | ASSAY_OPT_ACTIVATIONS |
+               ASSAY_OPT_SMOOTH | ASSAY_OPT_ALPHA | ASSAY_OPT_ALPHA_SEARCH,
     .complete = complete,
     .check = check,
     .quantize = quantize,

@@ -1,9 +1,10 @@
-/* hqq.c: half-quadratic quantization (Badri and Shaji 2023; precision/encode_hqq.c has the arithmetic): integers with real zero points that
- * are solved for without any data, at nearly the speed of rounding. Groups of 64 columns and 4 bits are the original's defaults.
+/* hqq.c: half-quadratic quantization (Badri and Shaji 2023; precision/encode_hqq.c has the arithmetic):
+ * integers with real zero points that are solved for without any data, at nearly the speed of rounding.
+ * Groups of 64 columns and 4 bits are the original's defaults.
  *
- * The solver's early stop watches the whole matrix, so its iterations are passes over blocks of rows, which are read from the mapped
- * checkpoint each time rather than kept in float32; the sums of the blocks are added in order of rows. Nothing depends on the number of
- * threads. */
+ * The solver's early stop watches the whole matrix, so its iterations are passes over blocks of rows, which
+ * are read from the mapped checkpoint each time rather than kept in float32; the sums of the blocks are added
+ * in order of rows. Nothing depends on the number of threads. */
 #include <stdio.h>
 #include "base/mem.h"
 #include "base/thread.h"
@@ -26,9 +27,12 @@ static const char *check(const assay_choice *c) {
 
 static const char *check_shape(const assay_choice *c, int64_t rows, int64_t cols) {
     int64_t group = c->group_size ? c->group_size : cols;
-    int packed = c->precision == ASSAY_PRECISION_INT4 ? 2 : c->precision == ASSAY_PRECISION_INT2 ? 4 : 1; /* groups in one byte's bits */
+    int packed = c->precision == ASSAY_PRECISION_INT4   ? 2
+                 : c->precision == ASSAY_PRECISION_INT2 ? 4
+                                                        : 1; /* groups in one byte's bits */
     if (cols % group) return "the group size does not divide its columns";
-    if (rows * (cols / group) % packed) return "hqq packs 2 groups of 4 bits or 4 of 2 together, and its groups are not a multiple";
+    if (rows * (cols / group) % packed)
+        return "hqq packs 2 groups of 4 bits or 4 of 2 together, and its groups are not a multiple";
     return NULL;
 }
 
@@ -75,8 +79,9 @@ static void solve(job *j, size_t n_tasks, int n_threads) {
 static assay_status check_finite(const assay_tensor *t, assay_err *err) {
     int64_t cols = t->dims[1], at = assay_find_nonfinite(t->data, t->dtype, (size_t)(t->dims[0] * cols));
     if (at < 0) return ASSAY_OK;
-    return assay_fail(err, ASSAY_EINPUT, "tensor '%s': NaN or infinity at row %lld, column %lld: the checkpoint is damaged", t->name,
-                      (long long)(at / cols), (long long)(at % cols));
+    return assay_fail(err, ASSAY_EINPUT,
+                      "tensor '%s': NaN or infinity at row %lld, column %lld: the checkpoint is damaged",
+                      t->name, (long long)(at / cols), (long long)(at % cols));
 }
 
 static assay_status encode(assay_item *item, int n_threads, assay_err *err) {

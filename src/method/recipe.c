@@ -339,7 +339,8 @@ double assay_choice_bits(const assay_choice *c, int64_t rows, int64_t cols, assa
         int64_t row_block = ASSAY_MIN(ASSAY_MAX(spec.row_block, 1), rows);
         m.n_scales = table ? (rows * cols + c->group_size - 1) / c->group_size
                            : (rows + row_block - 1) / row_block * assay_matrix_n_groups(&m);
-        m.scale_dtype = c->method == ASSAY_METHOD_LLM_INT8 ? ASSAY_DTYPE_F32 : spec.scale_dtype;
+        m.scale_dtype = c->method == ASSAY_METHOD_LLM_INT8 ? ASSAY_DTYPE_F32 : assay_grid_stored_dtype(&spec);
+        m.global_scale = c->precision == ASSAY_PRECISION_NVFP4 ? 1.0f : 0;
         m.zeros = c->asymmetric ? &zero : NULL;
         m.real_zeros = assay_method_get(c->method)->real_zeros ? &real_zero : NULL;
         m.g_idx = c->act_order == ASSAY_ACT_ORDER_GROUP && c->group_size ? &g : NULL;

@@ -1,7 +1,7 @@
 /* rtn.c: round to nearest, 2 to 8 bits, a scale per row or per group of columns, symmetric or with a zero
- * point, or the 4-bit floats MXFP4 and NVFP4; optionally with the clipping that loses least. Scales and code ranges are
- * compressed-tensors' (precision/precision.h, ASSAY_SCALE_CT); scales are rounded to the type they are stored in before codes are
- * chosen, so what is stored is what was optimised.
+ * point, or the 4-bit floats MXFP4 and NVFP4; optionally with the clipping that loses least. Scales and code
+ * ranges are compressed-tensors' (precision/precision.h, ASSAY_SCALE_CT); scales are rounded to the type they
+ * are stored in before codes are chosen, so what is stored is what was optimised.
  *
  * Weight only: the activations stay in 16 bits. Groups never straddle: group_size must divide the columns, as
  * compressed-tensors demands. */
@@ -14,7 +14,8 @@ static bool is_float(const assay_choice *c) {
 static void complete(assay_choice *c, unsigned set) {
     if (!(set & ASSAY_OPT_PRECISION)) c->precision = ASSAY_PRECISION_INT8;
     if (set & ASSAY_OPT_GROUP_SIZE) return;
-    /* Eight bits hold a whole row well; below that every serious recipe has groups, and 128 is the common size. */
+    /* Eight bits hold a whole row well; below that every serious recipe has groups, and 128 is the common
+     * size. */
     c->group_size = c->precision == ASSAY_PRECISION_INT8    ? 0
                     : c->precision == ASSAY_PRECISION_MXFP4 ? 32
                     : c->precision == ASSAY_PRECISION_NVFP4 ? 16

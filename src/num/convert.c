@@ -109,7 +109,8 @@ bool assay_from_f32(void *dst, assay_dtype dst_type, const float *src, size_t n)
     }
 }
 
-/* An element is NaN or infinite when all its exponent bits are set (e4m3: all bits but the sign; e8m0: all bits). */
+/* An element is NaN or infinite when all its exponent bits are set (e4m3: all bits but the sign; e8m0: all
+ * bits). */
 #define SCAN(name, type, mask)                                                                               \
     static inline unsigned any_##name(const unsigned char *src, size_t n) {                                  \
         type bad = 0;                                                                                        \

@@ -1,5 +1,5 @@
-/* num/narrow.h: the scalar conversions of convert.h as inline functions, for loops that shall vectorize. Other code uses
- * convert.h.
+/* num/narrow.h: the scalar conversions of convert.h as inline functions, for loops that shall vectorize.
+ * Other code uses convert.h.
  *
  * The idea: every narrow format is a binary32 with a shorter exponent and fraction. Normal numbers are re-
  * biased by an integer addition that also rounds (add half an ulp minus one, plus the bit that decides
@@ -32,7 +32,8 @@ static inline float assay_float_of_bits(uint32_t u) {
     return f;
 }
 
-/* yes or no, without a branch: gcc would turn a conditional expression into one and then not vectorize the loop. */
+/* yes or no, without a branch: gcc would turn a conditional expression into one and then not vectorize the
+ * loop. */
 static inline uint32_t assay_pick(uint32_t condition, uint32_t yes, uint32_t no) {
     uint32_t mask = 0u - condition;
     return (yes & mask) | (no & ~mask);
@@ -43,7 +44,8 @@ static inline float assay_widen_f16(uint16_t h) {
     uint32_t em = (uint32_t)(h & 0x7fffu) << 13; /* exponent and fraction at binary32's places */
     uint32_t normal = em + ((127u - 15u) << 23);
     uint32_t special = em + ((255u - 31u) << 23); /* infinity and NaN keep their fraction */
-    uint32_t subnormal = assay_float_bits(assay_float_of_bits(em | (113u << 23)) - assay_float_of_bits(113u << 23));
+    uint32_t subnormal =
+        assay_float_bits(assay_float_of_bits(em | (113u << 23)) - assay_float_of_bits(113u << 23));
     uint32_t r = assay_pick(em >= (31u << 23), special, normal);
     r = assay_pick(em < (1u << 23), subnormal, r);
     return assay_float_of_bits(r | sign);
@@ -66,7 +68,8 @@ static inline float assay_widen_e4m3(uint8_t v) {
     uint32_t sign = (uint32_t)(v & 0x80u) << 24;
     uint32_t em = (uint32_t)(v & 0x7fu) << 20;
     uint32_t normal = em + ((127u - 7u) << 23);
-    uint32_t subnormal = assay_float_bits(assay_float_of_bits(em | (121u << 23)) - assay_float_of_bits(121u << 23));
+    uint32_t subnormal =
+        assay_float_bits(assay_float_of_bits(em | (121u << 23)) - assay_float_of_bits(121u << 23));
     uint32_t r = assay_pick(em < (1u << 23), subnormal, normal);
     r = assay_pick((v & 0x7fu) == 0x7fu, 0x7fc00000u, r);
     return assay_float_of_bits(r | sign);
@@ -100,7 +103,8 @@ static inline float assay_widen_e5m2(uint8_t v) {
     return assay_widen_f16((uint16_t)(v << 8));
 }
 
-/* The sign is that of a negative number that rounds to zero too; -0 itself has none (compressed-tensors' sign()). */
+/* The sign is that of a negative number that rounds to zero too; -0 itself has none (compressed-tensors'
+ * sign()). */
 static inline uint8_t assay_narrow_e2m1(float f) {
     uint32_t b = assay_float_bits(f), u = b & 0x7fffffffu;
     uint32_t sign = (b >> 28) & (0u - (uint32_t)(u != 0)) & 8u;
@@ -127,8 +131,8 @@ static inline float assay_widen_e8m0(uint8_t v) {
     return assay_float_of_bits(assay_pick(v == 255, 0x7fc00000u, r));
 }
 
-/* The largest power of two not above f: as compressed-tensors stores scales, which are powers of two anyway. Zero and
- * negative numbers become 2^-127, the smallest; infinity and NaN become NaN. */
+/* The largest power of two not above f: as compressed-tensors stores scales, which are powers of two anyway.
+ * Zero and negative numbers become 2^-127, the smallest; infinity and NaN become NaN. */
 static inline uint8_t assay_narrow_e8m0(float f) {
     uint32_t b = assay_float_bits(f), u = b & 0x7fffffffu;
     uint32_t r = assay_pick(b >> 31, 0, u >> 23);

@@ -1,16 +1,18 @@
-/* clip.c: parameters that lose least: the clipping search of llm-compressor's memoryless MSE observer (observers/mse_quant.py:
- * maxshrink 0.20, grid 100, patience 5, norm 2.4). Twenty grids, each 1 % narrower than the one before, are tried per group;
- * the one with the least sum of |error|^2.4 wins, the wider one when equal. The original stops when five steps in a row
- * improved no group of the whole matrix; since a group's own history does not depend on the others, each group is searched
- * alone and remembers in a bit mask at which steps it improved, and the common stop is found from the union of the masks.
+/* clip.c: parameters that lose least: the clipping search of llm-compressor's memoryless MSE observer
+ * (observers/mse_quant.py: maxshrink 0.20, grid 100, patience 5, norm 2.4). Twenty grids, each 1 % narrower
+ * than the one before, are tried per group; the one with the least sum of |error|^2.4 wins, the wider one
+ * when equal. The original stops when five steps in a row improved no group of the whole matrix; since a
+ * group's own history does not depend on the others, each group is searched alone and remembers in a bit mask
+ * at which steps it improved, and the common stop is found from the union of the masks.
  *
- * The errors are float32 (the original's are in the model's dtype, where bfloat16 sums hide most differences).
+ * The errors are float32 (the original's are in the model's dtype, where bfloat16 sums hide most
+ * differences).
  *
- * Speed. Which steps improve is all that is wanted, so twenty sums are first estimated with a bound on how far each can be from the
- * exact one (which is assay_grid_error), and exact sums are computed only where two estimates are too close to tell.
- * Results are those of exact sums throughout. The estimate: values that no step clips have |x - round(x)| = f <= 1/2 in units of the
- * scale, and there f^2.4 is f^2 times a polynomial, without division, logarithm or clamping; the few others are computed
- * exactly. */
+ * Speed. Which steps improve is all that is wanted, so twenty sums are first estimated with a bound on how
+ * far each can be from the exact one (which is assay_grid_error), and exact sums are computed only where two
+ * estimates are too close to tell. Results are those of exact sums throughout. The estimate: values that no
+ * step clips have |x - round(x)| = f <= 1/2 in units of the scale, and there f^2.4 is f^2 times a polynomial,
+ * without division, logarithm or clamping; the few others are computed exactly. */
 #include <math.h>
 #include <string.h>
 
@@ -36,8 +38,8 @@ int assay_clip_stop(uint32_t improved) {
     return ASSAY_CLIP_STEPS;
 }
 
-/* power[k] = |e[k]|^2.4, as 2^(2.4 log2 |e|), good to about 1e-6: powf would cost more than all the rest. No float comparison
- * stands in it, so that the loop vectorizes. */
+/* power[k] = |e[k]|^2.4, as 2^(2.4 log2 |e|), good to about 1e-6: powf would cost more than all the rest. No
+ * float comparison stands in it, so that the loop vectorizes. */
 static inline void powers(float *restrict power, const float *restrict e, int n) {
     for (int k = 0; k < n; k++) {
         uint32_t u;
@@ -73,7 +75,8 @@ static inline void add_powers(float *restrict sum, const float *restrict values,
     for (int k = 0; k < n; k++) sum[k] += p[k];
 }
 
-double assay_grid_error(const assay_grid_spec *s, const assay_grid *g, const float *w, size_t n, const float *weight) {
+double assay_grid_error(const assay_grid_spec *s, const assay_grid *g, const float *w, size_t n,
+                        const float *weight) {
     float sum[LANES] = {0}, values[CHUNK];
     double total = 0;
     for (size_t at = 0; at < n; at += CHUNK) {
@@ -102,15 +105,16 @@ typedef struct units {
 
 /* Sums of f^2.4; f the distance to the nearest code in units of the scale.
  *
- * Inner values are those that no step clips: f <= 1/2, and each term is off by at most UNIT_ERROR and the rounding of x. Here n of
- * them, a multiple of LANES, on one step. */
+ * Inner values are those that no step clips: f <= 1/2, and each term is off by at most UNIT_ERROR and the
+ * rounding of x. Here n of them, a multiple of LANES, on one step. */
 #define UNIT_ERROR 2.5e-5
 static float sum_inner(const float *restrict w, size_t n, float inverse, float zero) {
     float sum[LANES] = {0};
     for (size_t i = 0; i < n; i += LANES) {
         for (int k = 0; k < LANES; k++) {
             float x = w[i + (size_t)k] * inverse + zero, f = fabsf(x - ((x + ROUNDER) - ROUNDER));
-            sum[k] += f * f * (0.2034131f + f * (2.3865986f + f * (-5.2317885f + f * (7.6586936f + f * -4.613439f))));
+            sum[k] += f * f *
+                      (0.2034131f + f * (2.3865986f + f * (-5.2317885f + f * (7.6586936f + f * -4.613439f))));
         }
     }
     for (int half = LANES / 2; half; half /= 2)
@@ -119,7 +123,8 @@ static float sum_inner(const float *restrict w, size_t n, float inverse, float z
 }
 
 /* Outer values are few: each on all steps at once. */
-static void sum_outer(float *restrict sum, const float *restrict w, size_t n, const units *restrict u, float middle) {
+static void sum_outer(float *restrict sum, const float *restrict w, size_t n, const units *restrict u,
+                      float middle) {
     for (size_t i = 0; i < n; i++) {
         float f[ASSAY_CLIP_STEPS], p[ASSAY_CLIP_STEPS], value = w[i], lo = -middle, hi = middle - 1;
         for (int k = 0; k < ASSAY_CLIP_STEPS; k++) {
@@ -144,8 +149,10 @@ static void common_range(float *lo, float *hi, const step *steps, float middle) 
     }
 }
 
-/* Splits n <= CHUNK values by the range; the inner ones padded to LANES with zeros, which every grid holds. */
-static void split(float *inner, size_t *n_inner, float *outer, size_t *n_outer, const float *w, size_t n, float lo, float hi) {
+/* Splits n <= CHUNK values by the range; the inner ones padded to LANES with zeros, which every grid holds.
+ */
+static void split(float *inner, size_t *n_inner, float *outer, size_t *n_outer, const float *w, size_t n,
+                  float lo, float hi) {
     size_t a = 0, b = 0;
     for (size_t i = 0; i < n; i++) { /* both are written, one is kept */
         inner[a] = outer[b] = w[i];
@@ -179,9 +186,10 @@ static void estimate(step *steps, const assay_grid_spec *s, const float *w, size
             steps[i].estimate += (double)u.unit[i] * (double)sum[i];
         }
     }
-    /* x is up to 2 middle and rounded three times here and twice there: its distance d to the exact one is below 5e-7 middle. A term
-     * grows with it by less than d where f <= 1/2 and by less than 4.8 d of itself elsewhere. Sums of up to CHUNK floats here
-     * and n / LANES there lose half an ulp at each addition; powers() and the polynomial's own rounding are within 2e-5. */
+    /* x is up to 2 middle and rounded three times here and twice there: its distance d to the exact one is
+     * below 5e-7 middle. A term grows with it by less than d where f <= 1/2 and by less than 4.8 d of itself
+     * elsewhere. Sums of up to CHUNK floats here and n / LANES there lose half an ulp at each addition;
+     * powers() and the polynomial's own rounding are within 2e-5. */
     double d = 5e-7 * (double)middle, absolute = (double)n * (UNIT_ERROR + d);
     double relative = 1e-4 + 4.8 * d + 1.2e-7 * (double)(n / LANES + LANES);
     for (int i = 0; i < ASSAY_CLIP_STEPS; i++)
@@ -263,8 +271,8 @@ static void fit(assay_grid *out, const assay_grid_spec *s, const patch *p) {
         hi = fmaxf(hi, b);
     }
     if (s->mse) {
-        bool fast = !p->weight && p->n_rows == 1 && assay_precision_get_kind(s->precision) == ASSAY_KIND_INT &&
-                    s->rule == ASSAY_SCALE_CT;
+        bool fast = !p->weight && p->n_rows == 1 &&
+                    assay_precision_get_kind(s->precision) == ASSAY_KIND_INT && s->rule == ASSAY_SCALE_CT;
         uint32_t steps = fast ? assay_clip_improvements(s, p->w, p->n, lo, hi) : 0;
         int best = !fast ? best_step(s, p, lo, hi) : steps ? 31 - __builtin_clz(steps) : 0;
         assay_clip_extremes(&lo, &hi, best, s->scale_dtype);
@@ -272,11 +280,13 @@ static void fit(assay_grid *out, const assay_grid_spec *s, const patch *p) {
     assay_grid_from_range(out, s, lo, hi);
 }
 
-void assay_grid_fit_rows(assay_grid *out, const assay_grid_spec *s, const float *w, int64_t n_rows, int64_t stride, size_t n) {
+void assay_grid_fit_rows(assay_grid *out, const assay_grid_spec *s, const float *w, int64_t n_rows,
+                         int64_t stride, size_t n) {
     fit(out, s, &(patch){.w = w, .n_rows = n_rows, .stride = stride, .n = n});
 }
 
-void assay_grid_fit(assay_grid *out, const assay_grid_spec *s, const float *w, size_t n, const float *weight) {
+void assay_grid_fit(assay_grid *out, const assay_grid_spec *s, const float *w, size_t n,
+                    const float *weight) {
     fit(out, s, &(patch){.w = w, .weight = weight, .n_rows = 1, .n = n});
     bool small = assay_precision_get_kind(s->precision) == ASSAY_KIND_CODEBOOK && n < (size_t)s->group_size;
     if (small) out->scale = out->stored = fmaxf(out->scale, ASSAY_CODEBOOK_FLOOR);

@@ -1,16 +1,16 @@
 /* decode.c: what the codes of a matrix mean. This is the definition that kernels and formats are held
  * against, written to be read; the runtime's kernels never call it.
  *
- *   INT       (code - zero) * scale: the difference is exact unless the zero point is a real number, the product is rounded
- *             once to float32
- *   CODEBOOK  table[code] * scale, rounded once
- *   FLOAT     table[code] * scale, and for NVFP4 table[code] * (scale / global_scale), each operation rounded
- *   DENSE     the element, widened exactly */
+ *   INT       (code - zero) * scale: the difference is exact unless the zero point is a real number, the
+ * product is rounded once to float32 CODEBOOK  table[code] * scale, rounded once FLOAT     table[code] *
+ * scale, and for NVFP4 table[code] * (scale / global_scale), each operation rounded DENSE     the element,
+ * widened exactly */
 #include "num/convert.h"
 #include "precision/grid.h"
 
 /* Columns [begin, end), all of the group whose parameters stand at `index`. */
-static void decode_int(float *out, const assay_matrix *m, const uint8_t *codes, int64_t index, int64_t begin, int64_t end) {
+static void decode_int(float *out, const assay_matrix *m, const uint8_t *codes, int64_t index, int64_t begin,
+                       int64_t end) {
     float scale = m->scales[index];
     if (m->real_zeros) {
         float zero = m->real_zeros[index];
@@ -36,7 +36,8 @@ static void decode_float_row(float *out, const assay_matrix *m, int64_t row) {
     for (int64_t c = 0; c < m->cols;) {
         float scale = m->scales[assay_matrix_scale_index(m, row, c)];
         if (m->global_scale != 0) scale /= m->global_scale;
-        for (int64_t end = ASSAY_MIN(c + group, m->cols); c < end; c++) out[c] = table[codes[c] & mask] * scale;
+        for (int64_t end = ASSAY_MIN(c + group, m->cols); c < end; c++)
+            out[c] = table[codes[c] & mask] * scale;
     }
 }
 

@@ -36,15 +36,17 @@ float assay_sum_like_torch(const float *x, int64_t n);
 /* --- clip.c --- */
 
 /* assay_grid_fit for a block of rows of n values each, `stride` apart. */
-void assay_grid_fit_rows(assay_grid *out, const assay_grid_spec *s, const float *w, int64_t n_rows, int64_t stride, size_t n);
+void assay_grid_fit_rows(assay_grid *out, const assay_grid_spec *s, const float *w, int64_t n_rows,
+                         int64_t stride, size_t n);
 
 /* The extremes of shrink step i of the clipping search: (1 - i/100) of the group's own, rounded to the
  * scale's dtype. */
 void assay_clip_extremes(float *lo, float *hi, int step, assay_dtype dtype);
 /* Sum of weight[i] * |decode(encode(w)) - w|^2.4 over n values; weight NULL = 1. */
-double assay_grid_error(const assay_grid_spec *s, const assay_grid *g, const float *w, size_t n, const float *weight);
-/* For one group of an INT precision with the rule of compressed-tensors: bit i of the result is set when step i lowered the
- * error of all before it. */
+double assay_grid_error(const assay_grid_spec *s, const assay_grid *g, const float *w, size_t n,
+                        const float *weight);
+/* For one group of an INT precision with the rule of compressed-tensors: bit i of the result is set when step
+ * i lowered the error of all before it. */
 uint32_t assay_clip_improvements(const assay_grid_spec *s, const float *w, size_t n, float lo, float hi);
 
 #endif

@@ -4,8 +4,8 @@
  *   whole block   v = w * (1 / max(absmax, 1e-38)), the scale stored is absmax itself
  *   last, short   v = w / max(absmax, 1e-38), the scale stored is that maximum
  *   code          the number of midpoints between neighbouring table values (in float32) that are below v, so
- *                 a tie goes to the smaller value; for FP4 that rank is turned into bitsandbytes' bit pattern.
- *                 Between its two zeros FP4 has a midpoint of 0, so that tiny positive values become "negative
+ *                 a tie goes to the smaller value; for FP4 that rank is turned into bitsandbytes' bit
+ * pattern. Between its two zeros FP4 has a midpoint of 0, so that tiny positive values become "negative
  *                 zero", code 8.
  *
  * The arithmetic itself is in clip.c (assay_grid_fit) and round.c. */

@@ -1,18 +1,19 @@
-/* encode_hqq.c: half-quadratic quantization (Badri and Shaji 2023), with the arithmetic of hqq 0.2.8 on CPU (core/quantize.py
- * Quantizer.quantize, core/optimize.py optimize_weights_proximal_legacy) and the settings of hqq_base_quant_config: axis 1, p = 0.7,
- * beta = 10, at most 20 iterations; kappa is not used by this solver.
+/* encode_hqq.c: half-quadratic quantization (Badri and Shaji 2023), with the arithmetic of hqq 0.2.8 on CPU
+ * (core/quantize.py Quantizer.quantize, core/optimize.py optimize_weights_proximal_legacy) and the settings
+ * of hqq_base_quant_config: axis 1, p = 0.7, beta = 10, at most 20 iterations; kappa is not used by this
+ * solver.
  *
- *   start    s = (2^b - 1) / (max - min), 1 where the range is below 1e-4, at most 2e4      z = -min s, rounded for 4 bits
- *   step     q = clamp(round(w s + z))      r = (q - z) / s
- *            e = shrink(w - r) = sign(x) max(0, |x| - |x|^(p-1) / beta)
- *            z = mean over the group of q - (w - e) s
- *   stop     after the first step at which the mean of |w - r| over the matrix is not below all before; that step's z stays
- *   finish   q from the last z; the scale stored is 1 / s
+ *   start    s = (2^b - 1) / (max - min), 1 where the range is below 1e-4, at most 2e4      z = -min s,
+ * rounded for 4 bits step     q = clamp(round(w s + z))      r = (q - z) / s e = shrink(w - r) = sign(x)
+ * max(0, |x| - |x|^(p-1) / beta) z = mean over the group of q - (w - e) s stop     after the first step at
+ * which the mean of |w - r| over the matrix is not below all before; that step's z stays finish   q from the
+ * last z; the scale stored is 1 / s
  *
- * shrink(x) is 0 for |x| below 0.17, that is for nearly every weight of a language model; only beyond is a power computed, correctly
- * rounded, where torch's may be off by an ulp. Means over a group are summed in torch's order (sum.c). The mean over the matrix is
- * summed in double, torch's in float32 and in an order that depends on its threads: where two iterations' errors are equal to
- * seven digits the original may stop one iteration earlier or later. Tests say how often codes differ.
+ * shrink(x) is 0 for |x| below 0.17, that is for nearly every weight of a language model; only beyond is a
+ * power computed, correctly rounded, where torch's may be off by an ulp. Means over a group are summed in
+ * torch's order (sum.c). The mean over the matrix is summed in double, torch's in float32 and in an order
+ * that depends on its threads: where two iterations' errors are equal to seven digits the original may stop
+ * one iteration earlier or later. Tests say how often codes differ.
  *
  * In m->scales stands s while the matrix is in work, and 1 / s when it is finished. */
 #include <math.h>
@@ -25,14 +26,16 @@
 
 enum { LANES = 16, CHUNK = 512, ITERATIONS = 20 };
 
-#define ROUNDER 12582912.0f
-#define NORM 0.7
-#define BETA 10.0
+#define ROUNDER         12582912.0f
+#define NORM            0.7
+#define BETA            10.0
 #define SHRINKS_TO_ZERO 0.17f /* |x|^1.3 < 1 / beta */
 
-assay_status assay_hqq_new(assay_matrix *out, int64_t rows, int64_t cols, const assay_hqq_opts *o, assay_err *err) {
+assay_status assay_hqq_new(assay_matrix *out, int64_t rows, int64_t cols, const assay_hqq_opts *o,
+                           assay_err *err) {
     memset(out, 0, sizeof *out);
-    if (o->bits < 2 || o->bits > 8) return assay_fail(err, ASSAY_EUSAGE, "%d bits: integer codes have 2 to 8", o->bits);
+    if (o->bits < 2 || o->bits > 8)
+        return assay_fail(err, ASSAY_EUSAGE, "%d bits: integer codes have 2 to 8", o->bits);
     assay_grid_spec s = {.precision = (assay_precision)(ASSAY_PRECISION_INT2 + o->bits - 2),
                          .group_size = o->group_size,
                          .scale_dtype = o->scale_dtype};
@@ -53,7 +56,8 @@ typedef struct group {
     int bits;
 } group;
 
-static double each_group(assay_matrix *m, const float *w, int64_t row, int64_t n, double (*fn)(const group *)) {
+static double each_group(assay_matrix *m, const float *w, int64_t row, int64_t n,
+                         double (*fn)(const group *)) {
     int64_t n_groups = assay_matrix_n_groups(m), width = m->group_size > 0 ? m->group_size : m->cols;
     int bits = assay_precision_bits(m->precision);
     double sum = 0;
@@ -74,7 +78,8 @@ static double each_group(assay_matrix *m, const float *w, int64_t row, int64_t n
 static double start_group(const group *g) {
     float lo, hi;
     assay_extremes(&lo, &hi, g->w, (size_t)g->n);
-    float range = hi - lo, scale = 1.0f / range * g->top; /* torch divides a number by a tensor as reciprocal and product */
+    float range = hi - lo,
+          scale = 1.0f / range * g->top; /* torch divides a number by a tensor as reciprocal and product */
     if (fabsf(range) <= 1e-4f) scale = 1.0f;
     scale = ASSAY_MIN(scale, 2e4f);
     float zero = -lo * scale;
@@ -84,8 +89,8 @@ static double start_group(const group *g) {
 }
 
 /* codes = clamp(round(w * scale + zero)) as floats, product = w * scale. */
-static inline void round_piece(float *restrict q, float *restrict product, const float *restrict w, float scale, float zero,
-                               float top) {
+static inline void round_piece(float *restrict q, float *restrict product, const float *restrict w,
+                               float scale, float zero, float top) {
     for (int k = 0; k < LANES; k++) {
         float p = w[k] * scale, x = p + zero;
         product[k] = p;
@@ -96,7 +101,8 @@ static inline void round_piece(float *restrict q, float *restrict product, const
 }
 
 /* terms[k] = q - (w - e) * scale of sixteen values; adds |w - r| to error. */
-static inline void step_piece(float *restrict terms, float *restrict error, const float *restrict w, const group *g) {
+static inline void step_piece(float *restrict terms, float *restrict error, const float *restrict w,
+                              const group *g) {
     float q[LANES], product[LANES], x[LANES], scale = *g->scale, zero = *g->zero;
     uint32_t far = 0;
     round_piece(q, product, w, scale, zero, g->top);
@@ -176,7 +182,8 @@ bool assay_hqq_goes_on(assay_hqq_progress *p, const assay_matrix *m, double sum)
     return better && p->iteration < ITERATIONS;
 }
 
-assay_status assay_encode_hqq(assay_matrix *out, const float *w, int64_t rows, int64_t cols, const assay_hqq_opts *o, assay_err *err) {
+assay_status assay_encode_hqq(assay_matrix *out, const float *w, int64_t rows, int64_t cols,
+                              const assay_hqq_opts *o, assay_err *err) {
     assay_hqq_progress p = {0};
     memset(out, 0, sizeof *out);
     ASSAY_TRY(assay_check_finite(w, rows, cols, err));

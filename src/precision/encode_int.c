@@ -1,5 +1,5 @@
-/* encode_int.c: round to nearest on integer grids, group by group: parameters from grid.c (compressed-tensors' or LLM.int8()'s), the
- * clipping search from clip.c, codes from round.c.
+/* encode_int.c: round to nearest on integer grids, group by group: parameters from grid.c
+ * (compressed-tensors' or LLM.int8()'s), the clipping search from clip.c, codes from round.c.
  *
  * Scale and zero point are computed in the model's dtype (scale_dtype), every operation rounded to it. The
  * quotient is a float32 one whatever the model's dtype, as in compressed-tensors' Triton kernel; its CPU
@@ -60,8 +60,8 @@ assay_status assay_check_scales(const assay_matrix *m, assay_err *err) {
     int64_t at = assay_find_nonfinite(m->scales, ASSAY_DTYPE_F32, (size_t)m->n_scales);
     if (at < 0) return ASSAY_OK;
     int64_t row = at / assay_matrix_n_groups(m) * ASSAY_MAX(m->row_block, 1);
-    return assay_fail(err, ASSAY_EINPUT, "weights of row %lld are so large that their scale overflows %s", (long long)row,
-                      assay_dtype_name(m->scale_dtype));
+    return assay_fail(err, ASSAY_EINPUT, "weights of row %lld are so large that their scale overflows %s",
+                      (long long)row, assay_dtype_name(m->scale_dtype));
 }
 
 typedef struct job {
@@ -81,7 +81,8 @@ static void each_group(job *j, group_fn fn) {
     int64_t n_groups = assay_matrix_n_groups(m), group = m->group_size > 0 ? m->group_size : m->cols;
     for (int64_t r = 0; r < m->rows; r++)
         for (int64_t g = 0; g < n_groups; g++)
-            fn(j, r * n_groups + g, j->w + r * m->cols + g * group, (size_t)ASSAY_MIN(group, m->cols - g * group));
+            fn(j, r * n_groups + g, j->w + r * m->cols + g * group,
+               (size_t)ASSAY_MIN(group, m->cols - g * group));
 }
 
 static void search_group(job *j, int64_t index, const float *w, size_t n) {
@@ -120,9 +121,10 @@ static assay_status check_half(const float *w, int64_t rows, int64_t cols, assay
         if (isfinite(assay_round_to(assay_absmax(row, (size_t)cols), ASSAY_DTYPE_F16))) continue;
         int64_t c = 0;
         while (isfinite(assay_round_to(row[c], ASSAY_DTYPE_F16))) c++;
-        return assay_fail(err, ASSAY_EINPUT,
-                          "weight %g at row %lld column %lld does not fit float16, in which LLM.int8() takes it", (double)row[c],
-                          (long long)r, (long long)c);
+        return assay_fail(
+            err, ASSAY_EINPUT,
+            "weight %g at row %lld column %lld does not fit float16, in which LLM.int8() takes it",
+            (double)row[c], (long long)r, (long long)c);
     }
     return ASSAY_OK;
 }

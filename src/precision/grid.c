@@ -1,16 +1,13 @@
 /* grid.c: from the range of a group to its parameters, with the arithmetic of the originals.
  *
- * compressed-tensors 0.20 (quantization/utils/helpers.py calculate_qparams, generate_gparam; mxfp_utils.py), lo <= 0 <= hi,
- * every operation rounded to the model's dtype:
- *   INT symmetric   scale = absmax / ((2^b - 1) / 2)
- *   INT asymmetric  scale = (hi - lo) / (2^b - 1)         zero = round(clamp(-2^(b-1) - lo / scale)) as a signed code
- *   FP8             scale = absmax / 448; E5M2, which it lacks, the same with 57344
- *   MXFP4           exponent of absmax + a quarter of its power of two, less 2: 1.75 * 2^e counts as 2^(e+1)
- *   NVFP4           scale = e4m3(global * (absmax / 6)), the product in float32; global = 1 / absmax of the matrix * 2688
- *   a scale of 0 becomes the epsilon of the type it is stored in
- * bitsandbytes 0.50:
- *   INT of LLM.int8()   absmax of the values in float16, / 127
- *   CODEBOOK            absmax, in a short block no less than 1e-38 */
+ * compressed-tensors 0.20 (quantization/utils/helpers.py calculate_qparams, generate_gparam; mxfp_utils.py),
+ * lo <= 0 <= hi, every operation rounded to the model's dtype: INT symmetric   scale = absmax / ((2^b - 1) /
+ * 2) INT asymmetric  scale = (hi - lo) / (2^b - 1)         zero = round(clamp(-2^(b-1) - lo / scale)) as a
+ * signed code FP8             scale = absmax / 448; E5M2, which it lacks, the same with 57344 MXFP4 exponent
+ * of absmax + a quarter of its power of two, less 2: 1.75 * 2^e counts as 2^(e+1) NVFP4           scale =
+ * e4m3(global * (absmax / 6)), the product in float32; global = 1 / absmax of the matrix * 2688 a scale of 0
+ * becomes the epsilon of the type it is stored in bitsandbytes 0.50: INT of LLM.int8()   absmax of the values
+ * in float16, / 127 CODEBOOK            absmax, in a short block no less than 1e-38 */
 #include <float.h>
 #include <math.h>
 #include <string.h>
@@ -143,13 +140,15 @@ static const char *complaint(const assay_grid_spec *s) {
     if (kind == ASSAY_KIND_CODEBOOK && s->group_size < 1) return "needs a group size";
     if (s->precision == ASSAY_PRECISION_MXFP4 && s->group_size != 32) return "has groups of 32";
     if (s->precision == ASSAY_PRECISION_NVFP4 && s->group_size != 16) return "has groups of 16";
-    if (s->row_block > 1 && s->precision != ASSAY_PRECISION_FP8_E4M3 && s->precision != ASSAY_PRECISION_FP8_E5M2)
+    if (s->row_block > 1 && s->precision != ASSAY_PRECISION_FP8_E4M3 &&
+        s->precision != ASSAY_PRECISION_FP8_E5M2)
         return "has scales of its own for each row";
     if (s->asymmetric && kind != ASSAY_KIND_INT) return "has no zero points";
     return NULL;
 }
 
-assay_status assay_grid_matrix_new(assay_matrix *out, const assay_grid_spec *s, int64_t rows, int64_t cols, assay_err *err) {
+assay_status assay_grid_matrix_new(assay_matrix *out, const assay_grid_spec *s, int64_t rows, int64_t cols,
+                                   assay_err *err) {
     memset(out, 0, sizeof *out);
     const char *wrong = complaint(s);
     if (wrong) return assay_fail(err, ASSAY_EUSAGE, "%s %s", assay_precision_name(s->precision), wrong);
@@ -162,8 +161,8 @@ assay_status assay_grid_matrix_new(assay_matrix *out, const assay_grid_spec *s, 
                           .global_scale = s->precision == ASSAY_PRECISION_NVFP4 ? s->global_scale : 0,
                           .scale_dtype = assay_grid_stored_dtype(s),
                           .act_bits = absmax ? 8 : 16,
-                          .act_dtype = absmax                                   ? ASSAY_DTYPE_F16
-                                       : s->scale_dtype == ASSAY_DTYPE_F16 ? ASSAY_DTYPE_F16
+                          .act_dtype = absmax                               ? ASSAY_DTYPE_F16
+                                       : s->scale_dtype == ASSAY_DTYPE_F16  ? ASSAY_DTYPE_F16
                                        : s->scale_dtype == ASSAY_DTYPE_BF16 ? ASSAY_DTYPE_BF16
                                                                             : ASSAY_DTYPE_F32};
     return assay_matrix_alloc(out, s->asymmetric, err);

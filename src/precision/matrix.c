@@ -80,7 +80,8 @@ double assay_matrix_bits(const assay_matrix *m, double *code_bits, double *scale
         if (m->g_idx) scales += (double)m->cols * 32;
         break;
     case ASSAY_KIND_FLOAT:
-        scales = (double)m->n_scales * 8 * (double)assay_dtype_size(m->scale_dtype) + (m->global_scale != 0 ? 32 : 0);
+        scales = (double)m->n_scales * 8 * (double)assay_dtype_size(m->scale_dtype) +
+                 (m->global_scale != 0 ? 32 : 0);
         break;
     case ASSAY_KIND_CODEBOOK:
         scales = 16 * 32; /* the table */
@@ -135,18 +136,19 @@ static assay_status check_dense(const assay_matrix *m, const char *name, assay_e
 static assay_status check_int(const assay_matrix *m, const char *name, assay_err *err) {
     int64_t at = m->zeros ? find_wide_code(m->zeros, m->n_scales, assay_precision_bits(m->precision)) : -1;
     if (at >= 0)
-        return assay_fail(err, ASSAY_EINPUT, "%s: zero point %d of group %lld does not fit %d bits", name, m->zeros[at],
-                          (long long)at, assay_precision_bits(m->precision));
+        return assay_fail(err, ASSAY_EINPUT, "%s: zero point %d of group %lld does not fit %d bits", name,
+                          m->zeros[at], (long long)at, assay_precision_bits(m->precision));
     if (m->zeros && m->real_zeros)
         return assay_fail(err, ASSAY_EINPUT, "%s: zero points both as codes and as real numbers", name);
     at = m->real_zeros ? assay_find_nonfinite(m->real_zeros, ASSAY_DTYPE_F32, (size_t)m->n_scales) : -1;
     if (at >= 0)
-        return assay_fail(err, ASSAY_EINPUT, "%s: zero point of group %lld is NaN or infinite", name, (long long)at);
+        return assay_fail(err, ASSAY_EINPUT, "%s: zero point of group %lld is NaN or infinite", name,
+                          (long long)at);
     int64_t n_groups = assay_matrix_n_groups(m);
     for (int64_t c = 0; m->g_idx && c < m->cols; c++)
         if (m->g_idx[c] < 0 || m->g_idx[c] >= n_groups)
-            return assay_fail(err, ASSAY_EINPUT, "%s: column %lld is in group %d of %lld", name, (long long)c, (int)m->g_idx[c],
-                              (long long)n_groups);
+            return assay_fail(err, ASSAY_EINPUT, "%s: column %lld is in group %d of %lld", name, (long long)c,
+                              (int)m->g_idx[c], (long long)n_groups);
     return ASSAY_OK;
 }
 
@@ -155,10 +157,11 @@ static assay_status check_float(const assay_matrix *m, const char *name, assay_e
     bool bytes = m->precision == ASSAY_PRECISION_FP8_E4M3 || m->precision == ASSAY_PRECISION_FP8_E5M2;
     int64_t at = bytes ? assay_find_nonfinite(m->codes, t, (size_t)(m->rows * m->cols)) : -1;
     if (at >= 0)
-        return assay_fail(err, ASSAY_EINPUT, "%s: code %d at row %lld column %lld is NaN or infinite", name, m->codes[at],
-                          (long long)(at / m->cols), (long long)(at % m->cols));
+        return assay_fail(err, ASSAY_EINPUT, "%s: code %d at row %lld column %lld is NaN or infinite", name,
+                          m->codes[at], (long long)(at / m->cols), (long long)(at % m->cols));
     if (!isfinite(m->global_scale) || m->global_scale < 0)
-        return assay_fail(err, ASSAY_EINPUT, "%s: a global scale of %g is impossible", name, (double)m->global_scale);
+        return assay_fail(err, ASSAY_EINPUT, "%s: a global scale of %g is impossible", name,
+                          (double)m->global_scale);
     return ASSAY_OK;
 }
 

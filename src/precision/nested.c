@@ -6,7 +6,8 @@
  *   d[k]     = scales[k] - offset
  *   absmax[b]= max |d| over block b of 256
  *   code[k]  = nearest entry of the dynamic map to d[k] / absmax[b], found by way of 65,536 equal bins of
- *              [-1, 1], so that a value near the middle of two entries can go to the farther one, as it does there
+ *              [-1, 1], so that a value near the middle of two entries can go to the farther one, as it does
+ * there
  *
  * torch splits sums of more than 32,768 elements over its threads, so its own offset changes in the last
  * bits with the number of threads; this is the one-threaded value. */

@@ -1,16 +1,17 @@
 /* round.c: values to codes on given grids: the one place where any encoder or method rounds.
  *
- * Sixteen values at a time, each with parameters of its own, so that one body serves both a group on one grid (its parameters
- * spread over the sixteen, once) and a column whose rows have theirs. What is derived from scale and zero point alone (a, b) is
- * prepared apart from the rounding:
+ * Sixteen values at a time, each with parameters of its own, so that one body serves both a group on one grid
+ * (its parameters spread over the sixteen, once) and a column whose rows have theirs. What is derived from
+ * scale and zero point alone (a, b) is prepared apart from the rounding:
  *
- *   INT, compressed-tensors   x = clamp(w / scale + z, -2^(b-1), 2^(b-1) - 1), rounded, ties to even; z the signed zero point
- *   INT, LLM.int8()           x = f16(w) * (1 / absmax * top), rounded;        absmax = f16(scale * top), top = 2^(b-1) - 1
- *   CODEBOOK                  rank of w * (1 / scale) among the midpoints; the last, short block divides instead
- *   FLOAT                     w / scale, clamped, narrowed (num/narrow.h), ties to even
+ *   INT, compressed-tensors   x = clamp(w / scale + z, -2^(b-1), 2^(b-1) - 1), rounded, ties to even; z the
+ * signed zero point INT, LLM.int8()           x = f16(w) * (1 / absmax * top), rounded;        absmax =
+ * f16(scale * top), top = 2^(b-1) - 1 CODEBOOK                  rank of w * (1 / scale) among the midpoints;
+ * the last, short block divides instead FLOAT                     w / scale, clamped, narrowed
+ * (num/narrow.h), ties to even
  *
- * Loops have constant trip counts and no branches that data decides: gcc vectorizes them at -O2 with plain SSE2. A rest of
- * less than sixteen goes through a padded copy. */
+ * Loops have constant trip counts and no branches that data decides: gcc vectorizes them at -O2 with plain
+ * SSE2. A rest of less than sixteen goes through a padded copy. */
 #include <string.h>
 
 #include "num/narrow.h"
@@ -33,16 +34,18 @@ typedef struct rounder {
     bool whole; /* CODEBOOK: a block of full size */
 } rounder;
 
-/* Sixteen values: scale and zero point to what the rounding needs, and the rounding; values NULL = not wanted. */
+/* Sixteen values: scale and zero point to what the rounding needs, and the rounding; values NULL = not
+ * wanted. */
 
-static inline void prepare_int(float *restrict a, float *restrict b, const float *restrict scale, const float *restrict zero,
-                               const rounder *r) {
+static inline void prepare_int(float *restrict a, float *restrict b, const float *restrict scale,
+                               const float *restrict zero, const rounder *r) {
     for (int k = 0; k < LANES; k++) a[k] = scale[k];
     for (int k = 0; k < LANES; k++) b[k] = zero[k] - r->middle;
 }
 
-static inline void piece_int(uint8_t *restrict codes, float *restrict values, const float *restrict w, const float *restrict a,
-                             const float *restrict b, const float *restrict scale, const rounder *r) {
+static inline void piece_int(uint8_t *restrict codes, float *restrict values, const float *restrict w,
+                             const float *restrict a, const float *restrict b, const float *restrict scale,
+                             const rounder *r) {
     float q[LANES], lo = r->q_min, hi = r->q_max, middle = r->middle;
     for (int k = 0; k < LANES; k++) {
         float x = w[k] / a[k] + b[k];
@@ -55,21 +58,23 @@ static inline void piece_int(uint8_t *restrict codes, float *restrict values, co
         for (int k = 0; k < LANES; k++) values[k] = (q[k] - b[k]) * scale[k];
 }
 
-static inline void prepare_absmax(float *restrict a, float *restrict b, const float *restrict scale, const float *restrict zero,
-                                  const rounder *r) {
+static inline void prepare_absmax(float *restrict a, float *restrict b, const float *restrict scale,
+                                  const float *restrict zero, const rounder *r) {
     float top = r->q_max;
     (void)zero;
     for (int k = 0; k < LANES; k++) {
         float absmax = assay_widen_f16(assay_narrow_f16(scale[k] * top));
-        /* torch divides a number by a tensor as reciprocal and product; an all-zero row has zero for a factor */
+        /* torch divides a number by a tensor as reciprocal and product; an all-zero row has zero for a factor
+         */
         uint32_t some = assay_pick(absmax > 0, UINT32_MAX, 0);
         a[k] = assay_float_of_bits(assay_float_bits(1.0f / absmax * top) & some);
         b[k] = 0;
     }
 }
 
-static inline void piece_absmax(uint8_t *restrict codes, float *restrict values, const float *restrict w, const float *restrict a,
-                                const float *restrict b, const float *restrict scale, const rounder *r) {
+static inline void piece_absmax(uint8_t *restrict codes, float *restrict values, const float *restrict w,
+                                const float *restrict a, const float *restrict b, const float *restrict scale,
+                                const rounder *r) {
     float q[LANES], lo = r->q_min, hi = r->q_max, middle = r->middle;
     (void)b;
     for (int k = 0; k < LANES; k++) {
@@ -83,8 +88,8 @@ static inline void piece_absmax(uint8_t *restrict codes, float *restrict values,
         for (int k = 0; k < LANES; k++) values[k] = q[k] * scale[k];
 }
 
-static inline void prepare_codebook(float *restrict a, float *restrict b, const float *restrict scale, const float *restrict zero,
-                                    const rounder *r) {
+static inline void prepare_codebook(float *restrict a, float *restrict b, const float *restrict scale,
+                                    const float *restrict zero, const rounder *r) {
     (void)zero;
     (void)r;
     for (int k = 0; k < LANES; k++) {
@@ -94,8 +99,9 @@ static inline void prepare_codebook(float *restrict a, float *restrict b, const 
     }
 }
 
-static inline void piece_codebook(uint8_t *restrict codes, float *restrict values, const float *restrict w, const float *restrict a,
-                                  const float *restrict b, const float *restrict scale, const rounder *r) {
+static inline void piece_codebook(uint8_t *restrict codes, float *restrict values, const float *restrict w,
+                                  const float *restrict a, const float *restrict b,
+                                  const float *restrict scale, const rounder *r) {
     float v[LANES];
     int32_t rank[LANES] = {0};
     if (r->whole)
@@ -110,20 +116,20 @@ static inline void piece_codebook(uint8_t *restrict codes, float *restrict value
 }
 
 /* One body per small float; saturation is done first because a quotient can be infinite. */
-#define PIECE_FLOAT(name, narrow, widen)                                                                                     \
-    static inline void piece_##name(uint8_t *restrict codes, float *restrict values, const float *restrict w,                 \
-                                    const float *restrict a, const float *restrict b, const float *restrict scale,            \
-                                    const rounder *r) {                                                                      \
-        float x[LANES], lo = r->q_min, hi = r->q_max;                                                                        \
-        (void)b;                                                                                                             \
-        for (int k = 0; k < LANES; k++) {                                                                                    \
-            float v = w[k] / a[k];                                                                                           \
-            v = v < lo ? lo : v;                                                                                             \
-            x[k] = v > hi ? hi : v;                                                                                          \
-        }                                                                                                                    \
-        for (int k = 0; k < LANES; k++) codes[k] = narrow(x[k]);                                                             \
-        if (values)                                                                                                          \
-            for (int k = 0; k < LANES; k++) values[k] = widen(codes[k]) * scale[k];                                          \
+#define PIECE_FLOAT(name, narrow, widen)                                                                     \
+    static inline void piece_##name(                                                                         \
+        uint8_t *restrict codes, float *restrict values, const float *restrict w, const float *restrict a,   \
+        const float *restrict b, const float *restrict scale, const rounder *r) {                            \
+        float x[LANES], lo = r->q_min, hi = r->q_max;                                                        \
+        (void)b;                                                                                             \
+        for (int k = 0; k < LANES; k++) {                                                                    \
+            float v = w[k] / a[k];                                                                           \
+            v = v < lo ? lo : v;                                                                             \
+            x[k] = v > hi ? hi : v;                                                                          \
+        }                                                                                                    \
+        for (int k = 0; k < LANES; k++) codes[k] = narrow(x[k]);                                             \
+        if (values)                                                                                          \
+            for (int k = 0; k < LANES; k++) values[k] = widen(codes[k]) * scale[k];                          \
     }
 PIECE_FLOAT(e4m3, assay_narrow_e4m3, assay_widen_e4m3)
 PIECE_FLOAT(e5m2, assay_narrow_e5m2, assay_widen_e5m2)
@@ -136,17 +142,19 @@ typedef struct params {
 } params;
 
 /* n values, a multiple of LANES. */
-typedef void (*run_fn)(uint8_t *codes, float *values, const float *w, const params *p, size_t n, const rounder *r);
+typedef void (*run_fn)(uint8_t *codes, float *values, const float *w, const params *p, size_t n,
+                       const rounder *r);
 
-#define RUN(name, prepare)                                                                                                   \
-    static void run_##name(uint8_t *codes, float *values, const float *w, const params *p, size_t n, const rounder *r) {      \
-        float a[LANES], b[LANES];                                                                                            \
-        uint8_t unwanted[LANES];                                                                                             \
-        for (size_t i = 0; i < n; i += LANES) {                                                                              \
-            const float *scale = p->scale + i * p->step;                                                                     \
-            if (i == 0 || p->step) prepare(a, b, scale, p->zero + i * p->step, r);                                           \
-            piece_##name(codes ? codes + i : unwanted, values ? values + i : NULL, w + i, a, b, scale, r);                   \
-        }                                                                                                                    \
+#define RUN(name, prepare)                                                                                   \
+    static void run_##name(uint8_t *codes, float *values, const float *w, const params *p, size_t n,         \
+                           const rounder *r) {                                                               \
+        float a[LANES], b[LANES];                                                                            \
+        uint8_t unwanted[LANES];                                                                             \
+        for (size_t i = 0; i < n; i += LANES) {                                                              \
+            const float *scale = p->scale + i * p->step;                                                     \
+            if (i == 0 || p->step) prepare(a, b, scale, p->zero + i * p->step, r);                           \
+            piece_##name(codes ? codes + i : unwanted, values ? values + i : NULL, w + i, a, b, scale, r);   \
+        }                                                                                                    \
     }
 RUN(int, prepare_int)
 RUN(absmax, prepare_absmax)
@@ -162,7 +170,8 @@ static const uint8_t FP4_ORDER[16] = {11, 10, 13, 12, 15, 14, 9, 0, 8, 1, 6, 7, 
 static run_fn init_codebook(rounder *r, assay_precision p) {
     r->table = assay_precision_table(p);
     for (int i = 0; i < 16; i++) r->pattern[i] = p == ASSAY_PRECISION_FP4 ? FP4_ORDER[i] : (uint8_t)i;
-    for (int i = 0; i < N_BOUNDS; i++) r->bounds[i] = (r->table[r->pattern[i]] + r->table[r->pattern[i + 1]]) / 2;
+    for (int i = 0; i < N_BOUNDS; i++)
+        r->bounds[i] = (r->table[r->pattern[i]] + r->table[r->pattern[i + 1]]) / 2;
     return run_codebook;
 }
 
@@ -186,7 +195,8 @@ static run_fn rounder_init(rounder *r, const assay_grid_spec *s, bool whole) {
 }
 
 /* n < LANES values by way of a padded copy. */
-static void round_rest(uint8_t *codes, float *values, const float *w, const params *p, size_t n, run_fn run, const rounder *r) {
+static void round_rest(uint8_t *codes, float *values, const float *w, const params *p, size_t n, run_fn run,
+                       const rounder *r) {
     float x[LANES] = {0}, scale[LANES], zero[LANES], v[LANES];
     uint8_t c[LANES];
     memcpy(x, w, n * sizeof *w);
@@ -200,15 +210,18 @@ static void round_rest(uint8_t *codes, float *values, const float *w, const para
     if (values) memcpy(values, v, n * sizeof *v);
 }
 
-static void round_all(uint8_t *codes, float *values, const float *w, const params *p, size_t n, run_fn run, const rounder *r) {
+static void round_all(uint8_t *codes, float *values, const float *w, const params *p, size_t n, run_fn run,
+                      const rounder *r) {
     size_t whole = n / LANES * LANES;
     params rest = {p->scale + whole * p->step, p->zero + whole * p->step, p->step};
     if (whole) run(codes, values, w, p, whole, r);
     if (whole == n) return;
-    round_rest(codes ? codes + whole : NULL, values ? values + whole : NULL, w + whole, &rest, n - whole, run, r);
+    round_rest(codes ? codes + whole : NULL, values ? values + whole : NULL, w + whole, &rest, n - whole, run,
+               r);
 }
 
-void assay_grid_round(uint8_t *codes, float *values, const assay_grid_spec *s, const assay_grid *g, const float *w, size_t n) {
+void assay_grid_round(uint8_t *codes, float *values, const assay_grid_spec *s, const assay_grid *g,
+                      const float *w, size_t n) {
     rounder r = {0};
     float scale[LANES], zero[LANES];
     run_fn run = rounder_init(&r, s, s->group_size < 1 || n >= (size_t)s->group_size);
@@ -217,8 +230,8 @@ void assay_grid_round(uint8_t *codes, float *values, const assay_grid_spec *s, c
     round_all(codes, values, w, &(params){scale, zero, 0}, n, run, &r);
 }
 
-void assay_grid_round_each(uint8_t *codes, float *values, const assay_grid_spec *s, const float *scale, const float *zero,
-                           const float *w, size_t n) {
+void assay_grid_round_each(uint8_t *codes, float *values, const assay_grid_spec *s, const float *scale,
+                           const float *zero, const float *w, size_t n) {
     enum { PIECE = 256 };
     rounder r = {0};
     float middle[PIECE];
@@ -229,6 +242,6 @@ void assay_grid_round_each(uint8_t *codes, float *values, const assay_grid_spec 
     }
     for (int k = 0; k < PIECE; k++) middle[k] = r.middle;
     for (size_t i = 0; i < n; i += PIECE)
-        round_all(codes ? codes + i : NULL, values ? values + i : NULL, w + i, &(params){scale + i, middle, 1},
-                  ASSAY_MIN((size_t)PIECE, n - i), run, &r);
+        round_all(codes ? codes + i : NULL, values ? values + i : NULL, w + i,
+                  &(params){scale + i, middle, 1}, ASSAY_MIN((size_t)PIECE, n - i), run, &r);
 }

@@ -1,8 +1,9 @@
-/* sum.c: torch's float32 sum (ATen/native/cpu/SumKernel.cpp) on one thread, for originals whose results depend on its last bit.
+/* sum.c: torch's float32 sum (ATen/native/cpu/SumKernel.cpp) on one thread, for originals whose results
+ * depend on its last bit.
  *
- * Eight lanes, whatever the CPU, four rows of them at a time; each such row of 32 is added into level 0, and each time a level
- * has taken 2^power of them it is poured into the next, which bounds the error like pairwise summation. What is left of less than 32
- * is added to the lanes, then one by one. */
+ * Eight lanes, whatever the CPU, four rows of them at a time; each such row of 32 is added into level 0, and
+ * each time a level has taken 2^power of them it is poured into the next, which bounds the error like
+ * pairwise summation. What is left of less than 32 is added to the lanes, then one by one. */
 #include <string.h>
 
 #include "base/status.h"

@@ -1,9 +1,10 @@
-/* tables.c: names of the stored precisions (precisions.def) and the values of their codes, where a table gives them.
+/* tables.c: names of the stored precisions (precisions.def) and the values of their codes, where a table
+ * gives them.
  *
- *   nf4        16 quantiles of a normal distribution            fp4        bitsandbytes' own, scaled to [-1, 1]
- *   mxfp4, nvfp4   e2m1: sign, two exponent bits, one fraction bit; +-{0, .5, 1, 1.5, 2, 3, 4, 6}
- *   fp8_e4m3   (1 + m/8) 2^(e-7), e = 0: m/8 2^-6, all ones NaN
- *   fp8_e5m2   (1 + m/4) 2^(e-15), e = 0: m/4 2^-14, e = 31: infinity (m = 0) or NaN */
+ *   nf4        16 quantiles of a normal distribution            fp4        bitsandbytes' own, scaled to [-1,
+ * 1] mxfp4, nvfp4   e2m1: sign, two exponent bits, one fraction bit; +-{0, .5, 1, 1.5, 2, 3, 4, 6} fp8_e4m3
+ * (1 + m/8) 2^(e-7), e = 0: m/8 2^-6, all ones NaN fp8_e5m2   (1 + m/4) 2^(e-15), e = 0: m/4 2^-14, e = 31:
+ * infinity (m = 0) or NaN */
 #include <math.h>
 #include <string.h>
 
@@ -50,18 +51,20 @@ static const float E2M1_TABLE[16] = {0.0f,  0.5f,  1.0f,  1.5f,  2.0f,  3.0f,  4
                                      -0.0f, -0.5f, -1.0f, -1.5f, -2.0f, -3.0f, -4.0f, -6.0f};
 
 /* Constant expressions: fractions over the smallest step, shifted up by the exponent. */
-#define SIGN(v) ((v) & 128 ? -1.0f : 1.0f)
-#define SMALL(v, m) ((v) >> (m) & (127 >> (m)) ? (float)(((v) & ((1 << (m)) - 1)) | 1 << (m)) : 2.0f * (float)((v) & ((1 << (m)) - 1)))
-#define E4M3(v) (((v) & 127) == 127 ? NAN : SIGN(v) * SMALL(v, 3) * (float)(1 << ((v) >> 3 & 15)) / 1024.0f)
-#define E5M2(v)                                                                                                              \
-    (((v) & 127) > 124   ? NAN                                                                                               \
-     : ((v) & 127) == 124 ? SIGN(v) * INFINITY                                                                               \
-                          : SIGN(v) * SMALL(v, 2) * (float)(1u << ((v) >> 2 & 31)) / 131072.0f)
-#define FOUR(F, v) F((v)), F((v) + 1), F((v) + 2), F((v) + 3)
+#define SIGN(v) ((v)&128 ? -1.0f : 1.0f)
+#define SMALL(v, m)                                                                                          \
+    ((v) >> (m) & (127 >> (m)) ? (float)(((v) & ((1 << (m)) - 1)) | 1 << (m))                                \
+                               : 2.0f * (float)((v) & ((1 << (m)) - 1)))
+#define E4M3(v) (((v)&127) == 127 ? NAN : SIGN(v) * SMALL(v, 3) * (float)(1 << ((v) >> 3 & 15)) / 1024.0f)
+#define E5M2(v)                                                                                              \
+    (((v)&127) > 124    ? NAN                                                                                \
+     : ((v)&127) == 124 ? SIGN(v) * INFINITY                                                                 \
+                        : SIGN(v) * SMALL(v, 2) * (float)(1u << ((v) >> 2 & 31)) / 131072.0f)
+#define FOUR(F, v)    F((v)), F((v) + 1), F((v) + 2), F((v) + 3)
 #define SIXTEEN(F, v) FOUR(F, (v)), FOUR(F, (v) + 4), FOUR(F, (v) + 8), FOUR(F, (v) + 12)
-#define HALF(F, v)                                                                                                           \
-    SIXTEEN(F, v), SIXTEEN(F, (v) + 16), SIXTEEN(F, (v) + 32), SIXTEEN(F, (v) + 48), SIXTEEN(F, (v) + 64), SIXTEEN(F, (v) + 80), \
-        SIXTEEN(F, (v) + 96), SIXTEEN(F, (v) + 112)
+#define HALF(F, v)                                                                                           \
+    SIXTEEN(F, v), SIXTEEN(F, (v) + 16), SIXTEEN(F, (v) + 32), SIXTEEN(F, (v) + 48), SIXTEEN(F, (v) + 64),   \
+        SIXTEEN(F, (v) + 80), SIXTEEN(F, (v) + 96), SIXTEEN(F, (v) + 112)
 
 static const float E4M3_TABLE[256] = {HALF(E4M3, 0), HALF(E4M3, 128)};
 static const float E5M2_TABLE[256] = {HALF(E5M2, 0), HALF(E5M2, 128)};

@@ -27,7 +27,8 @@ static inline void item_make(item_fixture *f, const char *recipe) {
     assay_rng_init(&rng, 42);
     f->data = assay_mallocn(N, sizeof *f->data);
     f->w = assay_mallocn(N, sizeof *f->w);
-    for (int i = 0; i < N; i++) f->data[i] = assay_f32_to_bf16((float)(0.03 * assay_rng_normal(&rng) * (i % 901 ? 1 : 9)));
+    for (int i = 0; i < N; i++)
+        f->data[i] = assay_f32_to_bf16((float)(0.03 * assay_rng_normal(&rng) * (i % 901 ? 1 : 9)));
     assay_to_f32(f->w, f->data, ASSAY_DTYPE_BF16, N);
     f->tensor = (assay_tensor){.name = "model.layers.0.mlp.up_proj.weight",
                                .dtype = ASSAY_DTYPE_BF16,
@@ -38,7 +39,8 @@ static inline void item_make(item_fixture *f, const char *recipe) {
     if (assay_recipe_from_string(&r, recipe, &err) != ASSAY_OK) fail_msg("%s", err.message);
     f->choice = *assay_recipe_base(r);
     assay_recipe_free(r);
-    f->item = (assay_item){.weight = &f->tensor, .choice = &f->choice, .role = ASSAY_ROLE_UP, .model_dtype = ASSAY_DTYPE_BF16};
+    f->item = (assay_item){
+        .weight = &f->tensor, .choice = &f->choice, .role = ASSAY_ROLE_UP, .model_dtype = ASSAY_DTYPE_BF16};
 }
 
 static inline assay_status item_encode(item_fixture *f, int layer_index, int n_threads, assay_err *err) {

@@ -1,5 +1,6 @@
-/* test_float_methods.c: fp8 and round to nearest in 4-bit floats against their encoders (tests/precision holds those against
- * compressed-tensors): blocks and threads leave no trace, activations are as asked, and what cannot be is refused. */
+/* test_float_methods.c: fp8 and round to nearest in 4-bit floats against their encoders (tests/precision
+ * holds those against compressed-tensors): blocks and threads leave no trace, activations are as asked, and
+ * what cannot be is refused. */
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -20,7 +21,8 @@ static const char *const RECIPES[] = {
     "rtn,nvfp4",
     "rtn,nvfp4,mse",
 };
-#define EACH_RECIPE(r) for (const char *const *r = RECIPES; r < RECIPES + sizeof RECIPES / sizeof *RECIPES; r++)
+#define EACH_RECIPE(r)                                                                                       \
+    for (const char *const *r = RECIPES; r < RECIPES + sizeof RECIPES / sizeof *RECIPES; r++)
 
 static void blocks_and_threads_leave_no_trace(void **state) {
     (void)state;
@@ -69,7 +71,23 @@ static void layouts_have_their_numbers_of_scales(void **state) {
     }
 }
 
-/* Finer scales lose less; none loses more than its float's half step, 1/16 of a value in E4M3's normal range. */
+/* A plan's size is the encoded matrix's, to the bit. */
+static void sizes_are_known_beforehand(void **state) {
+    (void)state;
+    EACH_RECIPE(r) {
+        item_fixture f;
+        double codes, scales, planned_codes, planned_scales;
+        item_make(&f, *r);
+        assert_int_equal(item_encode(&f, 0, 1, NULL), ASSAY_OK);
+        assay_matrix_bits(&f.item.out, &codes, &scales);
+        assay_choice_bits(&f.choice, ITEM_ROWS, ITEM_COLS, ASSAY_DTYPE_BF16, &planned_codes, &planned_scales);
+        assert_true(planned_codes == codes && planned_scales == scales);
+        item_free(&f);
+    }
+}
+
+/* Finer scales lose less; none loses more than its float's half step, 1/16 of a value in E4M3's normal range.
+ */
 static void errors_are_in_order(void **state) {
     (void)state;
     static const char *const order[] = {"fp8", "fp8,fp8_e5m2", "rtn,nvfp4", "rtn,mxfp4"};
@@ -132,8 +150,11 @@ static void what_cannot_be_is_refused(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(blocks_and_threads_leave_no_trace),   cmocka_unit_test(layouts_have_their_numbers_of_scales),
-        cmocka_unit_test(errors_are_in_order),                 cmocka_unit_test(static_activations_come_from_calibration),
+        cmocka_unit_test(blocks_and_threads_leave_no_trace),
+        cmocka_unit_test(layouts_have_their_numbers_of_scales),
+        cmocka_unit_test(sizes_are_known_beforehand),
+        cmocka_unit_test(errors_are_in_order),
+        cmocka_unit_test(static_activations_come_from_calibration),
         cmocka_unit_test(what_cannot_be_is_refused),
     };
     return cmocka_run_group_tests_name("float methods", tests, NULL, NULL);

@@ -1,5 +1,5 @@
-/* test_hqq.c: the method against its encoder (tests/precision/test_hqq.c holds that against hqq itself): blocks and threads leave no trace;
- * what it takes and what it refuses. */
+/* test_hqq.c: the method against its encoder (tests/precision/test_hqq.c holds that against hqq itself):
+ * blocks and threads leave no trace; what it takes and what it refuses. */
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -12,7 +12,8 @@
 
 static void blocks_and_threads_leave_no_trace(void **state) {
     (void)state;
-    static const char *const recipes[] = {"hqq", "hqq,int3,group_size=32", "hqq,precision=int2g128", "hqq,int8,group_size=channel"};
+    static const char *const recipes[] = {"hqq", "hqq,int3,group_size=32", "hqq,precision=int2g128",
+                                          "hqq,int8,group_size=channel"};
     for (size_t i = 0; i < sizeof recipes / sizeof *recipes; i++) {
         item_fixture f;
         assay_matrix whole;

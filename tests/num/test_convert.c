@@ -190,7 +190,8 @@ static void names_and_sizes_follow_the_table(void **state) {
     assert_int_equal(assay_tensor_n_elements(&t), 1);
 }
 
-/* e2m1 is small enough to be listed; ties go to the even code, as compressed-tensors' fp4_utils.py has them. */
+/* e2m1 is small enough to be listed; ties go to the even code, as compressed-tensors' fp4_utils.py has them.
+ */
 static void fp4_rounds_ties_to_even_codes(void **state) {
     (void)state;
     static const float VALUE[8] = {0, 0.5f, 1, 1.5f, 2, 3, 4, 6};

@@ -1,5 +1,6 @@
-/* test_grid.c: the grid of a group, as methods see it, is the encoder's own: fitting and rounding by hand gives the encoder's codes
- * for every precision; what a grid says a value becomes is what the matrix decodes to; the search finds the least error. */
+/* test_grid.c: the grid of a group, as methods see it, is the encoder's own: fitting and rounding by hand
+ * gives the encoder's codes for every precision; what a grid says a value becomes is what the matrix decodes
+ * to; the search finds the least error. */
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -40,7 +41,10 @@ static const assay_grid_spec SPECS[] = {
     {.precision = ASSAY_PRECISION_FP4, .group_size = 64, .scale_dtype = ASSAY_DTYPE_F32},
     {.precision = ASSAY_PRECISION_NF4, .group_size = 4096, .scale_dtype = ASSAY_DTYPE_F32},
     {.precision = ASSAY_PRECISION_FP8_E4M3, .scale_dtype = ASSAY_DTYPE_BF16},
-    {.precision = ASSAY_PRECISION_FP8_E4M3, .group_size = 50, .row_block = 16, .scale_dtype = ASSAY_DTYPE_F16},
+    {.precision = ASSAY_PRECISION_FP8_E4M3,
+     .group_size = 50,
+     .row_block = 16,
+     .scale_dtype = ASSAY_DTYPE_F16},
     {.precision = ASSAY_PRECISION_FP8_E5M2, .row_block = ROWS, .scale_dtype = ASSAY_DTYPE_F32},
     {.precision = ASSAY_PRECISION_MXFP4, .group_size = 32, .scale_dtype = ASSAY_DTYPE_BF16},
     {.precision = ASSAY_PRECISION_NVFP4, .group_size = 16, .scale_dtype = ASSAY_DTYPE_BF16},
@@ -81,8 +85,10 @@ static void rounding_by_hand_gives_the_encoders_codes(void **state) {
         bool table = assay_precision_get_kind(s->precision) == ASSAY_KIND_CODEBOOK;
         for (int64_t i = 0; i < ROWS * COLS; i++) {
             int64_t at = assay_matrix_scale_index(&m, i / COLS, i % COLS);
-            /* a codebook's short last block divides: rounding one value is rounding a short block, so it can differ at ties only */
-            assay_grid g = {.stored = m.scales[at], .zero = m.zeros ? m.zeros[at] : 1 << (assay_precision_bits(s->precision) - 1)};
+            /* a codebook's short last block divides: rounding one value is rounding a short block, so it can
+             * differ at ties only */
+            assay_grid g = {.stored = m.scales[at],
+                            .zero = m.zeros ? m.zeros[at] : 1 << (assay_precision_bits(s->precision) - 1)};
             g.scale = m.global_scale != 0 ? g.stored / m.global_scale : g.stored;
             if (assay_precision_get_kind(s->precision) != ASSAY_KIND_INT) g.zero = 0;
             float value, each;
@@ -158,7 +164,8 @@ static double error_of(const assay_grid_spec *s, const assay_grid *g, const floa
     float v[64];
     double e = 0;
     assay_grid_round(NULL, v, s, g, w, 64);
-    for (int i = 0; i < 64; i++) e += (weight ? (double)weight[i] : 1) * pow(fabs((double)v[i] - (double)w[i]), 2.4);
+    for (int i = 0; i < 64; i++)
+        e += (weight ? (double)weight[i] : 1) * pow(fabs((double)v[i] - (double)w[i]), 2.4);
     return e;
 }
 
@@ -197,7 +204,11 @@ static void search_finds_the_least_error(void **state) {
 
 static void nvfp4_global_scale_fills_the_range(void **state) {
     (void)state;
-    assay_grid_spec mx = {.precision = ASSAY_PRECISION_MXFP4, .group_size = 32, .scale_dtype = ASSAY_DTYPE_F32}, s = {.precision = ASSAY_PRECISION_NVFP4, .group_size = 16, .scale_dtype = ASSAY_DTYPE_F32};
+    assay_grid_spec mx = {.precision = ASSAY_PRECISION_MXFP4,
+                          .group_size = 32,
+                          .scale_dtype = ASSAY_DTYPE_F32},
+                    s = {
+                        .precision = ASSAY_PRECISION_NVFP4, .group_size = 16, .scale_dtype = ASSAY_DTYPE_F32};
     assert_true(assay_grid_spec_global(&s, 2688.0f) == 1.0f);
     assert_true(assay_grid_spec_global(&s, 0) == 1.0f);
     assert_true(assay_grid_spec_global(&mx, 3) == 0);
@@ -218,7 +229,8 @@ static void far_values_saturate(void **state) {
         spec.global_scale = assay_grid_spec_global(&spec, 1.0f);
         assay_grid_from_range(&g, &spec, -1.0f, 1.0f);
         assay_grid_round(NULL, v, &spec, &g, far, 4);
-        for (int i = 0; i < 4; i++) assert_true(fabsf(v[i]) > 0.2f && fabsf(v[i]) < 1.6f && (v[i] > 0) == (far[i] > 0));
+        for (int i = 0; i < 4; i++)
+            assert_true(fabsf(v[i]) > 0.2f && fabsf(v[i]) < 1.6f && (v[i] > 0) == (far[i] > 0));
     }
 }
 
@@ -241,15 +253,21 @@ static void impossible_specs_are_usage_errors(void **state) {
         assert_int_equal(assay_grid_matrix_new(&m, &bad[i], 4, 16, &err), ASSAY_EUSAGE);
         assert_true(strlen(err.message) > 0);
     }
-    assert_int_equal(assay_encode_float(&m, w, 4, 16, &(assay_grid_spec){.precision = ASSAY_PRECISION_INT4}, NULL), ASSAY_EUSAGE);
+    assert_int_equal(
+        assay_encode_float(&m, w, 4, 16, &(assay_grid_spec){.precision = ASSAY_PRECISION_INT4}, NULL),
+        ASSAY_EUSAGE);
     w[5] = NAN;
     assay_err err = {0};
-    assert_int_equal(assay_encode_float(&m, w, 4, 16, &(assay_grid_spec){.precision = ASSAY_PRECISION_FP8_E4M3}, &err), ASSAY_EINPUT);
+    assert_int_equal(
+        assay_encode_float(&m, w, 4, 16, &(assay_grid_spec){.precision = ASSAY_PRECISION_FP8_E4M3}, &err),
+        ASSAY_EINPUT);
     assert_non_null(strstr(err.message, "row 0 column 5 is NaN"));
     for (int i = 0; i < 64; i++) w[i] = 3.4e38f;
     err = (assay_err){0};
-    assert_int_equal(assay_encode_float(&m, w, 2, 32, &(assay_grid_spec){.precision = ASSAY_PRECISION_MXFP4, .group_size = 32}, &err),
-                     ASSAY_EINPUT);
+    assert_int_equal(
+        assay_encode_float(&m, w, 2, 32,
+                           &(assay_grid_spec){.precision = ASSAY_PRECISION_MXFP4, .group_size = 32}, &err),
+        ASSAY_EINPUT);
     assert_non_null(strstr(err.message, "overflows F8_E8M0"));
 }
 
@@ -295,13 +313,17 @@ static void small_floats_are_sized_and_checked(void **state) {
     float w[64 * 96];
     assay_matrix m;
     fill(w, 64 * 96, 3, ASSAY_DTYPE_BF16);
-    assay_grid_spec s = {.precision = ASSAY_PRECISION_NVFP4, .group_size = 16, .scale_dtype = ASSAY_DTYPE_BF16};
+    assay_grid_spec s = {
+        .precision = ASSAY_PRECISION_NVFP4, .group_size = 16, .scale_dtype = ASSAY_DTYPE_BF16};
     assert_int_equal(assay_encode_float(&m, w, 64, 96, &s, NULL), ASSAY_OK);
     assert_true(assay_matrix_bits(&m, NULL, &scales) == 64 * 96 * 4 + scales && scales == 64 * 6 * 8 + 32);
     m.global_scale = NAN;
     assert_int_equal(assay_matrix_check(&m, "x", NULL), ASSAY_EINPUT);
     assay_matrix_deinit(&m);
-    s = (assay_grid_spec){.precision = ASSAY_PRECISION_FP8_E4M3, .group_size = 64, .row_block = 40, .scale_dtype = ASSAY_DTYPE_BF16};
+    s = (assay_grid_spec){.precision = ASSAY_PRECISION_FP8_E4M3,
+                          .group_size = 64,
+                          .row_block = 40,
+                          .scale_dtype = ASSAY_DTYPE_BF16};
     assert_int_equal(assay_encode_float(&m, w, 64, 96, &s, NULL), ASSAY_OK);
     assert_int_equal(m.n_scales, 2 * 2);
     assert_true(assay_matrix_bits(&m, NULL, NULL) == 64 * 96 * 8 + 4 * 16);
@@ -314,10 +336,12 @@ static void small_floats_are_sized_and_checked(void **state) {
 
 static void tables_hold_every_pattern(void **state) {
     (void)state;
-    const float *e4m3 = assay_precision_table(ASSAY_PRECISION_FP8_E4M3), *e5m2 = assay_precision_table(ASSAY_PRECISION_FP8_E5M2),
+    const float *e4m3 = assay_precision_table(ASSAY_PRECISION_FP8_E4M3),
+                *e5m2 = assay_precision_table(ASSAY_PRECISION_FP8_E5M2),
                 *e2m1 = assay_precision_table(ASSAY_PRECISION_NVFP4);
     for (int v = 0; v < 256; v++) {
-        float a = assay_e4m3_to_f32((uint8_t)v), b = assay_e5m2_to_f32((uint8_t)v), c = assay_e2m1_to_f32((uint8_t)(v & 15));
+        float a = assay_e4m3_to_f32((uint8_t)v), b = assay_e5m2_to_f32((uint8_t)v),
+              c = assay_e2m1_to_f32((uint8_t)(v & 15));
         assert_true(isnan(a) ? isnan(e4m3[v]) : memcmp(&a, e4m3 + v, 4) == 0);
         assert_true(isnan(b) ? isnan(e5m2[v]) : memcmp(&b, e5m2 + v, 4) == 0);
         assert_memory_equal(&c, e2m1 + (v & 15), 4);

@@ -1,6 +1,6 @@
-/* test_hqq.c: half-quadratic quantization against hqq's own results (golden/hqq.json, made by golden/make_hqq.py with the versions it
- * names), and what makes it what it is: it stops at a fixed point, loses no more than rounding in its own norm, and does not depend on how
- * rows are handed out. */
+/* test_hqq.c: half-quadratic quantization against hqq's own results (golden/hqq.json, made by
+ * golden/make_hqq.py with the versions it names), and what makes it what it is: it stops at a fixed point,
+ * loses no more than rounding in its own norm, and does not depend on how rows are handed out. */
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -41,13 +41,16 @@ static void fill_lcg(float *w, size_t n, uint32_t x, float amplitude) {
 static void unhex(void *out, const char *hex) {
     for (size_t i = 0; hex[2 * i]; i++) {
         unsigned v = 0;
-        for (int k = 0; k < 2; k++) v = v << 4 | (unsigned)(hex[2 * i + (size_t)k] <= '9' ? hex[2 * i + (size_t)k] - '0' : hex[2 * i + (size_t)k] - 'a' + 10);
+        for (int k = 0; k < 2; k++)
+            v = v << 4 | (unsigned)(hex[2 * i + (size_t)k] <= '9' ? hex[2 * i + (size_t)k] - '0'
+                                                                  : hex[2 * i + (size_t)k] - 'a' + 10);
         ((uint8_t *)out)[i] = (uint8_t)v;
     }
 }
 
 static float *load_input(const char *name, int64_t *rows, int64_t *cols) {
-    const json_t *j = json_object_get(json_object_get(golden, "inputs"), name), *values = json_object_get(j, "values");
+    const json_t *j = json_object_get(json_object_get(golden, "inputs"), name),
+                 *values = json_object_get(j, "values");
     *rows = json_integer_value(json_object_get(j, "rows"));
     *cols = json_integer_value(json_object_get(j, "cols"));
     float *w = assay_mallocn((size_t)(*rows * *cols), sizeof *w);
@@ -60,14 +63,16 @@ static float *load_input(const char *name, int64_t *rows, int64_t *cols) {
 }
 
 /* In units of the last place of `want`, at most `ulps`. */
-static void expect_floats(const char *what, size_t case_no, const json_t *hex, const float *got, int64_t n, float ulps) {
+static void expect_floats(const char *what, size_t case_no, const json_t *hex, const float *got, int64_t n,
+                          float ulps) {
     float *want = assay_mallocn((size_t)n, sizeof *want);
     assert_int_equal((int64_t)strlen(json_string_value(hex)), n * 8);
     unhex(want, json_string_value(hex));
     for (int64_t i = 0; i < n; i++) {
         float ulp = nextafterf(fabsf(want[i]), INFINITY) - fabsf(want[i]);
         if (!(fabsf(got[i] - want[i]) <= ulps * ulp))
-            fail_msg("case %zu: %s[%lld] is %.9g, expected %.9g", case_no, what, (long long)i, (double)got[i], (double)want[i]);
+            fail_msg("case %zu: %s[%lld] is %.9g, expected %.9g", case_no, what, (long long)i, (double)got[i],
+                     (double)want[i]);
     }
     assay_free(want);
 }
@@ -91,7 +96,8 @@ static void codes_and_parameters_equal_hqq(void **state) {
         expect_floats("scale", i, json_object_get(c, "scales"), m.scales, m.n_scales, 0);
         expect_floats("zero", i, json_object_get(c, "zeros"), m.real_zeros, m.n_scales, ulps);
         assay_hash_bytes(digest, m.codes, (size_t)(rows * cols));
-        if (strcmp(digest, json_string_value(json_object_get(c, "codes"))) != 0) fail_msg("case %zu on %s: codes differ", i, name);
+        if (strcmp(digest, json_string_value(json_object_get(c, "codes"))) != 0)
+            fail_msg("case %zu on %s: codes differ", i, name);
         assay_matrix_deinit(&m);
         assay_free(w);
     }
@@ -108,8 +114,8 @@ static double error_norm(const assay_matrix *m, const float *w, double p) {
     return sum / (ROWS * COLS);
 }
 
-/* Sums of four uniforms: near enough to a normal distribution. (Where most weights are zero, as in cubes, an integer zero point is hard
- * to beat in a norm that counts small errors so much.) */
+/* Sums of four uniforms: near enough to a normal distribution. (Where most weights are zero, as in cubes, an
+ * integer zero point is hard to beat in a norm that counts small errors so much.) */
 static void fill_bell(float *w, size_t n, uint32_t x, float amplitude) {
     for (size_t i = 0; i < n; i++) {
         w[i] = 0;
@@ -120,7 +126,8 @@ static void fill_bell(float *w, size_t n, uint32_t x, float amplitude) {
     }
 }
 
-/* Against rounding on the plain asymmetric grid of the same range, in the norm of its objective, p = 0.7, and in the one it watches. */
+/* Against rounding on the plain asymmetric grid of the same range, in the norm of its objective, p = 0.7, and
+ * in the one it watches. */
 static void it_loses_no_more_than_rounding(void **state) {
     (void)state;
     float *w = assay_mallocn(ROWS * COLS, 4);
@@ -141,7 +148,8 @@ static void it_loses_no_more_than_rounding(void **state) {
     assay_free(w);
 }
 
-/* Runs the iterations by hand: the mean error falls until the last, and where the solver stopped before its limit one more does not help. */
+/* Runs the iterations by hand: the mean error falls until the last, and where the solver stopped before its
+ * limit one more does not help. */
 static void it_stops_at_a_fixed_point(void **state) {
     (void)state;
     float *w = assay_mallocn(ROWS * COLS, 4);
@@ -150,7 +158,9 @@ static void it_stops_at_a_fixed_point(void **state) {
         assay_matrix m;
         assay_hqq_progress p = {0};
         double last = INFINITY, sum;
-        assert_int_equal(assay_hqq_new(&m, ROWS, COLS, &(assay_hqq_opts){.bits = bits, .group_size = 128}, NULL), ASSAY_OK);
+        assert_int_equal(
+            assay_hqq_new(&m, ROWS, COLS, &(assay_hqq_opts){.bits = bits, .group_size = 128}, NULL),
+            ASSAY_OK);
         assay_hqq_start(&m, w, 0, ROWS);
         while (assay_hqq_goes_on(&p, &m, sum = assay_hqq_step(&m, w, 0, ROWS))) {
             assert_true(sum < last);
@@ -180,7 +190,8 @@ static void rows_may_be_handed_out_in_any_order(void **state) {
     }
     while (more) {
         double sums[7] = {0}, sum = 0;
-        for (int b = 6; b >= 0; b--) sums[b] = assay_hqq_step(&m, w + b * 7 * COLS, b * 7, b == 6 ? ROWS - 42 : 7);
+        for (int b = 6; b >= 0; b--)
+            sums[b] = assay_hqq_step(&m, w + b * 7 * COLS, b * 7, b == 6 ? ROWS - 42 : 7);
         for (int b = 0; b < 7; b++) sum += sums[b];
         more = assay_hqq_goes_on(&p, &m, sum);
     }
@@ -202,7 +213,8 @@ static void bad_input_is_refused(void **state) {
     assay_matrix m;
     assay_err err = {0};
     assert_int_equal(assay_encode_hqq(&m, w, 1, 64, &(assay_hqq_opts){.bits = 9}, &err), ASSAY_EUSAGE);
-    assert_int_equal(assay_encode_hqq(&m, w, 1, 64, &(assay_hqq_opts){.bits = 4, .group_size = -1}, &err), ASSAY_EUSAGE);
+    assert_int_equal(assay_encode_hqq(&m, w, 1, 64, &(assay_hqq_opts){.bits = 4, .group_size = -1}, &err),
+                     ASSAY_EUSAGE);
     w[63] = NAN;
     err = (assay_err){0};
     assert_int_equal(assay_encode_hqq(&m, w, 2, 32, &(assay_hqq_opts){.bits = 4}, &err), ASSAY_EINPUT);
@@ -219,8 +231,10 @@ static void bad_input_is_refused(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(codes_and_parameters_equal_hqq),    cmocka_unit_test(it_loses_no_more_than_rounding),
-        cmocka_unit_test(it_stops_at_a_fixed_point),         cmocka_unit_test(rows_may_be_handed_out_in_any_order),
+        cmocka_unit_test(codes_and_parameters_equal_hqq),
+        cmocka_unit_test(it_loses_no_more_than_rounding),
+        cmocka_unit_test(it_stops_at_a_fixed_point),
+        cmocka_unit_test(rows_may_be_handed_out_in_any_order),
         cmocka_unit_test(bad_input_is_refused),
     };
     return cmocka_run_group_tests_name("hqq", tests, load_golden, free_golden);
