@@ -10,6 +10,8 @@
  * with its error relative to what plain rounding loses on the same sequences, and in the end that one, the last one and plain rounding
  * are compared on all sequences: the result is never worse than rtn there. With iters 0, and for a matrix outside the layers, it is rtn.
  *
+ * Products are taken in bf16 unless the model is float32, as the original does: a gradient's sign needs no more.
+ *
  * Deterministic given the seed: batches come from the layer's own generator, sequences go in pieces that depend on shapes alone.
  * Memory: per weight 12 bytes and two codes (value, gradient, offset), activations of a piece, and the targets of all tokens. */
 #include <stdio.h>
@@ -310,6 +312,7 @@ static assay_status quantize(assay_layer *layer, assay_item *const *items, size_
         ASSAY_GO(tuner_memory(&t, err));
         ASSAY_GO(bind(&t, err));
         ASSAY_GO(assay_tape_open(&t.tape, layer->config, layer->n_threads, err));
+        if (layer->config->dtype != ASSAY_DTYPE_F32) assay_tape_use_bf16(t.tape);
         ASSAY_GO(prepare_targets(&t, err));
         ASSAY_GO(tune(&t, err));
     }

@@ -47,6 +47,7 @@ struct assay_tape {
     size_t hidden, ffn, q, kv, head, n_heads, n_kv;
     float eps;
     int n_threads;
+    bool bf16;
     float *inv_freq;             /* [head / 2] */
     float *angles;               /* [n_angles][head]: cosines, sines */
     size_t n_angles;
@@ -117,6 +118,10 @@ assay_status assay_tape_open(assay_tape **out, const assay_config *c, int n_thre
     assay_rope_frequencies(t->inv_freq, c);
     *out = t;
     return ASSAY_OK;
+}
+
+void assay_tape_use_bf16(assay_tape *t) {
+    t->bf16 = true;
 }
 
 void assay_tape_close(assay_tape *t) {
@@ -197,10 +202,16 @@ static assay_status check_params(const assay_tape *t, const assay_params *w, ass
 
 /* --- products --- */
 
+typedef assay_status (*gemm_fn)(float *c, size_t ldc, const float *a, size_t lda, bool ta, const float *b, size_t ldb, bool tb, size_t m,
+                                size_t n, size_t k, bool beta, int n_threads, assay_err *err);
+static gemm_fn product(const assay_tape *t) {
+    return t->bf16 ? assay_gemm_bf16 : assay_gemm;
+}
+
 /* y = x W^T + b; W [out][in] */
 static assay_status project(const assay_tape *t, float *y, const float *x, const assay_params *w, assay_tensor_role role,
                             assay_tensor_role bias, size_t out, size_t in, assay_err *err) {
-    ASSAY_TRY(assay_gemm(y, out, x, in, false, w->w[role], in, true, t->rows, out, in, false, t->n_threads, err));
+    ASSAY_TRY(product(t)(y, out, x, in, false, w->w[role], in, true, t->rows, out, in, false, t->n_threads, err));
     assay_bias_add(y, w->w[bias], t->rows, out, t->n_threads);
     return ASSAY_OK;
 }
@@ -210,13 +221,13 @@ static assay_status weight_grads(const assay_tape *t, const assay_grads *g, cons
                                  assay_tensor_role bias, size_t out, size_t in, assay_err *err) {
     assay_bias_sum(g->w[bias], dy, t->rows, out, t->n_threads);
     if (!g->w[role]) return ASSAY_OK;
-    return assay_gemm(g->w[role], in, dy, out, true, x, in, false, out, in, t->rows, true, t->n_threads, err);
+    return product(t)(g->w[role], in, dy, out, true, x, in, false, out, in, t->rows, true, t->n_threads, err);
 }
 
 /* dx = (add ? dx : 0) + dy W */
 static assay_status input_grad(const assay_tape *t, float *dx, const float *dy, const float *w, size_t out, size_t in, bool add,
                                assay_err *err) {
-    return assay_gemm(dx, in, dy, out, false, w, in, false, t->rows, in, out, add, t->n_threads, err);
+    return product(t)(dx, in, dy, out, false, w, in, false, t->rows, in, out, add, t->n_threads, err);
 }
 
 /* --- forward --- */

@@ -29,18 +29,24 @@ static float *copy(const float *p, size_t n) { return memcpy(floats(n), p, n * s
 
 /* --- products --- */
 
-static void check_gemm(size_t m, size_t n, size_t k, bool ta, bool tb, bool beta) {
+/* bf16: what is multiplied are the operands rounded to bf16; the products themselves are exact. */
+static double operand(float x, bool bf16) { return (double)(bf16 ? assay_bf16_to_f32(assay_f32_to_bf16(x)) : x); }
+
+static void check_gemm(size_t m, size_t n, size_t k, bool ta, bool tb, bool beta, bool bf16) {
     size_t pad = 3, lda = (ta ? m : k) + pad, ldb = (tb ? k : n) + pad, ldc = n + pad;
     float *a = random_floats((ta ? k : m) * lda, 1), *b = random_floats((tb ? n : k) * ldb, 2), *c0 = random_floats(m * ldc, 3);
     float *first = NULL;
     for (int threads = 1; threads <= 3; threads++) {
         float *c = copy(c0, m * ldc);
-        assert_int_equal(assay_gemm(c, ldc, a, lda, ta, b, ldb, tb, m, n, k, beta, threads, NULL), ASSAY_OK);
+        assay_status (*gemm)(float *, size_t, const float *, size_t, bool, const float *, size_t, bool, size_t, size_t, size_t, bool,
+                             int, assay_err *) = bf16 ? assay_gemm_bf16 : assay_gemm;
+        assert_int_equal(gemm(c, ldc, a, lda, ta, b, ldb, tb, m, n, k, beta, threads, NULL), ASSAY_OK);
         for (size_t i = 0; i < m; i++) {
             for (size_t j = 0; j < n; j++) {
                 double want = beta ? (double)c0[i * ldc + j] : 0, size = fabs(want);
                 for (size_t p = 0; p < k; p++) {
-                    double t = (double)(ta ? a[p * lda + i] : a[i * lda + p]) * (double)(tb ? b[j * ldb + p] : b[p * ldb + j]);
+                    double t = operand(ta ? a[p * lda + i] : a[i * lda + p], bf16) *
+                               operand(tb ? b[j * ldb + p] : b[p * ldb + j], bf16);
                     want += t;
                     size += fabs(t);
                 }
@@ -64,7 +70,7 @@ static void test_gemm(void **state) {
     (void)state;
     static const size_t shapes[][3] = {{1, 1, 1}, {3, 5, 7}, {17, 33, 64}, {193, 257, 65}, {64, 128, 520}, {5, 300, 1025}, {200, 7, 1}};
     for (size_t s = 0; s < ASSAY_LEN(shapes); s++)
-        for (int o = 0; o < 8; o++) check_gemm(shapes[s][0], shapes[s][1], shapes[s][2], o & 1, o & 2, o & 4);
+        for (int o = 0; o < 16; o++) check_gemm(shapes[s][0], shapes[s][1], shapes[s][2], o & 1, o & 2, o & 4, o & 8);
 }
 
 static void test_gemm_empty(void **state) {

@@ -198,6 +198,33 @@ static void only_what_is_asked_for(void **state) {
     bench_close(&all);
 }
 
+/* Products in bf16 are good to its eight bits, and as independent of threads. */
+static void bf16_is_near(void **state) {
+    (void)state;
+    static const int32_t lengths[] = {131, 40};
+    bench exact, one, many;
+    bench_open(&exact, "qwen3", 0, lengths, 2, 1);
+    bench_open(&one, "qwen3", 0, lengths, 2, 1);
+    bench_open(&many, "qwen3", 0, lengths, 2, 3);
+    assay_tape_use_bf16(one.tape);
+    assay_tape_use_bf16(many.tape);
+    bench_run(&exact);
+    bench_run(&one);
+    bench_run(&many);
+    assert_memory_equal(one.dx, many.dx, one.rows * one.hidden * sizeof(float));
+    for (int r = 0; r < ASSAY_ROLE_COUNT; r++) {
+        if (!exact.grad[r]) continue;
+        double error = 0, n = (double)exact.ref.n[r];
+        for (size_t i = 0; i < exact.ref.n[r]; i++) error += pow((double)one.grad[r][i] - (double)exact.grad[r][i], 2);
+        error = sqrt(error / n) / rms(exact.grad[r], exact.ref.n[r]);
+        if (!(error > 0 && error < 0.03)) fail_msg("role %d: gradient is off by %g", r, error);
+        assert_memory_equal(one.grad[r], many.grad[r], exact.ref.n[r] * sizeof(float));
+    }
+    bench_close(&exact);
+    bench_close(&one);
+    bench_close(&many);
+}
+
 /* The runtime's own layer, in float32. */
 static void agrees_with_the_runtime(void **state) {
     (void)state;
@@ -257,6 +284,7 @@ int main(void) {
         cmocka_unit_test(forward_is_the_formula),      cmocka_unit_test(gradients_are_the_differences),
         cmocka_unit_test(long_sequences_go_in_blocks), cmocka_unit_test(threads_do_not_matter),
         cmocka_unit_test(only_what_is_asked_for),      cmocka_unit_test(agrees_with_the_runtime),
+        cmocka_unit_test(bf16_is_near),
         cmocka_unit_test(misuse_is_an_error),
     };
     return cmocka_run_group_tests_name("train/layer", tests, NULL, NULL);
