@@ -33,7 +33,7 @@ typedef struct assay_steps {
     bool tied;          /* the head is the embedding */
     assay_tensor *head; /* of a head that was untied: owned; its elements are the embedding's */
     const assay_config *config; /* borrowed */
-    bool rotated_online; /* the runtime rotates the down projections' inputs */
+    bool rotated, rotated_online; /* online: the runtime rotates the down projections' inputs */
 } assay_steps;
 
 /* Every tensor of the checkpoint, decoder layers in order, with what the recipe does to it. Errors as

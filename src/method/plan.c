@@ -140,6 +140,10 @@ static assay_status choose_convention(assay_steps *p, assay_err *err) {
                 s->tensor->name, assay_method_name(s->choice.method));
     }
     if (first) return ASSAY_OK;
+    if (p->rotated) { /* a model of its own kind: the same function with other weights */
+        p->convention = p->rotated_online ? ASSAY_CONVENTION_CT : ASSAY_CONVENTION_HF;
+        return ASSAY_OK;
+    }
     return assay_fail(err, ASSAY_EINPUT, "the recipe quantizes nothing: every tensor stays as it is");
 }
 
@@ -152,6 +156,7 @@ assay_status assay_steps_plan(assay_steps *out, const assay_config *config, cons
                           "quantize the original instead");
     planner p = {out, c, r};
     assay_status s;
+    out->rotated = assay_recipe_rotation(r).on;
     out->rotated_online = assay_recipe_rotation(r).online;
     out->config = config;
     ASSAY_GO(assay_config_each_role(config, add_spec, &p, err));
