@@ -13,7 +13,7 @@ static void quantize_key(char hex[ASSAY_HASH_HEX], const char *checkpoint, const
     assay_err err = {0};
     assay_recipe *r;
     assert_int_equal(assay_recipe_from_string(&r, line, &err), ASSAY_OK);
-    assert_int_equal(study_quantize_key(hex, checkpoint, r, &err), ASSAY_OK);
+    assert_int_equal(study_quantize_key(hex, checkpoint, r, NULL, NULL, &err), ASSAY_OK);
     assay_recipe_free(r);
 }
 
