@@ -118,7 +118,7 @@ void assay_op_attention(assay_backend *b, assay_buf *y, const assay_buf *q, cons
                         const int32_t *pos, size_t n_rows, int n_heads, int n_kv_heads, int head_dim, float scale, int window,
                         float soft_cap);
 /* Each row of x [n_rows][n] times the orthonormal, symmetric-or-not Hadamard matrix of order n as linalg/hadamard.h defines it (n split
- * into blocks of `block`, which divides n): x <- x * H. In place. */
+ * into blocks of `block`, which divides n and is at most 65536 unless a power of two): x <- x * H. In place. */
 void assay_op_hadamard(assay_backend *b, assay_buf *x, size_t n_rows, size_t n, size_t block);
 /* dst row i = src row rows[i] (host indices), n floats each: picks the rows whose logits are wanted. */
 void assay_op_gather_rows(assay_backend *b, assay_buf *dst, const assay_buf *src, const int32_t *rows, size_t n_rows, size_t n);

@@ -122,7 +122,8 @@ assay_status backend_reserve(assay_backend *b, const assay_weight *w, assay_err 
         }
     }
     if (w->mode == ASSAY_ACT_FP8)
-        ASSAY_TRY(assay_grow(&b->acts.scales, &b->acts.n_scales, rows * w->rows.n_groups, sizeof *b->acts.scales, err));
+        ASSAY_TRY(assay_grow(&b->acts.scales, &b->acts.n_scales, rows * w->rows.n_groups,
+                             sizeof *b->acts.scales, err));
     /* A tile holds at least 12 rows, 4 bytes an element at most (embedding lookups decode to float32 whatever
      * the mode). */
     need = ASSAY_MAX(TILE_BYTES, 12 * backend_up(w->k, ASSAY_KERN_CHUNK) * 4);

@@ -92,10 +92,12 @@ assay_status backend_own(void **out, assay_weight *w, size_t n_bytes, assay_err 
 /* Columns per scale, or 0 when groups do not lie within rows. */
 size_t backend_group_columns(const assay_matrix *m);
 /* Codes for w's float mode; *packed is false, and nothing done, where kernels do not walk or hold them. */
-assay_status backend_pack_codes(bool *packed, assay_backend *b, assay_weight *w, const assay_matrix *m, assay_err *err);
+assay_status backend_pack_codes(bool *packed, assay_backend *b, assay_weight *w, const assay_matrix *m,
+                                assay_err *err);
 assay_status backend_pack_fp8(assay_backend *b, assay_weight *w, const assay_matrix *m, assay_err *err);
 /* regular: w->columns puts groups of equal size side by side, or no g_idx is there. */
-assay_status backend_pack_int8(assay_backend *b, assay_weight *w, const assay_matrix *m, bool regular, assay_err *err);
+assay_status backend_pack_int8(assay_backend *b, assay_weight *w, const assay_matrix *m, bool regular,
+                               assay_err *err);
 
 /* Bytes of one prepared input row, and rows prepared at a time. */
 size_t backend_acts_stride(const assay_weight *w);

@@ -63,7 +63,8 @@ static void quantize_fp8(const job *j, size_t i, uint16_t *out, const float *x) 
     float *scales = j->b->acts.scales + i * w->rows.n_groups;
     for (size_t c = 0, g = 0; c < w->k; c += w->act_group) {
         float scale;
-        j->b->k.quant_f8(out + c, &scale, x + c, ASSAY_MIN(w->act_group, w->k - c), w->fixed_scale, w->rows.form);
+        j->b->k.quant_f8(out + c, &scale, x + c, ASSAY_MIN(w->act_group, w->k - c), w->fixed_scale,
+                         w->rows.form);
         for (; g < w->rows.n_groups && g * w->rows.group < c + w->act_group; g++) scales[g] = scale;
     }
 }

@@ -82,7 +82,8 @@ void assay_op_gather_rows(assay_backend *b, assay_buf *dst, const assay_buf *src
 /* Block by block, each a row of its own: then the scratch of a thread holds one. */
 static void hadamard_rows(void *ctx, size_t begin, size_t end, int thread) {
     point_job *j = ctx;
-    assay_hadamard_rows(j->y + begin * j->n, end - begin, j->n, j->n, false, j->b->att + (size_t)thread * ATT_FLOATS);
+    float *scratch = j->b->att + (size_t)thread * ATT_FLOATS;
+    assay_hadamard_rows(j->y + begin * j->n, end - begin, j->n, j->n, false, scratch);
 }
 void assay_op_hadamard(assay_backend *b, assay_buf *x, size_t n_rows, size_t n, size_t block) {
     point_job j = {.b = b, .y = (float *)x->p, .n = block};

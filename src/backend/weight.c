@@ -13,12 +13,12 @@
  *   odd sizes), codes or scales
  *   that they do not hold
  *
- * Either way the products of the float modes are those of assay_matrix_decode_rows' values, rounded once to the
- * mode's type (kern.h).
+ * Either way the products of the float modes are those of assay_matrix_decode_rows' values, rounded once to
+ * the mode's type (kern.h).
  *
- * ORDER OF COLUMNS. With activation order by group (g_idx) columns are packed group by group, those of a group in
- * ascending order, and inputs are gathered in that order: sums run over it, as those of a dense matrix whose columns
- * are so arranged. It depends on the matrix alone. */
+ * ORDER OF COLUMNS. With activation order by group (g_idx) columns are packed group by group, those of a
+ * group in ascending order, and inputs are gathered in that order: sums run over it, as those of a dense
+ * matrix whose columns are so arranged. It depends on the matrix alone. */
 #include <string.h>
 #include "backend/internal.h"
 #include "base/mem.h"
@@ -31,9 +31,9 @@ static assay_act_mode resolve(const assay_matrix *m, assay_act_mode mode) {
     if (mode != ASSAY_ACT_AUTO) return mode;
     if (m->act_bits == 8)
         return assay_precision_get_kind(m->precision) == ASSAY_KIND_FLOAT ? ASSAY_ACT_FP8 : ASSAY_ACT_INT8;
-    return m->act_dtype == ASSAY_DTYPE_BF16 ? ASSAY_ACT_BF16
-         : m->act_dtype == ASSAY_DTYPE_F16  ? ASSAY_ACT_F16
-                                            : ASSAY_ACT_F32;
+    return m->act_dtype == ASSAY_DTYPE_BF16  ? ASSAY_ACT_BF16
+           : m->act_dtype == ASSAY_DTYPE_F16 ? ASSAY_ACT_F16
+                                             : ASSAY_ACT_F32;
 }
 
 /* --- dense --- */
@@ -49,12 +49,12 @@ static void pack_dense(void *ctx, size_t row, int thread) {
 static assay_status make_dense(assay_backend *b, assay_weight *w, const assay_matrix *m, assay_err *err) {
     pack_job j = {.m = m, .w = w};
     size_t size;
-    j.to = w->mode == ASSAY_ACT_BF16 ? ASSAY_DTYPE_BF16
-         : w->mode == ASSAY_ACT_F16  ? ASSAY_DTYPE_F16
-                                     : ASSAY_DTYPE_F32;
-    w->rows.form = w->mode == ASSAY_ACT_BF16 ? ASSAY_FORM_BF16
-                 : w->mode == ASSAY_ACT_F16  ? ASSAY_FORM_F16
-                                             : ASSAY_FORM_F32;
+    j.to = w->mode == ASSAY_ACT_BF16  ? ASSAY_DTYPE_BF16
+           : w->mode == ASSAY_ACT_F16 ? ASSAY_DTYPE_F16
+                                      : ASSAY_DTYPE_F32;
+    w->rows.form = w->mode == ASSAY_ACT_BF16  ? ASSAY_FORM_BF16
+                   : w->mode == ASSAY_ACT_F16 ? ASSAY_FORM_F16
+                                              : ASSAY_FORM_F32;
     w->rows.stride = backend_up(w->k * assay_dtype_size(j.to), 64);
     if (!assay_mul_size(&size, w->n_out, w->rows.stride)) return assay_nomem(err);
     ASSAY_TRY(backend_own((void **)&j.out, w, size, err));
@@ -72,9 +72,9 @@ static assay_status make_dense(assay_backend *b, assay_weight *w, const assay_ma
  * only: else every call would copy them into tiles, which a batch of a small model feels and a large one's
  * memory does not allow to avoid. */
 static bool borrow_dense(assay_weight *w, const assay_matrix *m) {
-    assay_form form = m->precision == ASSAY_PRECISION_F32 ? ASSAY_FORM_F32
-                    : m->precision == ASSAY_PRECISION_F16 ? ASSAY_FORM_F16
-                                                          : ASSAY_FORM_BF16;
+    assay_form form = m->precision == ASSAY_PRECISION_F32   ? ASSAY_FORM_F32
+                      : m->precision == ASSAY_PRECISION_F16 ? ASSAY_FORM_F16
+                                                            : ASSAY_FORM_BF16;
     bool same = w->mode == ASSAY_ACT_F32 || (w->mode == ASSAY_ACT_BF16 && form == ASSAY_FORM_BF16) ||
                 (w->mode == ASSAY_ACT_F16 && form == ASSAY_FORM_F16);
     if (!same || (uintptr_t)m->data % (form == ASSAY_FORM_F32 ? 4 : 2) != 0) return false;
@@ -90,8 +90,8 @@ static bool borrow_dense(assay_weight *w, const assay_matrix *m) {
 
 /* --- the order of columns --- */
 
-/* Arranges the columns by group (g_idx). *regular: every group has its columns' number, the last what is left, so that
- * groups lie side by side. */
+/* Arranges the columns by group (g_idx). *regular: every group has its columns' number, the last what is
+ * left, so that groups lie side by side. */
 static assay_status order_columns(assay_weight *w, const assay_matrix *m, bool *regular, assay_err *err) {
     size_t n_groups = (size_t)assay_matrix_n_groups(m), group = backend_group_columns(m), sum = 0;
     assay_status s = ASSAY_OK;
@@ -101,7 +101,8 @@ static assay_status order_columns(assay_weight *w, const assay_matrix *m, bool *
     if (!at) return assay_nomem(err);
     for (size_t c = 0; c < w->k; c++) {
         if (m->g_idx[c] < 0 || (size_t)m->g_idx[c] >= n_groups) {
-            s = assay_fail(err, ASSAY_EINPUT, "column %zu belongs to group %d of %zu", c, (int)m->g_idx[c], n_groups);
+            s = assay_fail(err, ASSAY_EINPUT, "column %zu belongs to group %d of %zu", c, (int)m->g_idx[c],
+                           n_groups);
             goto out;
         }
         at[m->g_idx[c]]++;
@@ -114,7 +115,8 @@ static assay_status order_columns(assay_weight *w, const assay_matrix *m, bool *
     }
     if (!*regular) goto out;
     ASSAY_GO(backend_own((void **)&w->columns, w, w->k * sizeof *w->columns, err));
-    for (size_t c = 0; c < w->k; c++) w->columns[at[m->g_idx[c]]++] = (uint32_t)c;
+    for (size_t c = 0; c < w->k; c++)
+        w->columns[at[m->g_idx[c]]++] = (uint32_t)c;
 out:
     assay_free(at);
     return s;
@@ -124,7 +126,8 @@ out:
 
 assay_status backend_own(void **out, assay_weight *w, size_t n_bytes, assay_err *err) {
     size_t i = 0;
-    while (w->owned[i]) i++;
+    while (w->owned[i])
+        i++;
     *out = w->owned[i] = assay_malloc_aligned(ASSAY_MAX(n_bytes, (size_t)1));
     return *out ? ASSAY_OK : assay_nomem(err);
 }
@@ -139,9 +142,10 @@ static assay_status fill(assay_backend *b, assay_weight *w, const assay_matrix *
     bool regular, packed = false;
     if (assay_precision_get_kind(m->precision) == ASSAY_KIND_DENSE) {
         if (w->mode == ASSAY_ACT_INT8 || w->mode == ASSAY_ACT_FP8)
-            return assay_fail(err, ASSAY_EUNSUPPORTED,
-                              "no kernel computes %s with 8-bit activations, use bf16, f16 or f32 activations",
-                              assay_precision_name(m->precision));
+            return assay_fail(
+                err, ASSAY_EUNSUPPORTED,
+                "no kernel computes %s with 8-bit activations, use bf16, f16 or f32 activations",
+                assay_precision_name(m->precision));
         return borrow_dense(w, m) ? ASSAY_OK : make_dense(b, w, m, err);
     }
     ASSAY_TRY(order_columns(w, m, &regular, err));
@@ -175,9 +179,14 @@ out:
 void assay_weight_free(assay_backend *b, assay_weight *w) {
     (void)b;
     if (!w) return;
-    for (size_t i = 0; i < ASSAY_LEN(w->owned); i++) assay_free_aligned(w->owned[i]);
+    for (size_t i = 0; i < ASSAY_LEN(w->owned); i++)
+        assay_free_aligned(w->owned[i]);
     assay_free(w);
 }
 
-size_t assay_weight_n_bytes(const assay_weight *w) { return w->n_bytes; }
-assay_act_mode assay_weight_mode(const assay_weight *w) { return w->mode; }
+size_t assay_weight_n_bytes(const assay_weight *w) {
+    return w->n_bytes;
+}
+assay_act_mode assay_weight_mode(const assay_weight *w) {
+    return w->mode;
+}

@@ -1,7 +1,9 @@
-/* backend/weight_codes.c: codes packed for the float modes and for FP8, with their scales and zeros by row and group.
+/* backend/weight_codes.c: codes packed for the float modes and for FP8, with their scales and zeros by row
+ * and group.
  *
- * MXFP4's and NVFP4's scales come in few values, powers of two and E4M3 numbers: there each scale stays one byte, and a
- * table holds what it makes of the sixteen codes. Block scales (128x128 and whole matrices) are repeated for each row.
+ * MXFP4's and NVFP4's scales come in few values, powers of two and E4M3 numbers: there each scale stays one
+ * byte, and a table holds what it makes of the sixteen codes. Block scales (128x128 and whole matrices) are
+ * repeated for each row.
  *
  * FP8: the scale changes where that of the weight or that of the input does, every `group` columns. */
 #include <math.h>
@@ -37,7 +39,8 @@ static void pack_q8(void *ctx, size_t row, int thread) {
     uint8_t *out = j->out + row * j->w->rows.stride;
     (void)thread;
     memset(out, 0, j->w->rows.stride);
-    for (size_t i = 0; i < j->w->k; i++) out[i] = code_at(j, c, i);
+    for (size_t i = 0; i < j->w->k; i++)
+        out[i] = code_at(j, c, i);
 }
 static void pack_f8(void *ctx, size_t row, int thread) {
     pack_job *j = ctx;
@@ -53,9 +56,12 @@ static void pack_f8(void *ctx, size_t row, int thread) {
 
 static assay_form form_of(const assay_matrix *m) {
     switch (m->precision) {
-    case ASSAY_PRECISION_FP8_E4M3: return ASSAY_FORM_E4M3;
-    case ASSAY_PRECISION_FP8_E5M2: return ASSAY_FORM_E5M2;
-    default: return assay_precision_bits(m->precision) <= 4 ? ASSAY_FORM_Q4 : ASSAY_FORM_Q8;
+    case ASSAY_PRECISION_FP8_E4M3:
+        return ASSAY_FORM_E4M3;
+    case ASSAY_PRECISION_FP8_E5M2:
+        return ASSAY_FORM_E5M2;
+    default:
+        return assay_precision_bits(m->precision) <= 4 ? ASSAY_FORM_Q4 : ASSAY_FORM_Q8;
     }
 }
 
@@ -143,12 +149,14 @@ static assay_status code_scales(bool *coded, assay_weight *w, const assay_matrix
     *coded = false;
     if (m->scale_dtype != ASSAY_DTYPE_F8_E8M0 && m->scale_dtype != ASSAY_DTYPE_F8_E4M3) return ASSAY_OK;
     for (int64_t i = 0; i < m->n_scales; i++) /* NaN is none of them */
-        if (!(coded_scale(scale_code(m->scales[i], m->scale_dtype), m->scale_dtype) == m->scales[i])) return ASSAY_OK;
+        if (!(coded_scale(scale_code(m->scales[i], m->scale_dtype), m->scale_dtype) == m->scales[i]))
+            return ASSAY_OK;
     ASSAY_TRY(backend_own((void **)&codes, w, w->n_out * r->n_groups, err));
     ASSAY_TRY(backend_own((void **)&t, w, sizeof *t, err));
     for (size_t row = 0; row < w->n_out; row++)
         for (size_t g = 0; g < r->n_groups; g++)
-            codes[row * r->n_groups + g] = scale_code(m->scales[scale_index(m, row, g, r->n_groups)], m->scale_dtype);
+            codes[row * r->n_groups + g] =
+                scale_code(m->scales[scale_index(m, row, g, r->n_groups)], m->scale_dtype);
     for (int s = 0; s < 256; s++) {
         float scale = coded_scale((uint8_t)s, m->scale_dtype);
         if (m->global_scale != 0) scale = scale / m->global_scale;
@@ -174,8 +182,8 @@ static bool walkable(const assay_rows *r, size_t k, bool coded) {
                                     : r->group == 32 || r->group == 64 || r->group % ASSAY_KERN_BLOCK == 0;
 }
 
-/* Whether the kernels of 8-bit floats hold the codes, and for the float modes the scales; at: the first code that is no
- * number, or SIZE_MAX. */
+/* Whether the kernels of 8-bit floats hold the codes, and for the float modes the scales; at: the first code
+ * that is no number, or SIZE_MAX. */
 static bool numbers(size_t *at, const assay_matrix *m) {
     uint8_t most = m->precision == ASSAY_PRECISION_FP8_E4M3 ? 126 : 123;
     size_t n = (size_t)(m->rows * m->cols);
@@ -211,7 +219,8 @@ assay_status backend_pack_codes(bool *packed, assay_backend *b, assay_weight *w,
     ASSAY_TRY(copy_zeros(w, m, err));
     ASSAY_TRY(pack_rows(b, w, m, err));
     r->zero = zero;
-    for (int i = 0; i < 16; i++) r->values[i] = table ? table[i] : (float)i - (zeros ? 0 : zero);
+    for (int i = 0; i < 16; i++)
+        r->values[i] = table ? table[i] : (float)i - (zeros ? 0 : zero);
     r->round_f16 = w->mode == ASSAY_ACT_F16;
     *packed = true;
     return ASSAY_OK;
@@ -236,19 +245,22 @@ assay_status backend_pack_fp8(assay_backend *b, assay_weight *w, const assay_mat
                           "no kernel computes %s with fp8 activations, use bf16, f16 or f32 activations",
                           assay_precision_name(m->precision));
     if (!numbers(&bad, m) && bad != SIZE_MAX)
-        return assay_fail(err, ASSAY_EINPUT, "row %zu column %zu of an %s matrix holds a code that is no number",
-                          bad / k, bad % k, assay_precision_name(m->precision));
+        return assay_fail(err, ASSAY_EINPUT,
+                          "row %zu column %zu of an %s matrix holds a code that is no number", bad / k,
+                          bad % k, assay_precision_name(m->precision));
     w->fixed_scale = m->input_scale;
-    w->act_group = m->act_group > 0 && (size_t)m->act_group < k && m->input_scale == 0 ? (size_t)m->act_group : k;
+    w->act_group =
+        m->act_group > 0 && (size_t)m->act_group < k && m->input_scale == 0 ? (size_t)m->act_group : k;
     r->group = group >= k && w->act_group >= k ? k
-             : group >= k                      ? w->act_group
-             : w->act_group >= k               ? group
+               : group >= k                    ? w->act_group
+               : w->act_group >= k             ? group
                                                : common_divisor(group, w->act_group);
     if (r->group < k && r->group % ASSAY_KERN_CHUNK != 0)
-        return assay_fail(err, ASSAY_EUNSUPPORTED,
-                          "fp8 activations need scales for multiples of %d columns; this matrix has them for %zu and "
-                          "its input for %zu",
-                          ASSAY_KERN_CHUNK, ASSAY_MAX(group, (size_t)1), w->act_group);
+        return assay_fail(
+            err, ASSAY_EUNSUPPORTED,
+            "fp8 activations need scales for multiples of %d columns; this matrix has them for %zu and "
+            "its input for %zu",
+            ASSAY_KERN_CHUNK, ASSAY_MAX(group, (size_t)1), w->act_group);
     r->n_groups = (k + r->group - 1) / r->group;
     ASSAY_TRY(copy_scales(w, m, ASSAY_MAX(group, (size_t)1), err));
     return pack_rows(b, w, m, err);

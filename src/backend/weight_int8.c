@@ -1,5 +1,5 @@
-/* backend/weight_int8.c: codes packed for INT8: sixteen rows interleaved, as kern.h draws them, with scales and zeros
- * in the same order. */
+/* backend/weight_int8.c: codes packed for INT8: sixteen rows interleaved, as kern.h draws them, with scales
+ * and zeros in the same order. */
 #include <string.h>
 #include "backend/internal.h"
 #include "base/mem.h"
@@ -42,7 +42,8 @@ static void pack_int8(void *ctx, size_t block, int thread) {
     }
 }
 
-assay_status backend_pack_int8(assay_backend *b, assay_weight *w, const assay_matrix *m, bool regular, assay_err *err) {
+assay_status backend_pack_int8(assay_backend *b, assay_weight *w, const assay_matrix *m, bool regular,
+                               assay_err *err) {
     pack_job j = {.m = m, .w = w};
     assay_irows *r = &w->irows;
     size_t blocks = (w->n_out + 15) / 16, size, n_scales;

@@ -19,8 +19,8 @@
  * VALUE OF A WEIGHT. A code's value is the float32 that assay_matrix_decode_rows gives; a class rounds it
  * once to its own type (bf16 class to bf16, f32 class to nothing, or to f16 where `round_f16`). So a
  * quantized weight computes exactly as the dense matrix that it decodes to, whatever the kernel: the one-row
- * kernels decode in registers, the many-row ones into a tile first. (The fp8 class alone multiplies the codes'
- * own values, which bf16 holds exactly, and scales sums.)
+ * kernels decode in registers, the many-row ones into a tile first. (The fp8 class alone multiplies the
+ * codes' own values, which bf16 holds exactly, and scales sums.)
  *
  * Alignment: none needed unless said; padded rows of 64 bytes are fastest. No kernel allocates, and none
  * reads past what its contract names. Outputs never alias inputs unless said. NaN and infinity propagate. */
@@ -182,24 +182,25 @@ typedef struct assay_kern {
     void (*unpack_bf16[ASSAY_FORM_COUNT])(uint16_t *out, size_t ld, const assay_rows *w, size_t row,
                                           size_t n);
 
-    /* y[i][j] = sum_g (x.scales[i][g] * w.scales[j][g]) * sum_{k in g} x[i][k] * w[j][k], the fp8 class: groups
-     * of `group` columns (a multiple of 32; k or more: one group) for m rows of x and n of w. Both are readable
-     * and zero up to a multiple of 32 columns. */
+    /* y[i][j] = sum_g (x.scales[i][g] * w.scales[j][g]) * sum_{k in g} x[i][k] * w[j][k], the fp8 class:
+     * groups of `group` columns (a multiple of 32; k or more: one group) for m rows of x and n of w. Both are
+     * readable and zero up to a multiple of 32 columns. */
     void (*gemm_scaled)(float *y, size_t ldy, const assay_scaled *x, const assay_scaled *w, size_t k,
                         size_t group, size_t m, size_t n);
-    /* The same for one row of x and n rows of E4M3 or E5M2 (their own scales and groups). xs: [n_groups]. Other
-     * forms have none. */
-    void (*gemv_scaled[ASSAY_FORM_COUNT])(float *y, const assay_rows *w, size_t row, size_t n, const uint16_t *x,
-                                          const float *xs);
-    /* n columns of x to E4M3 or E5M2 (form), as bf16 values in out: *scale = absmax / largest, or `fixed` when
-     * that is not 0; q = nearest even of x / *scale, clamped to the largest. absmax not finite, or x a NaN: q = 0
-     * and *scale not finite. */
+    /* The same for one row of x and n rows of E4M3 or E5M2 (their own scales and groups). xs: [n_groups].
+     * Other forms have none. */
+    void (*gemv_scaled[ASSAY_FORM_COUNT])(float *y, const assay_rows *w, size_t row, size_t n,
+                                          const uint16_t *x, const float *xs);
+    /* n columns of x to E4M3 or E5M2 (form), as bf16 values in out: *scale = absmax / largest, or `fixed`
+     * when that is not 0; q = nearest even of x / *scale, clamped to the largest: compressed-tensors'
+     * arithmetic on float32 inputs, and vLLM's but for its floor under the scales of very small tokens.
+     * absmax not finite, or x a NaN: q = 0 and *scale not finite. */
     void (*quant_f8)(uint16_t *out, float *scale, const float *x, size_t n, float fixed, assay_form form);
 
     /* y[i][16*block + j] = x.scale[i] * sum_g scales[g] * (float)(sum_k q[i][k] * (code[j][k] - zero[g])),
      * groups in order, for m rows and n_blocks blocks of 16 outputs from `block`; outputs past n_rows are not
-     * written. Real zeros: scales[g] * fma(-zero[g], (float)sum_k q, (float)sum_k q*code). group sums must fit int32: a group of at most 65536 columns. y: [m][ldy], indexed by output
-     * from 0 (not from block). */
+     * written. Real zeros: scales[g] * fma(-zero[g], (float)sum_k q, (float)sum_k q*code). Group sums must fit
+     * int32: a group of at most 65536 columns. y: [m][ldy], indexed by output from 0 (not from block). */
     void (*gemm_i8)(float *y, size_t ldy, const assay_irows *w, size_t block, size_t n_blocks,
                     const assay_iacts *x, size_t m);
     /* y[16*block + j] += sum_i x[i] * f16((code[j][cols[i]] - zero) * scale) for one row: the columns that

@@ -21,7 +21,8 @@ static inline assay_buf *buf_of(assay_backend *b, const float *x, size_t n) {
 }
 static inline float *normals(assay_rng *r, size_t n, double size) {
     float *x = malloc(n * sizeof *x + 1);
-    for (size_t i = 0; i < n; i++) x[i] = (float)(size * assay_rng_normal(r));
+    for (size_t i = 0; i < n; i++)
+        x[i] = (float)(size * assay_rng_normal(r));
     return x;
 }
 

@@ -10,6 +10,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include "backend/help.h"
 #include "backend/internal.h"
 #include "base/mem.h"
 #include "base/rng.h"
@@ -18,14 +19,6 @@
 enum { PAGE = ASSAY_KV_PAGE };
 static const assay_kv_pack packs[] = {ASSAY_KV_PACK_INT8, ASSAY_KV_PACK_FP8, ASSAY_KV_PACK_INT4};
 static const char *const names[] = {"none", "int8", "fp8", "int4"};
-
-static assay_backend *open_cpu(int threads, const char *isa) {
-    assay_backend *b = NULL;
-    assay_err err = {0};
-    assay_cpu_opts o = {.n_threads = threads, .isa = isa};
-    if (assay_backend_open_cpu(&b, &o, &err) != ASSAY_OK) fail_msg("%s", err.message);
-    return b;
-}
 
 /* A head's page in float32, its packed tiles, and what they decode to. keys [dim][PAGE], values [PAGE][pad].
  */
@@ -262,13 +255,6 @@ static void cache_close(cache *c) {
     assay_buf_free(c->b, c->layer.k), assay_buf_free(c->b, c->layer.v);
     assay_buf_free(c->b, c->layer.packed_k), assay_buf_free(c->b, c->layer.packed_v);
     assay_backend_close(c->b);
-}
-
-static assay_buf *buf_of(assay_backend *b, const float *x, size_t n) {
-    assay_buf *buf = NULL;
-    assert_int_equal(assay_buf_new(&buf, b, n * sizeof *x, NULL), ASSAY_OK);
-    if (x) assay_buf_write(b, buf, 0, x, n * sizeof *x);
-    return buf;
 }
 
 /* Two sequences of POSITIONS through store and attention, `chunk` tokens of each in a call; y

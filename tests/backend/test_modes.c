@@ -1,6 +1,7 @@
-/* The CPU backend on the precisions and modes that came with the methods: 8-bit and 4-bit floats, HQQ's real zero points,
- * activation order by group; 8-bit products with scales per token, per 128 columns and fixed; rotations. Each against its
- * definition, and the same bits whatever the batch, the thread count or the instruction set. */
+/* The CPU backend on the precisions and modes that came with the methods: 8-bit and 4-bit floats, HQQ's real
+ * zero points, activation order by group; 8-bit products with scales per token, per 128 columns and fixed;
+ * rotations. Each against its definition, and the same bits whatever the batch, the thread count or the
+ * instruction set. */
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -28,16 +29,16 @@ typedef struct matrix_case {
 
 #define P(x) ASSAY_PRECISION_##x
 static const matrix_case cases[] = {
-    {P(FP8_E4M3), 70, 256, 0, 0, false, false, 0},     {P(FP8_E4M3), 37, 300, 0, 37, false, false, 0},
+    {P(FP8_E4M3), 70, 256, 0, 0, false, false, 0},      {P(FP8_E4M3), 37, 300, 0, 37, false, false, 0},
     {P(FP8_E4M3), 150, 400, 128, 128, false, false, 0}, {P(FP8_E5M2), 33, 256, 0, 0, false, false, 0},
-    {P(FP8_E5M2), 20, 97, 32, 0, false, false, 0},     {P(FP8_E4M3), 20, 96, 24, 0, false, false, 0},
-    {P(MXFP4), 48, 256, 32, 0, false, false, 0},       {P(MXFP4), 21, 100, 32, 0, false, false, 0},
-    {P(NVFP4), 48, 256, 16, 0, false, false, 37.25f},  {P(NVFP4), 33, 333, 16, 0, false, false, 1.7f},
-    {P(NVFP4), 5, 16, 16, 0, false, false, 0.3f},      {P(INT4), 40, 256, 64, 0, true, false, 0},
-    {P(INT4), 33, 300, 128, 0, true, true, 0},         {P(INT3), 33, 256, 64, 0, true, false, 0},
-    {P(INT8), 24, 200, 64, 0, true, false, 0},         {P(INT2), 18, 160, 16, 0, true, false, 0},
-    {P(INT4), 64, 384, 128, 0, false, true, 0},        {P(INT4), 30, 300, 32, 0, false, true, 0},
-    {P(INT8), 30, 320, 64, 0, false, true, 0},         {P(INT3), 30, 200, 128, 0, false, true, 0},
+    {P(FP8_E5M2), 20, 97, 32, 0, false, false, 0},      {P(FP8_E4M3), 20, 96, 24, 0, false, false, 0},
+    {P(MXFP4), 48, 256, 32, 0, false, false, 0},        {P(MXFP4), 21, 100, 32, 0, false, false, 0},
+    {P(NVFP4), 48, 256, 16, 0, false, false, 37.25f},   {P(NVFP4), 33, 333, 16, 0, false, false, 1.7f},
+    {P(NVFP4), 5, 16, 16, 0, false, false, 0.3f},       {P(INT4), 40, 256, 64, 0, true, false, 0},
+    {P(INT4), 33, 300, 128, 0, true, true, 0},          {P(INT3), 33, 256, 64, 0, true, false, 0},
+    {P(INT8), 24, 200, 64, 0, true, false, 0},          {P(INT2), 18, 160, 16, 0, true, false, 0},
+    {P(INT4), 64, 384, 128, 0, false, true, 0},         {P(INT4), 30, 300, 32, 0, false, true, 0},
+    {P(INT8), 30, 320, 64, 0, false, true, 0},          {P(INT3), 30, 200, 128, 0, false, true, 0},
     {P(NVFP4), 1400, 768, 16, 0, false, false, 9.0f}, /* worth threads */
 };
 
@@ -45,32 +46,41 @@ static uint8_t number(assay_rng *r, assay_precision p) { /* a code that is one *
     int bits = assay_precision_bits(p);
     for (;;) {
         uint8_t c = (uint8_t)(assay_rng_next(r) & ((1u << bits) - 1));
-        if (bits < 8 || assay_precision_get_kind(p) != ASSAY_KIND_FLOAT || (isfinite(assay_precision_table(p)[c]))) return c;
+        if (bits < 8 || assay_precision_get_kind(p) != ASSAY_KIND_FLOAT ||
+            (isfinite(assay_precision_table(p)[c])))
+            return c;
     }
 }
 
 static assay_matrix make_matrix(const matrix_case *c, uint64_t seed) {
-    assay_matrix m = {.precision = c->precision, .rows = c->rows, .cols = c->cols, .group_size = c->group,
-                      .row_block = c->row_block, .global_scale = c->global,
+    assay_matrix m = {.precision = c->precision,
+                      .rows = c->rows,
+                      .cols = c->cols,
+                      .group_size = c->group,
+                      .row_block = c->row_block,
+                      .global_scale = c->global,
                       .scale_dtype = c->precision == P(MXFP4)   ? ASSAY_DTYPE_F8_E8M0
                                      : c->precision == P(NVFP4) ? ASSAY_DTYPE_F8_E4M3
                                                                 : ASSAY_DTYPE_F32};
     assay_rng r;
     assay_rng_init(&r, seed);
     assert_int_equal(assay_matrix_alloc(&m, false, NULL), ASSAY_OK);
-    for (int64_t i = 0; i < c->rows * c->cols; i++) m.codes[i] = number(&r, c->precision);
+    for (int64_t i = 0; i < c->rows * c->cols; i++)
+        m.codes[i] = number(&r, c->precision);
     if (c->real_zeros) m.real_zeros = assay_malloc((size_t)m.n_scales * 4);
     for (int64_t i = 0; i < m.n_scales; i++) {
         double u = 0.5 + assay_rng_double(&r);
         m.scales[i] = c->precision == P(MXFP4)   ? ldexpf(1, (int)(assay_rng_next(&r) % 9) - 6)
                       : c->precision == P(NVFP4) ? assay_e4m3_to_f32((uint8_t)(1 + assay_rng_next(&r) % 126))
-                      : assay_precision_get_kind(c->precision) == ASSAY_KIND_FLOAT ? (float)(u / 100)
-                                              : (float)(u / (1 << assay_precision_bits(c->precision)));
+                      : assay_precision_get_kind(c->precision) == ASSAY_KIND_FLOAT
+                          ? (float)(u / 100)
+                          : (float)(u / (1 << assay_precision_bits(c->precision)));
         if (c->real_zeros) m.real_zeros[i] = (float)((1 << (assay_precision_bits(c->precision) - 1)) + 2 * u);
     }
     if (c->ordered) {
         m.g_idx = assay_malloc((size_t)c->cols * sizeof *m.g_idx);
-        for (int64_t i = 0; i < c->cols; i++) m.g_idx[i] = (int32_t)(i / c->group);
+        for (int64_t i = 0; i < c->cols; i++)
+            m.g_idx[i] = (int32_t)(i / c->group);
         for (int64_t i = c->cols - 1; i > 0; i--) {
             int64_t j = (int64_t)(assay_rng_next(&r) % (uint64_t)(i + 1));
             int32_t t = m.g_idx[i];
@@ -88,7 +98,8 @@ static void column_order(int64_t *order, const assay_matrix *m) {
             if (!m->g_idx || m->g_idx[c] == g) order[n++] = c;
 }
 
-static void multiply(float *y, assay_backend *b, const assay_weight *w, const float *x, size_t rows, size_t k, size_t n) {
+static void multiply(float *y, assay_backend *b, const assay_weight *w, const float *x, size_t rows, size_t k,
+                     size_t n) {
     assay_buf *xb = buf_of(b, x, rows * k), *yb = buf_of(b, NULL, rows * n);
     assay_op_linear(b, yb, w, NULL, xb, rows);
     assay_buf_read(b, y, yb, 0, rows * n * 4);
@@ -111,8 +122,10 @@ static void test_codes_equal_their_dense_matrix(void **state) {
         column_order(order, &m);
         assay_matrix_decode_rows(w, &m, 0, m.rows);
         for (size_t c = 0; c < k; c++) {
-            for (size_t o = 0; o < n; o++) wo[o * k + c] = w[o * k + (size_t)order[c]];
-            for (size_t o = 0; o < rows; o++) xo[o * k + c] = x[o * k + (size_t)order[c]];
+            for (size_t o = 0; o < n; o++)
+                wo[o * k + c] = w[o * k + (size_t)order[c]];
+            for (size_t o = 0; o < rows; o++)
+                xo[o * k + c] = x[o * k + (size_t)order[c]];
         }
         assay_matrix dense = {.precision = P(F32), .rows = m.rows, .cols = m.cols, .data = wo};
         for (assay_act_mode mode = ASSAY_ACT_F32; mode <= ASSAY_ACT_F16; mode++)
@@ -166,8 +179,8 @@ typedef struct mode_case {
 } mode_case;
 
 static const mode_case modes[] = {
-    {{P(FP8_E4M3), 70, 256, 0, 0, false, false, 0}, ASSAY_ACT_FP8, 0, 0, 0},      /* channel x token */
-    {{P(FP8_E4M3), 37, 300, 0, 37, false, false, 0}, ASSAY_ACT_FP8, 0, 0.02f, 0}, /* tensor x fixed */
+    {{P(FP8_E4M3), 70, 256, 0, 0, false, false, 0}, ASSAY_ACT_FP8, 0, 0, 0},        /* channel x token */
+    {{P(FP8_E4M3), 37, 300, 0, 37, false, false, 0}, ASSAY_ACT_FP8, 0, 0.02f, 0},   /* tensor x fixed */
     {{P(FP8_E4M3), 150, 400, 128, 128, false, false, 0}, ASSAY_ACT_FP8, 128, 0, 0}, /* blocks */
     {{P(FP8_E4M3), 21, 400, 0, 0, false, false, 0}, ASSAY_ACT_FP8, 128, 0, 0},
     {{P(FP8_E4M3), 21, 400, 96, 0, false, false, 0}, ASSAY_ACT_FP8, 64, 0, 0},
@@ -186,7 +199,8 @@ static const mode_case modes[] = {
 static void quantized(double *q, bool *apart, const float *x, const mode_case *t) {
     size_t k = (size_t)t->c.cols, g = t->act_group ? (size_t)t->act_group : k;
     bool e4m3 = t->c.precision == P(FP8_E4M3);
-    for (size_t c = 0; c < k; c++) apart[c] = t->threshold > 0 && fabsf(x[c]) >= (float)t->threshold;
+    for (size_t c = 0; c < k; c++)
+        apart[c] = t->threshold > 0 && fabsf(x[c]) >= (float)t->threshold;
     for (size_t from = 0; from < k; from += g) {
         float absmax = 0, most = t->mode == ASSAY_ACT_INT8 ? 127.0f : e4m3 ? 448.0f : 57344.0f;
         for (size_t c = from; c < k && c < from + g; c++)
@@ -197,7 +211,8 @@ static void quantized(double *q, bool *apart, const float *x, const mode_case *t
                 q[c] = assay_f16_to_f32(assay_f32_to_f16(x[c]));
             else if (t->mode == ASSAY_ACT_INT8)
                 q[c] = (t->input_scale != 0 ? fminf(fmaxf(rintf(x[c] / scale), -128), 127)
-                                            : rintf(x[c] * (127.0f / absmax))) * (double)scale;
+                                            : rintf(x[c] * (127.0f / absmax))) *
+                       (double)scale;
             else if (e4m3)
                 q[c] = assay_e4m3_to_f32(assay_f32_to_e4m3(x[c] / scale)) * (double)scale;
             else
@@ -219,7 +234,8 @@ static void check_mode(const mode_case *t) {
     double *q = malloc(k * sizeof *q);
     bool *apart = malloc(k * sizeof *apart);
     static const char *const isas[] = {NULL, "avx512", "avx2", "neon", "ref"};
-    m.act_bits = 8, m.act_group = t->act_group, m.input_scale = t->input_scale, m.outlier_threshold = t->threshold;
+    m.act_bits = 8, m.act_group = t->act_group, m.input_scale = t->input_scale,
+    m.outlier_threshold = t->threshold;
     assay_matrix_decode_rows(w, &m, 0, m.rows);
     for (size_t i = 0; i < ASSAY_LEN(isas); i++)
         for (int threads = 1; threads <= 2; threads++) {
@@ -235,14 +251,15 @@ static void check_mode(const mode_case *t) {
                     if (i == 0 && threads == 1 && u == 0) memcpy(first + row * n, y + row * n, rows * n * 4);
                     if (memcmp(y + row * n, first + row * n, rows * n * 4) != 0)
                         fail_msg("%s: rows from %zu in batches of %zu on %d threads (%s) differ",
-                                 assay_precision_name(m.precision), row, batches[u], threads, assay_backend_describe(b));
+                                 assay_precision_name(m.precision), row, batches[u], threads,
+                                 assay_backend_describe(b));
                 }
             assay_weight_free(b, weight);
             assay_backend_close(b);
         }
     for (size_t i = 0; i < MAX_ROWS; i += 4) {
         quantized(q, apart, x + i * k, t);
-        for (size_t o = 0; o < n; o += n > 200 ? 29 : 1) {
+        for (size_t o = 0; o<n; o += n> 200 ? 29 : 1) {
             double want = 0, size = 0;
             for (size_t c = 0; c < k; c++) {
                 double v = w[o * k + c];
@@ -252,8 +269,8 @@ static void check_mode(const mode_case *t) {
             if (m.real_zeros) size *= 3; /* code and zero are summed apart */
             double bound = ((double)k / 16 + 20) * 0x1p-23 * size;
             if (!(fabs(first[i * n + o] - want) <= bound))
-                fail_msg("%s: row %zu output %zu is %.9g, want %.9g +- %.2g", assay_precision_name(m.precision), i, o,
-                         (double)first[i * n + o], want, bound);
+                fail_msg("%s: row %zu output %zu is %.9g, want %.9g +- %.2g",
+                         assay_precision_name(m.precision), i, o, (double)first[i * n + o], want, bound);
         }
     }
     free(x), free(w), free(y), free(first), free(q), free(apart);
@@ -261,7 +278,53 @@ static void check_mode(const mode_case *t) {
 }
 static void test_8_bit_products(void **state) {
     (void)state;
-    for (size_t i = 0; i < ASSAY_LEN(modes); i++) check_mode(&modes[i]);
+    for (size_t i = 0; i < ASSAY_LEN(modes); i++)
+        check_mode(&modes[i]);
+}
+
+/* What compressed-tensors 0.20.0 (torch 2.15, fake_quantize on float32) makes of an input: E4M3 with dynamic
+ * scales per token, E4M3 at scale 0.0125 (saturating), int8 at 0.05. */
+static const float golden[4][16] = {
+    {-0x1.39ef5ep-3f, 0x1.7084c8p-1f, -0x1.906482p+0f, 0, 0x1.5465d4p+0f, -0x1.dp+2f, 0x1.9edc6ap+1f,
+     -0x1.98c1dcp+1f, -0x1.a75ed6p-4f, 0x1.a36e2ep-14f, 0x1.fcee7cp-2f, -0x1.c7cdfap-2f, 0x1.d388a6p+0f,
+     0x1.a27d98p-2f, 0x1.25e152p+0f, 0x1.aa52cp-1f},
+    {-0x1.2a4924p-3f, 0x1.6c9248p-1f, -0x1.8db6dcp+0f, 0, 0x1.4b6db6p+0f, -0x1.dp+2f, 0x1.aedb6ep+1f,
+     -0x1.8db6dcp+1f, -0x1.aedb6ep-4f, 0x1.8db6dcp-14f, 0x1.f12492p-2f, -0x1.dp-2f, 0x1.dp+0f, 0x1.aedb6ep-2f,
+     0x1.2a4924p+0f, 0x1.aedb6ep-1f},
+    {-0x1.333334p-3f, 0x1.666666p-1f, -0x1.99999ap+0f, 0, 0x1.4ccccep+0f, -0x1.666666p+2f, 0x1.99999ap+1f,
+     -0x1.99999ap+1f, -0x1.99999ap-4f, 0x1.99999ap-14f, 0x1p-1f, -0x1.cccccep-2f, 0x1.cccccep+0f,
+     0x1.99999ap-2f, 0x1.19999ap+0f, 0x1.99999ap-1f},
+    {-0x1.333334p-3f, 0x1.666666p-1f, -0x1.8ccccep+0f, 0, 0x1.59999ap+0f, -0x1.99999ap+2f, 0x1.ap+1f,
+     -0x1.99999ap+1f, -0x1.99999ap-4f, 0, 0x1p-1f, -0x1.cccccep-2f, 0x1.d9999ap+0f, 0x1.99999ap-2f,
+     0x1.266666p+0f, 0x1.b33334p-1f}};
+static void test_inputs_as_compressed_tensors(void **state) {
+    (void)state;
+    static const struct {
+        assay_precision precision;
+        float scale;
+    } ways[] = {{P(FP8_E4M3), 0}, {P(FP8_E4M3), 0.0125f}, {P(INT8), 0.05f}};
+    assay_backend *b = open_cpu(1, NULL);
+    for (size_t i = 0; i < ASSAY_LEN(ways); i++) { /* through the unit matrix */
+        assay_matrix m = {.precision = ways[i].precision,
+                          .rows = 16,
+                          .cols = 16,
+                          .act_bits = 8,
+                          .input_scale = ways[i].scale};
+        assert_int_equal(assay_matrix_alloc(&m, false, NULL), ASSAY_OK);
+        for (int j = 0; j < 256; j++)
+            m.codes[j] = m.precision == P(INT8) ? (j % 17 == 0 ? 129 : 128) : assay_f32_to_e4m3(j % 17 == 0);
+        for (int64_t j = 0; j < m.n_scales; j++)
+            m.scales[j] = 1;
+        assay_weight *w = NULL;
+        float y[16];
+        assert_int_equal(assay_weight_new(&w, b, &m, ASSAY_ACT_AUTO, NULL), ASSAY_OK);
+        multiply(y, b, w, golden[0], 1, 16, 16);
+        for (int j = 0; j < 16; j++)
+            assert_true(y[j] == golden[i + 1][j]);
+        assay_weight_free(b, w);
+        assay_matrix_deinit(&m);
+    }
+    assay_backend_close(b);
 }
 
 /* A token that no scale can stand for gives nothing finite, and its neighbours nothing wrong. */
@@ -274,7 +337,8 @@ static void test_not_finite(void **state) {
         size_t k = (size_t)m.cols, n = (size_t)m.rows;
         m.act_bits = 8, m.act_group = modes[i].act_group, m.input_scale = modes[i].input_scale;
         float *x = calloc(3 * k, 4), *y = malloc(3 * n * 4);
-        for (size_t c = 0; c < k; c++) x[c] = x[2 * k + c] = x[k + c] = 1;
+        for (size_t c = 0; c < k; c++)
+            x[c] = x[2 * k + c] = x[k + c] = 1;
         x[k + k / 2] = NAN;
         assay_weight *w = NULL;
         assert_int_equal(assay_weight_new(&w, b, &m, ASSAY_ACT_AUTO, NULL), ASSAY_OK);
@@ -337,10 +401,14 @@ static void test_embed(void **state) {
     for (size_t i = 0; i < ASSAY_LEN(cases); i++)
         for (assay_act_mode mode = ASSAY_ACT_F32; mode <= ASSAY_ACT_FP8; mode++) {
             assay_precision_kind kind = assay_precision_get_kind(cases[i].precision);
-            bool packed = cases[i].group % 32 == 0 || (cases[i].precision == P(NVFP4) && cases[i].group == 16);
+            bool packed =
+                cases[i].group % 32 == 0 || (cases[i].precision == P(NVFP4) && cases[i].group == 16);
             if (mode == ASSAY_ACT_INT8 && kind != ASSAY_KIND_INT) continue;
-            if (mode == ASSAY_ACT_FP8 && (assay_precision_bits(cases[i].precision) != 8 || kind != ASSAY_KIND_FLOAT)) continue;
-            if (!packed && mode != ASSAY_ACT_F32 && mode != ASSAY_ACT_INT8) continue; /* rounded to the mode, or refused */
+            if (mode == ASSAY_ACT_FP8 &&
+                (assay_precision_bits(cases[i].precision) != 8 || kind != ASSAY_KIND_FLOAT))
+                continue;
+            if (!packed && mode != ASSAY_ACT_F32 && mode != ASSAY_ACT_INT8)
+                continue; /* rounded to the mode, or refused */
             assay_matrix m = make_matrix(&cases[i], 2);
             size_t k = (size_t)m.cols;
             assay_weight *w = NULL;
@@ -361,7 +429,8 @@ static void test_embed(void **state) {
     assay_backend_close(b);
 }
 
-static void assert_refused(assay_backend *b, const assay_matrix *m, assay_act_mode mode, assay_status status, const char *word) {
+static void assert_refused(assay_backend *b, const assay_matrix *m, assay_act_mode mode, assay_status status,
+                           const char *word) {
     assay_weight *w = NULL;
     assay_err err = {0};
     assert_int_equal(assay_weight_new(&w, b, m, mode, &err), status);
@@ -400,7 +469,8 @@ static void test_defaults_and_refusals(void **state) {
     assay_matrix_deinit(&m);
 
     m = make_matrix(&cases[0], 1); /* scales that the kernels of one row do not take: decoded */
-    for (int64_t i = 0; i < m.n_scales; i++) m.scales[i] = 300;
+    for (int64_t i = 0; i < m.n_scales; i++)
+        m.scales[i] = 300;
     assert_int_equal(assay_weight_new(&w, b, &m, ASSAY_ACT_F32, NULL), ASSAY_OK);
     multiply(y, b, w, x, 1, 256, 70);
     assert_true(y[5] == 300 * assay_e4m3_to_f32(m.codes[5 * 256 + 44]));
@@ -412,7 +482,8 @@ static void test_defaults_and_refusals(void **state) {
     assay_matrix_deinit(&m);
 
     m = make_matrix(&cases[16], 1); /* groups of unequal size: decoded, and no INT8 */
-    for (int i = 0; i < 200; i++) m.g_idx[i] = 1;
+    for (int i = 0; i < 200; i++)
+        m.g_idx[i] = 1;
     float row[384], one[384] = {0}, out[64];
     one[7] = 1;
     assay_matrix_decode_rows(row, &m, 9, 1);
@@ -434,14 +505,17 @@ static void test_defaults_and_refusals(void **state) {
 /* Rows times the block-diagonal matrix, whose columns the rotation of unit rows gives; lengths are kept. */
 static void test_hadamard(void **state) {
     (void)state;
-    static const struct { size_t n, block; } sizes[] = {{64, 64}, {96, 32}, {24, 12}, {1280, 1280}, {5, 1}, {40, 20}};
+    static const struct {
+        size_t n, block;
+    } sizes[] = {{64, 64}, {96, 32}, {24, 12}, {1280, 1280}, {5, 1}, {40, 20}};
     for (size_t s = 0; s < ASSAY_LEN(sizes); s++) {
         size_t n = sizes[s].n, block = sizes[s].block, rows = 17;
         assay_rng r;
         assay_rng_init(&r, 4);
         float *x = normals(&r, rows * n, 1), *y = malloc(rows * n * 4), *h = calloc(block * block, 4),
               *scratch = malloc(block * 4);
-        for (size_t i = 0; i < block; i++) h[i * block + i] = 1;
+        for (size_t i = 0; i < block; i++)
+            h[i * block + i] = 1;
         assay_hadamard_rows(h, block, block, block, false, scratch);
         for (int threads = 1; threads <= 2; threads++) {
             assay_backend *b = open_cpu(threads, NULL);
@@ -461,7 +535,8 @@ static void test_hadamard(void **state) {
             for (size_t c = 0; c < n; c++) {
                 double want = 0;
                 const float *xb = x + i * n + c / block * block;
-                for (size_t j = 0; j < block; j++) want += (double)xb[j] * h[j * block + c % block];
+                for (size_t j = 0; j < block; j++)
+                    want += (double)xb[j] * h[j * block + c % block];
                 assert_true(fabs(y[i * n + c] - want) < 1e-5);
                 before += (double)x[i * n + c] * x[i * n + c], after += (double)y[i * n + c] * y[i * n + c];
             }
@@ -476,6 +551,7 @@ int main(void) {
         cmocka_unit_test(test_codes_equal_their_dense_matrix),
         cmocka_unit_test(test_bytes),
         cmocka_unit_test(test_8_bit_products),
+        cmocka_unit_test(test_inputs_as_compressed_tensors),
         cmocka_unit_test(test_not_finite),
         cmocka_unit_test(test_multi),
         cmocka_unit_test(test_embed),

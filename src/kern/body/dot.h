@@ -35,8 +35,8 @@ VEC_FN v16 q8_zero(const assay_rows *w, size_t row, size_t g) {
     size_t i = row * w->n_groups + g;
     return v16_set1(w->zeros ? (float)w->zeros[i] : w->real_zeros ? w->real_zeros[i] : w->zero);
 }
-/* Without zeros, zero is a power of two: zero * scale is exact, and one fma of the code, the scale and this rounds as the
- * difference times the scale does. */
+/* Without zeros, zero is a power of two: zero * scale is exact, and one fma of the code, the scale and this
+ * rounds as the difference times the scale does. */
 VEC_FN v16 q8_offset(const assay_rows *w, size_t row, size_t g) {
     return v16_set1(-w->zero * w->scales[row * w->n_groups + g]);
 }
@@ -57,8 +57,8 @@ VEC_FN v16 q8_scale(const assay_rows *w, size_t row, size_t g) {
     else                                                                                                     \
         CALL(1, false)
 
-/* The scale of group g and the factor. Scales are below 2^7 (kern.h), so this is finite and the product with a lane is
- * the value's own rounding. */
+/* The scale of group g and the factor. Scales are below 2^7 (kern.h), so this is finite and the product with a
+ * lane is the value's own rounding. */
 VEC_FN v16 f8_scale(const assay_rows *w, size_t row, size_t g, assay_form form) {
     return v16_set1(w->scales[row * w->n_groups + g] * f8_factor(form));
 }

@@ -69,7 +69,8 @@ VEC_FN vb_table q4_table_bf16(const assay_rows *w, size_t row, size_t g, bool co
     if (coded) return vb_table_at(w->tables->bf16[w->scale_codes[row * w->n_groups + g]]);
     return vb_table_of(q4_scaled(w, row, g));
 }
-/* Of groups of 16, which are coded: the two of a chunk. A row may end with the first; x is zero in the other half then. */
+/* Of groups of 16, which are coded: the two of a chunk. A row may end with the first; x is zero in the other
+ * half then. */
 VEC_FN vb_table2 q4_table2_bf16(const assay_rows *w, size_t row, size_t g) {
     const uint8_t *s = w->scale_codes + row * w->n_groups;
     return vb_table2_at(w->tables->bf16[s[g]], w->tables->bf16[s[ASSAY_MIN(g + 1, w->n_groups - 1)]]);

@@ -122,7 +122,7 @@ VEC_FN void q4_block_f32(v16 *acc, v16 *tab, const assay_rows *w, size_t row, si
         size_t c = ASSAY_KERN_BLOCK * b + 32 * (size_t)q;
         VEC_UNROLL for (int r = 0; r < nr; r++) {
             v16 v[2], t = tab[r], u = t;
-            if (gpb == 8) { /* a table for each half; a row may end with the first, the other's columns are zeros then */
+            if (gpb == 8) { /* a table for each half; a row may end with the first, x is zero in the other then */
                 size_t g = 8 * b + 2 * (size_t)q;
                 t = q4_table_f32(w, row + (size_t)r, g, coded);
                 u = q4_table_f32(w, row + (size_t)r, ASSAY_MIN(g + 1, w->n_groups - 1), coded);
@@ -137,8 +137,8 @@ VEC_FN void q4_block_f32(v16 *acc, v16 *tab, const assay_rows *w, size_t row, si
         }
     }
 }
-VEC_FN void q4_rows_f32(float *y, const assay_rows *w, size_t row, int nr, int gpb, bool coded, const float *x,
-                        float *out, size_t ld) {
+VEC_FN void q4_rows_f32(float *y, const assay_rows *w, size_t row, int nr, int gpb, bool coded,
+                        const float *x, float *out, size_t ld) {
     v16 acc[GEMV_N], tab[GEMV_N];
     size_t blocks = gpb > 1 ? 1 : w->n_groups == 1 ? SIZE_MAX : w->group / ASSAY_KERN_BLOCK;
     size_t full = w->k / ASSAY_KERN_BLOCK, b = 0;
@@ -150,8 +150,8 @@ VEC_FN void q4_rows_f32(float *y, const assay_rows *w, size_t row, int nr, int g
 }
 
 /* zeros, a constant: groups have their own. */
-VEC_FN void q8_rows_f32(float *y, const assay_rows *w, size_t row, int nr, bool zeros, const float *x, float *out,
-                        size_t ld) {
+VEC_FN void q8_rows_f32(float *y, const assay_rows *w, size_t row, int nr, bool zeros, const float *x,
+                        float *out, size_t ld) {
     v16 acc[GEMV_N], zero[GEMV_N], scale[GEMV_N];
     size_t left = 0, g = 0;
     VEC_UNROLL for (int r = 0; r < nr; r++) acc[r] = zero[r] = scale[r] = v16_zero();

@@ -1,6 +1,6 @@
-/* dot_packed.h: from blocks of rows to whole calls, for the packed forms (Q4, Q8, E4M3, E5M2): products of one row of x, GEMV_N weight
- * rows at a time, and unpacking. Included by dot_f32.h and dot_bf16.h, once each per instruction set, after their q4_rows, q8_rows and
- * f8_rows:
+/* kern/body/dot_packed.h: from blocks of rows to whole calls, for the packed forms (Q4, Q8, E4M3, E5M2): products
+ * of one row of x, GEMV_N weight rows at a time, and unpacking. Included by dot_f32.h and dot_bf16.h, once each per
+ * instruction set, after their q4_rows, q8_rows and f8_rows:
  *   DOT_CLASS  f32 or bf16: the suffix of those functions and of the ones made here
  *   DOT_ELEM   type of x and of the unpacked values
  * No include guard, and it undefines both. */
@@ -11,7 +11,8 @@
 #define DOT_F8_ROWS DOT_PASTE(f8_rows_, DOT_CLASS, )
 #define DOT_ZERO_TAIL DOT_PASTE(zero_tail_, DOT_CLASS, )
 
-static void DOT_PASTE(gemv_, DOT_CLASS, _q4)(float *y, const assay_rows *w, size_t row, size_t n, const DOT_ELEM *x) {
+static void DOT_PASTE(gemv_, DOT_CLASS, _q4)(float *y, const assay_rows *w, size_t row, size_t n,
+                                             const DOT_ELEM *x) {
     size_t j = 0;
 #define CALL(G, CODED)                                                                                       \
     do {                                                                                                     \
@@ -21,7 +22,8 @@ static void DOT_PASTE(gemv_, DOT_CLASS, _q4)(float *y, const assay_rows *w, size
     Q4_CASES(w, CALL);
 #undef CALL
 }
-static void DOT_PASTE(gemv_, DOT_CLASS, _q8)(float *y, const assay_rows *w, size_t row, size_t n, const DOT_ELEM *x) {
+static void DOT_PASTE(gemv_, DOT_CLASS, _q8)(float *y, const assay_rows *w, size_t row, size_t n,
+                                             const DOT_ELEM *x) {
     size_t j = 0;
 #define CALL(ZEROS)                                                                                          \
     do {                                                                                                     \
@@ -39,7 +41,8 @@ static void DOT_PASTE(gemv_, DOT_CLASS, _q8)(float *y, const assay_rows *w, size
 VEC_FN void DOT_ZERO_TAIL(DOT_ELEM *out, size_t k) {
     for (size_t c = k; c % ASSAY_KERN_CHUNK; c++) out[c] = 0;
 }
-static void DOT_PASTE(unpack_, DOT_CLASS, _q4)(DOT_ELEM *out, size_t ld, const assay_rows *w, size_t row, size_t n) {
+static void DOT_PASTE(unpack_, DOT_CLASS, _q4)(DOT_ELEM *out, size_t ld, const assay_rows *w, size_t row,
+                                               size_t n) {
     for (size_t j = 0; j < n; j++) {
 #define CALL(G, CODED) DOT_Q4_ROWS(NULL, w, row + j, 1, G, CODED, NULL, out + j * ld, ld)
         Q4_CASES(w, CALL);
@@ -47,26 +50,27 @@ static void DOT_PASTE(unpack_, DOT_CLASS, _q4)(DOT_ELEM *out, size_t ld, const a
         DOT_ZERO_TAIL(out + j * ld, w->k);
     }
 }
-static void DOT_PASTE(unpack_, DOT_CLASS, _q8)(DOT_ELEM *out, size_t ld, const assay_rows *w, size_t row, size_t n) {
+static void DOT_PASTE(unpack_, DOT_CLASS, _q8)(DOT_ELEM *out, size_t ld, const assay_rows *w, size_t row,
+                                               size_t n) {
     for (size_t j = 0; j < n; j++) {
         DOT_Q8_ROWS(NULL, w, row + j, 1, w->zeros || w->real_zeros, NULL, out + j * ld, ld);
         DOT_ZERO_TAIL(out + j * ld, w->k);
     }
 }
 /* 8-bit floats: the same for each kind. */
-#define DOT_F8(name, FORM)                                                                                            \
-    static void DOT_PASTE(gemv_, DOT_CLASS, name)(float *y, const assay_rows *w, size_t row, size_t n,               \
-                                                  const DOT_ELEM *x) {                                               \
-        size_t j = 0;                                                                                                 \
-        for (; j + GEMV_N <= n; j += GEMV_N) DOT_F8_ROWS(y + j, w, row + j, GEMV_N, FORM, x, NULL, 0);                \
-        for (; j < n; j++) DOT_F8_ROWS(y + j, w, row + j, 1, FORM, x, NULL, 0);                                       \
-    }                                                                                                                 \
-    static void DOT_PASTE(unpack_, DOT_CLASS, name)(DOT_ELEM *out, size_t ld, const assay_rows *w, size_t row,        \
-                                                    size_t n) {                                                       \
-        for (size_t j = 0; j < n; j++) {                                                                              \
-            DOT_F8_ROWS(NULL, w, row + j, 1, FORM, NULL, out + j * ld, ld);                                           \
-            DOT_ZERO_TAIL(out + j * ld, w->k);                                                                        \
-        }                                                                                                             \
+#define DOT_F8(name, FORM)                                                                                   \
+    static void DOT_PASTE(gemv_, DOT_CLASS, name)(float *y, const assay_rows *w, size_t row, size_t n,       \
+                                                  const DOT_ELEM *x) {                                       \
+        size_t j = 0;                                                                                        \
+        for (; j + GEMV_N <= n; j += GEMV_N) DOT_F8_ROWS(y + j, w, row + j, GEMV_N, FORM, x, NULL, 0);       \
+        for (; j < n; j++) DOT_F8_ROWS(y + j, w, row + j, 1, FORM, x, NULL, 0);                              \
+    }                                                                                                        \
+    static void DOT_PASTE(unpack_, DOT_CLASS, name)(DOT_ELEM *out, size_t ld, const assay_rows *w,           \
+                                                    size_t row, size_t n) {                                  \
+        for (size_t j = 0; j < n; j++) {                                                                     \
+            DOT_F8_ROWS(NULL, w, row + j, 1, FORM, NULL, out + j * ld, ld);                                  \
+            DOT_ZERO_TAIL(out + j * ld, w->k);                                                               \
+        }                                                                                                    \
     }
 DOT_F8(_e4m3, ASSAY_FORM_E4M3)
 DOT_F8(_e5m2, ASSAY_FORM_E5M2)

@@ -42,7 +42,8 @@ VEC_FN void tile_i8_group(float sum[][IGEMV_B][16], const assay_irows *w, size_t
         if (w->real_zeros) {
             v16 zero = v16_sub(v16_zero(), v16_load(w->real_zeros + at));
             VEC_UNROLL for (int i = 0; i < mr; i++) {
-                v16 s = v16_fma(zero, v16_set1((float)x->sums[(m0 + (size_t)i) * w->n_groups + g]), v16_of_int(acc[i][b]));
+                float total = (float)x->sums[(m0 + (size_t)i) * w->n_groups + g];
+                v16 s = v16_fma(zero, v16_set1(total), v16_of_int(acc[i][b]));
                 v16_store(sum[i][b], v16_fma(s, scale, v16_load(sum[i][b])));
             }
             continue;

@@ -171,7 +171,8 @@ VEC_FN void vb_f8_two(vb out[2], const uint8_t *p, const vb_f8 *t) {
             h = _mm512_permutex2var_epi8(t->high[0], d, t->high[1]);
     h = _mm512_ternarylogic_epi32(h, d, _mm512_set1_epi8((char)0x80), 0xf8); /* h | d & 0x80 */
     out[0] = (vb)_mm512_ternarylogic_epi32(_mm512_slli_epi16(h, 8), l, _mm512_set1_epi16(0xff), 0xf8);
-    out[1] = (vb)_mm512_ternarylogic_epi32(_mm512_srli_epi16(l, 8), h, _mm512_set1_epi16((short)0xff00), 0xf8);
+    out[1] = (vb)_mm512_ternarylogic_epi32(_mm512_srli_epi16(l, 8), h, _mm512_set1_epi16((short)0xff00),
+                                           0xf8);
 }
 VEC_FN vb vb_f8_scaled(const uint8_t *p, int q, assay_form form, v16 scale) {
     return vb_of_f32(v16_mul(f8_lanes(v16i_u16(p), 8 * q, form), scale),

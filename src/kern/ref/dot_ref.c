@@ -131,7 +131,8 @@ static void gemm_scaled(float *y, size_t ldy, const assay_scaled *x, const assay
             y[i * ldy + j] = dot_scaled(x->data + i * x->ld, x->scales + i * n_groups, w->data + j * w->ld,
                                         w->scales + j * n_groups, k, group);
 }
-static void gemv_scaled(float *y, const assay_rows *w, size_t row, size_t n, const uint16_t *x, const float *xs) {
+static void gemv_scaled(float *y, const assay_rows *w, size_t row, size_t n, const uint16_t *x,
+                        const float *xs) {
     for (size_t j = 0; j < n; j++) {
         const float *ws = w->scales + (row + j) * w->n_groups;
         float total[16] = {0};
