@@ -11,8 +11,8 @@
  *          . x        H(i,j) -= R(i,k) R(j,k)^T, i <= j < k     one task a tile
  *            k
  *
- * n is padded to whole tiles by ones on the diagonal, which change nothing. Memory: the triangle, (n^2/2 + n T/2) * 8 bytes, as much as h itself;
- * a column of tiles packed, n T * 8; a tile per thread. */
+ * n is padded to whole tiles by ones on the diagonal, which change nothing. Memory: the triangle, (n^2/2 + n T/2) * 8 bytes, as much as
+ * h itself; a column of tiles packed, n T * 8; a tile per thread. */
 #include "linalg/linalg.h"
 
 #include <math.h>

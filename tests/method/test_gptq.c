@@ -220,8 +220,8 @@ static void textbook_row(textbook *t, size_t row, const assay_choice *c, const f
     }
 }
 
-/* Codes the same, scales to float32's precision. A weight that lies within rounding errors of the middle between two codes may go either way,
- * and takes the rest of its row with it: so many rows may differ. */
+/* Codes the same, scales to float32's precision. A weight that lies within rounding errors of the middle between two codes may go
+ * either way, and takes the rest of its row with it: so many rows may differ. */
 static void compare(const char *recipe, int64_t rows, int64_t cols, size_t may_differ) {
     problem p = problem_new(rows, cols, 3 * (size_t)cols, 11);
     run r;
@@ -238,7 +238,8 @@ static void compare(const char *recipe, int64_t rows, int64_t cols, size_t may_d
         }
         for (size_t g = 0; g < n_groups; g++) {
             float got = r.item.out.scales[row * n_groups + g], want = t.scales[row * n_groups + g];
-            if (!(fabsf(got - want) <= 3e-6f * want)) fail_msg("%s: row %zu group %zu: scale %g, not %g", recipe, row, g, (double)got, (double)want);
+            if (!(fabsf(got - want) <= 3e-6f * want))
+                fail_msg("%s: row %zu group %zu: scale %g, not %g", recipe, row, g, (double)got, (double)want);
         }
     }
     if (differ > may_differ) fail_msg("%s: %zu rows of %zu differ from the textbook's", recipe, differ, t.rows);
@@ -249,23 +250,23 @@ static void compare(const char *recipe, int64_t rows, int64_t cols, size_t may_d
 
 static void textbook_codes(void **state) {
     (void)state;
-    compare("gptq,precision=int4,group_size=channel", 70, 96, 0);
-    compare("gptq,precision=int4,group_size=32", 70, 96, 0);
-    compare("gptq,precision=int3,group_size=16,symmetric=false", 40, 320, 1);
+    compare("gptq,act_order=none,precision=int4,group_size=channel", 70, 96, 0);
+    compare("gptq,act_order=none,precision=int4,group_size=32", 70, 96, 0);
+    compare("gptq,act_order=none,mse=false,precision=int3,group_size=16,symmetric=false", 40, 320, 1);
     compare("gptq,precision=int4,group_size=32,symmetric=false,act_order=static", 33, 160, 1);
     compare("gptq,precision=int4,group_size=32,act_order=group", 33, 160, 1);
     compare("gptq,precision=int4,group_size=32,act_order=gar", 33, 160, 1);
     compare("gptq,precision=int3,group_size=128,symmetric=false,act_order=gar", 10, 384, 1);
     compare("gptq,precision=int4,group_size=channel,act_order=static,damp_percent=0.1", 20, 300, 1);
-    compare("gptq,precision=int2,group_size=128", 130, 384, 2); /* more than a tile of rows, blocks that are groups */
-    compare("gptq,precision=int4,group_size=192", 10, 384, 1);  /* groups longer than a block */
-    compare("gptq,precision=int4,group_size=20", 10, 200, 1);   /* and that no block is a multiple of */
-    compare("gptq,precision=int8,group_size=32", 10, 96, 4);
-    compare("gptq,precision=int4,group_size=32,mse", 20, 96, 1);
-    compare("gptq,precision=nf4", 20, 192, 1);
+    compare("gptq,act_order=none,mse=false,precision=int2,group_size=128", 130, 384, 2); /* more than a tile of rows, blocks that are groups */
+    compare("gptq,act_order=none,precision=int4,group_size=192", 10, 384, 1);  /* groups longer than a block */
+    compare("gptq,act_order=none,precision=int4,group_size=20", 10, 200, 1);   /* and that no block is a multiple of */
+    compare("gptq,act_order=none,precision=int8,group_size=32", 10, 96, 4);
+    compare("gptq,act_order=none,precision=int4,group_size=32,mse", 20, 96, 1);
+    compare("gptq,act_order=none,precision=nf4", 20, 192, 1);
     compare("gptq,precision=fp4,act_order=static", 20, 192, 1);
-    compare("gptq,precision=mxfp4", 20, 96, 1);
-    compare("gptq,precision=fp8_e4m3", 20, 96, 2);
+    compare("gptq,act_order=none,precision=mxfp4", 20, 96, 1);
+    compare("gptq,act_order=none,precision=fp8_e4m3", 20, 96, 2);
 }
 
 /* --- what can be said without one --- */
@@ -276,7 +277,7 @@ static void two_columns(void **state) {
     float gram[] = {4, 3, 3, 6}, w[] = {7.4f, 2.4f};
     problem p = {.rows = 1, .cols = 2, .w = w, .in = {.cols = 2, .n_tokens = 1, .gram = gram}};
     run r;
-    must_quantize(&r, "gptq,precision=int4,group_size=channel,damp_percent=0", &p);
+    must_quantize(&r, "gptq,act_order=none,precision=int4,group_size=channel,damp_percent=0", &p);
     float scale = 7.4f / 7.5f, q1 = 7 * scale; /* the code saturates: 7.5 is past the end */
     float want = rintf((2.4f - (q1 - 7.4f) * 0.5f) / scale);
     assert_int_equal(r.item.out.codes[0], 8 + 7);
@@ -297,16 +298,32 @@ static void same_codes(const char *a, const char *b, const problem *p) {
     assay_matrix_deinit(&y.item.out);
 }
 
+/* What is meant when nothing is said. */
+static void defaults(void **state) {
+    (void)state;
+    assay_choice c = choice_of("gptq");
+    assert_int_equal(c.precision, ASSAY_PRECISION_INT4);
+    assert_int_equal(c.group_size, 128);
+    assert_int_equal(c.act_order, ASSAY_ACT_ORDER_STATIC);
+    assert_true(c.damp_percent == 0.05 && c.true_sequential && !c.asymmetric && !c.mse);
+    assert_true(choice_of("gptq,int3").mse && !choice_of("gptq,nf4").mse);
+    assert_int_equal(choice_of("gptq,int8").group_size, 0);
+    assert_int_equal(choice_of("gptq,nf4").group_size, 64);
+    assert_int_equal(choice_of("gptq,nvfp4").group_size, 16);
+    assert_int_equal(choice_of("gptq,fp8_e4m3").activations, ASSAY_ACTIVATIONS_DYNAMIC);
+}
+
 /* Uncorrelated inputs leave nothing to make up for. */
 static void identity_is_rtn(void **state) {
     (void)state;
     problem p = problem_new(140, 256, 10, 3);
     memset(p.in.gram, 0, 256 * 256 * sizeof(float));
     for (size_t i = 0; i < 256; i++) p.in.gram[i * 257] = (float)(i % 7 + 1);
-    same_codes("gptq,precision=int4,group_size=64", "rtn,precision=int4,group_size=64", &p);
-    same_codes("gptq,precision=int3,group_size=channel,symmetric=false", "rtn,precision=int3,group_size=channel,symmetric=false", &p);
+    same_codes("gptq,act_order=none,precision=int4,group_size=64", "rtn,precision=int4,group_size=64", &p);
+    same_codes("gptq,act_order=none,precision=int3,group_size=channel,symmetric=false,mse=false",
+               "rtn,precision=int3,group_size=channel,symmetric=false", &p);
     same_codes("gptq,precision=int5,group_size=32,act_order=static", "rtn,precision=int5,group_size=32", &p);
-    same_codes("gptq,precision=nf4", "nf4", &p);
+    same_codes("gptq,act_order=none,precision=nf4", "nf4", &p);
     same_codes("gptq,precision=nf4,act_order=static", "nf4", &p);
     problem_free(&p);
 }
@@ -317,9 +334,9 @@ static void without_inputs(void **state) {
     problem p = problem_new(5, 64, 10, 3);
     assay_free(p.in.gram);
     p.in.gram = NULL;
-    same_codes("gptq,precision=int4,group_size=32", "rtn,precision=int4,group_size=32", &p);
+    same_codes("gptq,act_order=none,precision=int4,group_size=32", "rtn,precision=int4,group_size=32", &p);
     run r;
-    must_quantize(&r, "gptq,precision=nvfp4", &p);
+    must_quantize(&r, "gptq,act_order=none,precision=nvfp4", &p);
     assert_string_equal(r.item.chosen, "\"calibrated\": false");
     assay_matrix_deinit(&r.item.out);
     problem_free(&p);
@@ -347,16 +364,16 @@ static double against(const char *recipe, const char *plain) {
 static void loses_less(void **state) {
     (void)state;
     static const char *const cases[][2] = {
-        {"gptq,precision=int4,group_size=64", "rtn,precision=int4,group_size=64"},
-        {"gptq,precision=int3,group_size=32,symmetric=false", "rtn,precision=int3,group_size=32,symmetric=false"},
+        {"gptq,act_order=none,precision=int4,group_size=64", "rtn,precision=int4,group_size=64"},
+        {"gptq,act_order=none,precision=int3,group_size=32,symmetric=false", "rtn,precision=int3,group_size=32,symmetric=false"},
         {"gptq,precision=int4,group_size=64,act_order=static", "rtn,precision=int4,group_size=64"},
         {"gptq,precision=int4,group_size=64,act_order=group", "rtn,precision=int4,group_size=64"},
         {"gptq,precision=int4,group_size=64,act_order=gar", "rtn,precision=int4,group_size=64"},
-        {"gptq,precision=int2,group_size=64,mse", "rtn,precision=int2,group_size=64,mse"},
-        {"gptq,precision=int6,group_size=channel", "rtn,precision=int6,group_size=channel"},
-        {"gptq,precision=nf4", "nf4"},
-        {"gptq,precision=nf4,double_quant", "nf4,double_quant"},
-        {"gptq,precision=fp4", "fp4"},
+        {"gptq,act_order=none,precision=int2,group_size=64,mse", "rtn,precision=int2,group_size=64,mse"},
+        {"gptq,act_order=none,precision=int6,group_size=channel", "rtn,precision=int6,group_size=channel"},
+        {"gptq,act_order=none,precision=nf4", "nf4"},
+        {"gptq,act_order=none,precision=nf4,double_quant", "nf4,double_quant"},
+        {"gptq,act_order=none,precision=fp4", "fp4"},
     };
     for (size_t i = 0; i < ASSAY_LEN(cases); i++) {
         double part = against(cases[i][0], cases[i][1]);
@@ -367,9 +384,15 @@ static void loses_less(void **state) {
 /* Precisions whose plain encoder is another method's: the loss falls against GPTQ without knowledge of the inputs. */
 static void floats_lose_less(void **state) {
     (void)state;
-    static const char *const recipes[] = {"gptq,precision=mxfp4", "gptq,precision=nvfp4", "gptq,precision=fp8_e4m3",
-                                          "gptq,precision=fp8_e4m3,scale=tensor", "gptq,precision=fp8_e4m3,scale=block",
-                                          "gptq,precision=fp8_e5m2", "gptq,precision=nvfp4,act_order=static"};
+    static const char *const recipes[] = {
+        "gptq,act_order=none,precision=mxfp4",
+        "gptq,act_order=none,precision=nvfp4",
+        "gptq,act_order=none,precision=fp8_e4m3",
+        "gptq,act_order=none,precision=fp8_e4m3,scale=tensor",
+        "gptq,act_order=none,precision=fp8_e4m3,scale=block",
+        "gptq,act_order=none,precision=fp8_e5m2",
+        "gptq,precision=nvfp4,act_order=static",
+    };
     for (size_t i = 0; i < ASSAY_LEN(recipes); i++) {
         problem p = problem_new(150, 256, 700, 9), blind = p;
         blind.in.gram = NULL;
@@ -391,7 +414,7 @@ static void loss_is_the_error(void **state) {
     run r;
     double damp, loss;
     unsigned dead;
-    must_quantize(&r, "gptq,precision=int3,group_size=32,damp_percent=0.001", &p);
+    must_quantize(&r, "gptq,act_order=none,precision=int3,group_size=32,damp_percent=0.001", &p);
     assert_int_equal(sscanf(r.item.chosen, "\"damp_percent\": %lf, \"dead_columns\": %u, \"gptq_loss\": %lf", &damp, &dead, &loss), 3);
     assert_true(damp == 0.001);
     assert_int_equal(dead, 0);
@@ -403,8 +426,12 @@ static void loss_is_the_error(void **state) {
 
 static void threads_do_not_show(void **state) {
     (void)state;
-    static const char *const recipes[] = {"gptq,precision=int4,group_size=32", "gptq,precision=int4,group_size=channel,act_order=static",
-                                          "gptq,precision=int3,group_size=64,act_order=group", "gptq,precision=nvfp4"};
+    static const char *const recipes[] = {
+        "gptq,act_order=none,precision=int4,group_size=32",
+        "gptq,precision=int4,group_size=channel,act_order=static",
+        "gptq,precision=int3,group_size=64,act_order=group",
+        "gptq,act_order=none,precision=nvfp4",
+    };
     problem p = problem_new(300, 320, 500, 4);
     for (size_t i = 0; i < ASSAY_LEN(recipes); i++) {
         run one;
@@ -425,10 +452,14 @@ static void threads_do_not_show(void **state) {
 /* q, k and v together, with options of their own: each as if it were alone. */
 static void items_share_inputs(void **state) {
     (void)state;
-    static const char *const recipes[] = {"gptq,precision=int4,group_size=32", "gptq,precision=int3,group_size=32",
-                                          "gptq,precision=int4,group_size=32,act_order=static",
-                                          "gptq,precision=int4,group_size=32,damp_percent=0.2",
-                                          "gptq,precision=int4,group_size=32,act_order=gar", "gptq,precision=int4,group_size=16,act_order=gar"};
+    static const char *const recipes[] = {
+        "gptq,act_order=none,precision=int4,group_size=32",
+        "gptq,act_order=none,precision=int3,group_size=32",
+        "gptq,precision=int4,group_size=32,act_order=static",
+        "gptq,act_order=none,precision=int4,group_size=32,damp_percent=0.2",
+        "gptq,precision=int4,group_size=32,act_order=gar",
+        "gptq,precision=int4,group_size=16,act_order=gar",
+    };
     enum { N = ASSAY_LEN(recipes) };
     problem p = problem_new(20, 96, 300, 5);
     run alone[N], r[N];
@@ -459,7 +490,7 @@ static void dead_columns(void **state) {
     for (size_t i = 0; i < 64; i++)
         for (size_t d = 5; d < 64; d += 20) p.in.gram[i * 64 + d] = p.in.gram[d * 64 + i] = 0;
     run r, plain;
-    must_quantize(&r, "gptq,precision=int4,group_size=channel", &p);
+    must_quantize(&r, "gptq,act_order=none,precision=int4,group_size=channel", &p);
     must_quantize(&plain, "rtn,precision=int4,group_size=channel", &p);
     assert_non_null(strstr(r.item.chosen, "\"dead_columns\": 3,"));
     size_t same = 0;
@@ -475,7 +506,7 @@ static void dead_columns(void **state) {
     assay_matrix_deinit(&plain.item.out);
     /* none fires at all: still a result */
     memset(p.in.gram, 0, 64 * 64 * sizeof(float));
-    same_codes("gptq,precision=int4,group_size=32", "rtn,precision=int4,group_size=32", &p);
+    same_codes("gptq,act_order=none,precision=int4,group_size=32", "rtn,precision=int4,group_size=32", &p);
     problem_free(&p);
 }
 
@@ -485,7 +516,7 @@ static void singular(void **state) {
     problem p = problem_new(10, 96, 20, 7);
     run r, plain;
     double damp;
-    must_quantize(&r, "gptq,precision=int4,group_size=32,damp_percent=0", &p);
+    must_quantize(&r, "gptq,act_order=none,precision=int4,group_size=32,damp_percent=0", &p);
     must_quantize(&plain, "rtn,precision=int4,group_size=32", &p);
     assert_int_equal(sscanf(r.item.chosen, "\"damp_percent\": %lf", &damp), 1);
     assert_true(damp == 0.01);
@@ -496,7 +527,7 @@ static void singular(void **state) {
     double mean = 0;
     for (size_t i = 0; i < 96; i++) mean += (double)p.in.gram[i * 97] / 96;
     p.in.gram[1] = p.in.gram[96] = (float)(sqrt((double)(p.in.gram[0] * p.in.gram[97])) + 0.05 * mean);
-    must_quantize(&r, "gptq,precision=int4,group_size=32", &p);
+    must_quantize(&r, "gptq,act_order=none,precision=int4,group_size=32", &p);
     assert_int_equal(sscanf(r.item.chosen, "\"damp_percent\": %lf", &damp), 1);
     assert_true(damp > 0.035 && damp < 0.3);
     assay_matrix_deinit(&r.item.out);
@@ -530,7 +561,7 @@ static void clipping(void **state) {
     float clip[12];
     for (size_t i = 0; i < 12; i++) clip[i] = 0.03f;
     run r;
-    must_quantize(&r, "gptq,precision=int4,group_size=32,awq_clip", &p);
+    must_quantize(&r, "gptq,act_order=none,precision=int4,group_size=32,awq_clip", &p);
     assay_matrix_deinit(&r.item.out);
     r.item.clip = clip;
     assay_layer layer = {.items = &r.item, .n_items = 1, .n_threads = 1};
@@ -544,9 +575,14 @@ static void clipping(void **state) {
 static void refusals(void **state) {
     (void)state;
     static const char *const wrong[] = {
-        "gptq,precision=bf16",          "gptq,precision=nf4,symmetric=false",   "gptq,precision=int4,double_quant",
-        "gptq,precision=int4,scale=block", "gptq,precision=mxfp4,group_size=64", "gptq,precision=int4,activations=dynamic",
-        "gptq,precision=nf4,act_order=group", "gptq,precision=int4,awq_clip,act_order=group",
+        "gptq,precision=bf16",
+        "gptq,precision=nf4,symmetric=false",
+        "gptq,precision=int4,double_quant",
+        "gptq,precision=int4,scale=block",
+        "gptq,precision=mxfp4,group_size=64",
+        "gptq,precision=int4,activations=dynamic",
+        "gptq,precision=nf4,act_order=group",
+        "gptq,precision=int4,awq_clip,act_order=group",
     };
     for (size_t i = 0; i < ASSAY_LEN(wrong); i++) {
         assay_recipe *r = NULL;
@@ -557,12 +593,12 @@ static void refusals(void **state) {
     run r;
     assay_err err = {0};
     p.w[150 * 64 + 7] = NAN;
-    assert_int_equal(quantize(&r, "gptq,precision=int4,group_size=32", &p, 2, &err), ASSAY_EINPUT);
+    assert_int_equal(quantize(&r, "gptq,act_order=none,precision=int4,group_size=32", &p, 2, &err), ASSAY_EINPUT);
     assert_non_null(strstr(err.message, "row 150, column 7"));
     assay_matrix_deinit(&r.item.out);
     p.in.gram[65] = INFINITY;
     err = (assay_err){0};
-    assert_int_equal(quantize(&r, "gptq,precision=int4,group_size=32", &p, 2, &err), ASSAY_EINPUT);
+    assert_int_equal(quantize(&r, "gptq,act_order=none,precision=int4,group_size=32", &p, 2, &err), ASSAY_EINPUT);
     assay_matrix_deinit(&r.item.out);
     problem_free(&p);
 }
@@ -590,11 +626,22 @@ static void out_of_memory(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(textbook_codes),      cmocka_unit_test(two_columns),        cmocka_unit_test(identity_is_rtn),
-        cmocka_unit_test(without_inputs),      cmocka_unit_test(loses_less),         cmocka_unit_test(floats_lose_less),
-        cmocka_unit_test(loss_is_the_error),   cmocka_unit_test(threads_do_not_show), cmocka_unit_test(items_share_inputs),
-        cmocka_unit_test(dead_columns),        cmocka_unit_test(singular),           cmocka_unit_test(group_order),
-        cmocka_unit_test(clipping),            cmocka_unit_test(refusals),           cmocka_unit_test(out_of_memory),
+        cmocka_unit_test(textbook_codes),
+        cmocka_unit_test(two_columns),
+        cmocka_unit_test(defaults),
+        cmocka_unit_test(identity_is_rtn),
+        cmocka_unit_test(without_inputs),
+        cmocka_unit_test(loses_less),
+        cmocka_unit_test(floats_lose_less),
+        cmocka_unit_test(loss_is_the_error),
+        cmocka_unit_test(threads_do_not_show),
+        cmocka_unit_test(items_share_inputs),
+        cmocka_unit_test(dead_columns),
+        cmocka_unit_test(singular),
+        cmocka_unit_test(group_order),
+        cmocka_unit_test(clipping),
+        cmocka_unit_test(refusals),
+        cmocka_unit_test(out_of_memory),
     };
     return cmocka_run_group_tests_name("gptq", tests, NULL, NULL);
 }
