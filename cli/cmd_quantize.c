@@ -32,6 +32,11 @@ static const cli_option options[] = {
     {0},
 };
 
+static void notice(void *ctx, const char *text) {
+    (void)ctx;
+    cli_note("%s", text);
+}
+
 static int run(int n_args, char **args) {
     if (n_args == 2 && o.out) return cli_usage("quantize: the output folder is given twice");
     const char *out = n_args == 2 ? args[1] : o.out;
@@ -51,6 +56,7 @@ static int run(int n_args, char **args) {
                                   .overwrite = o.overwrite,
                                   .shard_bytes = (uint64_t)(o.shard_gb * 1e9),
                                   .worst = (int)o.worst,
+                                  .on_notice = notice,
                                   .progress = cli_progress(),
                                   .view = cli_view(stdout)};
     assay_err err = {0};

@@ -67,6 +67,8 @@ typedef struct assay_quantize_request {
     double target_gb;        /* > 0: one whose checkpoint has so many GB (10^9 bytes) */
     const char *mix;         /* precisions to mix: "int3g128 int4g128 int8g128 bf16"; NULL = a list by the target */
     const char *sensitivity; /* auto kl fisher; NULL = auto */
+    void (*on_notice)(void *ctx, const char *text); /* one line that should be read before the files appear; NULL = none */
+    void *notice_ctx;
     bool original_inputs;    /* calibrate each layer on what the original layers give, not the quantized ones */
     int threads;             /* 0 = all cores */
     bool dry_run;            /* sizes, memory and time only; out may be NULL */

@@ -10,6 +10,23 @@
 #include "method/mixture.h"
 #include "report/table.h"
 
+/* The caller's words for what is about to be written. */
+typedef struct reviewer {
+    const assay_quantize_request *o;
+} reviewer;
+
+static void review(void *ctx, const assay_quantize_result *r) {
+    const assay_quantize_request *o = ((reviewer *)ctx)->o;
+    if (!r->research || !o->on_notice) return;
+    char text[400];
+    const assay_loss *w = r->n_worst ? &r->worst[0] : NULL;
+    int n = snprintf(text, sizeof text, "research: fewer than 4 bits; weight error %.2f %% over all", 100 * r->weight_error);
+    if (w && n > 0 && (size_t)n < sizeof text)
+        n += snprintf(text + n, sizeof text - (size_t)n, ", worst %.2f %%%s in %s",
+                      100 * (w->output_error >= 0 ? w->output_error : w->weight_error), w->output_error >= 0 ? " of the output" : "", w->name);
+    o->on_notice(o->notice_ctx, text);
+}
+
 static assay_status open_recipe(assay_recipe **r, const char *line, const char *file, assay_err *err) {
     if (line && file) return assay_fail(err, ASSAY_EUSAGE, "give a recipe or a recipe file, not both");
     if (!line && !file)
@@ -179,11 +196,12 @@ static assay_status save_mixture(const char *path, const assay_mixture *m, assay
     return s;
 }
 
-static void put_calibration(assay_str *t, const assay_calib *c) {
+static void put_calibration(assay_str *t, const assay_calib *c, size_t n_dead) {
     if (!c->n_samples) return;
     assay_str_printf(t, "calibration    %zu sequences, %zu tokens from '%s'", c->n_samples, c->n_tokens, c->path);
     if (c->n_templated) assay_str_printf(t, ", %zu through the chat template", c->n_templated);
     assay_str_putc(t, '\n');
+    if (n_dead) assay_str_printf(t, "  warning      %zu input channels never fired: what they lose is not seen\n", n_dead);
     for (size_t i = 0; i < c->n_warnings; i++)
         assay_str_printf(t, "  warning      %s\n", c->warnings[i]);
 }
@@ -200,6 +218,7 @@ static void put_summary(assay_str *t, const assay_recipe *recipe, const assay_qu
         assay_format_bytes(b, sizeof b, (double)r->output_bytes),
         r->input_bytes ? 100.0 * (double)r->output_bytes / (double)r->input_bytes : 0, r->bits_per_weight,
         r->bits_per_quantized, r->n_matrices);
+    if (r->research) assay_str_put(t, "research       some matrices have fewer than 4 bits: look at the loss before you use them\n");
     if (dry_run) {
         assay_str_printf(t, "would take     about %s, working memory %s", assay_format_seconds(c, sizeof c, r->seconds),
                          assay_format_bytes(d, sizeof d, (double)r->memory_bytes));
@@ -231,12 +250,15 @@ assay_status assay_quantize_model(assay_doc **out, const char *model, const char
     assay_quantize_result r = {0};
     assay_str text = {0};
     assay_term term = assay_term_of_view(&o->view);
+    reviewer reviewing = {o};
     assay_quantize_opts opts = {.n_threads = o->threads,
                                 .progress = o->progress,
                                 .dry_run = o->dry_run,
                                 .overwrite = o->overwrite,
                                 .shard_bytes = o->shard_bytes,
-                                .original_inputs = o->original_inputs};
+                                .original_inputs = o->original_inputs,
+                                .before_commit = review,
+                                .before_commit_ctx = &reviewing};
     assay_status s;
     ASSAY_GO(open_recipe(&recipe, o->recipe, o->recipe_file, err));
     if (o->calibration) {
@@ -253,7 +275,7 @@ assay_status assay_quantize_model(assay_doc **out, const char *model, const char
     if (explained && wants_mixture(o)) ASSAY_GO(save_mixture(explained, &mixture, err));
     if (explained && !wants_mixture(o)) remove(explained);
     put_summary(&text, recipe, &r, out_dir, o->dry_run);
-    put_calibration(&text, &calibrator.calib);
+    put_calibration(&text, &calibrator.calib, r.n_dead);
     if (r.n_worst)
         ASSAY_GO(put_worst(&text, &r, o->worst > 0 ? (size_t)o->worst : ASSAY_N_WORST, &term, err));
     if (mixture.n_units) ASSAY_GO(put_mixture(&text, &mixture, &term, err));

@@ -189,6 +189,23 @@ static assay_status collect(work *w, unsigned roles, unsigned what, assay_err *e
     return s;
 }
 
+/* Channels of a stage's input that were zero for every token. */
+static size_t dead_channels(const assay_inputs *in) {
+    size_t dead = 0;
+    for (int64_t c = 0; c < in->cols; c++) {
+        bool fired = false;
+        if (in->gram)
+            fired = in->gram[c * in->cols + c] != 0;
+        else if (in->absmax)
+            fired = in->absmax[c] != 0;
+        else
+            for (size_t k = 0; k < in->n_sample && !fired; k++)
+                fired = in->sample[k * (size_t)in->cols + (size_t)c] != 0;
+        dead += !fired;
+    }
+    return dead;
+}
+
 static assay_status measure(work *w, assay_loss *losses, assay_tensor_role stage, assay_err *err) {
     for (size_t i = 0; i < w->layer.n_items; i++) {
         if (!in_stage(&w->layer.items[i], stage)) continue;
@@ -239,6 +256,7 @@ static assay_status quantize(work *w, assay_loss *losses, assay_err *err) {
         if (!at_once) ASSAY_TRY(collect(w, ASSAY_ROLE_BIT(stages[i]), needs, err));
         ASSAY_TRY(run_methods(w, stages[i], false, err));
         ASSAY_TRY(measure(w, losses, stages[i], err));
+        w->run->res->n_dead += dead_channels(&w->layer.inputs[stages[i]]);
         assay_layer_forget(&w->layer, ASSAY_ROLE_BIT(stages[i]));
     }
     return ASSAY_OK;

@@ -46,6 +46,8 @@ typedef struct assay_calibration {
     const json_t *manifest; /* goes into assay.json as "calibration"; NULL = none */
 } assay_calibration;
 
+struct assay_quantize_result;
+
 typedef struct assay_quantize_opts {
     int n_threads;                  /* 0 = all cores */
     const assay_progress *progress; /* in bytes of input; NULL = silent */
@@ -58,11 +60,16 @@ typedef struct assay_quantize_opts {
     void (*on_loss)(void *ctx, const assay_loss *loss); /* after each matrix, from the calling thread; also
                                                            for those of a resumed run */
     void *on_loss_ctx;
+    /* When every matrix is done and nothing stands under its name yet: losses and sizes of *res are final. */
+    void (*before_commit)(void *ctx, const struct assay_quantize_result *res);
+    void *before_commit_ctx;
 } assay_quantize_opts;
 
 #define ASSAY_N_WORST 10
 
 typedef struct assay_quantize_result {
+    bool research;               /* some matrix has fewer than 4 bits a code */
+    size_t n_dead;               /* input channels that calibration never reached, of all matrices' inputs; 0 without */
     assay_convention convention; /* that the output is written in */
     uint64_t input_bytes;        /* of all tensors read */
     uint64_t output_bytes;       /* of the checkpoint's files (a dry run's is predicted, to about 0.1 %) */

@@ -367,6 +367,7 @@ static assay_status finish(assay_run *r, assay_err *err) {
     ASSAY_TRY(assay_sidecars_write(r->out_dir, r->model_dir, &r->steps, err));
     ASSAY_TRY(assay_manifest_write(r->out_dir, r->model_dir, r->recipe, res, r->key,
                                   r->calibration ? r->calibration->manifest : NULL, err));
+    if (r->o->before_commit) r->o->before_commit(r->o->before_commit_ctx, res);
     assay_ckpt_writer *w = r->writer;
     r->writer = NULL;
     ASSAY_TRY(assay_ckpt_writer_commit(w, err));

@@ -274,6 +274,7 @@ assay_status assay_steps_estimate(assay_quantize_result *out, const assay_steps 
     timings times = {0};
     out->input_bytes = 0;
     out->n_matrices = 0;
+    out->research = false;
     for (size_t i = 0; i < p->n; i++) {
         const assay_step *s = &p->v[i];
         double size = assay_step_bytes(s, p), n = elements(s), b = (double)s->tensor->n_bytes * 8, work = 0;
@@ -287,6 +288,7 @@ assay_status assay_steps_estimate(assay_quantize_result *out, const assay_steps 
                 n + 4 * n / (double)(s->choice.group_size ? s->choice.group_size : s->tensor->dims[1]) +
                     size);
             out->n_matrices++;
+            out->research = out->research || assay_precision_bits(s->choice.precision) < 4;
             quantized += n;
             quantized_bits += b;
             if (timed) ASSAY_TRY(cost_of(&work, &times, s, p, n_threads, err));

