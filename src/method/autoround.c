@@ -7,8 +7,9 @@
  *            layer's own backward pass (train/layer.h) and straight through the rounding (rounding.c); lr falls linearly from 1 / iters to 0
  *
  * The original keeps the iterate whose batch had the least error, though batches differ more than iterates do. Here an iterate counts
- * with its error relative to what plain rounding loses on the same sequences, and in the end that one, the last one and plain rounding
- * are compared on all sequences: the result is never worse than rtn there. With iters 0, and for a matrix outside the layers, it is rtn.
+ * with its error relative to what plain rounding loses on the same sequences. The last one, which nearly always is the best, is then
+ * measured on all sequences; if it falls short of what the best promised, that one is too, and plain rounding stays where neither beats
+ * it: the result is never worse than rtn there. With iters 0, and for a matrix outside the layers, it is rtn.
  *
  * Products are taken in bf16 unless the model is float32, as the original does: a gradient's sign needs no more.
  *
@@ -22,6 +23,7 @@
 #include "method/rounding.h"
 #include "train/layer.h"
 
+#define FALLS_SHORT 1.05 /* of the least relative error of a batch, which is an optimistic estimate */
 #define PIECE_BYTES (256.0 * (1 << 20)) /* of the tape; a piece is at least one sequence */
 
 typedef struct tuner {
@@ -230,10 +232,9 @@ static double relative_loss(const tuner *t, const double *loss, const size_t *se
     return base > 0 ? sum / base : sum;
 }
 
-static assay_status descend(int64_t *best_iter, tuner *t, sampler *s, double *loss, assay_err *err) {
+static assay_status descend(int64_t *best_iter, double *least, tuner *t, sampler *s, double *loss, assay_err *err) {
     const assay_choice *c = t->r[0].item->choice;
     size_t batch = ASSAY_MIN((size_t)ASSAY_MAX(c->batch_size, 1), s->n);
-    double best = 0;
     each(t, assay_rounding_apply);
     for (int64_t iter = 0; iter < c->iters; iter++) {
         const size_t *seqs = next_batch(s, batch);
@@ -241,8 +242,8 @@ static assay_status descend(int64_t *best_iter, tuner *t, sampler *s, double *lo
             memset(t->r[i].grad, 0, (size_t)(t->r[i].rows * t->r[i].cols) * sizeof(float));
         ASSAY_TRY(run_batch(loss, t, seqs, batch, true, err));
         double now = relative_loss(t, loss, seqs, batch);
-        if (iter == 0 || now < best) {
-            best = now;
+        if (iter == 0 || now < *least) {
+            *least = now;
             *best_iter = iter;
             each(t, assay_rounding_keep);
         }
@@ -253,19 +254,20 @@ static assay_status descend(int64_t *best_iter, tuner *t, sampler *s, double *lo
     return ASSAY_OK;
 }
 
-/* The best on all sequences of: the last iterate (current), the kept one, plain rounding. */
-static assay_status choose(tuner *t, double base, int64_t best_iter, double *loss, assay_err *err) {
-    int64_t iters = t->r[0].item->choice->iters, from = iters;
-    double last, kept;
-    ASSAY_TRY(total_loss(&last, t, loss, err));
-    double least = last;
-    each(t, assay_rounding_swap);
-    ASSAY_TRY(total_loss(&kept, t, loss, err));
-    if (kept <= last) {
-        least = kept;
-        from = best_iter;
-    } else {
+/* The best on all sequences of: the last iterate (current), the kept one if it promises more, plain rounding. */
+static assay_status choose(tuner *t, double base, double promise, int64_t best_iter, double *loss, assay_err *err) {
+    int64_t from = t->r[0].item->choice->iters;
+    double least, kept;
+    ASSAY_TRY(total_loss(&least, t, loss, err));
+    if (least > FALLS_SHORT * promise * base) {
         each(t, assay_rounding_swap);
+        ASSAY_TRY(total_loss(&kept, t, loss, err));
+        if (kept < least) {
+            least = kept;
+            from = best_iter;
+        } else {
+            each(t, assay_rounding_swap);
+        }
     }
     if (least > base) {
         least = base;
@@ -282,7 +284,7 @@ static assay_status tune(tuner *t, assay_err *err) {
     const assay_layer *l = t->layer;
     sampler s = {.n = l->n_seqs};
     int64_t best_iter = 0;
-    double base = 0, *loss = assay_calloc(l->n_seqs, sizeof *loss);
+    double base = 0, promise = 0, *loss = assay_calloc(l->n_seqs, sizeof *loss);
     assay_status st;
     s.order = assay_mallocn(l->n_seqs, sizeof *s.order);
     if (!loss || !s.order) {
@@ -294,8 +296,8 @@ static assay_status tune(tuner *t, assay_err *err) {
     assay_rng_init(&s.rng, (uint64_t)t->r[0].item->choice->seed * 1000003u + (uint64_t)l->index);
     shuffle(&s);
     if ((st = total_loss(&base, t, t->base, err)) != ASSAY_OK) goto out;
-    if ((st = descend(&best_iter, t, &s, loss, err)) != ASSAY_OK) goto out;
-    st = choose(t, base, best_iter, loss, err);
+    if ((st = descend(&best_iter, &promise, t, &s, loss, err)) != ASSAY_OK) goto out;
+    st = choose(t, base, promise, best_iter, loss, err);
 out:
     assay_free(loss);
     assay_free(s.order);

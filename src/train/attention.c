@@ -77,10 +77,7 @@ static void exponentials(float *p, size_t ld, size_t from, size_t to, float scal
     size_t begin = from / ASSAY_LANES * ASSAY_LANES, end = (to + ASSAY_LANES - 1) / ASSAY_LANES * ASSAY_LANES;
     for (size_t k = begin; k < from; k++) p[k] = 0;
     for (size_t k = to; k < end; k++) p[k] = 0;
-    for (size_t k = begin; k < end; k += ASSAY_LANES) {
-        for (int l = 0; l < ASSAY_LANES; l++) p[k + (size_t)l] = p[k + (size_t)l] * scale - top;
-        assay_exp_lanes(p + k, p + k);
-    }
+    assay_exp(p + begin, p + begin, scale, top, end - begin);
     memset(p, 0, from * sizeof *p);
     memset(p + to, 0, (ld - to) * sizeof *p);
 }
@@ -131,7 +128,8 @@ static assay_status backward_block(job *j, const block *b, size_t head, float *p
     for (size_t i = 0; i < b->n; i++) {
         float *row = dp + i * b->ld, *prob = p + i * b->ld, mean = 0;
         for (size_t k = 0; k < d; k++) mean += da[i * b->q_width + k] * a[i * b->q_width + k];
-        for (size_t k = 0; k < b->n_keys; k++) row[k] = prob[k] * (row[k] - mean) * j->scale;
+        for (size_t k = b->n_keys; k < b->ld; k++) row[k] = 0; /* prob is 0 there */
+        assay_score_gradient(row, prob, mean, j->scale, b->ld);
     }
     ASSAY_TRY(assay_gemm(j->dq + at, b->q_width, dp, b->ld, false, b->k, b->kv_width, false, b->n, d, b->n_keys, false, 1, err));
     return assay_gemm(dk, b->kv_width, dp, b->ld, true, b->q, b->q_width, false, b->n_keys, d, b->n, true, 1, err);

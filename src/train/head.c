@@ -29,10 +29,9 @@ static double exponentials(float *x, size_t n, size_t ld) {
     double sum = 0;
     for (size_t i = 1; i < n; i++) top = x[i] > top ? x[i] : top;
     for (size_t i = n; i < ld; i++) x[i] = top - 200.0f;
+    assay_exp(x, x, 1.0f, top, ld);
     for (size_t i = 0; i < ld; i += ASSAY_LANES) {
         float part = 0;
-        for (int l = 0; l < ASSAY_LANES; l++) x[i + (size_t)l] -= top;
-        assay_exp_lanes(x + i, x + i);
         for (size_t l = i; l < ASSAY_MIN(i + ASSAY_LANES, n); l++) part += x[l];
         sum += (double)part;
     }
@@ -71,8 +70,8 @@ static double divergence_row(const job *j, float *x, float *ref) {
             q[l] = l < m ? x[i + l] - (float)top_q : -87.0f;
             gap[l] = p[l] - q[l];
         }
-        assay_exp_lanes(ref + i, p);
-        assay_exp_lanes(x + i, q);
+        assay_exp(ref + i, p, 1.0f, 0.0f, ASSAY_LANES);
+        assay_exp(x + i, q, 1.0f, 0.0f, ASSAY_LANES);
         for (size_t l = 0; l < m; l++) {
             sum_p += (double)ref[i + l];
             sum_q += (double)x[i + l];

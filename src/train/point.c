@@ -1,5 +1,6 @@
 /* point.c: see point.h. Loops over sixteen lanes are written with a constant bound, so that compilers vectorise them without special
- * flags; what stays scalar is O(rows). The exponential is Cephes' (Moshier 1992): 2^n times a polynomial on |r| <= ln 2 / 2. */
+ * flags; where exponentials are the cost, functions are compiled for several instruction sets and picked when the program is loaded:
+ * without contraction all of them give the same bits. The exponential is Cephes' (Moshier 1992): 2^n times a polynomial on |r| <= ln 2 / 2. */
 #include "train/point.h"
 
 #include <math.h>
@@ -9,7 +10,14 @@
 
 #define GRAIN 8192 /* elements that are worth a task */
 
-void assay_exp_lanes(float *y, const float *x) {
+#if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__) && !defined(ASSAY_SANITIZED)
+#define EVERY_CPU __attribute__((target_clones("avx512f", "avx2", "default")))
+#else
+#define EVERY_CPU
+#endif
+#define INLINE static inline __attribute__((always_inline))
+
+INLINE void exp_lanes(float *y, const float *x) {
     float z[ASSAY_LANES], r[ASSAY_LANES];
     uint32_t bits[ASSAY_LANES];
     const float magic = 12582912.0f; /* 1.5 * 2^23: adding it rounds to an integer */
@@ -31,6 +39,14 @@ void assay_exp_lanes(float *y, const float *x) {
         p = p * v + 1.6666665459e-1f;
         p = p * v + 5.0000001201e-1f;
         y[i] = (p * (v * v) + v + 1.0f) * z[i];
+    }
+}
+
+EVERY_CPU void assay_exp(float *y, const float *x, float scale, float shift, size_t n) {
+    for (size_t i = 0; i < n; i += ASSAY_LANES) {
+        float v[ASSAY_LANES];
+        for (size_t k = 0; k < ASSAY_LANES; k++) v[k] = x[i + k] * scale - shift;
+        exp_lanes(y + i, v);
     }
 }
 
@@ -118,10 +134,10 @@ void assay_norm_backward(float *dx, float *dw, const float *base, const float *d
 /* --- gates --- */
 
 /* value and slope of the gate function */
-static void silu_lanes(float *f, float *slope, const float *g) {
+INLINE void silu_lanes(float *f, float *slope, const float *g) {
     float e[ASSAY_LANES];
     for (int i = 0; i < ASSAY_LANES; i++) e[i] = -g[i];
-    assay_exp_lanes(e, e);
+    exp_lanes(e, e);
     for (int i = 0; i < ASSAY_LANES; i++) {
         float s = 1.0f / (1.0f + e[i]);
         f[i] = g[i] * s;
@@ -129,21 +145,21 @@ static void silu_lanes(float *f, float *slope, const float *g) {
     }
 }
 /* tanh form: g * sigmoid(2u), u = sqrt(2/pi) (g + 0.044715 g^3) */
-static void gelu_tanh_lanes(float *f, float *slope, const float *g) {
+INLINE void gelu_tanh_lanes(float *f, float *slope, const float *g) {
     const float k = 1.5957691216057308f, c = 0.044715f;
     float e[ASSAY_LANES];
     for (int i = 0; i < ASSAY_LANES; i++) e[i] = -k * (g[i] + c * g[i] * g[i] * g[i]);
-    assay_exp_lanes(e, e);
+    exp_lanes(e, e);
     for (int i = 0; i < ASSAY_LANES; i++) {
         float s = 1.0f / (1.0f + e[i]);
         f[i] = g[i] * s;
         slope[i] = s + f[i] * (1.0f - s) * k * (1.0f + 3.0f * c * g[i] * g[i]);
     }
 }
-static void gelu_lanes(float *f, float *slope, const float *g) {
+INLINE void gelu_lanes(float *f, float *slope, const float *g) {
     float density[ASSAY_LANES];
     for (int i = 0; i < ASSAY_LANES; i++) density[i] = -0.5f * g[i] * g[i];
-    assay_exp_lanes(density, density);
+    exp_lanes(density, density);
     for (int i = 0; i < ASSAY_LANES; i++) {
         float s = 0.5f * erfcf(-0.70710678118654752f * g[i]);
         f[i] = g[i] * s;
@@ -151,21 +167,41 @@ static void gelu_lanes(float *f, float *slope, const float *g) {
     }
 }
 
-static void gate_lanes(float *f, float *slope, const float *g, assay_gate_fn fn) {
-    static void (*const table[])(float *, float *, const float *) = {
-        [ASSAY_GATE_SILU] = silu_lanes, [ASSAY_GATE_GELU_TANH] = gelu_tanh_lanes, [ASSAY_GATE_GELU] = gelu_lanes};
-    table[fn](f, slope, g);
+INLINE void gate_lanes(float *f, float *slope, const float *g, assay_gate_fn fn) {
+    if (fn == ASSAY_GATE_SILU)
+        silu_lanes(f, slope, g);
+    else if (fn == ASSAY_GATE_GELU_TANH)
+        gelu_tanh_lanes(f, slope, g);
+    else
+        gelu_lanes(f, slope, g);
 }
 
-static void gate_range(void *ctx, size_t begin, size_t end, int thread) {
+/* The last lanes of a range may be too few: they go through copies. */
+INLINE size_t take_lanes(float *out, const float *x, size_t begin, size_t end) {
+    size_t n = ASSAY_MIN((size_t)ASSAY_LANES, end - begin);
+    if (n == ASSAY_LANES)
+        for (int k = 0; k < ASSAY_LANES; k++) out[k] = x[begin + (size_t)k];
+    else
+        for (size_t k = 0; k < n; k++) out[k] = x[begin + k];
+    return n;
+}
+INLINE void give_lanes(float *y, const float *x, size_t n) {
+    if (n == ASSAY_LANES)
+        memcpy(y, x, ASSAY_LANES * sizeof *y);
+    else
+        memcpy(y, x, n * sizeof *y);
+}
+
+EVERY_CPU static void gate_range(void *ctx, size_t begin, size_t end, int thread) {
     const job *j = ctx;
     (void)thread;
-    float g[ASSAY_LANES] = {0}, f[ASSAY_LANES], slope[ASSAY_LANES];
+    float g[ASSAY_LANES] = {0}, u[ASSAY_LANES] = {0}, f[ASSAY_LANES], slope[ASSAY_LANES];
     for (size_t i = begin; i < end; i += ASSAY_LANES) {
-        size_t n = ASSAY_MIN((size_t)ASSAY_LANES, end - i);
-        memcpy(g, j->a + i, n * sizeof *g);
+        size_t n = take_lanes(g, j->a, i, end);
+        take_lanes(u, j->b, i, end);
         gate_lanes(f, slope, g, j->fn);
-        for (size_t k = 0; k < n; k++) j->y[i + k] = f[k] * j->b[i + k];
+        for (int k = 0; k < ASSAY_LANES; k++) f[k] *= u[k];
+        give_lanes(j->y + i, f, n);
     }
 }
 void assay_gate_forward(float *y, const float *gate, const float *up, size_t n, assay_gate_fn fn, int n_threads) {
@@ -173,19 +209,21 @@ void assay_gate_forward(float *y, const float *gate, const float *up, size_t n, 
     assay_parallel_range(n_threads, n, GRAIN, gate_range, &j);
 }
 
-static void gate_back_range(void *ctx, size_t begin, size_t end, int thread) {
+EVERY_CPU static void gate_back_range(void *ctx, size_t begin, size_t end, int thread) {
     const job *j = ctx;
     (void)thread;
-    float g[ASSAY_LANES] = {0}, f[ASSAY_LANES], slope[ASSAY_LANES];
+    float g[ASSAY_LANES] = {0}, u[ASSAY_LANES] = {0}, dy[ASSAY_LANES] = {0}, f[ASSAY_LANES], slope[ASSAY_LANES];
     for (size_t i = begin; i < end; i += ASSAY_LANES) {
-        size_t n = ASSAY_MIN((size_t)ASSAY_LANES, end - i);
-        memcpy(g, j->a + i, n * sizeof *g);
+        size_t n = take_lanes(g, j->a, i, end);
+        take_lanes(u, j->b, i, end);
+        take_lanes(dy, j->c, i, end);
         gate_lanes(f, slope, g, j->fn);
-        for (size_t k = 0; k < n; k++) {
-            float dy = j->c[i + k];
-            j->y[i + k] = dy * j->b[i + k] * slope[k];
-            j->y2[i + k] = dy * f[k];
+        for (int k = 0; k < ASSAY_LANES; k++) {
+            slope[k] *= dy[k] * u[k];
+            f[k] *= dy[k];
         }
+        give_lanes(j->y + i, slope, n);
+        give_lanes(j->y2 + i, f, n);
     }
 }
 void assay_gate_backward(float *d_gate, float *d_up, const float *dy, const float *gate, const float *up, size_t n, assay_gate_fn fn,
@@ -216,6 +254,16 @@ void assay_turn(float *x, const float *angles, const int32_t *pos, size_t n_rows
                 int n_threads) {
     job j = {.y = x, .a = angles, .pos = pos, .n_heads = n_heads, .half = half, .sign = (float)direction};
     assay_parallel_range(n_threads, n_rows, row_grain(n_heads * 2 * half), turn_rows, &j);
+}
+
+/* --- scores --- */
+
+EVERY_CPU void assay_score_gradient(float *dp, const float *p, float mean, float scale, size_t n) {
+    for (size_t i = 0; i < n; i += ASSAY_LANES)
+        for (int k = 0; k < ASSAY_LANES; k++) {
+            size_t at = i + (size_t)k;
+            dp[at] = p[at] * (dp[at] - mean) * scale;
+        }
 }
 
 /* --- sums --- */

@@ -11,8 +11,9 @@
 
 enum { ASSAY_LANES = 16 };
 
-/* y[i] = exp(x[i]) for one vector of lanes; relative error below 2e-7; saturates at exp(-87) and exp(88). y may be x. */
-void assay_exp_lanes(float *y, const float *x);
+/* y = exp(scale * x - shift) over n elements, a multiple of ASSAY_LANES; relative error below 2e-7; saturates at exp(-87) and exp(88).
+ * y may be x. */
+void assay_exp(float *y, const float *x, float scale, float shift, size_t n);
 
 /* y = x * inv * w per row, inv = 1 / sqrt(mean(x^2) + eps). */
 void assay_norm_forward(float *y, const float *x, const float *w, size_t n_rows, size_t n, float eps, int n_threads);
@@ -30,6 +31,9 @@ void assay_gate_backward(float *d_gate, float *d_up, const float *dy, const floa
  * sines. direction -1 turns back, which is the gradient. */
 void assay_turn(float *x, const float *angles, const int32_t *pos, size_t n_rows, size_t n_heads, size_t half, int direction,
                 int n_threads);
+
+/* dp = scale * p * (dp - mean) over n elements, a multiple of ASSAY_LANES: the gradient of a row of attention scores. */
+void assay_score_gradient(float *dp, const float *p, float mean, float scale, size_t n);
 
 /* x[row] += bias; sum [n] += the rows of x (NULL: nothing to do). */
 void assay_bias_add(float *x, const float *bias, size_t n_rows, size_t n, int n_threads);
