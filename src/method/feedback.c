@@ -307,7 +307,7 @@ static assay_status set_groups(work *k, assay_err *err) {
 static assay_status prepare(work *k, int n_threads, assay_err *err) {
     size_t n_bands = (k->rows + band_rows(k) - 1) / band_rows(k);
     if (k->spec.precision == ASSAY_PRECISION_NVFP4) {
-        float absmax = 0;
+        float absmax = k->item->fused_absmax;
         ASSAY_TRY(run_pass(k, measure_band, n_bands, n_threads, err));
         for (size_t i = 0; i < n_bands; i++) absmax = fmaxf(absmax, k->absmax[i]);
         k->spec.global_scale = assay_grid_spec_global(&k->spec, absmax);

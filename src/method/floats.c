@@ -64,6 +64,7 @@ assay_status assay_floats_encode(assay_item *item, int n_threads, assay_err *err
     if (s.one_scale || s.spec.precision == ASSAY_PRECISION_NVFP4) {
         float most;
         ASSAY_TRY(largest(&most, item, n_threads, err));
+        most = ASSAY_MAX(most, item->fused_absmax);
         s.spec.global_scale = assay_grid_spec_global(&s.spec, most);
         assay_grid_from_range(&s.grid, &s.spec, -most, most);
     }

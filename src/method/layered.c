@@ -244,6 +244,7 @@ static assay_status transform(work *w, assay_err *err) {
 
 static assay_status quantize(work *w, assay_loss *losses, assay_err *err) {
     ASSAY_TRY(transform(w, err));
+    ASSAY_TRY(assay_fuse_items(w->layer.items, w->layer.n_items, err));
     if (any(w, wants_layer)) ASSAY_TRY(run_methods(w, ASSAY_ROLE_COUNT, true, err));
     bool at_once = any(w, wants_all_at_once);
     unsigned all = 0;

@@ -63,6 +63,8 @@ typedef struct assay_item {
     float *w;                /* [rows][cols] where a transform changed it (assay_item_own), else NULL */
     const assay_inputs *in;  /* NULL without calibration */
     float *clip;             /* AWQ's clipping: largest magnitude kept, per row and group [rows][n_groups]; NULL = none. Owned */
+    float fused_absmax;      /* NVFP4, FP8 per tensor: the largest magnitude of the matrices that runtimes fuse with this one, itself
+                                included; 0 = of this one alone (fuse.c) */
     char chosen[192];        /* parameters the method chose, as the inside of a JSON object: "\"damp_percent\": 0.02"; "" = none */
     void *state;             /* the method's own while it runs */
     assay_matrix out;        /* filled by the method; the pipeline deinits it */

@@ -16,30 +16,23 @@ static const char default_list[] = "int3g128 int4g128 int4g32 int5g128 int6g128 
 static const char low_list[] = "int2g128 int2g64 int2g32 int3g128 int3g64 int3g32 int4g128 int4g32 int5g128 int6g128 int8g128 bf16";
 #define LOW_BPW 4.0 /* below: two bits and small groups are in the list, and a research matter */
 
-static assay_status add_candidate(assay_mixture *m, const char *word, size_t n, const assay_choice *base, assay_err *err) {
-    char label[sizeof m->labels[0]];
-    assay_draft d = {.c = *base};
+static assay_status add_candidate(assay_mixture *m, const char *word, size_t n, const assay_recipe *base, assay_err *err) {
+    char *label = m->labels[m->n_candidates];
     if (m->n_candidates == ASSAY_MIXTURE_MAX_CANDIDATES)
         return assay_fail(err, ASSAY_EUSAGE, "more than %d precisions to mix", ASSAY_MIXTURE_MAX_CANDIDATES);
-    snprintf(label, sizeof label, "%.*s", (int)n, word);
-    if (n >= sizeof label || !assay_draft_precision(&d, label))
-        return assay_fail(err, ASSAY_EUSAGE, "'%.*s' is no precision to mix: say int4g128 or bf16, for example", (int)n, word);
-    assay_precision_kind kind = assay_precision_get_kind(d.c.precision);
-    if (kind == ASSAY_KIND_DENSE) d.c = (assay_choice){.method = ASSAY_METHOD_NONE, .precision = d.c.precision};
-    if (kind != ASSAY_KIND_DENSE) {
-        const assay_method *own = assay_method_get(base->method);
-        const char *wrong = own->check ? own->check(&d.c) : NULL;
-        if (wrong) return assay_fail(err, ASSAY_EUSAGE, "method %s cannot make %s: %s", assay_method_name(base->method), label, wrong);
-        if (assay_choice_convention(&d.c) != ASSAY_CONVENTION_CT)
-            return assay_fail(err, ASSAY_EUNSUPPORTED, "%s by %s is not written by compressed-tensors, the convention that holds mixtures",
-                              label, assay_method_name(base->method));
-    }
-    m->candidates[m->n_candidates] = d.c;
-    snprintf(m->labels[m->n_candidates++], sizeof label, "%s", label);
+    if (n >= sizeof m->labels[0]) return assay_fail(err, ASSAY_EUSAGE, "'%.*s' is no precision to mix", (int)n, word);
+    memcpy(label, word, n);
+    label[n] = 0;
+    assay_choice *c = &m->candidates[m->n_candidates];
+    ASSAY_TRY(assay_recipe_reprecise(c, base, label, err));
+    if (c->method != ASSAY_METHOD_NONE && assay_choice_convention(c) != ASSAY_CONVENTION_CT)
+        return assay_fail(err, ASSAY_EUNSUPPORTED, "%s by %s is not written by compressed-tensors, the convention that holds mixtures", label,
+                          assay_method_name(c->method));
+    m->n_candidates++;
     return ASSAY_OK;
 }
 
-static assay_status make_candidates(assay_mixture *m, const char *list, const assay_choice *base, assay_err *err) {
+static assay_status make_candidates(assay_mixture *m, const char *list, const assay_recipe *base, assay_err *err) {
     for (const char *p = list + strspn(list, " ,"); *p; p += strspn(p, " ,")) {
         size_t n = strcspn(p, " ,");
         ASSAY_TRY(add_candidate(m, p, n, base, err));
@@ -216,9 +209,8 @@ static assay_status infeasible(const assay_mixture *m, assay_err *err) {
                       least / m->elements, (least + m->other_bits) / 8e6);
 }
 
-static const char *list_of(const assay_mixture_opts *o, const assay_choice *base) {
+static const char *list_of(const assay_mixture_opts *o) {
     if (o->precisions) return o->precisions;
-    (void)base;
     return o->target_bpw > 0 && o->target_bpw < LOW_BPW ? low_list : default_list;
 }
 
@@ -230,7 +222,7 @@ assay_status assay_mixture_make(assay_mixture *out, const char *model_dir, const
     *out = (assay_mixture){.sensitivity = o->sensitivity};
     if (!calibration) return assay_fail(err, ASSAY_EUSAGE, "a mixture is chosen by what is lost on calibration data: give some");
     ASSAY_GO(assay_config_open(&config, model_dir, err));
-    ASSAY_GO(make_candidates(out, list_of(o, assay_recipe_base(base)), assay_recipe_base(base), err));
+    ASSAY_GO(make_candidates(out, list_of(o), base, err));
     ASSAY_GO(make_units(out, &config, base, err));
     ASSAY_GO(set_budget(out, o, err));
     if (out->sensitivity == ASSAY_SENSITIVITY_AUTO) out->sensitivity = assay_mixture_pick(out, &config, o);

@@ -79,6 +79,13 @@ assay_status assay_manifest_write(const char *out_dir, const char *model_dir, co
  * into out. */
 void assay_manifest_read(char key[65], assay_quantize_result *out, const char *out_dir);
 
+/* --- fuse.c --- */
+
+/* Fills fused_absmax of a layer's items from their present weights. */
+assay_status assay_fuse_items(assay_item *items, size_t n_items, assay_err *err);
+/* The same for one step, from the source's tensors. */
+assay_status assay_fuse_step(float *absmax, const assay_steps *p, const assay_step *step, assay_err *err);
+
 /* --- pipeline.c and layered.c --- */
 
 typedef struct assay_run {

@@ -320,6 +320,23 @@ const assay_choice *assay_recipe_base(const assay_recipe *r) {
     return &r->base;
 }
 
+assay_status assay_recipe_reprecise(assay_choice *out, const assay_recipe *r, const char *precision, assay_err *err) {
+    assay_draft d = r->draft;
+    d.set &= ~(unsigned)(ASSAY_OPT_PRECISION | ASSAY_OPT_GROUP_SIZE);
+    d.c.group_size = 0;
+    if (!assay_draft_precision(&d, precision))
+        return assay_fail(err, ASSAY_EUSAGE, "'%s' is no precision to mix: say int4g128 or bf16, for example", precision);
+    if (assay_precision_get_kind(d.c.precision) == ASSAY_KIND_DENSE) {
+        *out = (assay_choice){.method = ASSAY_METHOD_NONE, .precision = d.c.precision};
+        return ASSAY_OK;
+    }
+    const assay_method *m = assay_method_get(d.c.method);
+    *out = d.c;
+    m->complete(out, d.set);
+    const char *wrong = m->check ? m->check(out) : NULL;
+    return wrong ? assay_fail(err, ASSAY_EUSAGE, "method %s cannot make %s: %s", assay_method_name(d.c.method), precision, wrong) : ASSAY_OK;
+}
+
 assay_rotation assay_recipe_rotation(const assay_recipe *r) {
     return r->rotation;
 }

@@ -99,6 +99,10 @@ assay_status assay_recipe_hash(char hex[65], const assay_recipe *r, assay_err *e
 void assay_recipe_describe(assay_str *out, const assay_recipe *r);
 void assay_choice_describe(assay_str *out, const assay_choice *c);
 
+/* The base choice in another precision ("int3g64"), with the defaults that its method has for that one. EUSAGE: no precision, or none that
+ * the method makes. */
+assay_status assay_recipe_reprecise(assay_choice *out, const assay_recipe *r, const char *precision, assay_err *err);
+
 /* The rotation asked for. */
 typedef struct assay_rotation {
     bool on, online; /* online: the down projection's input too */
