@@ -1,19 +1,24 @@
-/* awq.c: activation-aware weight quantization (Lin et al. 2023): before rounding, columns that see large inputs are made larger and the
- * inputs smaller by the same factors, and ranges are drawn in where that loses less.
+/* awq.c: activation-aware weight quantization (Lin et al. 2023): before rounding, columns that see large
+ * inputs are made larger and the inputs smaller by the same factors, and ranges are drawn in where that loses
+ * less.
  *
  * Scales. For each place of fold.h a grid of twenty ratios r = 0, 0.05, ... 0.95 in the originals' two forms,
  *
- *   s = mean|x|^r                              llm-awq, auto_scale.py
- *   s = mean|x|^r / (mean_w^(1-r) + 1e-4)      AutoAWQ's and llm-compressor's duo_scaling; mean_w: of |w| / its group's largest
- *   both divided by sqrt(max s * min s)
+ *   s = mean|x|^r                            llm-awq, auto_scale.py
+ *   s = mean|x|^r / (mean_w^(1-r) + 1e-4)    AutoAWQ's and llm-compressor's duo_scaling;
+ *                                            mean_w: of |w| / the largest |w| of its group
  *
- * and the one is taken whose rounding to nearest changes the block's output least (fold_trial.c); leaving the weights alone is the first
- * of them. The originals search one of the forms only; both cost twice the time and are never worse on the tokens tried. With
- * grouped-query attention, where the originals leave o alone, the query heads that share a value head share its scales.
+ * both divided by sqrt(max s * min s),
+ *
+ * and the one is taken whose rounding to nearest changes the block's output least (fold_trial.c); leaving the
+ * weights alone is the first of them. The originals search one of the forms only; both cost twice the time
+ * and are never worse on the tokens tried. With grouped-query attention, where the originals leave o alone,
+ * the query heads that share a value head share its scales.
  *
  * Clipping: awq_clip.c; not for q and k, whose outputs meet in a product.
  *
- * The two searches serve other methods as well (awq_scale, awq_clip). This one then rounds to nearest within the clipped ranges. */
+ * The two searches serve other methods as well (awq_scale, awq_clip). This one then rounds to nearest within
+ * the clipped ranges. */
 #include "method/awq.h"
 
 #include <math.h>
@@ -26,8 +31,11 @@
 static void complete(assay_choice *c, unsigned set) {
     if (!(set & ASSAY_OPT_PRECISION)) c->precision = ASSAY_PRECISION_INT4;
     if (!(set & ASSAY_OPT_GROUP_SIZE))
-        c->group_size = c->precision == ASSAY_PRECISION_MXFP4 ? 32 : c->precision == ASSAY_PRECISION_NVFP4 ? 16 : 128;
-    if (!(set & ASSAY_OPT_SYMMETRIC)) c->asymmetric = assay_precision_get_kind(c->precision) == ASSAY_KIND_INT;
+        c->group_size = c->precision == ASSAY_PRECISION_MXFP4   ? 32
+                        : c->precision == ASSAY_PRECISION_NVFP4 ? 16
+                                                                : 128;
+    if (!(set & ASSAY_OPT_SYMMETRIC))
+        c->asymmetric = assay_precision_get_kind(c->precision) == ASSAY_KIND_INT;
     if (!(set & ASSAY_OPT_AWQ_SCALE)) c->awq_scale = true;
     if (!(set & ASSAY_OPT_AWQ_CLIP)) c->awq_clip = true;
     if (!(set & ASSAY_OPT_DUO_SCALING)) c->duo_scaling = c->awq_scale;
@@ -35,10 +43,13 @@ static void complete(assay_choice *c, unsigned set) {
 
 static const char *check(const assay_choice *c) {
     bool mx = c->precision == ASSAY_PRECISION_MXFP4, nv = c->precision == ASSAY_PRECISION_NVFP4;
-    if (assay_precision_get_kind(c->precision) != ASSAY_KIND_INT && !mx && !nv) return "precision must be int2 to int8, mxfp4 or nvfp4";
-    if ((mx && c->group_size != 32) || (nv && c->group_size != 16)) return "mxfp4 has groups of 32 columns, nvfp4 of 16";
+    if (assay_precision_get_kind(c->precision) != ASSAY_KIND_INT && !mx && !nv)
+        return "precision must be int2 to int8, mxfp4 or nvfp4";
+    if ((mx && c->group_size != 32) || (nv && c->group_size != 16))
+        return "mxfp4 has groups of 32 columns, nvfp4 of 16";
     if ((mx || nv) && c->asymmetric) return "small floats have no zero points";
-    if (c->group_size < 0 || c->group_size > (1 << 20)) return "group_size must be 'channel' or from 1 to 1048576";
+    if (c->group_size < 0 || c->group_size > (1 << 20))
+        return "group_size must be 'channel' or from 1 to 1048576";
     return NULL;
 }
 
@@ -55,8 +66,8 @@ static assay_status quantize(assay_layer *layer, assay_item *const *items, size_
 }
 
 const assay_method assay_method_awq = {
-    .options = ASSAY_OPT_PRECISION | ASSAY_OPT_GROUP_SIZE | ASSAY_OPT_SYMMETRIC | ASSAY_OPT_AWQ_SCALE | ASSAY_OPT_AWQ_CLIP |
-               ASSAY_OPT_DUO_SCALING,
+    .options = ASSAY_OPT_PRECISION | ASSAY_OPT_GROUP_SIZE | ASSAY_OPT_SYMMETRIC | ASSAY_OPT_AWQ_SCALE |
+               ASSAY_OPT_AWQ_CLIP | ASSAY_OPT_DUO_SCALING,
     .needs = ASSAY_COLLECT_SAMPLE,
     .implied = ASSAY_OPT_AWQ_SCALE,
     .complete = complete,
@@ -152,7 +163,8 @@ static assay_status scale(const assay_fold *f, bool both, assay_err *err) {
         for (int i = 0; i < N_RATIOS; i++)
             ASSAY_GO(try_one(&h, (double)i / N_RATIOS, duo, err));
     for (size_t i = 0; i < f->n_into; i++) {
-        assay_item_note(f->into[i], "\"awq_ratio\": %.2f, \"awq_duo\": %s", h.ratio, h.duo ? "true" : "false");
+        assay_item_note(f->into[i], "\"awq_ratio\": %.2f, \"awq_duo\": %s", h.ratio,
+                        h.duo ? "true" : "false");
         assay_item_note(f->into[i], "\"awq_gain\": %.3f", h.first > 0 ? h.least / h.first : 1.0);
     }
     s = h.duo || h.ratio > 0 ? assay_fold_apply(f, h.best, err) : ASSAY_OK;
@@ -183,8 +195,10 @@ static wishes wishes_of(const assay_layer *layer, assay_tensor_role input) {
 static assay_status clip(assay_layer *layer, assay_tensor_role input, assay_err *err) {
     for (size_t i = 0; i < layer->n_items; i++) {
         assay_item *item = &layer->items[i];
-        bool wanted = assay_role_input(item->role) == input && item->choice->method != ASSAY_METHOD_NONE && item->choice->awq_clip;
-        if (wanted && item->role != ASSAY_ROLE_Q && item->role != ASSAY_ROLE_K) ASSAY_TRY(assay_awq_clip(item, layer->n_threads, err));
+        bool wanted = assay_role_input(item->role) == input && item->choice->method != ASSAY_METHOD_NONE &&
+                      item->choice->awq_clip;
+        if (wanted && item->role != ASSAY_ROLE_Q && item->role != ASSAY_ROLE_K)
+            ASSAY_TRY(assay_awq_clip(item, layer->n_threads, err));
     }
     return ASSAY_OK;
 }
@@ -200,7 +214,8 @@ static assay_status prepare(assay_layer *layer, assay_tensor_role input, assay_e
     ASSAY_TRY(assay_layer_collect(layer, ASSAY_ROLE_BIT(input), what, err));
     if (w.scale && !why_not) ASSAY_TRY(scale(&f, w.duo, err));
     for (size_t i = 0; why_not && i < layer->n_items; i++)
-        if (assay_role_input(layer->items[i].role) == input) assay_item_note(&layer->items[i], "\"awq_unscaled\": \"%s\"", why_not);
+        if (assay_role_input(layer->items[i].role) == input)
+            assay_item_note(&layer->items[i], "\"awq_unscaled\": \"%s\"", why_not);
     if (w.clip) ASSAY_TRY(clip(layer, input, err));
     assay_layer_forget(layer, ASSAY_ROLE_BIT(input));
     return ASSAY_OK;

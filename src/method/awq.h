@@ -4,11 +4,13 @@
 
 #include "method/methods.h"
 
-/* Columns up to which the clipping search wants the inputs' Gram matrix; above, it makes do with the sample. */
+/* Columns up to which the clipping search wants the inputs' Gram matrix; above, it makes do with the sample.
+ */
 enum { ASSAY_AWQ_GRAM_COLS = 2048 };
 
-/* item->clip: per row and group the range whose rounding changes the group's part of the output least, on what was collected of the
- * inputs (a Gram matrix or a sample). Leaves it NULL where a row's groups have no scales of their own. Notes the mean of the ranges. */
+/* item->clip: per row and group the range whose rounding changes the group's part of the output least, on
+ * what was collected of the inputs (a Gram matrix or a sample). Leaves it NULL where a row's groups have no
+ * scales of their own. Notes the mean of the ranges. */
 assay_status assay_awq_clip(assay_item *item, int n_threads, assay_err *err);
 
 #endif

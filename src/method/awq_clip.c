@@ -1,11 +1,12 @@
-/* awq_clip.c: AWQ's second search (Lin et al. 2023, section on clipping; llm-awq's auto_clip.py): how far a group's range is drawn in before
- * it is rounded. Ten ranges, the largest magnitude times 1, 0.95, ... 0.55, are tried for each row and group alone; what counts is the
- * group's part of the output,
+/* awq_clip.c: AWQ's second search (Lin et al. 2023, section on clipping; llm-awq's auto_clip.py): how far a
+ * group's range is drawn in before it is rounded. Ten ranges, the largest magnitude times 1, 0.95, ... 0.55,
+ * are tried for each row and group alone; what counts is the group's part of the output,
  *
  *   |X_g (q - w)|^2 = (q - w)^T (X_g^T X_g) (q - w)
  *
- * X_g being the inputs of its columns. The original sums over 512 tokens each time; the Gram matrix of a group of 128 columns says the same
- * in a quarter of the work, and can hold all tokens where it was collected. Groups wider than the sample take the sample itself. */
+ * X_g being the inputs of its columns. The original sums over 512 tokens each time; the Gram matrix of a
+ * group of 128 columns says the same in a quarter of the work, and can hold all tokens where it was
+ * collected. Groups wider than the sample take the sample itself. */
 #include "method/awq.h"
 
 #include <math.h>
@@ -34,9 +35,9 @@ typedef struct patch {
     int64_t first; /* column */
     size_t n;      /* columns */
     size_t n_form;
-    float *form;   /* [n_form][n]: the Gram matrix or the sample of these columns */
-    float *w, *d;  /* [ROWS_AT_ONCE][n]: weights; what rounding changes */
-    float *y;      /* [ROWS_AT_ONCE][n_form] */
+    float *form;  /* [n_form][n]: the Gram matrix or the sample of these columns */
+    float *w, *d; /* [ROWS_AT_ONCE][n]: weights; what rounding changes */
+    float *y;     /* [ROWS_AT_ONCE][n_form] */
 } patch;
 
 /* The inputs of the patch's columns. */
@@ -52,7 +53,9 @@ static assay_status fill_form(patch *p, assay_err *err) {
         return ASSAY_OK;
     }
     p->n_form = p->n;
-    if (!in->gram) return assay_gemm(p->form, p->n, x, cols, true, x, cols, false, p->n, p->n, in->n_sample, false, 1, err);
+    if (!in->gram)
+        return assay_gemm(p->form, p->n, x, cols, true, x, cols, false, p->n, p->n, in->n_sample, false, 1,
+                          err);
     for (size_t i = 0; i < p->n; i++)
         for (size_t c = 0; c < p->n; c++)
             p->form[i * p->n + c] = in->gram[((size_t)p->first + i) * cols + (size_t)p->first + c];
@@ -76,7 +79,8 @@ static assay_status try_factor(double *errors, const patch *p, size_t rows, floa
         for (size_t c = 0; c < p->n; c++)
             d[c] -= w[c];
     }
-    ASSAY_TRY(assay_gemm(p->y, p->n_form, p->d, p->n, false, p->form, p->n, true, rows, p->n_form, p->n, false, 1, err));
+    ASSAY_TRY(assay_gemm(p->y, p->n_form, p->d, p->n, false, p->form, p->n, true, rows, p->n_form, p->n,
+                         false, 1, err));
     for (size_t r = 0; r < rows; r++) {
         const float *y = p->y + r * p->n_form, *d = p->job->gram ? p->d + r * p->n : y;
         errors[r] = 0;
@@ -115,7 +119,10 @@ static void clip_task(void *ctx, size_t task, int thread) {
     job *j = ctx;
     int64_t g = (int64_t)task / j->n_chunks, row = (int64_t)task % j->n_chunks * ROWS_PER_TASK;
     int64_t end = ASSAY_MIN(row + ROWS_PER_TASK, j->rows), first = g * j->group;
-    patch p = {.job = j, .first = first, .n = (size_t)ASSAY_MIN(j->group, j->cols - first), .form = j->scratch[thread]};
+    patch p = {.job = j,
+               .first = first,
+               .n = (size_t)ASSAY_MIN(j->group, j->cols - first),
+               .form = j->scratch[thread]};
     p.w = p.form + j->form_rows * (size_t)j->group;
     p.d = p.w + ROWS_AT_ONCE * j->group;
     p.y = p.d + ROWS_AT_ONCE * j->group;
@@ -161,7 +168,8 @@ static assay_status run(job *j, int n_threads, assay_err *err) {
         if (j->status[t] != ASSAY_OK) s = assay_nomem(err); /* nothing else fails there */
         shrink += j->shrink[t];
     }
-    if (s == ASSAY_OK) assay_item_note(j->item, "\"awq_clip\": %.3f", shrink / (double)(j->rows * j->n_groups));
+    if (s == ASSAY_OK)
+        assay_item_note(j->item, "\"awq_clip\": %.3f", shrink / (double)(j->rows * j->n_groups));
     for (int t = 0; j->scratch && t < n_threads; t++)
         assay_free(j->scratch[t]);
     assay_free(j->scratch);
@@ -178,14 +186,17 @@ assay_status assay_awq_clip(assay_item *item, int n_threads, assay_err *err) {
              .cols = item->weight->dims[1],
              .group = assay_item_group(item),
              .n_groups = assay_item_n_groups(item)};
-    if (j.spec.row_block > 1 || assay_precision_get_kind(j.spec.precision) == ASSAY_KIND_CODEBOOK) return ASSAY_OK;
+    if (j.spec.row_block > 1 || assay_precision_get_kind(j.spec.precision) == ASSAY_KIND_CODEBOOK)
+        return ASSAY_OK;
     if (!in || !(in->gram || in->sample))
-        return assay_fail(err, ASSAY_EUSAGE, "tensor '%s': its inputs were not collected", item->weight->name);
+        return assay_fail(err, ASSAY_EUSAGE, "tensor '%s': its inputs were not collected",
+                          item->weight->name);
     j.n_chunks = (j.rows + ROWS_PER_TASK - 1) / ROWS_PER_TASK;
     j.gram = in->gram || (size_t)j.group < in->n_sample;
     j.form_rows = j.gram ? (size_t)j.group : in->n_sample;
     j.spec.mse = false;
-    if (!item->clip && !(item->clip = assay_mallocn((size_t)(j.rows * j.n_groups), sizeof *item->clip))) return assay_nomem(err);
+    if (!item->clip && !(item->clip = assay_mallocn((size_t)(j.rows * j.n_groups), sizeof *item->clip)))
+        return assay_nomem(err);
     ASSAY_TRY(set_global(&j, err));
     return run(&j, ASSAY_MAX(n_threads, 1), err);
 }

@@ -46,7 +46,8 @@ const char *assay_fold_open(assay_fold *out, assay_layer *layer, assay_tensor_ro
     return out->cols % out->n_scales ? "its heads do not match those of the values" : NULL;
 }
 
-/* Column of the output projection -> row of v: query heads [h * shared, (h + 1) * shared) read value head h. */
+/* Column of the output projection -> row of v: query heads [h * shared, (h + 1) * shared) read value head h.
+ */
 int64_t assay_fold_index(const assay_fold *f, int64_t col) {
     int64_t shared = f->cols / f->n_scales, d = f->layer->config->head_dim;
     if (shared == 1) return col;
@@ -115,7 +116,8 @@ static assay_status add_columns(columns *j, const assay_item *item, int n_thread
 
 assay_status assay_fold_columns(float *mean, float *most, const assay_fold *f, assay_err *err) {
     size_t n = (size_t)f->cols;
-    columns j = {.cols = f->cols, .mean = assay_calloc(n, sizeof *j.mean), .most = assay_calloc(n, sizeof *j.most)};
+    columns j = {
+        .cols = f->cols, .mean = assay_calloc(n, sizeof *j.mean), .most = assay_calloc(n, sizeof *j.most)};
     assay_status s = j.mean && j.most ? ASSAY_OK : assay_nomem(err);
     double rows = 0;
     for (size_t i = 0; s == ASSAY_OK && i < f->n_into; i++) {

@@ -1,11 +1,12 @@
-/* fold_encode.c: rounding to nearest with ranges of one's own: a matrix as its choice's grid has it, columns scaled and ranges bounded on
- * the way, so that a scaling can be tried without a scaled copy of the matrix.
+/* fold_encode.c: rounding to nearest with ranges of one's own: a matrix as its choice's grid has it, columns
+ * scaled and ranges bounded on the way, so that a scaling can be tried without a scaled copy of the matrix.
  *
  *   1. lo, hi of each row and group, bounded by the clipping               [rows][n_groups]
  *   2. grids from the ranges; FP8's blocks and tensors: from the widest of their rows
  *   3. codes
  *
- * Every precision whose groups lie within rows: integers and small floats. A row is one thread's in each pass. */
+ * Every precision whose groups lie within rows: integers and small floats. A row is one thread's in each
+ * pass. */
 #include <math.h>
 #include "base/mem.h"
 #include "base/thread.h"
@@ -46,7 +47,8 @@ static void range_rows(void *ctx, size_t begin, size_t end, int thread) {
     for (int64_t r = (int64_t)begin; r < (int64_t)end; r++) {
         const float *w = read_row(j, r, thread);
         for (int64_t g = 0; g < j->n_groups; g++) {
-            int64_t first = g * j->group, last = ASSAY_MIN(first + j->group, j->cols), at = r * j->n_groups + g;
+            int64_t first = g * j->group, last = ASSAY_MIN(first + j->group, j->cols),
+                    at = r * j->n_groups + g;
             float lo = 0, hi = 0;
             for (int64_t c = first; c < last; c++) {
                 lo = w[c] < lo ? w[c] : lo;
@@ -67,10 +69,12 @@ static void set_grids(job *j) {
     for (int64_t r = 0; r < j->rows; r++)
         for (int64_t g = 0; g < j->n_groups; g++) {
             int64_t at = r * j->n_groups + g, k = assay_matrix_scale_index(j->out, r, g * j->group);
-            int64_t from = j->spec.row_block > 1 ? r - r % j->spec.row_block : r, home = from * j->n_groups + g;
+            int64_t from = j->spec.row_block > 1 ? r - r % j->spec.row_block : r,
+                    home = from * j->n_groups + g;
             if (j->lo[at] < j->lo[home]) j->lo[home] = j->lo[at];
             if (j->hi[at] > j->hi[home]) j->hi[home] = j->hi[at];
-            assay_grid_from_range(&j->grids[k], &j->spec, j->lo[home], j->hi[home]); /* the block's last row has the last word */
+            assay_grid_from_range(&j->grids[k], &j->spec, j->lo[home],
+                                  j->hi[home]); /* the block's last row has the last word */
         }
     for (int64_t k = 0; k < j->out->n_scales; k++)
         assay_matrix_set_grid(j->out, k, &j->grids[k]);
@@ -92,11 +96,13 @@ static assay_status check_finite(const assay_item *item, assay_err *err) {
     const assay_tensor *t = item->weight;
     int64_t cols = t->dims[1], at = assay_find_nonfinite(t->data, t->dtype, (size_t)(t->dims[0] * cols));
     if (at < 0) return ASSAY_OK;
-    return assay_fail(err, ASSAY_EINPUT, "tensor '%s': NaN or infinity at row %lld, column %lld: the checkpoint is damaged", t->name,
-                      (long long)(at / cols), (long long)(at % cols));
+    return assay_fail(err, ASSAY_EINPUT,
+                      "tensor '%s': NaN or infinity at row %lld, column %lld: the checkpoint is damaged",
+                      t->name, (long long)(at / cols), (long long)(at % cols));
 }
 
-assay_status assay_fold_encode(assay_item *item, const float *col_scale, const float *clip, int n_threads, assay_err *err) {
+assay_status assay_fold_encode(assay_item *item, const float *col_scale, const float *clip, int n_threads,
+                               assay_err *err) {
     job j = {.item = item,
              .col_scale = col_scale,
              .clip = clip,

@@ -1,12 +1,17 @@
-/* fold_trial.c: how much a scaling would lose, measured as AWQ does: with the matrices that share the input quantized and everything else
- * as it is, at the output of the block they stand in.
+/* fold_trial.c: how much a scaling would lose, measured as AWQ does: with the matrices that share the input
+ * quantized and everything else as it is, at the output of the block they stand in.
  *
- *   q, k, v    a few sequences run through norm / s, the encoded matrices and attention; |(a' - a) Wo^T|^2
- *   gate, up   the same up to the product of gate and up;                                |(p' - p) Wdown^T|^2
- *   o, down    their own output on the sample;                                           |Q(x / s) Q(W s)^T - x W^T|^2
+ *   q, k, v    through norm / s, the encoded matrices and attention    |(a' - a) Wo^T|^2
+ *   gate, up   the same up to the product of gate and up               |(p' - p) Wdown^T|^2
+ *   o, down    their own output                                        |Q(x / s) Q(W s)^T - x W^T|^2
  *
- * The runs use the forward pass's own arithmetic with the matrices encoded, so activations in eight bits need nothing further. The sums
- * are kept per block of rows and added in order: the same for any number of threads. */
+ * over the beginnings of a few calibration sequences, each token's part divided by the square of what the
+ * layer makes of its hidden state: the norms that follow see errors relative to that, and the one or two
+ * tokens with enormous states, which a plain sum would serve first, bear them best. The original sums plainly
+ * over all calibration data.
+ *
+ * Runs use the forward pass's own arithmetic with the matrices encoded, so activations in eight bits need
+ * nothing further. Sums are kept per block of rows and added in order: the same for any number of threads. */
 #include <math.h>
 #include <string.h>
 #include "base/mem.h"
@@ -22,8 +27,9 @@ typedef struct product {
     const float *x;         /* [n][cols] */
     size_t n;
     int64_t rows, cols, block_rows;
-    float *y;             /* [n][rows]: where x W^T goes; NULL: */
+    float *y;             /* [n][rows]: where x W^T goes; NULL: nowhere */
     const float *minus;   /* [n][rows] is compared with it; NULL: with 0 */
+    const double *weight; /* [n] of a row's squares; NULL: 1 */
     float **scratch;      /* per thread: rows of W, outputs */
     double *sums;         /* per task */
     assay_status *status; /* per task */
@@ -38,13 +44,17 @@ static void product_task(void *ctx, size_t task, int thread) {
         assay_matrix_decode_rows(w, &p->item->out, row, m);
     else
         assay_item_read(w, p->item, row * p->cols, m * p->cols);
-    p->status[task] = assay_gemm(y, (size_t)m, p->x, cols, false, w, cols, true, p->n, (size_t)m, cols, false, 1, NULL);
+    p->status[task] =
+        assay_gemm(y, (size_t)m, p->x, cols, false, w, cols, true, p->n, (size_t)m, cols, false, 1, NULL);
     for (size_t t = 0; p->status[task] == ASSAY_OK && t < p->n; t++) {
         size_t at = t * (size_t)p->rows + (size_t)row;
+        double sum = 0;
         for (int64_t k = 0; k < m; k++) {
-            double d = (double)y[t * (size_t)m + (size_t)k] - (p->minus ? (double)p->minus[at + (size_t)k] : 0);
-            p->sums[task] += d * d;
+            double d =
+                (double)y[t * (size_t)m + (size_t)k] - (p->minus ? (double)p->minus[at + (size_t)k] : 0);
+            sum += d * d;
         }
+        p->sums[task] += p->weight ? p->weight[t] * sum : sum;
         if (p->y) memcpy(p->y + at, y + t * (size_t)m, (size_t)m * sizeof *y);
     }
 }
@@ -62,7 +72,8 @@ static assay_status run_product(double *sum, product *p, int n_threads, assay_er
     p->status = assay_calloc(n_tasks, sizeof *p->status);
     if (!p->scratch || !p->sums || !p->status) s = assay_nomem(err);
     for (int t = 0; s == ASSAY_OK && t < n_threads; t++)
-        if (!(p->scratch[t] = assay_mallocn((size_t)p->block_rows * ((size_t)p->cols + p->n), sizeof(float)))) s = assay_nomem(err);
+        if (!(p->scratch[t] = assay_mallocn((size_t)p->block_rows * ((size_t)p->cols + p->n), sizeof(float))))
+            s = assay_nomem(err);
     if (s == ASSAY_OK) assay_parallel(n_threads, n_tasks, product_task, p);
     *sum = 0;
     for (size_t t = 0; s == ASSAY_OK && t < n_tasks; t++) {
@@ -77,7 +88,7 @@ static assay_status run_product(double *sum, product *p, int n_threads, assay_er
     return s;
 }
 
-/* --- norms: runs over a few sequences --- */
+/* --- the tokens tried --- */
 
 enum { TRIAL_TOKENS = 1024 };
 
@@ -98,14 +109,30 @@ static assay_status choose_tokens(assay_fold_trial *t, assay_err *err) {
     return ASSAY_OK;
 }
 
-/* The inputs of the next stage, for these tokens. */
-static assay_status collect_next(assay_fold_trial *t, assay_err *err) {
+static void set_inputs(assay_layer *layer, assay_tensor_role input, const assay_inputs *in) {
+    layer->inputs[input] = *in;
+    for (size_t i = 0; in->cols && i < layer->n_items; i++)
+        if (assay_role_input(layer->items[i].role) == input) layer->items[i].in = &layer->inputs[input];
+}
+
+/* *sample [n][cols]: what goes into the matrices of that input now, for these tokens. What was collected of
+ * it before stays. */
+static assay_status take_sample(float **sample, size_t *n, size_t *cols, assay_fold_trial *t,
+                                assay_tensor_role input, assay_err *err) {
     assay_layer *layer = t->fold->layer, was = *layer;
+    layer->inputs[input] = (assay_inputs){0};
     layer->x = t->x;
     layer->lengths = t->lengths;
     layer->n_seqs = t->n_seqs;
     layer->n_tokens = t->n_tokens;
-    assay_status s = assay_layer_collect(layer, ASSAY_ROLE_BIT(t->next->role), ASSAY_COLLECT_SAMPLE, err);
+    assay_status s = assay_layer_collect(layer, ASSAY_ROLE_BIT(input), ASSAY_COLLECT_SAMPLE, err);
+    assay_inputs *in = &layer->inputs[input];
+    *sample = in->sample;
+    *n = in->n_sample;
+    *cols = (size_t)in->cols;
+    in->sample = NULL;
+    assay_layer_forget(layer, ASSAY_ROLE_BIT(input));
+    set_inputs(layer, input, &was.inputs[input]);
     layer->x = was.x;
     layer->lengths = was.lengths;
     layer->n_seqs = was.n_seqs;
@@ -113,65 +140,84 @@ static assay_status collect_next(assay_fold_trial *t, assay_err *err) {
     return s;
 }
 
+/* A token's part in the error: relative to what the layer leaves of it, as the norms after it see it. */
+static assay_status weigh_tokens(assay_fold_trial *t, assay_err *err) {
+    assay_layer *layer = t->fold->layer;
+    size_t hidden = (size_t)layer->config->hidden_size;
+    float *y = assay_mallocn(t->n_tokens * hidden, sizeof *y);
+    t->weight = assay_mallocn(t->n, sizeof *t->weight);
+    assay_status s = y && t->weight ? ASSAY_OK : assay_nomem(err);
+    if (s == ASSAY_OK) s = assay_layer_output(layer, y, t->x, t->lengths, t->n_seqs, err);
+    for (size_t i = 0; s == ASSAY_OK && i < t->n; i++) {
+        size_t row =
+            ((i + 1) * t->n_tokens + t->n - 1) / t->n - 1; /* the i-th of an evenly spread sample (layer.c) */
+        double sum = 1e-12;
+        for (size_t k = 0; k < hidden; k++)
+            sum += (double)y[row * hidden + k] * (double)y[row * hidden + k];
+        t->weight[i] = 1 / sum;
+    }
+    assay_free(y);
+    return s;
+}
+
+/* --- norms --- */
+
 static assay_status open_norm(assay_fold_trial *t, assay_err *err) {
     const assay_fold *f = t->fold;
     assay_layer *layer = f->layer;
     t->next = assay_layer_item(layer, f->input == ASSAY_ROLE_Q ? ASSAY_ROLE_O : ASSAY_ROLE_DOWN);
-    if (!t->next) return assay_fail(err, ASSAY_EUNSUPPORTED, "layer %d: no matrix follows the scaled ones", layer->index);
+    if (!t->next)
+        return assay_fail(err, ASSAY_EUNSUPPORTED, "layer %d: no matrix follows the scaled ones",
+                          layer->index);
     t->norm = assay_mallocn((size_t)f->n_scales, sizeof *t->norm);
     if (!t->norm) return assay_nomem(err);
     memcpy(t->norm, layer->vector[f->vector], (size_t)f->n_scales * sizeof *t->norm);
-    ASSAY_TRY(choose_tokens(t, err));
-    ASSAY_TRY(collect_next(t, err));
-    assay_inputs *in = &layer->inputs[t->next->role];
-    t->n = in->n_sample;
-    t->width = (size_t)in->cols;
-    t->reference = in->sample;
-    in->sample = NULL; /* ours now */
-    assay_layer_forget(layer, ASSAY_ROLE_BIT(t->next->role));
-    return ASSAY_OK;
+    return take_sample(&t->reference, &t->n, &t->width, t, t->next->role, err);
 }
 
 static assay_status error_of_norm(double *out, assay_fold_trial *t, const float *s, assay_err *err) {
     const assay_fold *f = t->fold;
-    assay_layer *layer = f->layer;
-    float *norm = layer->vector[f->vector];
+    float *norm = f->layer->vector[f->vector], *x = NULL;
+    size_t n, width;
     for (int64_t i = 0; i < f->n_scales; i++)
         norm[i] = t->norm[i] / s[i];
-    assay_status status = collect_next(t, err);
+    assay_status status = take_sample(&x, &n, &width, t, t->next->role, err);
     memcpy(norm, t->norm, (size_t)f->n_scales * sizeof *norm);
-    if (status != ASSAY_OK) return status;
-    float *x = layer->inputs[t->next->role].sample;
-    for (size_t i = 0; i < t->n * t->width; i++)
+    for (size_t i = 0; status == ASSAY_OK && i < n * width; i++)
         x[i] -= t->reference[i];
-    status = run_product(out, &(product){.item = t->next, .x = x, .n = t->n}, layer->n_threads, err);
-    assay_layer_forget(layer, ASSAY_ROLE_BIT(t->next->role));
+    product p = {.item = t->next, .x = x, .n = n, .weight = t->weight};
+    if (status == ASSAY_OK) status = run_product(out, &p, f->layer->n_threads, err);
+    assay_free(x);
     return status;
 }
 
 /* --- matrices: their own output --- */
 
 static assay_status open_matrix(assay_fold_trial *t, assay_err *err) {
-    const assay_item *item = t->fold->into[0];
-    const assay_inputs *in = item->in;
+    const assay_fold *f = t->fold;
     double sum;
-    if (!in || !in->sample) return assay_fail(err, ASSAY_EUSAGE, "tensor '%s': its inputs were not collected", item->weight->name);
-    t->n = in->n_sample;
-    t->width = (size_t)item->weight->dims[0];
+    ASSAY_TRY(take_sample(&t->inputs, &t->n, &t->width, t, f->input, err));
+    t->width = (size_t)f->into[0]->weight->dims[0];
     t->reference = assay_mallocn(t->n * t->width, sizeof *t->reference);
     if (!t->reference) return assay_nomem(err);
-    return run_product(&sum, &(product){.item = item, .x = in->sample, .n = t->n, .y = t->reference}, t->fold->layer->n_threads, err);
+    return run_product(&sum, &(product){.item = f->into[0], .x = t->inputs, .n = t->n, .y = t->reference},
+                       f->layer->n_threads, err);
 }
 
 static float nearest_activation(float x, float scale, const assay_matrix *m) {
-    if (m->precision == ASSAY_PRECISION_FP8_E4M3) return assay_e4m3_to_f32(assay_f32_to_e4m3(x / scale)) * scale;
-    if (m->precision == ASSAY_PRECISION_FP8_E5M2) return assay_e5m2_to_f32(assay_f32_to_e5m2(x / scale)) * scale;
+    if (m->precision == ASSAY_PRECISION_FP8_E4M3)
+        return assay_e4m3_to_f32(assay_f32_to_e4m3(x / scale)) * scale;
+    if (m->precision == ASSAY_PRECISION_FP8_E5M2)
+        return assay_e5m2_to_f32(assay_f32_to_e5m2(x / scale)) * scale;
     return fminf(fmaxf(rintf(x / scale), -128), 127) * scale;
 }
 
-/* Activations as the matrix' kernel takes them: in eight bits with a scale per token or group, or a static one. */
+/* Activations as the matrix' kernel takes them: in eight bits with a scale per token or group, or a static
+ * one. */
 static void round_activations(float *x, size_t n, size_t cols, const assay_matrix *m) {
-    float top = m->precision == ASSAY_PRECISION_FP8_E4M3 ? 448.0f : m->precision == ASSAY_PRECISION_FP8_E5M2 ? 57344.0f : 127.0f;
+    float top = m->precision == ASSAY_PRECISION_FP8_E4M3   ? 448.0f
+                : m->precision == ASSAY_PRECISION_FP8_E5M2 ? 57344.0f
+                                                           : 127.0f;
     size_t group = m->act_group ? (size_t)m->act_group : cols;
     if (m->act_bits != 8) return;
     for (size_t t = 0; t < n; t++)
@@ -192,9 +238,9 @@ static assay_status error_of_matrix(double *out, assay_fold_trial *t, assay_err 
     float *x = assay_mallocn(t->n * cols, sizeof *x);
     if (!x) return assay_nomem(err);
     for (size_t i = 0; i < t->n * cols; i++)
-        x[i] = item->in->sample[i] / t->col_scale[i % cols];
+        x[i] = t->inputs[i] / t->col_scale[i % cols];
     round_activations(x, t->n, cols, &item->out);
-    product p = {.item = item, .x = x, .n = t->n, .minus = t->reference};
+    product p = {.item = item, .x = x, .n = t->n, .minus = t->reference, .weight = t->weight};
     assay_status s = run_product(out, &p, t->fold->layer->n_threads, err);
     assay_free(x);
     return s;
@@ -212,7 +258,9 @@ assay_status assay_fold_trial_open(assay_fold_trial *t, const assay_fold *f, ass
         if (!t->absmax) return assay_nomem(err);
         memcpy(t->absmax, in->absmax, (size_t)f->cols * sizeof *t->absmax);
     }
-    return f->before ? open_matrix(t, err) : open_norm(t, err);
+    ASSAY_TRY(choose_tokens(t, err));
+    ASSAY_TRY(f->before ? open_matrix(t, err) : open_norm(t, err));
+    return weigh_tokens(t, err);
 }
 
 /* The largest inputs are what a static scale is made of: as they would be. */
@@ -248,5 +296,7 @@ void assay_fold_trial_close(assay_fold_trial *t) {
     assay_free(t->absmax);
     assay_free(t->norm);
     assay_free(t->x);
+    assay_free(t->inputs);
+    assay_free(t->weight);
     *t = (assay_fold_trial){0};
 }

@@ -1,11 +1,11 @@
-/* smoothquant.c: SmoothQuant (Xiao et al. 2022): weights in 8 bits per row and activations in 8 bits, after outliers of the inputs have been
- * moved into the weights:
+/* smoothquant.c: SmoothQuant (Xiao et al. 2022): weights in 8 bits per row and activations in 8 bits, after
+ * outliers of the inputs have been moved into the weights:
  *
  *   s_j = max|x_j|^alpha / max|w_j|^(1 - alpha), at least 1e-5     (smooth.py)
  *
- * folded into the norms before q, k, v and before gate, up, as the original does. alpha_search tries alpha = 0, 0.05, ... 1 for each place on
- * its own, beginning with no scaling at all, with weights and activations rounded (fold_trial.c), and then also o and down, which are scaled
- * only where that helps.
+ * folded into the norms before q, k, v and before gate, up, as the original does. alpha_search tries alpha =
+ * 0, 0.05, ... 1 for each place on its own, beginning with no scaling at all, with weights and activations
+ * rounded (fold_trial.c), and then also o and down, which are scaled only where that helps.
  *
  * As a transform (smooth: true) it serves other methods with 8-bit activations. */
 #include <math.h>
@@ -16,7 +16,7 @@
 /* --- the method --- */
 
 static void complete(assay_choice *c, unsigned set) {
-    c->precision = ASSAY_PRECISION_INT8;
+    if (!(set & ASSAY_OPT_PRECISION)) c->precision = ASSAY_PRECISION_INT8;
     c->group_size = 0;
     if (!(set & ASSAY_OPT_SMOOTH)) c->smooth = true;
     if (!(set & ASSAY_OPT_ALPHA)) c->alpha = 0.5;
@@ -24,7 +24,10 @@ static void complete(assay_choice *c, unsigned set) {
 }
 
 static const char *check(const assay_choice *c) {
-    return c->activations == ASSAY_ACTIVATIONS_16BIT ? "activations must be dynamic or static: with 16 bits it is rtn" : NULL;
+    if (c->precision != ASSAY_PRECISION_INT8) return "precision must be int8";
+    return c->activations == ASSAY_ACTIVATIONS_16BIT
+               ? "activations must be dynamic or static: with 16 bits it is rtn"
+               : NULL;
 }
 
 static assay_status quantize(assay_layer *layer, assay_item *const *items, size_t n_items, assay_err *err) {
@@ -34,7 +37,8 @@ static assay_status quantize(assay_layer *layer, assay_item *const *items, size_
 }
 
 const assay_method assay_method_smoothquant = {
-    .options = ASSAY_OPT_SMOOTH | ASSAY_OPT_ALPHA | ASSAY_OPT_ALPHA_SEARCH | ASSAY_OPT_ACTIVATIONS,
+    .options = ASSAY_OPT_PRECISION | ASSAY_OPT_SMOOTH | ASSAY_OPT_ALPHA | ASSAY_OPT_ALPHA_SEARCH |
+               ASSAY_OPT_ACTIVATIONS,
     .needs = ASSAY_COLLECT_SAMPLE,
     .implied = ASSAY_OPT_SMOOTH,
     .complete = complete,
@@ -130,7 +134,8 @@ out:
 static const assay_choice *wish(const assay_layer *layer, assay_tensor_role input) {
     for (size_t i = 0; i < layer->n_items; i++) {
         const assay_choice *c = layer->items[i].choice;
-        if (assay_role_input(layer->items[i].role) == input && c->method != ASSAY_METHOD_NONE && c->smooth) return c;
+        if (assay_role_input(layer->items[i].role) == input && c->method != ASSAY_METHOD_NONE && c->smooth)
+            return c;
     }
     return NULL;
 }
@@ -143,9 +148,11 @@ assay_status assay_smooth_prepare(assay_layer *layer, assay_err *err) {
         const char *why_not = c ? assay_fold_open(&f, layer, inputs[i]) : NULL;
         if (!c || (!why_not && f.before && !c->alpha_search)) continue;
         for (size_t k = 0; why_not && k < layer->n_items; k++)
-            if (assay_role_input(layer->items[k].role) == inputs[i]) assay_item_note(&layer->items[k], "\"unsmoothed\": \"%s\"", why_not);
+            if (assay_role_input(layer->items[k].role) == inputs[i])
+                assay_item_note(&layer->items[k], "\"unsmoothed\": \"%s\"", why_not);
         if (why_not) continue;
-        ASSAY_TRY(assay_layer_collect(layer, ASSAY_ROLE_BIT(inputs[i]), ASSAY_COLLECT_SAMPLE | ASSAY_COLLECT_STATS, err));
+        ASSAY_TRY(assay_layer_collect(layer, ASSAY_ROLE_BIT(inputs[i]),
+                                      ASSAY_COLLECT_SAMPLE | ASSAY_COLLECT_STATS, err));
         ASSAY_TRY(smooth(&f, c->alpha, c->alpha_search, err));
         assay_layer_forget(layer, ASSAY_ROLE_BIT(inputs[i]));
     }
