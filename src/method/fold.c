@@ -164,46 +164,52 @@ static void divide_rows(assay_item *item, const float *s) {
     }
 }
 
-static void multiply_columns(const assay_fold *f, assay_item *item, const float *s) {
+/* k: a scale per column. */
+static void multiply_columns(assay_item *item, const float *k) {
     int64_t rows = item->weight->dims[0], cols = item->weight->dims[1];
     for (int64_t r = 0; r < rows; r++)
         for (int64_t c = 0; c < cols; c++)
-            item->w[r * cols + c] *= s[assay_fold_index(f, c)];
+            item->w[r * cols + c] *= k[c];
 }
 
-static void divide_inputs(const assay_fold *f, const float *s) {
+static void divide_inputs(const assay_fold *f, const float *k) {
     assay_inputs *in = &f->layer->inputs[f->input];
-    for (int64_t c = 0; c < in->cols; c++) {
-        float k = s[assay_fold_index(f, c)];
-        for (size_t t = 0; in->sample && t < in->n_sample; t++)
-            in->sample[t * (size_t)in->cols + (size_t)c] /= k;
-        if (in->absmax) in->absmax[c] /= k;
-        if (in->absmean) in->absmean[c] /= k;
-        for (int64_t i = 0; in->gram && i < in->cols; i++) {
-            in->gram[i * in->cols + c] /= k;
-            in->gram[c * in->cols + i] /= k;
-        }
+    size_t n = (size_t)in->cols;
+    for (size_t t = 0; in->sample && t < in->n_sample; t++)
+        for (size_t c = 0; c < n; c++)
+            in->sample[t * n + c] /= k[c];
+    for (size_t i = 0; in->gram && i < n; i++)
+        for (size_t c = 0; c < n; c++)
+            in->gram[i * n + c] /= k[i] * k[c];
+    for (size_t c = 0; c < n; c++) {
+        if (in->absmax) in->absmax[c] /= k[c];
+        if (in->absmean) in->absmean[c] /= k[c];
     }
 }
 
 assay_status assay_fold_apply(const assay_fold *f, const float *s, assay_err *err) {
     assay_layer *layer = f->layer;
+    float *v = layer->vector[f->vector];
     for (size_t i = 0; i < f->n_into; i++)
         ASSAY_TRY(assay_item_own(f->into[i], err));
     if (f->before) ASSAY_TRY(assay_item_own(f->before, err));
+    float *k = assay_mallocn((size_t)f->cols, sizeof *k);
+    if (!k) return assay_nomem(err);
+    for (int64_t c = 0; c < f->cols; c++)
+        k[c] = s[assay_fold_index(f, c)];
     for (size_t i = 0; i < f->n_into; i++) {
-        multiply_columns(f, f->into[i], s);
+        multiply_columns(f->into[i], k);
         assay_item_touch(layer, f->into[i]);
     }
+    divide_inputs(f, k);
+    assay_free(k);
     if (f->before) {
         divide_rows(f->before, s);
         assay_item_touch(layer, f->before);
     }
-    float *v = layer->vector[f->vector];
     for (int64_t i = 0; v && i < f->n_scales; i++)
         v[i] = f->before ? v[i] / s[i] : divided(v[i], s[i], f->into[0]->model_dtype);
     if (v) layer->vector_changed[f->vector] = true;
-    divide_inputs(f, s);
     return ASSAY_OK;
 }
 
