@@ -11,6 +11,7 @@
 #include <unistd.h>
 #include "base/clock.h"
 #include "base/file.h"
+#include "base/hash.h"
 #include "base/str.h"
 #include "base/thread.h"
 #include "format/format.h"
@@ -265,14 +266,28 @@ static assay_status store_losses(study_run *r, const model *m, assay_err *err) {
     return s;
 }
 
-/* The recipe that a mixture's measures come to; they are kept beside the variant. */
+/* Where a mixture's measures are kept: variants that mix the same candidates share them, whatever their targets. */
+static char *measures_path(const study_run *r, const model *m, assay_err *err) {
+    char hex[ASSAY_HASH_HEX], name[64];
+    const char *list = m->spec->mix ? m->spec->mix : "";
+    assay_hash_bytes(hex, list, strlen(list));
+    snprintf(name, sizeof name, "cache/mixture-%.16s.json", hex);
+    char *dir = assay_path_join(r->res->out_dir, "cache"), *path = assay_path_join(r->res->out_dir, name);
+    bool ok = dir && path && assay_mkdirs(dir, err) == ASSAY_OK;
+    assay_free(dir);
+    if (ok) return path;
+    assay_free(path);
+    return NULL;
+}
+
+/* The recipe that a mixture's measures come to; what was measured and chosen is kept beside the variant. */
 static assay_status mix(assay_recipe **recipe, study_run *r, model *m, const assay_progress *progress, assay_err *err) {
     assay_mixture mixture = {0};
-    char *path = assay_path_join(m->dir, "mixture.json");
+    char *path = assay_path_join(m->dir, "mixture.json"), *cache = measures_path(r, m, err);
     assay_mixture_opts o = {.target_bpw = m->spec->target_bpw, .precisions = m->spec->mix, .sensitivity = m->spec->sensitivity,
-                            .n_threads = r->o->runtime.n_threads, .cache = path, .progress = progress};
+                            .n_threads = r->o->runtime.n_threads, .cache = cache, .progress = progress};
     json_t *j = NULL;
-    assay_status s = path ? assay_mkdirs(m->dir, err) : assay_nomem(err);
+    assay_status s = path && cache ? assay_mkdirs(m->dir, err) : assay_nomem(err);
     if (s == ASSAY_OK) s = assay_mixture_make(&mixture, r->spec->model, m->spec->recipe, &r->calibrator.sequences, &o, err);
     if (s == ASSAY_OK) s = assay_mixture_recipe(recipe, &mixture, m->spec->recipe, err);
     if (s == ASSAY_OK && !(j = assay_mixture_to_json(&mixture))) s = assay_nomem(err);
@@ -284,6 +299,7 @@ static assay_status mix(assay_recipe **recipe, study_run *r, model *m, const ass
     json_decref(j);
     assay_mixture_deinit(&mixture);
     assay_free(path);
+    assay_free(cache);
     return s;
 }
 
