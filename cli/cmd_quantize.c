@@ -71,18 +71,29 @@ const cli_command cli_quantize = {
     .summary = "one recipe -> one variant, with the loss of each matrix",
     .description = "Reads the checkpoint in MODEL and writes a quantized one into the folder OUT, in the "
                    "files that transformers and vLLM load:\n"
-                   "bitsandbytes' convention for llm_int8, nf4 and fp4, compressed-tensors' for rtn. One "
-                   "matrix is in memory at a time; a run that\n"
-                   "was killed goes on where it was when it is started again. layers.jsonl beside the "
-                   "weights tells what each matrix lost.\n\n"
-                   "A recipe is a method with options: rtn (precision=int2..int8, group_size=N or channel, "
-                   "symmetric, mse), llm_int8 (threshold=6),\n"
-                   "nf4 and fp4 (block=64, double_quant). After a semicolon come overrides by tensor name: "
+                   "bitsandbytes' convention for llm_int8, nf4 and fp4, hqq's for hqq, compressed-tensors' for the "
+                   "rest. One matrix, or with\n"
+                   "calibration one decoder layer, is in memory at a time; a run that was killed goes on where it "
+                   "was when it is started again.\n"
+                   "layers.jsonl beside the weights tells what each matrix lost.\n\n"
+                   "A recipe is a method with options: rtn, llm_int8, nf4, fp4, hqq, fp8 need no data; gptq, awq, "
+                   "autoround and smoothquant\n"
+                   "need --calibration. precision=int2..int8, fp8_e4m3, mxfp4, nvfp4 ..., group_size=N or channel, "
+                   "symmetric, mse, double_quant,\n"
+                   "rotate and others: docs/methods.md. After a semicolon come overrides by tensor name: "
                    "'rtn,int8;match=mlp\\.,precision=int4'.\n\n"
-                   "Three and two bits are for research: look at the loss before you use them.",
+                   "With --target-bpw or --target-gb the recipe is a base, and each group of matrices that runtimes "
+                   "fuse gets the precision\n"
+                   "that loses least within the budget, by what was measured on the calibration data; mixture.json "
+                   "tells every figure.\n\n"
+                   "Three and two bits are for research: the loss is told before the files appear.",
     .examples = "  $ assay quantize models/demo /tmp/nf4 --recipe nf4,double_quant\n"
                 "  $ assay quantize models/demo /tmp/mixed --recipe "
                 "'rtn,int8;match=mlp\\.,precision=int4,group_size=128'\n"
+                "  $ assay quantize models/demo /tmp/gptq --recipe gptq,int4 -c "
+                "models/demo/calibration.jsonl,samples=64,length=256\n"
+                "  $ assay quantize models/demo /tmp/small --recipe gptq,int4 --target-bpw 3.75 -c "
+                "models/demo/calibration.jsonl,length=256\n"
                 "  $ assay quantize models/demo --recipe rtn,int4,group_size=128 --dry-run\n",
     .options = options,
     .min_args = 1,
