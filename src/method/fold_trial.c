@@ -22,6 +22,9 @@
 
 /* --- products --- */
 
+/* Rows of W in a task: enough that reading x once for them is worth it. */
+enum { ROWS_AT_ONCE = 128 };
+
 typedef struct product {
     const assay_item *item; /* W: the encoded matrix where there is one */
     const float *x;         /* [n][cols] */
@@ -63,7 +66,7 @@ static void product_task(void *ctx, size_t task, int thread) {
 static assay_status run_product(double *sum, product *p, int n_threads, assay_err *err) {
     p->rows = p->item->weight->dims[0];
     p->cols = p->item->weight->dims[1];
-    p->block_rows = ASSAY_MIN(assay_block_rows(p->cols, 1), p->rows);
+    p->block_rows = ASSAY_MIN(ROWS_AT_ONCE, p->rows);
     size_t n_tasks = (size_t)((p->rows + p->block_rows - 1) / p->block_rows);
     assay_status s = ASSAY_OK;
     n_threads = ASSAY_MAX(n_threads, 1);
