@@ -38,6 +38,7 @@
         b.setAttribute('aria-checked', on ? 'true' : 'false');
         b.tabIndex = on ? 0 : -1;
         if (on && focus) b.focus();
+        if (on) b.parentNode.scrollLeft = b.offsetLeft - b.parentNode.offsetLeft - 24; // the page itself stays where it is
         if (on && focus) b.scrollIntoView({ block: 'nearest', inline: 'nearest' });
       });
       limit = page;

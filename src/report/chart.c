@@ -1,32 +1,8 @@
-/* chart.c: axes, and the chart of quality against size: one panel per dimension, with the margin band. */
+/* chart.c: the chart of quality against size: one panel per dimension, with the margin band. */
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
 #include "report/html.h"
-
-double assay_axis_at(const assay_axis *x, double v) {
-    v = ASSAY_MAX(x->lo, ASSAY_MIN(x->hi, v));
-    double t = x->log ? (log(v) - log(x->lo)) / (log(x->hi) - log(x->lo)) : (v - x->lo) / (x->hi - x->lo);
-    return x->a + t * (x->b - x->a);
-}
-
-size_t assay_axis_ticks(double *out, size_t most, double lo, double hi, int about) {
-    static const double nice[] = {1, 2, 2.5, 5, 10};
-    if (!(hi > lo) || about < 1) return 0;
-    double raw = (hi - lo) / about, unit = pow(10, floor(log10(raw))), step = 10 * unit;
-    for (size_t i = 0; i < ASSAY_LEN(nice); i++) {
-        if (nice[i] * unit >= raw * 0.999) {
-            step = nice[i] * unit;
-            break;
-        }
-    }
-    size_t n = 0;
-    for (double k = ceil(lo / step - 1e-9); k * step <= hi + step * 1e-9 && n < most; k++)
-        out[n++] = k * step + 0.0; /* no minus zero */
-    return n;
-}
-
-/* --- quality against size --- */
 
 #define W      340.0
 #define H      236.0
@@ -35,66 +11,14 @@ size_t assay_axis_ticks(double *out, size_t most, double lo, double hi, int abou
 #define TOP    12.0
 #define BOTTOM 34.0
 
-typedef struct box {
-    double x0, y0, x1, y1;
-} box;
-
 typedef struct panel {
     const assay_report *r;
     const assay_gate_row *row; /* of the first gate: names, metric, margin */
     double scale;              /* data to shown units: 100 for points */
     assay_axis x, y;
-    double floor;   /* what is below is drawn at the bottom with its number */
-    box taken[160]; /* labels and points drawn so far */
-    size_t n_taken;
+    double floor; /* what is below is drawn at the bottom with its number */
+    assay_canvas canvas;
 } panel;
-
-static bool overlaps(const panel *p, const box *b) {
-    for (size_t i = 0; i < p->n_taken; i++) {
-        const box *t = &p->taken[i];
-        if (b->x0 < t->x1 && t->x0 < b->x1 && b->y0 < t->y1 && t->y0 < b->y1) return true;
-    }
-    return b->x0 < LEFT || b->x1 > W || b->y0 < 0 || b->y1 > H - BOTTOM + 4;
-}
-
-static void take(panel *p, box b) {
-    if (p->n_taken < ASSAY_LEN(p->taken)) p->taken[p->n_taken++] = b;
-}
-
-/* The first free place around a point, nearest first, with a leader line when it is not near; none is better
- * than a pile. */
-static void put_label(assay_str *out, panel *p, double x, double y, const char *name, const char *class) {
-    static const double angle[] = {-1.5708, 0, 3.1416, 1.5708, -0.7, -2.44, 0.7, 2.44};
-    assay_str cut = {0};
-    assay_show_line(&cut, name, 16, false);
-    double w = 6.6 * assay_utf8_width(assay_str_c(&cut), cut.len);
-    for (size_t i = 0; i < 5 * ASSAY_LEN(angle); i++) {
-        double far = 11 + 11 * (double)(i / ASSAY_LEN(angle)), t = angle[i % ASSAY_LEN(angle)];
-        double ax = x + far * cos(t), ay = y + far * sin(t); /* where the text touches the ring */
-        double x0 = cos(t) > 0.3    ? ax - 2
-                    : cos(t) < -0.3 ? ax - w + 2
-                                    : ax - w / 2,
-               mid = ay + (sin(t) > 0.3    ? 3
-                           : sin(t) < -0.3 ? -2
-                                           : 0);
-        box b = {x0 - 1, mid - 6, x0 + w + 1, mid + 6};
-        if (overlaps(p, &b)) continue;
-        take(p, b);
-        if (far > 12)
-            assay_str_printf(out, "<line class=\"leader\" x1=\"%.1f\" y1=\"%.1f\" x2=\"%.1f\" y2=\"%.1f\"/>",
-                             x + 5 * cos(t), y + 5 * sin(t), ax, ay);
-        const char *anchor = cos(t) > 0.3 ? "start" : cos(t) < -0.3 ? "end" : "middle";
-        assay_str_printf(out, "<text class=\"label%s\" x=\"%.1f\" y=\"%.1f\" text-anchor=\"%s\">", class,
-                         cos(t) > 0.3    ? x0
-                         : cos(t) < -0.3 ? x0 + w
-                                         : ax,
-                         mid + 4, anchor);
-        assay_html_text(out, assay_str_c(&cut));
-        assay_str_put(out, "</text>");
-        break;
-    }
-    assay_str_free(&cut);
-}
 
 /* How far down the panel goes: three margins; without a margin, twice the second largest loss when the
  * largest is out of all proportion, so that one broken variant does not flatten the others. */
@@ -142,7 +66,6 @@ static void set_axes(panel *p) {
 }
 
 static void put_frame(assay_str *out, panel *p) {
-    static const double bits[] = {1, 2, 3, 4, 5, 6, 8, 12, 16, 32};
     double ticks[12];
     double right = W - RIGHT, base = H - BOTTOM;
     if (!isnan(p->row->margin)) {
@@ -163,21 +86,7 @@ static void put_frame(assay_str *out, panel *p) {
                          ticks[i] == 0 ? "zero" : "grid", LEFT, right, y, y, LEFT - 6, y + 4);
         assay_str_printf(out, ticks[i] == 0 ? "%g</text>" : "%+g</text>", ticks[i] == 0 ? 0.0 : ticks[i]);
     }
-    double last = -100;
-    for (size_t i = 0; i < ASSAY_LEN(bits); i++) {
-        if (bits[i] < p->x.lo || bits[i] > p->x.hi) continue;
-        double x = assay_axis_at(&p->x, bits[i]);
-        if (x - last < 18) continue;
-        last = x;
-        assay_str_printf(out,
-                         "<line class=\"grid\" x1=\"%.1f\" x2=\"%.1f\" y1=\"%.1f\" y2=\"%.1f\"/><text "
-                         "class=\"tick\" x=\"%.1f\" y=\"%.1f\" "
-                         "text-anchor=\"middle\">%g</text>",
-                         x, x, base, base + 4, x, base + 17, bits[i]);
-    }
-    assay_str_printf(
-        out, "<text class=\"axis-name\" x=\"%.1f\" y=\"%.1f\" text-anchor=\"end\">bits per weight</text>",
-        right, H - 3);
+    assay_canvas_bits(out, &p->canvas, &p->x);
 }
 
 static bool is_below(const panel *p, const assay_gate_row *row) {
@@ -198,7 +107,7 @@ static void put_point(assay_str *out, panel *p, const assay_report_variant *v, c
         assay_show_diff(hi, sizeof hi, row->metric, row->upper), assay_verdict_name(row->verdict));
     if (below) {
         assay_str_printf(out, "<path class=\"dot\" d=\"M%.1f %.1fl6 -9h-12z\"/>", x, y - 1);
-        take(p, (box){x - 6, y - 10, x + 6, y});
+        assay_canvas_take(&p->canvas, (assay_box){x - 6, y - 10, x + 6, y, ASSAY_BOX_POINT});
     } else {
         double y1 = assay_axis_at(&p->y, row->lower * p->scale),
                y2 = assay_axis_at(&p->y, row->upper * p->scale);
@@ -209,30 +118,29 @@ static void put_point(assay_str *out, panel *p, const assay_report_variant *v, c
         else
             assay_str_printf(out, "<circle class=\"dot\" cx=\"%.1f\" cy=\"%.1f\" r=\"%s\"/>", x, y,
                              chosen ? "5.5" : "4.5");
-        take(p, (box){x - 5, y - 5, x + 5, y + 5});
-        take(p, (box){x - 1, y2, x + 1, y1});
+        assay_canvas_take(&p->canvas, (assay_box){x - 5, y - 5, x + 5, y + 5, ASSAY_BOX_POINT});
+        assay_canvas_take(&p->canvas, (assay_box){x - 1, y2, x + 1, y1, ASSAY_BOX_POINT});
     }
     assay_str_put(out, "</g>\n");
 }
 
 static void put_point_label(assay_str *out, panel *p, const assay_report_variant *v,
                             const assay_gate_row *row) {
-    char label[96], a[32];
+    char label[ASSAY_SHOW_NAME + 32], name[ASSAY_SHOW_NAME], a[32];
     bool below = is_below(p, row),
          chosen = p->r->decision.chosen && strcmp(p->r->decision.chosen, v->name) == 0;
     double x = assay_axis_at(&p->x, v->effective_bpw),
            y = assay_axis_at(&p->y, below ? p->y.lo : row->diff * p->scale);
     assay_show_diff(a, sizeof a, row->metric, row->diff);
-    if (below)
-        snprintf(label, sizeof label, "%.40s %s", v->name, a);
-    else
-        snprintf(label, sizeof label, "%.80s", v->name);
-    put_label(out, p, x, below ? y - 5 : y, label, chosen ? " strong" : "");
+    assay_show_name(name, sizeof name, v, false);
+    snprintf(label, sizeof label, "%s%s%s", name, below ? " " : "", below ? a : "");
+    assay_canvas_label(out, &p->canvas, x, below ? y - 5 : y, label, chosen ? " strong" : "");
 }
 
 static void put_panel(assay_str *out, const assay_report *r, const assay_gate_row *row) {
     panel p = {.r = r,
                .row = row,
+               .canvas = {.w = W, .h = H, .left = LEFT, .right = RIGHT, .top = TOP, .bottom = BOTTOM},
                .scale = row->metric == ASSAY_METRIC_PERPLEXITY || row->metric == ASSAY_METRIC_KL ? 1 : 100};
     set_axes(&p);
     assay_str_put(out, "<figure><figcaption>");
@@ -250,7 +158,7 @@ static void put_panel(assay_str *out, const assay_report *r, const assay_gate_ro
             out,
             "<g class=\"v-base\"><rect class=\"dot\" x=\"%.1f\" y=\"%.1f\" width=\"8\" height=\"8\"/></g>",
             bx - 4, by - 4);
-        take(&p, (box){bx - 5, by - 5, bx + 5, by + 5});
+        assay_canvas_take(&p.canvas, (assay_box){bx - 5, by - 5, bx + 5, by + 5, ASSAY_BOX_POINT});
     }
     /* all points, then all labels: a label must not lie on any point */
     for (int labels = 0; labels < 2; labels++) {
@@ -264,7 +172,7 @@ static void put_panel(assay_str *out, const assay_report *r, const assay_gate_ro
                 put_point(out, &p, v, own);
         }
     }
-    if (base->effective_bpw > 0) put_label(out, &p, bx, by, base->name, "");
+    if (base->effective_bpw > 0) assay_canvas_label(out, &p.canvas, bx, by, base->name, "");
     assay_str_put(out, "</svg></figure>\n");
 }
 

@@ -22,11 +22,14 @@ static double bar(size_t n, size_t most) {
     return 50 * sqrt((double)n / (double)most);
 }
 
-static void flip_row(assay_str *out, const char *name, const char *note, size_t worse, size_t better,
+static void flip_row(assay_str *out, const char *name, const assay_report_variant *v, const char *note, size_t worse, size_t better,
                      size_t most, const char *changed) {
     double w = bar(worse, most), b = bar(better, most);
     assay_str_put(out, "<tr><th scope=\"row\">");
-    assay_html_text(out, name);
+    if (v)
+        assay_html_name(out, v);
+    else
+        assay_html_text(out, name);
     if (note) assay_str_printf(out, "<span class=\"sub\">%s</span>", note);
     assay_str_printf(
         out,
@@ -51,7 +54,7 @@ static void put_flips(assay_str *out, const assay_report *r) {
                        "class=\"plot\"></th><th scope=\"col\" class=\"num\">To right</th>"
                        "<th scope=\"col\" class=\"num wide\">Other text</th></tr></thead><tbody>\n");
     if (first->rerun_id)
-        flip_row(out, first->baseline, "run again (A/A)", first->aa_flips, 0, most, "");
+        flip_row(out, first->baseline, NULL, "run again (A/A)", first->aa_flips, 0, most, "");
     else {
         assay_str_put(out, "<tr><th scope=\"row\">");
         assay_html_text(out, first->baseline);
@@ -61,7 +64,7 @@ static void put_flips(assay_str *out, const assay_report *r) {
     for (size_t i = 0; i < r->n_variants; i++) {
         const assay_gate *g = r->variants[i].gate;
         if (g)
-            flip_row(out, r->variants[i].name, NULL, g->n_flips_to_wrong, g->n_flips_to_right, most,
+            flip_row(out, NULL, &r->variants[i], NULL, g->n_flips_to_wrong, g->n_flips_to_right, most,
                      assay_show_count(buf, sizeof buf, (double)g->n_changed));
     }
     assay_str_put(out, "</tbody></table></div></div>\n");
@@ -95,7 +98,7 @@ static void kl_row(assay_str *out, const assay_report_variant *v, const assay_ax
     const assay_report_kl *k = &v->kl;
     char a[32], b[32], c[32], d[32];
     assay_str_put(out, "<tr><th scope=\"row\">");
-    assay_html_text(out, v->name);
+    assay_html_name(out, v);
     assay_str_printf(out,
                      "</th><td class=\"num\">%s</td><td class=\"plot\"><svg class=\"klbar\" role=\"img\" "
                      "aria-label=\"median %s, 90th percentile %s, 99th percentile %s\">",
@@ -180,7 +183,7 @@ static void put_lengths(assay_str *out, const assay_report *r) {
     for (size_t i = 0; i < r->n_variants; i++) {
         if (!r->variants[i].gate) continue;
         assay_str_put(out, "<tr><th scope=\"row\">");
-        assay_html_text(out, r->variants[i].name);
+        assay_html_name(out, &r->variants[i]);
         assay_str_put(out, "</th>");
         for (size_t k = 0; k < g->n_rows; k++) {
             if (!has_length(&g->rows[k])) continue;

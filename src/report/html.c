@@ -1,7 +1,7 @@
 /* html.c: the one self-contained HTML file: escaping, the frame of the page, generic tables.
  *
  *   head      a Content-Security-Policy that forbids every request and admits one script, by its hash
- *   body      decision, variants, quality against size, flips; then what belongs to the selected variant;
+ *   body      decision, variants, what a bit buys, quality against size, flips; then what belongs to the selected variant;
  * manifest Style and script come from web/ at build time (build/gen/assets.h). */
 #include "report/html.h"
 #include <math.h>
@@ -60,6 +60,12 @@ void assay_html_text(assay_str *out, const char *s) {
 
 /* --- small pieces --- */
 
+void assay_html_name(assay_str *out, const assay_report_variant *v) {
+    assay_html_text(out, v->name);
+    if (assay_show_research(v))
+        assay_str_printf(out, " <span class=\"research\" title=\"codes of %d bits\">research</span>", v->code_bits);
+}
+
 const char *assay_html_class(assay_verdict v) {
     static const char *const names[] = {"v-pass", "v-fail", "v-open", "v-waived", "v-info"};
     return (unsigned)v < ASSAY_LEN(names) ? names[v] : "v-info";
@@ -113,7 +119,7 @@ assay_status assay_html_table(assay_str *out, assay_table *t, const char *label,
 void assay_html_panel_open(assay_str *out, const assay_report *r, size_t variant) {
     const assay_report_variant *v = &r->variants[variant];
     assay_str_printf(out, "<div class=\"panel\" data-variant=\"%zu\"><h3>", variant);
-    assay_html_text(out, v->name);
+    assay_html_name(out, v);
     if (v->gate) {
         assay_str_putc(out, ' ');
         assay_html_badge(out, v->gate->verdict);
@@ -196,6 +202,7 @@ static void put_nav(assay_str *out, const assay_report *r) {
     } items[] = {
         {"decision", "Decision", true},
         {"variants", "Variants", true},
+        {"curve", "What a bit buys", assay_html_has_curve(r)},
         {"quality", "Quality and size", assay_html_has_gates(r)},
         {"noise", "Flips and noise", assay_html_has_gates(r)},
         {"slices", "Slices", assay_html_has_gates(r)},
@@ -249,7 +256,8 @@ static void put_switch(assay_str *out, const assay_report *r) {
         if (v->gate)
             assay_str_printf(out, "<span class=\"sym %s\" aria-hidden=\"true\">%s</span> ",
                              assay_html_class(v->gate->verdict), assay_show_symbol(v->gate->verdict));
-        assay_html_text(out, v->name);
+        char name[ASSAY_SHOW_NAME];
+        assay_html_text(out, assay_show_name(name, sizeof name, v, false));
         assay_str_put(out, "</button>");
     }
     assay_str_put(out, "</div></div>\n");
@@ -277,6 +285,7 @@ assay_status assay_report_html(assay_str *out, const assay_report *r, assay_err 
     put_header(out, r);
     assay_html_decision(out, r);
     assay_html_matrix(out, r);
+    ASSAY_TRY(assay_html_curve(out, r, err));
     assay_html_quality(out, r);
     assay_html_noise(out, r);
     put_switch(out, r);

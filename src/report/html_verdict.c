@@ -6,12 +6,6 @@
 
 /* --- decision --- */
 
-static const assay_report_variant *chosen_of(const assay_report *r) {
-    for (size_t i = 0; r->decision.chosen && i < r->n_variants; i++)
-        if (strcmp(r->variants[i].name, r->decision.chosen) == 0) return &r->variants[i];
-    return NULL;
-}
-
 /* The judged row that has least room: its lower bound is nearest to, or furthest beyond, its margin, as a
  * share of the margin. */
 static const assay_gate_row *tightest(const assay_gate *g) {
@@ -81,7 +75,7 @@ static void put_list(assay_str *out, const char *title, const char *class, const
 
 void assay_html_decision(assay_str *out, const assay_report *r) {
     const assay_report_decision *d = &r->decision;
-    const assay_report_variant *v = chosen_of(r);
+    const assay_report_variant *v = assay_show_chosen(r);
     assay_str_printf(out,
                      "<section id=\"decision\" class=\"decision %s\" aria-labelledby=\"decision-h\"><p "
                      "class=\"eyebrow\" id=\"decision-h\">Decision ",
@@ -90,6 +84,15 @@ void assay_html_decision(assay_str *out, const assay_report *r) {
     assay_str_put(out, "</p>\n<h2>");
     assay_html_text(out, d->headline ? d->headline : "No decision was recorded.");
     assay_str_put(out, "</h2>\n");
+    assay_str caution = {0};
+    assay_show_caution(&caution, r);
+    if (caution.len) {
+        assay_str_put(out, "<p class=\"caution\"><span class=\"research\">research</span> ");
+        assay_html_text(out, assay_str_c(&caution));
+        assay_str_put(out, "</p>\n");
+    }
+    if (caution.failed) out->failed = true;
+    assay_str_free(&caution);
     if (v) put_tiles(out, r, v);
     if (d->n_reasons || d->n_next) {
         assay_str_put(out, "<div class=\"why\">");
@@ -155,23 +158,29 @@ static void matrix_verdict(assay_str *out, const assay_report_variant *v, bool b
 
 static void matrix_row(assay_str *out, const assay_report *r, size_t index, const assay_gate *g) {
     const assay_report_variant *v = &r->variants[index];
-    bool base = v == assay_show_baseline(r), chosen = v == chosen_of(r);
+    bool base = v == assay_show_baseline(r), chosen = v == assay_show_chosen(r);
     char b[32], s[32], m[32];
     assay_str_printf(out, "<tr%s data-pick=\"%zu\"><th scope=\"row\"><span class=\"name\">",
                      chosen ? " class=\"chosen\""
                      : base ? " class=\"base\""
                             : "",
                      index);
-    assay_html_text(out, v->name);
+    assay_html_name(out, v);
     assay_str_put(out, "</span>");
     if (chosen) assay_str_put(out, "<span class=\"tag\">ship this</span>");
     assay_str_put(out, "<span class=\"recipe\">");
     assay_html_text(out, v->recipe);
     assay_str_put(out, "</span></th>");
     matrix_verdict(out, v, base);
-    assay_str_printf(out, "<td class=\"num\">%s<span class=\"sub\">%s</span></td>",
+    assay_str_printf(out, "<td class=\"num\">%s<span class=\"sub\">%s</span>",
                      assay_show_number(b, sizeof b, 2, v->effective_bpw),
                      assay_show_size(s, sizeof s, v->size_bytes));
+    if (v->kv) {
+        assay_str_put(out, "<span class=\"sub\">KV cache ");
+        assay_html_text(out, v->kv);
+        assay_str_put(out, "</span>");
+    }
+    assay_str_put(out, "</td>");
     for (size_t i = 0; g && i < g->n_rows; i++) {
         if (g->rows[i].slice) continue;
         if (base)
@@ -182,6 +191,8 @@ static void matrix_row(assay_str *out, const assay_report *r, size_t index, cons
     }
     assay_str_put(out, "</tr>\n");
 }
+
+#define TALL 12 /* rows from which on the matrix scrolls in its own box under its heading */
 
 void assay_html_matrix(assay_str *out, const assay_report *r) {
     const assay_gate *g = assay_show_first_gate(r);
@@ -196,8 +207,13 @@ void assay_html_matrix(assay_str *out, const assay_report *r) {
                            "<b>Inconclusive</b>: too few items to tell.");
         if (p) assay_str_printf(out, " Every bound holds with %.0f %% confidence.", p->confidence * 100);
     }
-    assay_str_put(out, "</p>\n<div class=\"scroll\" tabindex=\"0\" role=\"region\" aria-label=\"Variants and "
-                       "dimensions\"><table class=\"matrix\">");
+    if (assay_show_any_research(r))
+        assay_str_printf(out, " <span class=\"research\">research</span>: codes of fewer than %d bits in some matrices.",
+                         ASSAY_REPORT_RESEARCH_BITS);
+    assay_str_printf(out,
+                     "</p>\n<div class=\"scroll%s\" tabindex=\"0\" role=\"region\" aria-label=\"Variants and "
+                     "dimensions\"><table class=\"matrix\">",
+                     r->n_variants > TALL ? " tall" : "");
     matrix_head(out, g);
     assay_str_put(out, "<tbody>\n");
     for (size_t i = 0; i < r->n_variants; i++)

@@ -70,6 +70,11 @@ static assay_status variant(json_t **out, const assay_report_variant *v, bool fl
     put(o, ok, "size_bytes", number(v->size_bytes));
     put(o, ok, "raw_bits_per_weight", number(v->raw_bpw));
     put(o, ok, "bits_per_weight", number(v->effective_bpw));
+    put(o, ok, "bits_per_quantized_weight", number(v->quantized_bpw > 0 ? v->quantized_bpw : NAN));
+    put(o, ok, "least_code_bits", v->code_bits > 0 ? json_integer(v->code_bits) : json_null());
+    put(o, ok, "research", json_boolean(assay_show_research(v)));
+    put(o, ok, "mixture", json_boolean(v->mixture));
+    put(o, ok, "kv", string(v->kv, ok));
     put(o, ok, "prefill_tokens_per_second", number(v->prefill_rate));
     put(o, ok, "decode_tokens_per_second", number(v->decode_rate));
     put(o, ok, "kl", kl(&v->kl, ok));
@@ -80,6 +85,28 @@ static assay_status variant(json_t **out, const assay_report_variant *v, bool fl
         append(losses, ok, loss(&v->losses[i], ok));
     put(o, ok, "losses", losses);
     put(o, ok, "manifest", v->manifest ? json_deep_copy(v->manifest) : json_null());
+    return ASSAY_OK;
+}
+
+/* The curve of divergence against size, by size. */
+static assay_status curve(json_t **out, const assay_report *r, bool *ok, assay_err *err) {
+    assay_curve c;
+    ASSAY_TRY(assay_curve_make(&c, r, err));
+    *out = json_array();
+    for (size_t i = 0; i < c.n; i++) {
+        const assay_curve_point *p = &c.points[i];
+        json_t *o = json_object();
+        put(o, ok, "variant", string(p->variant->name, ok));
+        put(o, ok, "bits_per_weight", number(p->variant->effective_bpw));
+        put(o, ok, "kl_mean", number(p->variant->kl.mean));
+        put(o, ok, "kl_p95", number(p->variant->kl.p95));
+        put(o, ok, "top1", number(p->variant->kl.top1));
+        put(o, ok, "aside", json_boolean(p->aside));
+        put(o, ok, "on_envelope", json_boolean(p->on_envelope));
+        put(o, ok, "beaten_by", string(p->beaten_by ? p->beaten_by->name : NULL, ok));
+        append(*out, ok, o);
+    }
+    assay_curve_free(&c);
     return ASSAY_OK;
 }
 
@@ -95,7 +122,9 @@ assay_status assay_report_json(json_t **out, const assay_report *r, bool flips, 
     put(o, &ok, "date", string(r->date, &ok));
     put(o, &ok, "version", string(r->version ? r->version : ASSAY_VERSION, &ok));
     put(o, &ok, "command", string(r->command, &ok));
+    const assay_report_variant *chosen = assay_show_chosen(r);
     put(d, &ok, "chosen", string(r->decision.chosen, &ok));
+    put(d, &ok, "research", json_boolean(chosen && assay_show_research(chosen)));
     put(d, &ok, "verdict", json_string(assay_verdict_name(r->decision.verdict)));
     put(d, &ok, "headline", string(r->decision.headline, &ok));
     put(d, &ok, "reasons", strings(r->decision.reasons, r->decision.n_reasons, &ok));
@@ -108,6 +137,9 @@ assay_status assay_report_json(json_t **out, const assay_report *r, bool flips, 
         s = variant(&v, &r->variants[i], flips, &ok, err);
         append(variants, &ok, v);
     }
+    json_t *points = NULL;
+    if (s == ASSAY_OK) s = curve(&points, r, &ok, err);
+    if (s == ASSAY_OK) put(o, &ok, "curve", points);
     put(o, &ok, "manifest", r->manifest ? json_deep_copy(r->manifest) : json_null());
     if (s == ASSAY_OK && !ok) s = assay_nomem(err);
     if (s != ASSAY_OK) {

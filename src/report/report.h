@@ -2,8 +2,8 @@
  * HTML file.
  *
  * Whoever has the results (study, `assay report`) fills an assay_report with borrowed pointers and calls a
- * renderer; nothing is computed here but layout, and nothing is read or written: text is appended to an
- * assay_str. Every string is untrusted (model outputs, file names): each renderer escapes for its own medium,
+ * renderer; nothing is computed here but layout (and which points of a curve are on its envelope), and nothing
+ * is read or written: text is appended to an assay_str. Every string is untrusted (model outputs, file names): each renderer escapes for its own medium,
  * and invalid UTF-8 becomes U+FFFD. All-zero fields mean "none" unless said otherwise; numbers that are not
  * known are NaN. */
 #ifndef ASSAY_REPORT_H
@@ -47,7 +47,11 @@ typedef struct assay_report_variant {
     bool is_baseline;               /* exactly one, first */
     const char *problem;            /* why it has no results ("endpoint refused ..."); NULL = none */
     double size_bytes;              /* of the checkpoint on disk; NaN = not known (an endpoint) */
-    double raw_bpw, effective_bpw;  /* bits per weight; NaN = not known */
+    double raw_bpw, effective_bpw;  /* bits per weight of the whole checkpoint; NaN = not known */
+    double quantized_bpw;           /* of the quantized matrices alone, scales and all; not above 0 = not known */
+    int code_bits;                  /* the fewest of a quantized matrix's codes; 0 = none or not known */
+    bool mixture;                   /* its matrices are quantized to more than one precision */
+    const char *kv;                 /* how keys and values were kept: "int8"; NULL = nothing was set */
     const assay_gate *gate;         /* against the baseline; NULL for the baseline */
     const assay_plan *plan;         /* deployment; NULL = not planned */
     const assay_layer_loss *losses; /* per matrix; n_losses 0 = none */
@@ -56,6 +60,8 @@ typedef struct assay_report_variant {
     double prefill_rate, decode_rate; /* measured here, tokens per second; NaN = not measured */
     const json_t *manifest;           /* object: how it was made and measured; NULL = none */
 } assay_report_variant;
+/* Fewer bits per code than every format and runtime of the field is made for: marked wherever it is named. */
+#define ASSAY_REPORT_RESEARCH_BITS 4
 
 typedef struct assay_report_decision {
     const char *chosen;         /* variant to ship; NULL = none passes */
@@ -103,8 +109,16 @@ assay_status assay_report_plan_markdown(assay_str *out, const assay_plan *p, ass
 /* The sizes alone (`assay inspect`). */
 assay_status assay_report_sizes_text(assay_str *out, const assay_sizes *s, const assay_term *t,
                                      assay_err *err);
-/* What each matrix lost (`assay quantize`): one line per matrix, worst first when `worst` > 0 (that many). */
-assay_status assay_report_losses_text(assay_str *out, const assay_layer_loss *l, size_t n, size_t worst,
-                                      const assay_term *t, assay_err *err);
+/* What each matrix lost (`assay quantize`), in the order given. A column that is known of none is left out. */
+typedef struct assay_report_loss {
+    const char *matrix;  /* "model.layers.3.self_attn.q_proj.weight" */
+    const char *as;      /* "gptq int4 g128" */
+    double weight_error; /* |W - W'| / |W| */
+    double max_error;    /* max |w - w'|; NaN = not known */
+    double output_error; /* relative, on calibration inputs; NaN = not known */
+    double bits;         /* stored, per weight */
+} assay_report_loss;
+assay_status assay_report_losses_text(assay_str *out, const assay_report_loss *l, size_t n, const assay_term *t,
+                                      assay_err *err);
 
 #endif

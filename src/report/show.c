@@ -188,12 +188,55 @@ char *assay_show_count(char *buf, size_t n, double v) {
     return buf;
 }
 
+/* --- research --- */
+
+bool assay_show_research(const assay_report_variant *v) {
+    return v->code_bits > 0 && v->code_bits < ASSAY_REPORT_RESEARCH_BITS;
+}
+
+const char *assay_show_mark(bool ascii) {
+    return ascii ? "*" : "†";
+}
+
+char *assay_show_name(char *buf, size_t n, const assay_report_variant *v, bool ascii) {
+    bool mark = assay_show_research(v);
+    snprintf(buf, n, "%.100s%s%s", v->name, mark ? " " : "", mark ? assay_show_mark(ascii) : "");
+    return buf;
+}
+
+bool assay_show_any_research(const assay_report *r) {
+    for (size_t i = 0; i < r->n_variants; i++)
+        if (assay_show_research(&r->variants[i])) return true;
+    return false;
+}
+
+void assay_show_research_legend(assay_str *out, const assay_report *r, bool ascii) {
+    if (assay_show_any_research(r))
+        assay_str_printf(out, "%s research: codes of fewer than %d bits in some matrices", assay_show_mark(ascii),
+                         ASSAY_REPORT_RESEARCH_BITS);
+}
+
+void assay_show_caution(assay_str *out, const assay_report *r) {
+    const assay_report_variant *v = assay_show_chosen(r);
+    if (!v || !assay_show_research(v)) return;
+    assay_str_printf(out,
+                     "%s is a research variant: some of its matrices have codes of %d bits, which few runtimes "
+                     "load and few suites are sharp enough for. Look at its losses and flips before it ships.",
+                     v->name, v->code_bits);
+}
+
 /* --- finding one's way in a report --- */
 
 const assay_report_variant *assay_show_baseline(const assay_report *r) {
     for (size_t i = 0; i < r->n_variants; i++)
         if (r->variants[i].is_baseline) return &r->variants[i];
     return r->n_variants ? &r->variants[0] : NULL;
+}
+
+const assay_report_variant *assay_show_chosen(const assay_report *r) {
+    for (size_t i = 0; r->decision.chosen && i < r->n_variants; i++)
+        if (strcmp(r->variants[i].name, r->decision.chosen) == 0) return &r->variants[i];
+    return NULL;
 }
 
 const assay_gate *assay_show_first_gate(const assay_report *r) {

@@ -38,6 +38,18 @@ char *assay_show_count(char *buf, size_t n, double v);                   /* 131,
 char *assay_show_number(char *buf, size_t n, int decimals,
                         double v); /* printf("%.*f"), "-" for NaN, "many" for infinity */
 
+/* A variant's name as tables and charts have it: with the mark of research behind it when it is. */
+#define ASSAY_SHOW_NAME 128
+char *assay_show_name(char *buf, size_t n, const assay_report_variant *v, bool ascii);
+const char *assay_show_mark(bool ascii); /* of research: † or * */
+bool assay_show_research(const assay_report_variant *v);
+bool assay_show_any_research(const assay_report *r);
+/* What the mark means, one line; nothing when no variant of the report carries it. */
+void assay_show_research_legend(assay_str *out, const assay_report *r, bool ascii);
+/* The chosen variant; NULL when there is none. A sentence of caution when it is research, else nothing. */
+const assay_report_variant *assay_show_chosen(const assay_report *r);
+void assay_show_caution(assay_str *out, const assay_report *r);
+
 /* The baseline (variants[0] when none is marked) and the first gate of a report; NULL when there is none. */
 const assay_report_variant *assay_show_baseline(const assay_report *r);
 const assay_gate *assay_show_first_gate(const assay_report *r);
@@ -45,18 +57,42 @@ const assay_policy *assay_show_policy(const assay_report *r);
 /* The row of a dimension (slice NULL) or slice; NULL when the gate has none. */
 const assay_gate_row *assay_show_row(const assay_gate *g, const char *dimension, const char *slice);
 
+/* --- what a bit buys (curve.c) --- */
+
+typedef struct assay_curve_point {
+    const assay_report_variant *variant;
+    bool aside;                                /* keeps keys and values otherwise than the baseline: what that saves
+                                                  is not on this axis, so it neither beats nor is beaten */
+    bool on_envelope;                          /* no other is both as small and as close to the baseline */
+    const assay_report_variant *beaten_by;     /* the closest of those that are not larger; NULL on the envelope */
+} assay_curve_point;
+typedef struct assay_curve {
+    assay_curve_point *points; /* of the variants whose size and divergence are known, by size */
+    size_t n;
+    const char *unit;          /* what the divergence is a mean over: "token" */
+} assay_curve;
+assay_status assay_curve_make(assay_curve *out, const assay_report *r, assay_err *err);
+void assay_curve_free(assay_curve *c); /* all-zero is fine */
+/* What the chart and the table below it are, in plain words. */
+void assay_show_curve(assay_str *out, const assay_curve *c);
+
 /* Tables that several media share. The caller frees; columns are static. */
-void assay_tables_matrix(assay_table *t, assay_column *columns, size_t most, const assay_report *r,
+/* Dimensions [first, first + n) of the matrix; columns holds ASSAY_MATRIX_COLUMNS. */
+void assay_tables_matrix(assay_table *t, assay_column *columns, const assay_report *r, size_t first, size_t n,
                          bool ascii);
-#define ASSAY_MATRIX_COLUMNS 24
+#define ASSAY_MATRIX_COLUMNS    32
+#define ASSAY_MATRIX_DIMENSIONS (ASSAY_MATRIX_COLUMNS - 5) /* in one table */
+size_t assay_tables_dimensions(const assay_report *r);     /* how many there are */
+void assay_tables_losses(assay_table *t, assay_column *columns, const assay_report_loss *l, size_t n);
+#define ASSAY_LOSS_COLUMNS 6
+void assay_tables_curve(assay_table *t, const assay_curve *c, bool ascii);
 void assay_tables_gate(assay_table *t, const assay_gate *g, bool ascii);
 void assay_tables_limits(assay_table *t, const assay_gate *g, bool ascii);
 void assay_tables_sizes(assay_table *t, const assay_sizes *s);
 void assay_tables_fits(assay_table *t, const assay_plan *p);
 void assay_tables_memory(assay_table *t, const assay_plan *p);
 void assay_tables_sources(assay_table *t, const assay_plan *p);
-void assay_tables_losses(assay_table *t, const assay_layer_loss *l, size_t n, size_t worst);
-void assay_tables_noise(assay_table *t, const assay_report *r);
+void assay_tables_noise(assay_table *t, const assay_report *r, bool ascii);
 bool assay_tables_has_limits(const assay_gate *g);
 
 /* One sentence of assumptions behind a plan's figures. */

@@ -76,6 +76,14 @@ static int fit(int *width, const bool *shown, const assay_table *t, int most) {
     return total;
 }
 
+int assay_table_least(const assay_table *t) {
+    int width[MOST_COLUMNS];
+    bool shown[MOST_COLUMNS];
+    for (size_t c = 0; c < t->n_columns; c++)
+        shown[c] = !t->columns[c].optional;
+    return fit(width, shown, t, 0);
+}
+
 static void put_cell(assay_str *out, const char *s, const assay_column *col, int width, assay_tone tone,
                      const assay_term *term, bool last) {
     static const char *const sgr[] = {"", "32", "31", "33", "2", "1"};

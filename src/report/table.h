@@ -48,6 +48,8 @@ void assay_table_cell(assay_table *t, assay_tone tone, const char *fmt, ...)
 void assay_table_rule(assay_table *t); /* a line between rows; only at a row's start */
 assay_status assay_table_text(assay_str *out, const assay_table *t, const assay_term *term, assay_err *err);
 assay_status assay_table_markdown(assay_str *out, const assay_table *t, assay_err *err);
+/* The least width it can be brought to, in columns. */
+int assay_table_least(const assay_table *t);
 void assay_table_free(assay_table *t);
 
 #endif

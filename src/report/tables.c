@@ -29,28 +29,65 @@ static void baseline_cell(assay_table *t, const assay_gate_row *row) {
         assay_table_cell(t, ASSAY_TONE_DIM, "%s", assay_show_mean(m, sizeof m, row->metric, row->baseline));
 }
 
+size_t assay_tables_dimensions(const assay_report *r) {
+    const assay_gate *g = assay_show_first_gate(r);
+    size_t n = 0;
+    for (size_t i = 0; g && i < g->n_rows; i++)
+        n += !g->rows[i].slice;
+    return n;
+}
+
+static bool has_kv(const assay_report *r) {
+    for (size_t i = 0; i < r->n_variants; i++)
+        if (r->variants[i].kv) return true;
+    return false;
+}
+
+static void verdict_cell(assay_table *t, const assay_report *r, const assay_report_variant *v, bool ascii) {
+    if (v->problem)
+        assay_table_cell(t, ASSAY_TONE_BAD, "no result");
+    else if (v->gate)
+        assay_table_cell(t, assay_show_tone(v->gate->verdict), "%s %s", mark(v->gate->verdict, ascii),
+                         v == assay_show_chosen(r) ? "chosen" : assay_verdict_name(v->gate->verdict));
+    else
+        assay_table_cell(t, ASSAY_TONE_DIM, "%s", v == assay_show_baseline(r) ? "baseline" : "not compared");
+}
+
+/* A heading may be cut, a figure and its verdict never: a column of dimensions is as wide as its cells at least. */
+static void keep_cells_whole(const assay_table *t, assay_column *columns, size_t first, size_t n) {
+    for (size_t c = first; c < first + n; c++) {
+        int least = 6;
+        for (size_t i = c; i < t->n_cells; i += t->n_columns)
+            if (t->cells[i]) least = ASSAY_MAX(least, assay_utf8_width(t->cells[i], strlen(t->cells[i])));
+        columns[c].least = least;
+    }
+}
+
 /* Baseline first with its means, then each variant's difference and verdict per dimension. */
-void assay_tables_matrix(assay_table *t, assay_column *columns, size_t most, const assay_report *r,
+void assay_tables_matrix(assay_table *t, assay_column *columns, const assay_report *r, size_t first, size_t n,
                          bool ascii) {
     const assay_gate *g = assay_show_first_gate(r);
-    const char *dims[ASSAY_MATRIX_COLUMNS];
-    size_t n = 0, n_dims = 0;
-    columns[n++] = (assay_column){.head = "variant", .shrink = true};
-    columns[n++] = (assay_column){.head = "bits/weight", .right = true};
-    columns[n++] = (assay_column){.head = "size", .right = true, .optional = true};
-    for (size_t i = 0; g && i < g->n_rows && n + 1 < most; i++) {
-        if (g->rows[i].slice) continue;
+    const char *dims[ASSAY_MATRIX_DIMENSIONS];
+    size_t n_columns = 0, n_dims = 0, at = 0;
+    bool kv = has_kv(r);
+    columns[n_columns++] = (assay_column){.head = "variant", .shrink = true, .least = 16};
+    columns[n_columns++] = (assay_column){.head = "bits", .right = true};
+    if (kv) columns[n_columns++] = (assay_column){.head = "KV", .least = 4};
+    columns[n_columns++] = (assay_column){.head = "size", .right = true, .optional = true};
+    for (size_t i = 0; g && i < g->n_rows && n_dims < ASSAY_MIN(n, ASSAY_LEN(dims)); i++) {
+        if (g->rows[i].slice || at++ < first) continue;
         dims[n_dims++] = g->rows[i].dimension;
-        columns[n++] = (assay_column){.head = g->rows[i].dimension, .right = true, .shrink = true, .least = 14};
+        columns[n_columns++] = (assay_column){.head = g->rows[i].dimension, .right = true, .shrink = true};
     }
-    columns[n++] = (assay_column){.head = "verdict"};
-    assay_table_init(t, columns, n);
+    columns[n_columns++] = (assay_column){.head = "verdict", .shrink = true, .least = 9};
+    assay_table_init(t, columns, n_columns);
     for (size_t v = 0; v < r->n_variants; v++) {
         const assay_report_variant *a = &r->variants[v];
-        char b[32], s[32];
-        bool chosen = r->decision.chosen && strcmp(r->decision.chosen, a->name) == 0;
-        assay_table_cell(t, chosen ? ASSAY_TONE_BOLD : ASSAY_TONE_NONE, "%s", a->name);
+        char b[32], s[32], name[ASSAY_SHOW_NAME];
+        assay_table_cell(t, a == assay_show_chosen(r) ? ASSAY_TONE_BOLD : ASSAY_TONE_NONE, "%s",
+                         assay_show_name(name, sizeof name, a, ascii));
         assay_table_cell(t, ASSAY_TONE_NONE, "%s", assay_show_number(b, sizeof b, 2, a->effective_bpw));
+        if (kv) assay_table_cell(t, ASSAY_TONE_NONE, "%.16s", a->kv ? a->kv : "");
         assay_table_cell(t, ASSAY_TONE_NONE, "%s", assay_show_size(s, sizeof s, a->size_bytes));
         for (size_t d = 0; d < n_dims; d++) {
             if (a == assay_show_baseline(r))
@@ -58,15 +95,9 @@ void assay_tables_matrix(assay_table *t, assay_column *columns, size_t most, con
             else
                 matrix_cell(t, assay_show_row(a->gate, dims[d], NULL), ascii);
         }
-        if (a->problem)
-            assay_table_cell(t, ASSAY_TONE_BAD, "no result");
-        else if (a->gate)
-            assay_table_cell(t, assay_show_tone(a->gate->verdict), "%s %s%s", mark(a->gate->verdict, ascii),
-                             assay_verdict_name(a->gate->verdict), chosen ? ", chosen" : "");
-        else
-            assay_table_cell(t, ASSAY_TONE_DIM, "%s",
-                             a == assay_show_baseline(r) ? "baseline" : "not compared");
+        verdict_cell(t, r, a, ascii);
     }
+    keep_cells_whole(t, columns, n_columns - 1 - n_dims, n_dims);
 }
 
 /* --- one gate --- */
@@ -169,13 +200,13 @@ void assay_tables_limits(assay_table *t, const assay_gate *g, bool ascii) {
 }
 
 /* Flips against the noise floor, output lengths and KL, per variant. */
-void assay_tables_noise(assay_table *t, const assay_report *r) {
+void assay_tables_noise(assay_table *t, const assay_report *r, bool ascii) {
     static const assay_column columns[] = {
-        {.head = "variant", .shrink = true},
+        {.head = "variant", .shrink = true, .least = 16},
         {.head = "right to wrong", .right = true},
         {.head = "wrong to right", .right = true},
-        {.head = "other text", .right = true},
-        {.head = "baseline again", .right = true},
+        {.head = "other text", .right = true, .optional = true},
+        {.head = "baseline again", .right = true, .optional = true},
         {.head = "KL mean", .right = true},
         {.head = "KL p99", .right = true},
         {.head = "same top token", .right = true, .optional = true},
@@ -183,9 +214,9 @@ void assay_tables_noise(assay_table *t, const assay_report *r) {
     assay_table_init(t, columns, ASSAY_LEN(columns));
     for (size_t i = 0; i < r->n_variants; i++) {
         const assay_report_variant *v = &r->variants[i];
-        char a[32];
+        char a[32], name[ASSAY_SHOW_NAME];
         if (!v->gate) continue;
-        assay_table_cell(t, ASSAY_TONE_NONE, "%s", v->name);
+        assay_table_cell(t, ASSAY_TONE_NONE, "%s", assay_show_name(name, sizeof name, v, ascii));
         assay_table_cell(t, ASSAY_TONE_NONE, "%zu", v->gate->n_flips_to_wrong);
         assay_table_cell(t, ASSAY_TONE_NONE, "%zu", v->gate->n_flips_to_right);
         assay_table_cell(t, ASSAY_TONE_NONE, "%zu", v->gate->n_changed);
@@ -346,44 +377,42 @@ void assay_tables_sources(assay_table *t, const assay_plan *p) {
 
 /* --- losses --- */
 
-/* The i-th worst by weight error among those not taken; n is some hundreds, so a selection is quick enough.
- */
-static size_t next_worst(const assay_layer_loss *l, size_t n, const unsigned char *taken) {
-    size_t best = n;
-    for (size_t i = 0; i < n; i++)
-        if (!taken[i] && (best == n || l[i].weight_error > l[best].weight_error)) best = i;
-    return best;
+static const assay_column loss_columns[] = {{.head = "matrix", .shrink = true, .least = 24},
+                                            {.head = "as"},
+                                            {.head = "bits/weight", .right = true},
+                                            {.head = "weight error", .right = true},
+                                            {.head = "largest", .right = true, .optional = true},
+                                            {.head = "output error", .right = true, .optional = true}};
+
+static void percent_cell(assay_table *t, double v) {
+    if (isnan(v))
+        assay_table_cell(t, ASSAY_TONE_DIM, "-");
+    else
+        assay_table_cell(t, ASSAY_TONE_NONE, "%.3f %%", 100 * v);
 }
 
-static void loss_cells(assay_table *t, const assay_layer_loss *l) {
+/* columns: at least ASSAY_LOSS_COLUMNS, filled with those of which something is known. */
+void assay_tables_losses(assay_table *t, assay_column *columns, const assay_report_loss *l, size_t n) {
+    bool largest = false, output = false;
+    size_t n_columns = 4;
     char a[32];
-    assay_table_cell(t, ASSAY_TONE_NONE, "%s", l->tensor);
-    assay_table_cell(t, ASSAY_TONE_NONE, "%s", l->precision ? l->precision : "-");
-    assay_table_cell(t, ASSAY_TONE_DIM, "%s", l->method ? l->method : "-");
-    assay_table_cell(t, ASSAY_TONE_NONE, "%s", assay_show_number(a, sizeof a, 3, l->bits));
-    assay_table_cell(t, ASSAY_TONE_NONE, "%s", assay_show_number(a, sizeof a, 5, l->weight_error));
-    assay_table_cell(t, ASSAY_TONE_NONE, "%s", assay_show_number(a, sizeof a, 5, l->output_error));
-}
-
-void assay_tables_losses(assay_table *t, const assay_layer_loss *l, size_t n, size_t worst) {
-    static const assay_column columns[] = {
-        {.head = "matrix", .shrink = true, .least = 20},
-        {.head = "precision"},
-        {.head = "method", .optional = true},
-        {.head = "bits/weight", .right = true},
-        {.head = "weight error", .right = true},
-        {.head = "output error", .right = true},
-    };
-    assay_table_init(t, columns, ASSAY_LEN(columns));
-    unsigned char *taken = assay_calloc(n ? n : 1, 1);
-    if (!taken) {
-        t->failed = true;
-        return;
+    for (size_t i = 0; i < n; i++) {
+        largest |= !isnan(l[i].max_error);
+        output |= !isnan(l[i].output_error);
     }
-    for (size_t i = 0; i < n && (!worst || i < worst); i++) {
-        size_t k = worst ? next_worst(l, n, taken) : i;
-        taken[k] = 1;
-        loss_cells(t, &l[k]);
+    memcpy(columns, loss_columns, n_columns * sizeof *columns);
+    if (largest) columns[n_columns++] = loss_columns[4];
+    if (output) columns[n_columns++] = loss_columns[5];
+    assay_table_init(t, columns, n_columns);
+    for (size_t i = 0; i < n; i++) {
+        assay_table_cell(t, ASSAY_TONE_NONE, "%s", l[i].matrix);
+        assay_table_cell(t, ASSAY_TONE_NONE, "%s", l[i].as ? l[i].as : "-");
+        assay_table_cell(t, ASSAY_TONE_NONE, "%s", assay_show_number(a, sizeof a, 3, l[i].bits));
+        percent_cell(t, l[i].weight_error);
+        if (largest && isnan(l[i].max_error))
+            assay_table_cell(t, ASSAY_TONE_DIM, "-");
+        else if (largest)
+            assay_table_cell(t, ASSAY_TONE_NONE, "%.4g", l[i].max_error);
+        if (output) percent_cell(t, l[i].output_error);
     }
-    assay_free(taken);
 }

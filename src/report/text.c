@@ -213,11 +213,12 @@ assay_status assay_report_plan_text(assay_str *out, const assay_plan *p, bool de
     return assay_str_status(out, err);
 }
 
-assay_status assay_report_losses_text(assay_str *out, const assay_layer_loss *l, size_t n, size_t worst,
-                                      const assay_term *t, assay_err *err) {
+assay_status assay_report_losses_text(assay_str *out, const assay_report_loss *l, size_t n, const assay_term *t,
+                                      assay_err *err) {
     assay_table tab;
+    assay_column columns[ASSAY_LOSS_COLUMNS];
     if (!t) t = &plain;
-    assay_tables_losses(&tab, l, n, worst);
+    assay_tables_losses(&tab, columns, l, n);
     return put_table(out, &tab, t, err);
 }
 
@@ -232,11 +233,32 @@ static void put_decision(assay_str *out, const assay_report *r, const assay_term
              assay_show_tone(d->verdict), t);
     assay_str_put(out, "  ");
     put_wrapped(out, "", 0, d->headline ? d->headline : "no decision was recorded", t);
+    assay_str caution = {0};
+    assay_show_caution(&caution, r);
+    if (caution.len) put_wrapped(out, "  !", 4, assay_str_c(&caution), t);
+    if (caution.failed) out->failed = true;
+    assay_str_free(&caution);
     for (size_t i = 0; i < d->n_reasons; i++)
         put_wrapped(out, "  -", 4, d->reasons[i], t);
     if (d->n_next) assay_str_put(out, "Next\n");
     for (size_t i = 0; i < d->n_next; i++)
         put_wrapped(out, "  -", 4, d->next[i], t);
+}
+
+static void put_prose(assay_str *out, assay_str *text, const assay_term *t) {
+    if (text->len) put_wrapped(out, "", 0, assay_str_c(text), t);
+    if (text->failed) out->failed = true;
+    assay_str_free(text);
+}
+
+static void put_title(assay_str *out, const assay_report *r, const assay_term *t) {
+    const char *const facts[] = {r->title, r->model, r->suite, r->date};
+    assay_str line = {0};
+    for (size_t i = 0; i < ASSAY_LEN(facts); i++) {
+        if (i) assay_str_put(&line, t->ascii ? " - " : " · ");
+        if (facts[i]) assay_str_put(&line, facts[i]);
+    }
+    put_prose(out, &line, t);
 }
 
 static void put_why(assay_str *out, const assay_report *r, const assay_term *t) {
@@ -245,7 +267,8 @@ static void put_why(assay_str *out, const assay_report *r, const assay_term *t) 
         const char *why = v->problem ? v->problem : v->gate ? v->gate->reason : NULL;
         if (!why) continue;
         assay_str line = {0};
-        assay_str_printf(&line, "%s: %s", v->name, why);
+        char name[ASSAY_SHOW_NAME];
+        assay_str_printf(&line, "%s: %s", assay_show_name(name, sizeof name, v, t->ascii), why);
         const char *lead = v->gate ? (t->ascii ? assay_show_symbol_ascii(v->gate->verdict)
                                                : assay_show_symbol(v->gate->verdict))
                                    : "!";
@@ -263,10 +286,10 @@ static assay_status put_plans(assay_str *out, const assay_report *r, const assay
         bool wanted = v->plan && v->plan->n_fits &&
                       (r->decision.chosen ? strcmp(r->decision.chosen, v->name) == 0 : v->is_baseline);
         if (!wanted) continue;
-        char h[160];
+        char h[160], name[ASSAY_SHOW_NAME];
         assay_table tab;
         assay_str a = {0};
-        snprintf(h, sizeof h, "Deployment of %.100s", v->name);
+        snprintf(h, sizeof h, "Deployment of %s", assay_show_name(name, sizeof name, v, t->ascii));
         heading(out, h, t);
         assay_show_assumptions(&a, v->plan);
         put_wrapped(out, "", 0, assay_str_c(&a), t);
@@ -277,28 +300,67 @@ static assay_status put_plans(assay_str *out, const assay_report *r, const assay
     return ASSAY_OK;
 }
 
-assay_status assay_report_text(assay_str *out, const assay_report *r, const assay_term *t, assay_err *err) {
+/* As many dimensions beside each other as the width holds; the others follow in tables of their own, evenly. */
+static assay_status put_matrix(assay_str *out, const assay_report *r, const assay_term *t, assay_err *err) {
     assay_table tab;
     assay_column columns[ASSAY_MATRIX_COLUMNS];
+    int most = t->width > 0 ? t->width : 100;
+    size_t n = assay_tables_dimensions(r), n_tables = 1;
+    for (bool fits = false; !fits && n_tables < n; n_tables += !fits) {
+        fits = n <= n_tables * ASSAY_MATRIX_DIMENSIONS;
+        for (size_t i = 0; i < n_tables && fits; i++) {
+            size_t first = i * n / n_tables, end = (i + 1) * n / n_tables;
+            assay_tables_matrix(&tab, columns, r, first, end - first, t->ascii);
+            fits = tab.failed || assay_table_least(&tab) <= most;
+            assay_table_free(&tab);
+        }
+    }
+    for (size_t i = 0; i < n_tables; i++) {
+        size_t first = i * n / n_tables, end = (i + 1) * n / n_tables;
+        if (i) assay_str_putc(out, '\n');
+        assay_tables_matrix(&tab, columns, r, first, end - first, t->ascii);
+        ASSAY_TRY(put_table(out, &tab, t, err));
+    }
+    assay_str legend = {0};
+    assay_show_research_legend(&legend, r, t->ascii);
+    put_prose(out, &legend, t);
+    return ASSAY_OK;
+}
+
+static assay_status put_curve(assay_str *out, const assay_report *r, const assay_term *t, assay_err *err) {
+    assay_curve c;
+    assay_table tab;
+    assay_str text = {0};
+    ASSAY_TRY(assay_curve_make(&c, r, err));
+    assay_status s = ASSAY_OK;
+    if (c.n) {
+        heading(out, "What a bit buys", t);
+        assay_show_curve(&text, &c);
+        put_prose(out, &text, t);
+        assay_tables_curve(&tab, &c, t->ascii);
+        s = put_table(out, &tab, t, err);
+    }
+    assay_curve_free(&c);
+    return s;
+}
+
+assay_status assay_report_text(assay_str *out, const assay_report *r, const assay_term *t, assay_err *err) {
+    assay_table tab;
     if (!t) t = &plain;
     if (!r->n_variants) return assay_fail(err, ASSAY_EINPUT, "the report has no variants");
-    put_line(out, r->title, t);
-    assay_str_put(out, t->ascii ? " - " : " · ");
-    put_line(out, r->model, t);
-    assay_str_put(out, t->ascii ? " - " : " · ");
-    put_line(out, r->suite, t);
-    assay_str_put(out, t->ascii ? " - " : " · ");
-    put_line(out, r->date, t);
-    assay_str_put(out, "\n\n");
+    put_title(out, r, t);
+    assay_str_putc(out, '\n');
     put_decision(out, r, t);
-    heading(out, "Variants: difference to the baseline per dimension (points; perplexity and KL in nats)", t);
-    assay_tables_matrix(&tab, columns, ASSAY_LEN(columns), r, t->ascii);
-    ASSAY_TRY(put_table(out, &tab, t, err));
+    heading(out, "Variants", t);
+    put_wrapped(out, "", 0, "Stored bits per weight, and the difference to the baseline per dimension in points; "
+                            "perplexity and KL in nats.", t);
+    ASSAY_TRY(put_matrix(out, r, t, err));
     heading(out, "What decided", t);
     put_why(out, r, t);
+    ASSAY_TRY(put_curve(out, r, t, err));
     if (assay_show_first_gate(r)) {
         heading(out, "Flips and divergence", t);
-        assay_tables_noise(&tab, r);
+        assay_tables_noise(&tab, r, t->ascii);
         ASSAY_TRY(put_table(out, &tab, t, err));
     }
     ASSAY_TRY(put_plans(out, r, t, err));

@@ -129,6 +129,42 @@ static assay_status read_deployment(assay_study_result *r, assay_study_spec **sp
     return s;
 }
 
+/* What a variant's matrices are stored as, from the sizes that its recipe comes to. */
+static void describe_storage(assay_report_variant *out, const assay_sizes *s) {
+    double bytes = 0, params = 0;
+    const assay_storage *first = NULL;
+    for (int i = 0; i < s->n_lines; i++) {
+        const assay_size_line *l = &s->lines[i];
+        if (assay_precision_get_kind(l->storage.precision) == ASSAY_KIND_DENSE) continue;
+        int bits = assay_precision_bits(l->storage.precision);
+        if (!out->code_bits || bits < out->code_bits) out->code_bits = bits;
+        if (first && (first->precision != l->storage.precision || first->group_size != l->storage.group_size)) out->mixture = true;
+        if (!first) first = &l->storage;
+        bytes += l->codes + l->scales + l->zeros + l->meta;
+        params += (double)l->params;
+    }
+    if (params > 0) out->quantized_bpw = 8 * bytes / params;
+}
+
+/* The fewest bits of a code among the losses that were stored, where no recipe tells. */
+static int least_bits(const assay_report_variant *v) {
+    int least = 0;
+    for (size_t i = 0; i < v->n_losses; i++) {
+        assay_precision p;
+        if (!v->losses[i].precision || !assay_precision_parse(&p, v->losses[i].precision)) continue;
+        if (assay_precision_get_kind(p) == ASSAY_KIND_DENSE) continue;
+        if (!least || assay_precision_bits(p) < least) least = assay_precision_bits(p);
+    }
+    return least;
+}
+
+/* A mixture is one also when it gave all its bits to one precision and left the rest as it was. */
+static bool was_mixed(const assay_study_spec *spec, const char *name) {
+    for (size_t i = 0; i < spec->n_variants; i++)
+        if (!strcmp(spec->variants[i].name, name)) return spec->variants[i].target_bpw > 0;
+    return false;
+}
+
 static assay_status collect_plans(assay_study_result *r, assay_err *err) {
     assay_study_spec *spec = NULL;
     const json_t *list = json_object_get(r->body, "variants");
@@ -156,7 +192,10 @@ static assay_status collect_plans(assay_study_result *r, assay_err *err) {
         if (known) s = assay_plan_make(&r->plans[i], &r->config, assay_storage_by_recipe, &storage, &o, err);
         assay_recipe_free(recipe);
         if (s != ASSAY_OK) goto out;
+        r->variants[i].mixture = was_mixed(spec, r->variants[i].name);
+        r->variants[i].code_bits = least_bits(&r->variants[i]);
         if (!known) continue;
+        describe_storage(&r->variants[i], &r->plans[i].sizes);
         r->variants[i].raw_bpw = r->plans[i].sizes.raw_bpw;
         if (spec->n_devices) r->variants[i].plan = &r->plans[i];
     }
@@ -194,7 +233,7 @@ static assay_status collect_variant(assay_study_result *r, size_t i, assay_store
     *out = (assay_report_variant){.name = study_keep(r, text_of(v, "name")), .recipe = study_keep(r, text_of(v, "describe")),
                                   .is_baseline = i == 0, .problem = study_keep(r, text_of(v, "problem")),
                                   .size_bytes = number_of(v, "size_bytes"), .raw_bpw = NAN, .effective_bpw = number_of(v, "effective_bpw"),
-                                  .kl.top1 = NAN, .prefill_rate = NAN, .decode_rate = NAN};
+                                  .quantized_bpw = NAN, .kv = study_keep(r, text_of(v, "kv")), .kl.top1 = NAN, .prefill_rate = NAN, .decode_rate = NAN};
     if (!out->name) return bad_body(r, "a variant has no name", err);
     ASSAY_TRY(collect_losses(r, i, s, text_of(v, "quantize_key"), err));
     ASSAY_TRY(find_card(&r->cards[i], r, i, s, text_of(v, "score_key"), err));

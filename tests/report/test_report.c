@@ -1,5 +1,5 @@
 /* The report of a synthetic study, in every medium. `test_report --html FILE` writes the HTML for
- * tests/report/browser.sh. */
+ * tests/report/browser.sh, `--html-many` that of twenty-two variants. */
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -12,12 +12,12 @@
 #include "report/table.h"
 #include "report/synthetic.h"
 
-static synthetic study;
+static synthetic study, many;
 
 static int setup(void **state) {
     (void)state;
     assay_err err = {0};
-    if (synthetic_make(&study, &err) == ASSAY_OK) return 0;
+    if (synthetic_make(&study, &err) == ASSAY_OK && synthetic_make_many(&many, &err) == ASSAY_OK) return 0;
     print_message("%s\n", err.message);
     return -1;
 }
@@ -25,6 +25,7 @@ static int setup(void **state) {
 static int teardown(void **state) {
     (void)state;
     synthetic_free(&study);
+    synthetic_free(&many);
     return 0;
 }
 
@@ -203,9 +204,183 @@ static void the_gate_and_plan_parts_are_as_they_were_read_and_approved(void **st
     assert_int_equal(assay_report_plan_text(&out, study.variants[4].plan, true, &t, &err), ASSAY_OK);
     golden("plan.txt", assay_str_c(&out));
     assay_str_clear(&out);
-    assert_int_equal(assay_report_losses_text(&out, study.losses[5], 4, 2, &t, &err), ASSAY_OK);
-    assert_non_null(strstr(assay_str_c(&out), "q_proj"));
     assay_str_free(&out);
+}
+
+/* What is known of no matrix has no column. */
+static void losses_show_what_is_known(void **state) {
+    (void)state;
+    assay_report_loss l[2] = {{"layers.0.q", "gptq int4 g128", 0.0712, 0.013, 0.0221, 4.156}, {"layers.0.k", "none", 0.5, NAN, NAN, 16}};
+    assay_str out = {0};
+    assay_err err = {0};
+    assay_term t = {.width = 120, .ascii = true};
+    assert_int_equal(assay_report_losses_text(&out, l, 2, &t, &err), ASSAY_OK);
+    assert_string_equal(assay_str_c(&out),
+                        "matrix      as              bits/weight  weight error  largest  output error\n"
+                        "----------------------------------------------------------------------------\n"
+                        "layers.0.q  gptq int4 g128        4.156       7.120 %    0.013       2.210 %\n"
+                        "layers.0.k  none                 16.000      50.000 %        -             -\n");
+    assay_str_clear(&out);
+    assert_int_equal(assay_report_losses_text(&out, l + 1, 1, &t, &err), ASSAY_OK);
+    assert_null(strstr(assay_str_c(&out), "largest"));
+    assert_null(strstr(assay_str_c(&out), "output error"));
+    assay_str_free(&out);
+}
+
+/* --- what a bit buys --- */
+
+static const assay_curve_point *point_of(const assay_curve *c, const char *name) {
+    for (size_t i = 0; i < c->n; i++)
+        if (strcmp(c->points[i].variant->name, name) == 0) return &c->points[i];
+    fail_msg("%s is not on the curve", name);
+    return NULL;
+}
+
+static void the_envelope_is_what_nothing_beats(void **state) {
+    (void)state;
+    assay_curve c;
+    assay_err err = {0};
+    assert_int_equal(assay_curve_make(&c, &many.report, &err), ASSAY_OK);
+    assert_int_equal(c.n, MOST_VARIANTS - 1); /* the baseline is what the others are held against */
+    for (size_t i = 0; i < c.n; i++) {
+        const assay_curve_point *p = &c.points[i];
+        const assay_report_variant *v = p->variant;
+        if (i) assert_true(c.points[i - 1].variant->effective_bpw <= v->effective_bpw);
+        bool beaten = false; /* by the definition, pair by pair */
+        for (size_t k = 0; k < c.n; k++) {
+            const assay_report_variant *w = c.points[k].variant;
+            bool no_worse = w->effective_bpw <= v->effective_bpw && w->kl.mean <= v->kl.mean;
+            bool equal = w->effective_bpw == v->effective_bpw && w->kl.mean == v->kl.mean;
+            beaten |= !c.points[k].aside && no_worse && !equal;
+        }
+        if (p->aside) {
+            assert_false(p->on_envelope);
+            assert_null(p->beaten_by);
+            continue;
+        }
+        assert_int_equal(p->on_envelope, !beaten);
+        assert_int_equal(p->beaten_by != NULL, beaten);
+        if (!beaten) continue;
+        assert_true(p->beaten_by->effective_bpw <= v->effective_bpw && p->beaten_by->kl.mean <= v->kl.mean);
+        assert_true(point_of(&c, p->beaten_by->name)->on_envelope);
+    }
+    assert_true(point_of(&c, "int4-gptq-kv4")->aside); /* its cache is smaller: not on this axis */
+    assert_true(point_of(&c, "int8")->on_envelope);
+    assert_string_equal(point_of(&c, "int4-rtn-g128")->beaten_by->name, "mix4.25");
+    assay_curve_free(&c);
+}
+
+static void curves_of_odd_studies(void **state) {
+    (void)state;
+    static const double bpw[] = {16, 4, 4, 5, 8, NAN, 3}, kl[] = {0, 0.1, 0.1, 0.1, 0, 0.01, NAN};
+    assay_report_variant v[ASSAY_LEN(bpw)] = {{.name = "base", .is_baseline = true}};
+    for (size_t i = 0; i < ASSAY_LEN(bpw); i++) {
+        v[i].name = i ? "some" : "base";
+        v[i].effective_bpw = bpw[i];
+        v[i].kl = (assay_report_kl){.n = 10, .mean = kl[i]};
+    }
+    assay_report r = {.variants = v, .n_variants = ASSAY_LEN(bpw)};
+    assay_curve c;
+    assay_err err = {0};
+    assay_str out = {0};
+    assert_int_equal(assay_curve_make(&c, &r, &err), ASSAY_OK);
+    assert_int_equal(c.n, 4);                                                 /* without those of unknown size or divergence */
+    assert_true(c.points[0].on_envelope && c.points[1].on_envelope);          /* twins beat neither each other */
+    assert_true(!c.points[2].on_envelope && c.points[2].beaten_by == c.points[1].variant); /* larger and no closer */
+    assert_true(c.points[3].on_envelope);                                     /* no divergence at all */
+    assert_int_equal(assay_report_html(&out, &r, &err), ASSAY_OK);
+    assert_null(strstr(assay_str_c(&out), "nan"));
+    assert_null(strstr(assay_str_c(&out), "inf\""));
+    assay_str_free(&out);
+    assay_curve_free(&c);
+    r.n_variants = 1;
+    assert_int_equal(assay_curve_make(&c, &r, &err), ASSAY_OK);
+    assert_int_equal(c.n, 0);
+    assay_curve_free(&c);
+}
+
+/* Every box of text that the two drawings of the curve hold, from their SVG. */
+static void labels_of_the_curve_do_not_overlap(void **state) {
+    (void)state;
+    assay_str out = {0};
+    assay_err err = {0};
+    assert_int_equal(assay_html_curve(&out, &many.report, &err), ASSAY_OK);
+    const char *p = assay_str_c(&out);
+    for (int drawing = 0; drawing < 2; drawing++) {
+        struct { double x0, x1, y; } boxes[MOST_VARIANTS];
+        int n = 0;
+        p = strstr(p, "<svg class=\"on-");
+        const char *end = strstr(p, "</svg>");
+        for (const char *q = p; (q = strstr(q, "<text class=\"label")) && q < end; q++) {
+            double x = strtod(strstr(q, " x=\"") + 4, NULL), y = strtod(strstr(q, " y=\"") + 4, NULL);
+            const char *text = strchr(q, '>') + 1, *anchor = strstr(q, "text-anchor=\"") + 13;
+            double w = 6.6 * assay_utf8_width(text, strcspn(text, "<"));
+            double x0 = *anchor == 's' ? x : *anchor == 'e' ? x - w : x - w / 2;
+            assert_true(n < MOST_VARIANTS);
+            boxes[n].x0 = x0;
+            boxes[n].x1 = x0 + w;
+            boxes[n++].y = y;
+        }
+        assert_int_equal(n, MOST_VARIANTS - 1); /* each has its label */
+        for (int i = 0; i < n; i++)
+            for (int k = 0; k < i; k++)
+                if (fabs(boxes[i].y - boxes[k].y) < 11 && boxes[i].x0 < boxes[k].x1 && boxes[k].x0 < boxes[i].x1)
+                    fail_msg("labels at %g, %g and %g, %g overlap", boxes[i].x0, boxes[i].y, boxes[k].x0, boxes[k].y);
+        p = end;
+    }
+    assay_str_free(&out);
+}
+
+/* --- research, and many variants --- */
+
+static void research_is_marked_wherever_it_is_named(void **state) {
+    (void)state;
+    assay_str out = {0};
+    assay_err err = {0};
+    assay_term t = {.width = 100, .ascii = true};
+    json_t *j = NULL;
+    assert_int_equal(assay_report_text(&out, &many.report, &t, &err), ASSAY_OK);
+    const char *s = assay_str_c(&out);
+    assert_non_null(strstr(s, "* research: codes of fewer than 4 bits in some matrices"));
+    assert_non_null(strstr(s, "int3-autoround is a research variant: some of its matrices have codes of 3 bits"));
+    s = strstr(s, "\nVariants\n"); /* after the decision, whose words are the study's own */
+    for (const char *p = s; (p = strstr(p, "int2-gptq-g32")); p++)
+        assert_memory_equal(p, "int2-gptq-g32 *", 15);
+    assert_null(strstr(s, "int4-gptq-g128 *"));
+    assay_str_clear(&out);
+    assert_int_equal(assay_report_markdown(&out, &many.report, &err), ASSAY_OK);
+    assert_non_null(strstr(assay_str_c(&out), "### int2-gptq-g32 † against bf16: ✗"));
+    assay_str_clear(&out);
+    assert_int_equal(assay_report_html(&out, &many.report, &err), ASSAY_OK);
+    assert_non_null(strstr(assay_str_c(&out), "int2-gptq-g32 <span class=\"research\" title=\"codes of 2 bits\">"));
+    assert_non_null(strstr(assay_str_c(&out), "<p class=\"caution\">"));
+    assert_int_equal(assay_report_json(&j, &many.report, false, &err), ASSAY_OK);
+    assert_true(json_is_true(json_object_get(json_object_get(j, "decision"), "research")));
+    assert_true(json_is_true(json_object_get(json_array_get(json_object_get(j, "variants"), MOST_VARIANTS - 1), "research")));
+    assert_string_equal(json_string_value(json_object_get(json_array_get(json_object_get(j, "variants"), 1), "kv")), "int8");
+    assert_int_equal(json_array_size(json_object_get(j, "curve")), MOST_VARIANTS - 1);
+    json_decref(j);
+    assay_str_free(&out);
+}
+
+/* The matrix, what decided, the curve and the flips of a study of every method on a terminal of 80 columns: nothing is
+ * wider, no name, figure or verdict's symbol is cut. */
+static void many_variants_fit_eighty_columns(void **state) {
+    (void)state;
+    assay_str out = {0};
+    assay_err err = {0};
+    assay_term t = {.width = 80};
+    assay_report r = many.report;
+    r.decision.chosen = "mix4.25";
+    assert_int_equal(assay_report_text(&out, &r, &t, &err), ASSAY_OK);
+    char *s = assay_str_take(&out), *end = strstr(s, "\nDeployment of ");
+    assert_non_null(end);
+    *end = '\0';
+    golden("many.txt", s);
+    assert_true(widest_line(s) <= 80);
+    for (size_t i = 0; i < r.n_variants; i++)
+        assert_non_null(strstr(s, r.variants[i].name));
+    assay_free(s);
 }
 
 static void tables_keep_to_their_width(void **state) {
@@ -213,7 +388,7 @@ static void tables_keep_to_their_width(void **state) {
     for (int w = 100; w <= 200; w += 20) {
         char *s = report_text(w, false, false);
         assert_true(widest_line(s) <=
-                    ASSAY_MAX(w, 110)); /* the matrix has a column for every dimension and cannot drop one */
+                    ASSAY_MAX(w, 110)); /* the table of devices has columns that it cannot drop */
         assay_free(s);
     }
 }
@@ -375,7 +550,7 @@ static void html_is_self_contained(void **state) {
         if (c == 0xFFFD) assert_int_equal(k, 3);
         i += k;
     }
-    static const char *const ids[] = {"decision", "variants", "quality",    "noise",   "slices",
+    static const char *const ids[] = {"decision", "variants", "curve", "quality",    "noise",   "slices",
                                       "flips",    "losses",   "deployment", "manifest"};
     for (size_t i = 0; i < ASSAY_LEN(ids); i++) {
         char id[64];
@@ -468,10 +643,10 @@ static void out_of_memory_is_a_status_everywhere(void **state) {
 }
 
 int main(int argc, char **argv) {
-    if (argc == 3 && strcmp(argv[1], "--html") == 0) {
+    if (argc == 3 && (strcmp(argv[1], "--html") == 0 || strcmp(argv[1], "--html-many") == 0)) {
         assay_err err = {0};
         assay_str out = {0};
-        assay_status s = synthetic_make(&study, &err);
+        assay_status s = argv[1][6] ? synthetic_make_many(&study, &err) : synthetic_make(&study, &err);
         if (s == ASSAY_OK) s = assay_report_html(&out, &study.report, &err);
         if (s == ASSAY_OK) s = assay_write_file(argv[2], assay_str_c(&out), out.len, &err);
         if (s != ASSAY_OK) fprintf(stderr, "%s\n", err.message);
@@ -486,6 +661,12 @@ int main(int argc, char **argv) {
         cmocka_unit_test(the_terminal_report_is_as_it_was_read_and_approved),
         cmocka_unit_test(the_markdown_report_is_as_it_was_read_and_approved),
         cmocka_unit_test(the_gate_and_plan_parts_are_as_they_were_read_and_approved),
+        cmocka_unit_test(losses_show_what_is_known),
+        cmocka_unit_test(the_envelope_is_what_nothing_beats),
+        cmocka_unit_test(curves_of_odd_studies),
+        cmocka_unit_test(labels_of_the_curve_do_not_overlap),
+        cmocka_unit_test(research_is_marked_wherever_it_is_named),
+        cmocka_unit_test(many_variants_fit_eighty_columns),
         cmocka_unit_test(tables_keep_to_their_width),
         cmocka_unit_test(ascii_is_ascii_and_colour_only_adds),
         cmocka_unit_test(no_color_is_respected),

@@ -96,6 +96,24 @@ static void a_study_comes_to_its_report(void **state) {
     assay_study_result_free(r);
 }
 
+/* What the report marks: how many bits, a mixture or not, what the cache is kept as. */
+static void a_report_says_what_its_variants_are(void **state) {
+    (void)state;
+    put("study.yaml", STUDY, INT4 "  - {name: low, method: rtn, precision: int4, group_size: 64, override: [{match: 'mlp', precision: int3}]}\n"
+                                  "  - {name: cached, kv: int8}\n");
+    assay_study_result *r = run(NULL);
+    const assay_report_variant *v = assay_study_report(r)->variants;
+    assert_true(!v[0].code_bits && !v[0].mixture && !v[0].kv && isnan(v[0].quantized_bpw));
+    assert_true(v[1].code_bits == 4 && !v[1].mixture && !v[1].kv);
+    assert_float_equal(v[1].quantized_bpw, 4 + 16 / 64.0, 0.05);
+    assert_true(v[1].quantized_bpw < v[1].effective_bpw); /* the embedding keeps its 16 bits */
+    assert_true(v[2].code_bits == 3 && v[2].mixture);
+    assert_true(v[2].quantized_bpw > 3 && v[2].quantized_bpw < v[1].quantized_bpw);
+    assert_true(!v[3].code_bits && !v[3].mixture);
+    assert_string_equal(v[3].kv, "int8");
+    assay_study_result_free(r);
+}
+
 static void a_second_run_does_nothing_again(void **state) {
     (void)state;
     assay_study_result_free(run(NULL));
@@ -246,7 +264,7 @@ static void two_runs_do_not_share_a_folder(void **state) {
 int main(void) {
 #define EACH(t) cmocka_unit_test_setup_teardown(t, setup, teardown)
     const struct CMUnitTest tests[] = {
-        EACH(a_study_comes_to_its_report), EACH(a_second_run_does_nothing_again), EACH(a_new_variant_costs_only_itself_even_without_the_files_of_before),
+        EACH(a_study_comes_to_its_report), EACH(a_report_says_what_its_variants_are), EACH(a_second_run_does_nothing_again), EACH(a_new_variant_costs_only_itself_even_without_the_files_of_before),
         EACH(a_renamed_variant_is_the_same_work), EACH(an_interrupted_study_goes_on), EACH(a_dry_run_makes_nothing),
         EACH(a_store_recalls_its_study), EACH(a_recipe_that_cannot_be_followed_is_one_variants_problem), EACH(two_runs_do_not_share_a_folder),
         EACH(a_checkpoint_that_is_no_good_is_one_variants_problem),
