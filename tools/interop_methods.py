@@ -51,7 +51,8 @@ class Measure:
 
     def record(self):
         return {"seconds": self.seconds, "cpu_seconds": self.cpu, "rss_loaded": self.rss_before, "rss_peak": self.rss_peak,
-                "memory": self.rss_peak - self.rss_before, "load": self.load0}
+                "memory": self.rss_peak - self.rss_before, "load": self.load0,
+                "threads": sys.modules["torch"].get_num_threads()}
 
 
 # --- the originals -----------------------------------------------------------------------------------------------------------
@@ -347,7 +348,7 @@ def rows(model, group):
     out.append(row("int8 (bitsandbytes)", "bnb8", "llm_int8,threshold=0", 8, 0))
     out.append(row("fp8 channel (llm-compressor)", "preset", "fp8", 8, 0, scheme="FP8_DYNAMIC"))
     if group:
-        out.append(row("fp8 block (llm-compressor)", "preset", "fp8,group_size=block", 8, 128, scheme="FP8_BLOCK"))
+        out.append(row("fp8 block (llm-compressor)", "preset", "fp8,scale=block", 8, 128, scheme="FP8_BLOCK"))
         out.append(row("mxfp4 (llm-compressor)", "preset", "rtn,mxfp4", 4, 32, scheme="MXFP4A16"))
         out.append(row("nvfp4 (llm-compressor)", "preset", "rtn,nvfp4", 4, 16, scheme="NVFP4A16"))
     out.append(row("smoothquant (formula)", "smoothquant", "smoothquant,int8,alpha=0.5", 8, 0, "auto", alpha=0.5, calibrated=True))
@@ -415,25 +416,195 @@ def run_original(r, model, ids, seen):
     return out, got
 
 
+# --- data --------------------------------------------------------------------------------------------------------------------
+
+LENGTH, SAMPLES = 256, 128
+
+
+def write_lines(path, lines):
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    with open(path + ".tmp", "w") as f:
+        f.writelines(json.dumps(x) + "\n" for x in lines)
+    os.replace(path + ".tmp", path)
+
+
+def write_windows(path, documents):
+    """Ready ids for both sides: windows cut from the documents one behind the other, in an order drawn once."""
+    import random
+    random.Random(1).shuffle(documents)
+    stream = [i for d in documents for i in d]
+    write_lines(path, [{"ids": stream[i:i + LENGTH]} for i in range(0, len(stream) - LENGTH + 1, LENGTH)][:SAMPLES])
+
+
+def prepare_demo(ids):
+    from transformers import AutoTokenizer
+    t = AutoTokenizer.from_pretrained("models/demo")
+    with open("models/demo/calibration.jsonl") as f:
+        lines = [json.loads(x) for x in f]
+    write_windows(ids, [t.apply_chat_template(x["messages"], tokenize=True, return_dict=False) if "messages" in x
+                        else t(x["text"])["input_ids"] for x in lines])
+
+
+def prepare_stories(shared, ids, text):
+    """The first 400 stories to calibrate, the last 150 held out."""
+    from tokenizers import Tokenizer
+    t = Tokenizer.from_file(f"{shared}/models/stories260K/hf/tokenizer.json")
+    with open(f"{shared}/data/tinystories/train_0.txt") as f:
+        stories = [x.strip() for x in f.read().split("<|endoftext|>")]
+    write_windows(ids, [t.encode(x).ids for x in stories[:400]])
+    write_lines(text, [{"text": x} for x in stories[-151:-1]])
+
+
 def sources(shared):
-    """name -> (model, ids of the calibration, held-out text, columns per scale)"""
-    s = {"demo": ("models/demo", f"{WORK}/demo.ids.jsonl", "models/demo/prose.txt", 128)}
-    stories = f"{shared}/models/stories260K/hf"
-    if os.path.isdir(stories):
-        s["stories260K"] = (stories, f"{WORK}/stories.ids.jsonl", f"{WORK}/stories.heldout.jsonl", 0)
-    return s
+    """name -> (model, ids of the calibration, held-out text as tools/kl.c takes it, columns per scale)"""
+    demo = f"{WORK}/demo.ids.jsonl"
+    if not os.path.exists(demo):
+        prepare_demo(demo)
+    out = {"demo": ("models/demo", demo, "models/demo/prose.txt,split=blank", 128)}
+    stories, ids, text = f"{shared}/models/stories260K/hf", f"{WORK}/stories.ids.jsonl", f"{WORK}/stories.heldout.jsonl"
+    if os.path.isdir(stories) and os.path.isdir(f"{shared}/data/tinystories"):
+        if not (os.path.exists(ids) and os.path.exists(text)):
+            prepare_stories(shared, ids, text)
+        out["stories260K"] = (stories, ids, text, 0)
+    return out
+
+
+# --- ours, and measuring both --------------------------------------------------------------------------------------------------
+
+
+def divergence(kl, model, variant, text, activations):
+    """tools/kl's line, or {"failed": why}."""
+    import subprocess
+    p = subprocess.run([kl, model, variant, text, "--length", str(LENGTH), "--activations", activations, "--threads", "1"], capture_output=True, text=True, check=False)
+    return json.loads(p.stdout) if p.returncode == 0 else {"failed": (p.stderr.strip().splitlines() or ["kl failed"])[-1]}
+
+
+def find(j, key):
+    """The first value of that key at any depth."""
+    if isinstance(j, dict):
+        if key in j:
+            return j[key]
+        j = list(j.values())
+    if isinstance(j, list):
+        for x in j:
+            v = find(x, key)
+            if v is not None:
+                return v
+    return None
+
+
+def run_ours(program, r, model, ids, out):
+    """Wall and CPU seconds of the whole program (the fastest of three where it is quick), its peak memory."""
+    import shutil
+    import subprocess
+    best = None
+    for _ in range(3):
+        shutil.rmtree(out, ignore_errors=True)
+        command = [program, "quantize", model, out, "--recipe", r["recipe"], "--json", "-q"]
+        if r["settings"].get("calibrated"):
+            command += ["--calibration", f"{ids},samples={SAMPLES},length={LENGTH}"]
+        before, t0 = resource.getrusage(resource.RUSAGE_CHILDREN), time.monotonic()
+        p = subprocess.run(command, capture_output=True, text=True, check=False)
+        seconds = time.monotonic() - t0
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        if p.returncode != 0:
+            return {"failed": (p.stderr.strip().splitlines() or ["quantize failed"])[-1]}
+        got = {"seconds": seconds, "cpu_seconds": after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime,
+               "rss_peak": find(json.loads(p.stdout), "peak_rss_bytes")}
+        if best is None or got["seconds"] < best["seconds"]:
+            best = got
+        if seconds > 5:
+            break
+    return best
+
+
+def measured_original(kl, r, model, ids, text, seen):
+    out, got = run_original(r, model, ids, seen)
+    path = f"{out}/kl.json"
+    if "failed" in got:
+        return got
+    if os.path.exists(path):
+        with open(path) as f:
+            d = json.load(f)
+    else:
+        d = divergence(kl, model, out, text, r["activations"])
+        if "failed" not in d:
+            with open(path, "w") as f:
+                json.dump(d, f)
+    return {**got, **d}
+
+
+# --- the table ---------------------------------------------------------------------------------------------------------------
+
+MIB = 1 << 20
+KL_LIMIT, SPEED_LIMIT, MEMORY_LIMIT = 1.02, 3.0, 0.25
+HEAD = ("model", "method", "bits", "group", "KL orig", "KL ours", "ratio", "ppl orig", "ppl ours", "s orig", "s ours", "times", "cpu", "MiB orig",
+        "MiB ours", "ratio", "net")
+
+
+def compare(r, theirs, ours, size):
+    """A row of the table and what of it falls outside the limits. Memory is the peak above the model's own size; `net` compares ours with what
+    the original needs above itself with everything imported and loaded."""
+    kl = ours["kl"] / theirs["kl"] if theirs["kl"] else float(ours["kl"] > 0)
+    speed, cpu = theirs["seconds"] / ours["seconds"], theirs["cpu_seconds"] / max(ours["cpu_seconds"], 1e-3)
+    mem_theirs, mem_ours = theirs["rss_peak"] - size, ours["rss_peak"] - size
+    cells = (r["model"], r["label"], r["bits"], r["group"] or "-", f"{theirs['kl']:.3e}", f"{ours['kl']:.3e}", f"{kl:.3f}",
+             f"{theirs['ppl_variant']:.4f}", f"{ours['ppl_variant']:.4f}", f"{theirs['seconds']:.2f}", f"{ours['seconds']:.2f}", f"{speed:.1f}",
+             f"{cpu:.1f}", f"{mem_theirs / MIB:.0f}", f"{mem_ours / MIB:.1f}", f"{mem_ours / mem_theirs:.3f}",
+             f"{mem_ours / max(theirs['memory'], 1):.2f}")
+    bad = []
+    if r["bits"] <= 4 and kl > KL_LIMIT:
+        bad.append(f"KL {kl:.3f} times the original's")
+    if speed < SPEED_LIMIT:
+        bad.append(f"only {speed:.1f} times faster")
+    if mem_ours > MEMORY_LIMIT * mem_theirs:
+        bad.append(f"memory {mem_ours / mem_theirs:.2f} of the original's")
+    return cells, bad
+
+
+def print_table(rows_):
+    widths = [max(len(str(x[i])) for x in [HEAD, *rows_]) for i in range(len(HEAD))]
+    for x in [HEAD, *rows_]:
+        print("  ".join(str(c).ljust(w) if i < 2 else str(c).rjust(w) for i, (c, w) in enumerate(zip(x, widths))))
 
 
 def table(args):
     import re
     shared = os.environ.get("ASSAY_SHARED", "../shared")
-    seen = {}
+    seen, lines, bad, loaded = {}, [], [], 0
     for name, (model, ids, text, group) in sources(shared).items():
+        size = os.path.getsize(f"{model}/model.safetensors")
         for r in rows(name, group):
-            if args.only and not re.search(args.only, f"{name} {r['label']} {r['bits']}"):
+            title = f"{name} {r['label']} {r['bits']}"
+            if args.only and not re.search(args.only, title):
                 continue
-            out, got = run_original(r, model, ids, seen)
-            print(name, r["label"], r["bits"], json.dumps({k: v for k, v in got.items() if k != "versions"}), flush=True)
+            theirs = measured_original(args.kl, r, model, ids, text, seen)
+            out = f"{WORK}/ours"
+            ours = {} if args.originals else run_ours(args.program, r, model, ids, out)
+            if "failed" not in ours and not args.originals:
+                ours.update(divergence(args.kl, model, out, text, r["activations"]))
+            loaded = max(loaded, theirs.get("load", 0))
+            print(f"  {title}: KL {theirs.get('kl', theirs.get('failed', '?'))} and ours {ours.get('kl', ours.get('failed', '-'))}", file=sys.stderr,
+                  flush=True)
+            if args.originals or "failed" in theirs or "failed" in ours:
+                why = f"original: {theirs['failed']}" if "failed" in theirs else f"ours: {ours['failed']}" if ours else ""
+                lines.append((name, r["label"], r["bits"], r["group"] or "-", *[f"{theirs[k]:{f}}" if k in theirs else "-" for k, f in
+                              (("kl", ".3e"),)], "-", "-", *[f"{theirs[k]:{f}}" if k in theirs else "-" for k, f in (("ppl_variant", ".4f"),)], "-",
+                              *[f"{theirs[k]:.2f}" if k in theirs else "-" for k in ("seconds",)], *["-"] * 7))
+                if why:
+                    bad.append(f"{title}: {why}")
+                continue
+            cells, wrong = compare(r, theirs, ours, size)
+            lines.append(cells)
+            bad += [f"{title}: {w}" for w in wrong]
+    print_table(lines)
+    if loaded > 1.5:
+        print(f"(the originals' seconds were taken while the machine was busy, load up to {loaded:.1f}: FRESH=1 takes them again)")
+    for b in bad:
+        print("outside the limits: " + b)
+    print(f"{len(bad)} outside the limits" if bad else "all rows within the limits",
+          f"(KL ratio at most {KL_LIMIT} at 4 bits and less, {SPEED_LIMIT:.0f} times faster, memory at most {MEMORY_LIMIT})")
+    return 1 if bad else 0
 
 
 def main(argv):
@@ -446,6 +617,7 @@ def main(argv):
     t.add_argument("program")
     t.add_argument("kl")
     t.add_argument("--only", help="rows whose 'MODEL METHOD BITS' the pattern matches")
+    t.add_argument("--originals", action="store_true", help="only what the originals give")
     return table(p.parse_args(argv))
 
 
