@@ -147,7 +147,7 @@ static void put_plot(assay_str *out, const assay_report *r, const assay_curve *c
 }
 
 static void put_key(assay_str *out, const char *class, const char *shape, const char *word) {
-    assay_str_printf(out, "<svg class=\"key %s\" viewBox=\"0 0 18 14\">%s</svg><span>%s</span>", class, shape, word);
+    assay_str_printf(out, "<span class=\"pair\"><svg class=\"key %s\" viewBox=\"0 0 18 14\">%s</svg>%s</span>", class, shape, word);
 }
 
 static void put_legend(assay_str *out, const assay_curve *c) {
