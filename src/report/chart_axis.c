@@ -1,9 +1,9 @@
 /* chart_axis.c: what charts share: axes, ticks, and labels that keep off points, lines and each other.
  *
  * A label tries places on rings around its point, nearest first, in sixteen directions; a place is free when
- * its box touches nothing that was drawn and its leader line runs over no point, label or other leader. When there is none,
- * the label may cross a line, then the leader other leaders and points, as points that lie on each other leave no other way. Greedy: the order of the calls
- * decides who gets the nearest place. */
+ * its box touches nothing that was drawn and its leader line runs over no point, label or other leader. When
+ * there is none, the label may cross a line, then the leader other leaders and points, as points that lie on
+ * each other leave no other way. Greedy: the order of the calls decides who gets the nearest place. */
 #include <math.h>
 #include "report/html.h"
 
@@ -52,7 +52,8 @@ static bool is_outside(const assay_canvas *c, const assay_box *b) {
 #define STEP 3.0
 
 /* The leader from distance NEAR to `far` in direction t, as small boxes. */
-static bool leader_is_free(const assay_canvas *c, double x, double y, double t, double far, assay_box_kind most) {
+static bool leader_is_free(const assay_canvas *c, double x, double y, double t, double far,
+                           assay_box_kind most) {
     for (double d = NEAR; d < far; d += STEP) {
         double px = x + d * cos(t), py = y + d * sin(t);
         assay_box b = {px - 1, py - 1, px + 1, py + 1, ASSAY_BOX_TEXT};
@@ -68,8 +69,8 @@ static void take_leader(assay_canvas *c, double x, double y, double t, double fa
     }
 }
 
-static void put_at(assay_str *out, const char *text, double x, double y, double t, double far, double x0, double w,
-                   double mid, const char *class) {
+static void put_at(assay_str *out, const char *text, double x, double y, double t, double far, double x0,
+                   double w, double mid, const char *class) {
     double ax = x + far * cos(t), ay = y + far * sin(t);
     if (far > 12)
         assay_str_printf(out, "<line class=\"leader\" x1=\"%.1f\" y1=\"%.1f\" x2=\"%.1f\" y2=\"%.1f\"/>",
@@ -87,8 +88,8 @@ static void put_at(assay_str *out, const char *text, double x, double y, double 
 /* label: what the text keeps off; line: what its leader does. */
 static bool try_places(assay_str *out, assay_canvas *c, double x, double y, const char *text, double w,
                        const char *class, assay_box_kind label, assay_box_kind line) {
-    static const double angle[] = {-1.5708, 0,    3.1416, 1.5708, -0.7, -2.44, 0.7, 2.44,
-                                   -0.35,   -2.79, 0.35,  2.79,   -1.1, -2.04, 1.1, 2.04};
+    static const double angle[] = {-1.5708, 0,     3.1416, 1.5708, -0.7, -2.44, 0.7, 2.44,
+                                   -0.35,   -2.79, 0.35,   2.79,   -1.1, -2.04, 1.1, 2.04};
     size_t rings = c->rings ? (size_t)c->rings : 5;
     for (size_t i = 0; i < rings * ASSAY_LEN(angle); i++) {
         double far = 11 + 11 * (double)(i / ASSAY_LEN(angle)), t = angle[i % ASSAY_LEN(angle)];
@@ -110,7 +111,8 @@ static bool try_places(assay_str *out, assay_canvas *c, double x, double y, cons
     return false;
 }
 
-bool assay_canvas_label(assay_str *out, assay_canvas *c, double x, double y, const char *name, const char *class) {
+bool assay_canvas_label(assay_str *out, assay_canvas *c, double x, double y, const char *name,
+                        const char *class) {
     assay_str cut = {0};
     assay_show_line(&cut, name, 18, false);
     const char *text = assay_str_c(&cut);
@@ -141,6 +143,7 @@ void assay_canvas_bits(assay_str *out, const assay_canvas *c, const assay_axis *
                          "class=\"tick\" x=\"%.1f\" y=\"%.1f\" text-anchor=\"middle\">%g</text>",
                          at, at, base, base + 4, at, base + 17, ticks[i]);
     }
-    assay_str_printf(out, "<text class=\"axis-name\" x=\"%.1f\" y=\"%.1f\" text-anchor=\"end\">bits per weight</text>",
-                     c->w - c->right, c->h - 3);
+    assay_str_printf(
+        out, "<text class=\"axis-name\" x=\"%.1f\" y=\"%.1f\" text-anchor=\"end\">bits per weight</text>",
+        c->w - c->right, c->h - 3);
 }

@@ -1,7 +1,8 @@
 /* chart_curve.c: the chart of what a bit buys: divergence from the baseline against stored bits per weight.
  *
- * Both axes are logarithmic. The stair is the lower envelope (curve.c). Drawn twice, for a wide page and for a narrow one, where
- * the style shows one of them: text in a scaled drawing would be too small on one or too large on the other. */
+ * Both axes are logarithmic. The stair is the lower envelope (curve.c). Drawn twice, for a wide page and for
+ * a narrow one, where the style shows one of them: text in a scaled drawing would be too small on one or too
+ * large on the other. */
 #include <math.h>
 #include <stdio.h>
 #include "report/html.h"
@@ -90,7 +91,8 @@ static void put_mark(assay_str *out, const assay_report_variant *v, double x, do
     else
         assay_str_printf(out, "<circle class=\"dot\" cx=\"%.1f\" cy=\"%.1f\" r=\"4.5\"/>", x, y);
     if (v->gate && v->gate->verdict == ASSAY_VERDICT_FAIL)
-        assay_str_printf(out, "<path class=\"cross-out\" d=\"M%.1f %.1fl10 10m0 -10l-10 10\"/>", x - 5, y - 5);
+        assay_str_printf(out, "<path class=\"cross-out\" d=\"M%.1f %.1fl10 10m0 -10l-10 10\"/>", x - 5,
+                         y - 5);
 }
 
 static void put_point(assay_str *out, plot *p, const assay_curve_point *q) {
@@ -129,15 +131,17 @@ static void put_labels(assay_str *out, plot *p) {
     }
 }
 
-static void put_plot(assay_str *out, const assay_report *r, const assay_curve *c, const char *class, double w, double h) {
+static void put_plot(assay_str *out, const assay_report *r, const assay_curve *c, const char *class, double w,
+                     double h) {
     plot p = {.r = r,
               .c = c,
               .canvas = {.w = w, .h = h, .left = 46, .right = 14, .top = 12, .bottom = 34, .rings = 12}};
     set_axes(&p);
-    assay_str_printf(out,
-                     "<svg class=\"%s\" viewBox=\"0 0 %g %g\" role=\"img\" aria-label=\"KL divergence against bits per "
-                     "weight; the table below has the figures\">\n",
-                     class, w, h);
+    assay_str_printf(
+        out,
+        "<svg class=\"%s\" viewBox=\"0 0 %g %g\" role=\"img\" aria-label=\"KL divergence against bits per "
+        "weight; the table below has the figures\">\n",
+        class, w, h);
     put_frame(out, &p);
     put_envelope(out, &p);
     for (size_t i = 0; i < c->n; i++)
@@ -147,7 +151,9 @@ static void put_plot(assay_str *out, const assay_report *r, const assay_curve *c
 }
 
 static void put_key(assay_str *out, const char *class, const char *shape, const char *word) {
-    assay_str_printf(out, "<span class=\"pair\"><svg class=\"key %s\" viewBox=\"0 0 18 14\">%s</svg>%s</span>", class, shape, word);
+    assay_str_printf(out,
+                     "<span class=\"pair\"><svg class=\"key %s\" viewBox=\"0 0 18 14\">%s</svg>%s</span>",
+                     class, shape, word);
 }
 
 static void put_legend(assay_str *out, const assay_curve *c) {
@@ -162,7 +168,8 @@ static void put_legend(assay_str *out, const assay_curve *c) {
     put_key(out, "c-mixture", diamond, "mixture");
     put_key(out, "c-uniform hollow", circle, "not passed");
     put_key(out, "c-uniform hollow",
-            "<circle class=\"dot\" cx=\"9\" cy=\"7\" r=\"4.5\"/><path class=\"cross-out\" d=\"M4 2l10 10m0 -10l-10 10\"/>",
+            "<circle class=\"dot\" cx=\"9\" cy=\"7\" r=\"4.5\"/><path class=\"cross-out\" d=\"M4 2l10 10m0 "
+            "-10l-10 10\"/>",
             "failed the gate");
     if (aside) put_key(out, "c-uniform aside", circle, "other KV cache");
     put_key(out, "", "<path class=\"envelope\" d=\"M1 3H9V11H17\"/>", "lower envelope");
@@ -171,7 +178,9 @@ static void put_legend(assay_str *out, const assay_curve *c) {
 
 bool assay_html_has_curve(const assay_report *r) {
     for (size_t i = 0; i < r->n_variants; i++)
-        if (&r->variants[i] != assay_show_baseline(r) && r->variants[i].kl.n && r->variants[i].effective_bpw > 0) return true;
+        if (&r->variants[i] != assay_show_baseline(r) && r->variants[i].kl.n &&
+            r->variants[i].effective_bpw > 0)
+            return true;
     return false;
 }
 
@@ -182,10 +191,13 @@ assay_status assay_html_curve(assay_str *out, const assay_report *r, assay_err *
     ASSAY_TRY(assay_curve_make(&c, r, err));
     assay_status s = ASSAY_OK;
     if (c.n) {
-        assay_str_put(out, "<section id=\"curve\" aria-labelledby=\"curve-h\"><h2 id=\"curve-h\">What a bit buys</h2>\n<p>");
+        assay_str_put(
+            out,
+            "<section id=\"curve\" aria-labelledby=\"curve-h\"><h2 id=\"curve-h\">What a bit buys</h2>\n<p>");
         assay_show_curve(&text, &c);
         assay_html_text(out, assay_str_c(&text));
-        assay_str_put(out, " One figure over all tokens: what it means for answers stands in the panels below.</p>\n");
+        assay_str_put(
+            out, " One figure over all tokens: what it means for answers stands in the panels below.</p>\n");
         put_legend(out, &c);
         assay_str_put(out, "<figure class=\"curve\">");
         put_plot(out, r, &c, "on-wide", 960, 430);

@@ -22,8 +22,8 @@ static double bar(size_t n, size_t most) {
     return 50 * sqrt((double)n / (double)most);
 }
 
-static void flip_row(assay_str *out, const char *name, const assay_report_variant *v, const char *note, size_t worse, size_t better,
-                     size_t most, const char *changed) {
+static void flip_row(assay_str *out, const char *name, const assay_report_variant *v, const char *note,
+                     size_t worse, size_t better, size_t most, const char *changed) {
     double w = bar(worse, most), b = bar(better, most);
     assay_str_put(out, "<tr><th scope=\"row\">");
     if (v)

@@ -1,11 +1,15 @@
 /* curve.c: what a bit buys: divergence from the baseline against stored size, which variants are on the lower
  * envelope, and which beat the others.
  *
- *   KL |  a                     b beats c: not larger, and closer to the baseline. The envelope is a stair: at
- *      |  ┃━━━┓   c             each size the least divergence that anything so small has; a point on it is beaten
- *      |      b━━━━━━━┓         by none. Between two steps nothing was measured, so no slope is drawn there.
+ *   KL |  a
+ *      |  ┃━━━┓   c
+ *      |      b━━━━━━━┓
  *      |              d━━━
  *      +-------------------- bits per weight
+ *
+ * b beats c: not larger, and closer to the baseline. The envelope is a stair: at each size the least divergence
+ * that anything so small has; a point on it is beaten by none. Between two steps nothing was measured, so no
+ * slope is drawn there.
  *
  * One number per variant, over all tokens: it says how much changes, not what is lost; the gate says that. */
 #include <math.h>
@@ -75,14 +79,16 @@ void assay_show_curve(assay_str *out, const assay_curve *c) {
     bool aside = false;
     for (size_t i = 0; i < c->n; i++)
         aside |= c->points[i].aside;
-    assay_str_printf(out,
-                     "KL divergence from the baseline in nats per %s, mean, against the stored bits per weight of the "
-                     "whole checkpoint, embedding and head included; \"quantized\" counts the quantized matrices "
-                     "alone. On the envelope: no variant that is not larger is closer to the baseline.",
-                     c->unit ? c->unit : "token");
+    assay_str_printf(
+        out,
+        "KL divergence from the baseline in nats per %s, mean, against the stored bits per weight of the "
+        "whole checkpoint, embedding and head included; \"quantized\" counts the quantized matrices "
+        "alone. On the envelope: no variant that is not larger is closer to the baseline.",
+        c->unit ? c->unit : "token");
     if (aside)
-        assay_str_put(out, " A variant with another KV cache than the baseline's stands aside: what that saves is "
-                           "not in the bits per weight.");
+        assay_str_put(out,
+                      " A variant with another KV cache than the baseline's stands aside: what that saves is "
+                      "not in the bits per weight.");
 }
 
 /* --- the table --- */

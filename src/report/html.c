@@ -1,8 +1,8 @@
 /* html.c: the one self-contained HTML file: escaping, the frame of the page, generic tables.
  *
  *   head      a Content-Security-Policy that forbids every request and admits one script, by its hash
- *   body      decision, variants, what a bit buys, quality against size, flips; then what belongs to the selected variant;
- * manifest Style and script come from web/ at build time (build/gen/assets.h). */
+ *   body      decision, variants, what a bit buys, quality against size, flips; then what belongs to the
+ * selected variant; manifest Style and script come from web/ at build time (build/gen/assets.h). */
 #include "report/html.h"
 #include <math.h>
 #include <stdio.h>
@@ -63,7 +63,8 @@ void assay_html_text(assay_str *out, const char *s) {
 void assay_html_name(assay_str *out, const assay_report_variant *v) {
     assay_html_text(out, v->name);
     if (assay_show_research(v))
-        assay_str_printf(out, " <span class=\"research\" title=\"codes of %d bits\">research</span>", v->code_bits);
+        assay_str_printf(out, " <span class=\"research\" title=\"codes of %d bits\">research</span>",
+                         v->code_bits);
 }
 
 const char *assay_html_class(assay_verdict v) {

@@ -59,7 +59,8 @@ size_t assay_axis_ticks(double *out, size_t most, double lo, double hi, int abou
 /* Where labels may stand: what was drawn so far is in the way of the next. */
 typedef enum assay_box_kind {
     ASSAY_BOX_TEXT,   /* a label: nothing lies on it */
-    ASSAY_BOX_LEADER, /* its line; this and the next are crossed by another's line when there is no other way */
+    ASSAY_BOX_LEADER, /* its line; this and the next are crossed by another's line when there is no other way
+                       */
     ASSAY_BOX_POINT,  /* no label lies on it */
     ASSAY_BOX_LINE    /* labels keep off it while they can, leader lines cross it */
 } assay_box_kind;
@@ -69,14 +70,15 @@ typedef struct assay_box {
 } assay_box;
 typedef struct assay_canvas {
     double w, h, left, right, top, bottom; /* margins around the plotted area */
-    int rings;                             /* how far from its point a label may be put, in steps of 11 units; 0 = 5 */
+    int rings; /* how far from its point a label may be put, in steps of 11 units; 0 = 5 */
     assay_box taken[1024];
     size_t n_taken;
 } assay_canvas;
 void assay_canvas_take(assay_canvas *c, assay_box b);
-/* The label of the point at x, y: at the nearest free place, with a leader line when that is not near. Returns false
- * when there is none: nothing is drawn, for none is better than a pile. */
-bool assay_canvas_label(assay_str *out, assay_canvas *c, double x, double y, const char *name, const char *class);
+/* The label of the point at x, y: at the nearest free place, with a leader line when that is not near.
+ * Returns false when there is none: nothing is drawn, for none is better than a pile. */
+bool assay_canvas_label(assay_str *out, assay_canvas *c, double x, double y, const char *name,
+                        const char *class);
 /* Ticks of a logarithmic axis of bits per weight along the bottom, with its name. */
 void assay_canvas_bits(assay_str *out, const assay_canvas *c, const assay_axis *x);
 

@@ -208,8 +208,9 @@ void assay_html_matrix(assay_str *out, const assay_report *r) {
         if (p) assay_str_printf(out, " Every bound holds with %.0f %% confidence.", p->confidence * 100);
     }
     if (assay_show_any_research(r))
-        assay_str_printf(out, " <span class=\"research\">research</span>: codes of fewer than %d bits in some matrices.",
-                         ASSAY_REPORT_RESEARCH_BITS);
+        assay_str_printf(
+            out, " <span class=\"research\">research</span>: codes of fewer than %d bits in some matrices.",
+            ASSAY_REPORT_RESEARCH_BITS);
     assay_str_printf(out,
                      "</p>\n<div class=\"scroll%s\" tabindex=\"0\" role=\"region\" aria-label=\"Variants and "
                      "dimensions\"><table class=\"matrix\">",

@@ -2,10 +2,10 @@
  * HTML file.
  *
  * Whoever has the results (study, `assay report`) fills an assay_report with borrowed pointers and calls a
- * renderer; nothing is computed here but layout (and which points of a curve are on its envelope), and nothing
- * is read or written: text is appended to an assay_str. Every string is untrusted (model outputs, file names): each renderer escapes for its own medium,
- * and invalid UTF-8 becomes U+FFFD. All-zero fields mean "none" unless said otherwise; numbers that are not
- * known are NaN. */
+ * renderer; nothing is computed here but layout (and which points of a curve are on its envelope), and
+ * nothing is read or written: text is appended to an assay_str. Every string is untrusted (model outputs,
+ * file names): each renderer escapes for its own medium, and invalid UTF-8 becomes U+FFFD. All-zero fields
+ * mean "none" unless said otherwise; numbers that are not known are NaN. */
 #ifndef ASSAY_REPORT_H
 #define ASSAY_REPORT_H
 
@@ -42,18 +42,18 @@ typedef struct assay_report_kl { /* KL(baseline || variant) in nats; n 0 = not m
 } assay_report_kl;
 
 typedef struct assay_report_variant {
-    const char *name;               /* "nf4" */
-    const char *recipe;             /* one line: "nf4, block 64, double quantization" */
-    bool is_baseline;               /* exactly one, first */
-    const char *problem;            /* why it has no results ("endpoint refused ..."); NULL = none */
-    double size_bytes;              /* of the checkpoint on disk; NaN = not known (an endpoint) */
-    double raw_bpw, effective_bpw;  /* bits per weight of the whole checkpoint; NaN = not known */
-    double quantized_bpw;           /* of the quantized matrices alone, scales and all; not above 0 = not known */
-    int code_bits;                  /* the fewest of a quantized matrix's codes; 0 = none or not known */
-    bool mixture;                   /* its matrices are quantized to more than one precision */
-    const char *kv;                 /* how keys and values were kept: "int8"; NULL = nothing was set */
-    const assay_gate *gate;         /* against the baseline; NULL for the baseline */
-    const assay_plan *plan;         /* deployment; NULL = not planned */
+    const char *name;              /* "nf4" */
+    const char *recipe;            /* one line: "nf4, block 64, double quantization" */
+    bool is_baseline;              /* exactly one, first */
+    const char *problem;           /* why it has no results ("endpoint refused ..."); NULL = none */
+    double size_bytes;             /* of the checkpoint on disk; NaN = not known (an endpoint) */
+    double raw_bpw, effective_bpw; /* bits per weight of the whole checkpoint; NaN = not known */
+    double quantized_bpw;   /* of the quantized matrices alone, scales and all; not above 0 = not known */
+    int code_bits;          /* the fewest of a quantized matrix's codes; 0 = none or not known */
+    bool mixture;           /* its matrices are quantized to more than one precision */
+    const char *kv;         /* how keys and values were kept: "int8"; NULL = nothing was set */
+    const assay_gate *gate; /* against the baseline; NULL for the baseline */
+    const assay_plan *plan; /* deployment; NULL = not planned */
     const assay_layer_loss *losses; /* per matrix; n_losses 0 = none */
     size_t n_losses;
     assay_report_kl kl;
@@ -109,7 +109,8 @@ assay_status assay_report_plan_markdown(assay_str *out, const assay_plan *p, ass
 /* The sizes alone (`assay inspect`). */
 assay_status assay_report_sizes_text(assay_str *out, const assay_sizes *s, const assay_term *t,
                                      assay_err *err);
-/* What each matrix lost (`assay quantize`), in the order given. A column that is known of none is left out. */
+/* What each matrix lost (`assay quantize`), in the order given. A column that is known of none is left out.
+ */
 typedef struct assay_report_loss {
     const char *matrix;  /* "model.layers.3.self_attn.q_proj.weight" */
     const char *as;      /* "gptq int4 g128" */
@@ -118,7 +119,7 @@ typedef struct assay_report_loss {
     double output_error; /* relative, on calibration inputs; NaN = not known */
     double bits;         /* stored, per weight */
 } assay_report_loss;
-assay_status assay_report_losses_text(assay_str *out, const assay_report_loss *l, size_t n, const assay_term *t,
-                                      assay_err *err);
+assay_status assay_report_losses_text(assay_str *out, const assay_report_loss *l, size_t n,
+                                      const assay_term *t, assay_err *err);
 
 #endif

@@ -61,9 +61,12 @@ void assay_show_markdown(assay_str *out, const char *s, size_t n, const char *ma
         uint32_t c;
         i += assay_utf8_read(&c, s + i, n - i);
         if (c < 0x20 || c == 0x7F) c = ' ';
-        if (c == '<') assay_str_put(out, "&lt;");
-        else if (c == '>') assay_str_put(out, "&gt;");
-        else if (c == '&') assay_str_put(out, "&amp;");
+        if (c == '<')
+            assay_str_put(out, "&lt;");
+        else if (c == '>')
+            assay_str_put(out, "&gt;");
+        else if (c == '&')
+            assay_str_put(out, "&amp;");
         else {
             if (c < 0x80 && strchr(marks, (int)c)) assay_str_putc(out, '\\');
             assay_utf8_put(out, (int32_t)c);
@@ -212,17 +215,18 @@ bool assay_show_any_research(const assay_report *r) {
 
 void assay_show_research_legend(assay_str *out, const assay_report *r, bool ascii) {
     if (assay_show_any_research(r))
-        assay_str_printf(out, "%s research: codes of fewer than %d bits in some matrices", assay_show_mark(ascii),
-                         ASSAY_REPORT_RESEARCH_BITS);
+        assay_str_printf(out, "%s research: codes of fewer than %d bits in some matrices",
+                         assay_show_mark(ascii), ASSAY_REPORT_RESEARCH_BITS);
 }
 
 void assay_show_caution(assay_str *out, const assay_report *r) {
     const assay_report_variant *v = assay_show_chosen(r);
     if (!v || !assay_show_research(v)) return;
-    assay_str_printf(out,
-                     "%s is a research variant: some of its matrices have codes of %d bits, which few runtimes "
-                     "load and few suites are sharp enough for. Look at its losses and flips before it ships.",
-                     v->name, v->code_bits);
+    assay_str_printf(
+        out,
+        "%s is a research variant: some of its matrices have codes of %d bits, which few runtimes "
+        "load and few suites are sharp enough for. Look at its losses and flips before it ships.",
+        v->name, v->code_bits);
 }
 
 /* --- finding one's way in a report --- */

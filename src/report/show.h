@@ -15,8 +15,8 @@ int assay_utf8_width(const char *s, size_t n); /* display columns */
  * most `most` columns, then "…". */
 void assay_show_line(assay_str *out, const char *s, int most, bool ascii);
 
-/* Text from outside in Markdown, on one line: what would be markup is escaped, so that it shows what it holds; `marks` are
- * the ASCII characters that are markup there. */
+/* Text from outside in Markdown, on one line: what would be markup is escaped, so that it shows what it
+ * holds; `marks` are the ASCII characters that are markup there. */
 void assay_show_markdown(assay_str *out, const char *s, size_t n, const char *marks);
 
 assay_tone assay_show_tone(assay_verdict v);
@@ -61,15 +61,16 @@ const assay_gate_row *assay_show_row(const assay_gate *g, const char *dimension,
 
 typedef struct assay_curve_point {
     const assay_report_variant *variant;
-    bool aside;                                /* keeps keys and values otherwise than the baseline: what that saves
-                                                  is not on this axis, so it neither beats nor is beaten */
-    bool on_envelope;                          /* no other is both as small and as close to the baseline */
-    const assay_report_variant *beaten_by;     /* the closest of those that are not larger; NULL on the envelope */
+    bool aside;       /* keeps keys and values otherwise than the baseline: what that saves
+                         is not on this axis, so it neither beats nor is beaten */
+    bool on_envelope; /* no other is both as small and as close to the baseline */
+    const assay_report_variant
+        *beaten_by; /* the closest of those that are not larger; NULL on the envelope */
 } assay_curve_point;
 typedef struct assay_curve {
     assay_curve_point *points; /* of the variants whose size and divergence are known, by size */
     size_t n;
-    const char *unit;          /* what the divergence is a mean over: "token" */
+    const char *unit; /* what the divergence is a mean over: "token" */
 } assay_curve;
 assay_status assay_curve_make(assay_curve *out, const assay_report *r, assay_err *err);
 void assay_curve_free(assay_curve *c); /* all-zero is fine */

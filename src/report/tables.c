@@ -53,7 +53,8 @@ static void verdict_cell(assay_table *t, const assay_report *r, const assay_repo
         assay_table_cell(t, ASSAY_TONE_DIM, "%s", v == assay_show_baseline(r) ? "baseline" : "not compared");
 }
 
-/* A heading may be cut, a figure and its verdict never: a column of dimensions is as wide as its cells at least. */
+/* A heading may be cut, a figure and its verdict never: a column of dimensions is as wide as its cells at
+ * least. */
 static void keep_cells_whole(const assay_table *t, assay_column *columns, size_t first, size_t n) {
     for (size_t c = first; c < first + n; c++) {
         int least = 6;

@@ -213,8 +213,8 @@ assay_status assay_report_plan_text(assay_str *out, const assay_plan *p, bool de
     return assay_str_status(out, err);
 }
 
-assay_status assay_report_losses_text(assay_str *out, const assay_report_loss *l, size_t n, const assay_term *t,
-                                      assay_err *err) {
+assay_status assay_report_losses_text(assay_str *out, const assay_report_loss *l, size_t n,
+                                      const assay_term *t, assay_err *err) {
     assay_table tab;
     assay_column columns[ASSAY_LOSS_COLUMNS];
     if (!t) t = &plain;
@@ -300,7 +300,8 @@ static assay_status put_plans(assay_str *out, const assay_report *r, const assay
     return ASSAY_OK;
 }
 
-/* As many dimensions beside each other as the width holds; the others follow in tables of their own, evenly. */
+/* As many dimensions beside each other as the width holds; the others follow in tables of their own, evenly.
+ */
 static assay_status put_matrix(assay_str *out, const assay_report *r, const assay_term *t, assay_err *err) {
     assay_table tab;
     assay_column columns[ASSAY_MATRIX_COLUMNS];
@@ -352,8 +353,10 @@ assay_status assay_report_text(assay_str *out, const assay_report *r, const assa
     assay_str_putc(out, '\n');
     put_decision(out, r, t);
     heading(out, "Variants", t);
-    put_wrapped(out, "", 0, "Stored bits per weight, and the difference to the baseline per dimension in points; "
-                            "perplexity and KL in nats.", t);
+    put_wrapped(out, "", 0,
+                "Stored bits per weight, and the difference to the baseline per dimension in points; "
+                "perplexity and KL in nats.",
+                t);
     ASSAY_TRY(put_matrix(out, r, t, err));
     heading(out, "What decided", t);
     put_why(out, r, t);

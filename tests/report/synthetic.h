@@ -1,7 +1,7 @@
-/* synthetic.h: a study that never ran, for looking at reports: eight variants of an 8-billion-parameter model, or
- * twenty-two, on five dimensions, perplexity and KL. Numbers come from a seeded generator and normal approximations; they
- * are plausible, not true. Some texts are hostile on purpose: markup, quotes, invalid UTF-8, control and
- * direction characters. */
+/* synthetic.h: a study that never ran, for looking at reports: eight variants of an 8-billion-parameter
+ * model, or twenty-two, on five dimensions, perplexity and KL. Numbers come from a seeded generator and
+ * normal approximations; they are plausible, not true. Some texts are hostile on purpose: markup, quotes,
+ * invalid UTF-8, control and direction characters. */
 #ifndef TESTS_REPORT_SYNTHETIC_H
 #define TESTS_REPORT_SYNTHETIC_H
 
@@ -13,10 +13,10 @@
 
 #define N_VARIANTS    8
 #define MOST_VARIANTS 22
-#define N_SLICES   16
-#define N_ROWS     (N_SLICES + 5 + 2)
-#define N_LAYERS   32
-#define MOST_FLIPS 60
+#define N_SLICES      16
+#define N_ROWS        (N_SLICES + 5 + 2)
+#define N_LAYERS      32
+#define MOST_FLIPS    60
 
 typedef struct synthetic_spec {
     const char *name, *recipe, *storage;
@@ -50,7 +50,8 @@ typedef struct synthetic {
 
 static const synthetic_spec synthetic_specs[N_VARIANTS] = {
     {"bf16", "the checkpoint as it is", "bf16", 0, 0, false, NULL},
-    {"llm_int8", "LLM.int8(), row-wise absmax, outliers above 6.0 in 16 bits", "llm_int8", 0.0005, 0.0004, false, NULL},
+    {"llm_int8", "LLM.int8(), row-wise absmax, outliers above 6.0 in 16 bits", "llm_int8", 0.0005, 0.0004,
+     false, NULL},
     {"int8", "round to nearest, 8 bits in groups of 128", "int8g128", 0.0005, 0.0003, false, NULL},
     {"mixed", "MLP in 4 bits, attention in 8", "int5g128", 0.002, 0.006, true, NULL},
     {"nf4", "NF4 in blocks of 64, double quantization", "nf4dq", 0.004, 0.014, false, NULL},
@@ -63,7 +64,8 @@ static const synthetic_spec synthetic_specs[N_VARIANTS] = {
 static const synthetic_spec synthetic_many[MOST_VARIANTS] = {
     {"bf16", "the checkpoint as it is", "bf16", 0, 0, false, NULL},
     {"bf16-kv8", "the checkpoint as it is, int8 KV cache", "bf16", 0.0004, 0.0011, false, "int8"},
-    {"llm_int8", "LLM.int8(), row-wise absmax, outliers above 6.0 in 16 bits", "llm_int8", 0.0005, 0.0004, false, NULL},
+    {"llm_int8", "LLM.int8(), row-wise absmax, outliers above 6.0 in 16 bits", "llm_int8", 0.0005, 0.0004,
+     false, NULL},
     {"smoothquant", "SmoothQuant, alpha 0.5, 8 bits per channel", "int8", 0.0006, 0.0012, false, NULL},
     {"fp8", "E4M3 per channel, dynamic per token", "fp8_e4m3", 0.0006, 0.0016, false, NULL},
     {"int8", "round to nearest, 8 bits in groups of 128", "int8g128", 0.0005, 0.0003, false, NULL},
@@ -74,7 +76,8 @@ static const synthetic_spec synthetic_many[MOST_VARIANTS] = {
     {"fp4", "FP4 in blocks of 64", "fp4", 0.007, 0.024, false, NULL},
     {"mxfp4", "MXFP4", "mxfp4", 0.007, 0.031, false, NULL},
     {"nvfp4-gptq", "NVFP4, GPTQ", "nvfp4", 0.003, 0.011, false, NULL},
-    {"int4-rtn-g128", "round to nearest, 4 bits in groups of 128, asymmetric", "int4g128a", 0.006, 0.021, false, NULL},
+    {"int4-rtn-g128", "round to nearest, 4 bits in groups of 128, asymmetric", "int4g128a", 0.006, 0.021,
+     false, NULL},
     {"int4-gptq-g128", "GPTQ, static order", "int4g128a", 0.003, 0.012, false, NULL},
     {"int4-awq-g128", "AWQ, scales and clip", "int4g128a", 0.003, 0.0127, false, NULL},
     {"int4-autoround", "AutoRound, 200 iterations", "int4g128a", 0.0028, 0.0109, false, NULL},
@@ -280,7 +283,7 @@ static void synthetic_losses(synthetic *s, int v) {
         const char *in = role < 4 ? "self_attn" : "mlp";
         snprintf(s->tensors[i], sizeof s->tensors[i], "model.layers.%d.%s.%s.weight", layer, in, roles[role]);
         double e = base * (1 + 0.5 * sin(role * 1.7 + 0.3) + 0.7 * exp(-layer / 4.0) +
-                              0.4 * (layer == 31) * (role == 6));
+                           0.4 * (layer == 31) * (role == 6));
         s->losses[v][i] = (assay_layer_loss){.tensor = s->tensors[i],
                                              .layer = layer,
                                              .role = roles[role],
@@ -399,10 +402,12 @@ static assay_status synthetic_make(synthetic *s, assay_err *err) {
     return synthetic_make_of(s, synthetic_specs, N_VARIANTS, err);
 }
 
-/* As many variants as a study of all methods has; the smallest one is taken to be chosen, though it is research. */
+/* As many variants as a study of all methods has; the smallest one is taken to be chosen, though it is
+ * research. */
 static assay_status synthetic_make_many(synthetic *s, assay_err *err) {
     ASSAY_TRY(synthetic_make_of(s, synthetic_many, MOST_VARIANTS, err));
-    s->report.decision = (assay_report_decision){.chosen = "int3-autoround", .verdict = ASSAY_VERDICT_PASS,
+    s->report.decision = (assay_report_decision){.chosen = "int3-autoround",
+                                                 .verdict = ASSAY_VERDICT_PASS,
                                                  .headline = "Ship int3-autoround: 4.8 bits per weight."};
     return ASSAY_OK;
 }

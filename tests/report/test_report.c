@@ -210,7 +210,8 @@ static void the_gate_and_plan_parts_are_as_they_were_read_and_approved(void **st
 /* What is known of no matrix has no column. */
 static void losses_show_what_is_known(void **state) {
     (void)state;
-    assay_report_loss l[2] = {{"layers.0.q", "gptq int4 g128", 0.0712, 0.013, 0.0221, 4.156}, {"layers.0.k", "none", 0.5, NAN, NAN, 16}};
+    assay_report_loss l[2] = {{"layers.0.q", "gptq int4 g128", 0.0712, 0.013, 0.0221, 4.156},
+                              {"layers.0.k", "none", 0.5, NAN, NAN, 16}};
     assay_str out = {0};
     assay_err err = {0};
     assay_term t = {.width = 120, .ascii = true};
@@ -284,10 +285,11 @@ static void curves_of_odd_studies(void **state) {
     assay_err err = {0};
     assay_str out = {0};
     assert_int_equal(assay_curve_make(&c, &r, &err), ASSAY_OK);
-    assert_int_equal(c.n, 4);                                                 /* without those of unknown size or divergence */
-    assert_true(c.points[0].on_envelope && c.points[1].on_envelope);          /* twins beat neither each other */
-    assert_true(!c.points[2].on_envelope && c.points[2].beaten_by == c.points[1].variant); /* larger and no closer */
-    assert_true(c.points[3].on_envelope);                                     /* no divergence at all */
+    assert_int_equal(c.n, 4); /* without those of unknown size or divergence */
+    assert_true(c.points[0].on_envelope && c.points[1].on_envelope); /* twins beat neither each other */
+    assert_true(!c.points[2].on_envelope &&
+                c.points[2].beaten_by == c.points[1].variant); /* larger and no closer */
+    assert_true(c.points[3].on_envelope);                      /* no divergence at all */
     assert_int_equal(assay_report_html(&out, &r, &err), ASSAY_OK);
     assert_null(strstr(assay_str_c(&out), "nan"));
     assert_null(strstr(assay_str_c(&out), "inf\""));
@@ -307,7 +309,9 @@ static void labels_of_the_curve_do_not_overlap(void **state) {
     assert_int_equal(assay_html_curve(&out, &many.report, &err), ASSAY_OK);
     const char *p = assay_str_c(&out);
     for (int drawing = 0; drawing < 2; drawing++) {
-        struct { double x0, x1, y; } boxes[MOST_VARIANTS];
+        struct {
+            double x0, x1, y;
+        } boxes[MOST_VARIANTS];
         int n = 0;
         p = strstr(p, "<svg class=\"on-");
         const char *end = strstr(p, "</svg>");
@@ -324,8 +328,10 @@ static void labels_of_the_curve_do_not_overlap(void **state) {
         assert_int_equal(n, MOST_VARIANTS - 1); /* each has its label */
         for (int i = 0; i < n; i++)
             for (int k = 0; k < i; k++)
-                if (fabs(boxes[i].y - boxes[k].y) < 11 && boxes[i].x0 < boxes[k].x1 && boxes[k].x0 < boxes[i].x1)
-                    fail_msg("labels at %g, %g and %g, %g overlap", boxes[i].x0, boxes[i].y, boxes[k].x0, boxes[k].y);
+                if (fabs(boxes[i].y - boxes[k].y) < 11 && boxes[i].x0 < boxes[k].x1 &&
+                    boxes[k].x0 < boxes[i].x1)
+                    fail_msg("labels at %g, %g and %g, %g overlap", boxes[i].x0, boxes[i].y, boxes[k].x0,
+                             boxes[k].y);
         p = end;
     }
     assay_str_free(&out);
@@ -342,7 +348,8 @@ static void research_is_marked_wherever_it_is_named(void **state) {
     assert_int_equal(assay_report_text(&out, &many.report, &t, &err), ASSAY_OK);
     const char *s = assay_str_c(&out);
     assert_non_null(strstr(s, "* research: codes of fewer than 4 bits in some matrices"));
-    assert_non_null(strstr(s, "int3-autoround is a research variant: some of its matrices have codes of 3 bits"));
+    assert_non_null(
+        strstr(s, "int3-autoround is a research variant: some of its matrices have codes of 3 bits"));
     s = strstr(s, "\nVariants\n"); /* after the decision, whose words are the study's own */
     for (const char *p = s; (p = strstr(p, "int2-gptq-g32")); p++)
         assert_memory_equal(p, "int2-gptq-g32 *", 15);
@@ -352,19 +359,22 @@ static void research_is_marked_wherever_it_is_named(void **state) {
     assert_non_null(strstr(assay_str_c(&out), "### int2-gptq-g32 † against bf16: ✗"));
     assay_str_clear(&out);
     assert_int_equal(assay_report_html(&out, &many.report, &err), ASSAY_OK);
-    assert_non_null(strstr(assay_str_c(&out), "int2-gptq-g32 <span class=\"research\" title=\"codes of 2 bits\">"));
+    assert_non_null(
+        strstr(assay_str_c(&out), "int2-gptq-g32 <span class=\"research\" title=\"codes of 2 bits\">"));
     assert_non_null(strstr(assay_str_c(&out), "<p class=\"caution\">"));
     assert_int_equal(assay_report_json(&j, &many.report, false, &err), ASSAY_OK);
     assert_true(json_is_true(json_object_get(json_object_get(j, "decision"), "research")));
-    assert_true(json_is_true(json_object_get(json_array_get(json_object_get(j, "variants"), MOST_VARIANTS - 1), "research")));
-    assert_string_equal(json_string_value(json_object_get(json_array_get(json_object_get(j, "variants"), 1), "kv")), "int8");
+    assert_true(json_is_true(
+        json_object_get(json_array_get(json_object_get(j, "variants"), MOST_VARIANTS - 1), "research")));
+    assert_string_equal(
+        json_string_value(json_object_get(json_array_get(json_object_get(j, "variants"), 1), "kv")), "int8");
     assert_int_equal(json_array_size(json_object_get(j, "curve")), MOST_VARIANTS - 1);
     json_decref(j);
     assay_str_free(&out);
 }
 
-/* The matrix, what decided, the curve and the flips of a study of every method on a terminal of 80 columns: nothing is
- * wider, no name, figure or verdict's symbol is cut. */
+/* The matrix, what decided, the curve and the flips of a study of every method on a terminal of 80 columns:
+ * nothing is wider, no name, figure or verdict's symbol is cut. */
 static void many_variants_fit_eighty_columns(void **state) {
     (void)state;
     assay_str out = {0};
@@ -550,8 +560,8 @@ static void html_is_self_contained(void **state) {
         if (c == 0xFFFD) assert_int_equal(k, 3);
         i += k;
     }
-    static const char *const ids[] = {"decision", "variants", "curve", "quality",    "noise",   "slices",
-                                      "flips",    "losses",   "deployment", "manifest"};
+    static const char *const ids[] = {"decision", "variants", "curve",  "quality",    "noise",
+                                      "slices",   "flips",    "losses", "deployment", "manifest"};
     for (size_t i = 0; i < ASSAY_LEN(ids); i++) {
         char id[64];
         snprintf(id, sizeof id, "<section id=\"%s\"", ids[i]);
