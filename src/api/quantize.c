@@ -8,6 +8,7 @@
 #include "method/calibrate.h"
 #include "method/method.h"
 #include "method/mixture.h"
+#include "report/report.h"
 #include "report/table.h"
 
 /* The caller's words for what is about to be written. */
@@ -72,36 +73,25 @@ static json_t *json_of_result(const assay_quantize_result *r, const char *model,
                      "worst", worst);
 }
 
-static const assay_column worst_columns[] = {{.head = "matrix", .shrink = true, .least = 24},
-                                             {.head = "as"},
-                                             {.head = "weight error", .right = true},
-                                             {.head = "largest", .right = true, .optional = true},
-                                             {.head = "output error", .right = true, .optional = true},
-                                             {.head = "bits/weight", .right = true}};
-
 static assay_status put_worst(assay_str *text, const assay_quantize_result *r, size_t want,
                               const assay_term *term, assay_err *err) {
-    assay_table t;
-    assay_str what = {0};
-    assay_table_init(&t, worst_columns, ASSAY_LEN(worst_columns));
-    for (size_t i = 0; i < r->n_worst && i < want; i++) {
+    assay_report_loss rows[ASSAY_N_WORST];
+    assay_str as[ASSAY_N_WORST] = {{0}};
+    size_t n = ASSAY_MIN(r->n_worst, want);
+    for (size_t i = 0; i < n; i++) {
         const assay_loss *l = &r->worst[i];
-        assay_str_clear(&what);
-        assay_choice_describe(&what, &l->choice);
-        assay_table_cell(&t, ASSAY_TONE_NONE, "%s", l->name);
-        assay_table_cell(&t, ASSAY_TONE_NONE, "%s", assay_str_c(&what));
-        assay_table_cell(&t, ASSAY_TONE_NONE, "%.3f %%", 100 * l->weight_error);
-        assay_table_cell(&t, ASSAY_TONE_NONE, "%.4g", l->max_error);
-        if (l->output_error >= 0)
-            assay_table_cell(&t, ASSAY_TONE_NONE, "%.3f %%", 100 * l->output_error);
-        else
-            assay_table_cell(&t, ASSAY_TONE_DIM, "-");
-        assay_table_cell(&t, ASSAY_TONE_NONE, "%.3f", l->bits_per_weight);
+        assay_choice_describe(&as[i], &l->choice);
+        rows[i] = (assay_report_loss){.matrix = l->name,
+                                      .as = assay_str_c(&as[i]),
+                                      .weight_error = l->weight_error,
+                                      .max_error = l->max_error,
+                                      .output_error = l->output_error >= 0 ? l->output_error : NAN,
+                                      .bits = l->bits_per_weight};
     }
     assay_str_put(text, "\nmatrices that lost most:\n");
-    assay_status s = assay_table_text(text, &t, term, err);
-    assay_table_free(&t);
-    assay_str_free(&what);
+    assay_status s = assay_report_losses_text(text, rows, n, term, err);
+    for (size_t i = 0; i < n; i++)
+        assay_str_free(&as[i]);
     return s;
 }
 

@@ -19,6 +19,7 @@
 #include <string.h>
 #include "base/mem.h"
 #include "base/rng.h"
+#include "method/fold.h"
 #include "method/methods.h"
 #include "method/rounding.h"
 #include "train/layer.h"
@@ -278,7 +279,7 @@ static assay_status choose(tuner *t, double base, double promise, int64_t best_i
         each(t, assay_rounding_nearest);
     }
     for (size_t i = 0; i < t->n; i++)
-        snprintf(t->r[i].item->chosen, sizeof t->r[i].item->chosen, "\"iteration\": %lld, \"layer_loss_of_rtn\": %.4f", (long long)from,
+        assay_item_note(t->r[i].item, "\"iteration\": %lld, \"layer_loss_of_rtn\": %.4f", (long long)from,
                  base > 0 ? least / base : 1.0);
     return ASSAY_OK;
 }

@@ -134,7 +134,7 @@ static void clip_task(void *ctx, size_t task, int thread) {
 
 /* NVFP4's scales hang on the whole matrix. */
 static float absmax_of(const job *j, float *row) {
-    float most = 0;
+    float most = j->item->fused_absmax;
     for (int64_t r = 0; r < j->rows; r++) {
         assay_item_read(row, j->item, r * j->cols, j->cols);
         for (int64_t c = 0; c < j->cols; c++)

@@ -62,7 +62,7 @@ static void range_rows(void *ctx, size_t begin, size_t end, int thread) {
 
 /* Gives rows that share scales the same range, and every scale its grid. */
 static void set_grids(job *j) {
-    float absmax = 0;
+    float absmax = j->item->fused_absmax;
     for (int64_t i = 0; i < j->rows * j->n_groups; i++)
         absmax = ASSAY_MAX(absmax, ASSAY_MAX(-j->lo[i], j->hi[i]));
     j->spec.global_scale = j->out->global_scale = assay_grid_spec_global(&j->spec, absmax);

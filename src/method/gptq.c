@@ -29,6 +29,7 @@
 #include "base/thread.h"
 #include "linalg/linalg.h"
 #include "method/feedback.h"
+#include "method/fold.h"
 
 #define DAMP_STEP 0.01
 
@@ -229,7 +230,7 @@ static assay_status quantize_item(assay_item *item, hessian *h, int n_threads, a
     double loss;
     if (!in) { /* outside the layers nothing is known of the inputs */
         ASSAY_TRY(assay_feedback_round(item, &none, &loss, n_threads, err));
-        snprintf(item->chosen, sizeof item->chosen, "\"calibrated\": false");
+        assay_item_note(item, "\"calibrated\": false");
         return ASSAY_OK;
     }
     if (!serves(h, in, c)) {
@@ -238,7 +239,7 @@ static assay_status quantize_item(assay_item *item, hessian *h, int n_threads, a
     }
     assay_feedback f = {.f = h->f, .weight = h->weight, .order = h->order, .contiguous = c->act_order == ASSAY_ACT_ORDER_GAR};
     ASSAY_TRY(assay_feedback_round(item, &f, &loss, n_threads, err));
-    snprintf(item->chosen, sizeof item->chosen, "\"damp_percent\": %g, \"dead_columns\": %zu, \"gptq_loss\": %.6g", h->damp, h->n_dead,
+    assay_item_note(item, "\"damp_percent\": %g, \"dead_columns\": %zu, \"gptq_loss\": %.6g", h->damp, h->n_dead,
              loss / (double)in->n_tokens);
     return ASSAY_OK;
 }

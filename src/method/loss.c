@@ -84,7 +84,8 @@ static void measure_task(void *ctx, size_t task, int thread) {
 
 assay_status assay_loss_measure(assay_loss_sums *out, const assay_item *item, int n_threads, assay_err *err) {
     int64_t rows = item->weight->dims[0], cols = item->weight->dims[1];
-    job j = {.item = item, .block_rows = assay_block_rows(cols, 1)};
+    /* Outputs: enough rows that reading the sample again for each block does not count. */
+    job j = {.item = item, .block_rows = ASSAY_MAX(assay_block_rows(cols, 1), has_sample(item) ? (int64_t)128 : 1)};
     size_t n_tasks = (size_t)((rows + j.block_rows - 1) / j.block_rows);
     size_t most = (size_t)ASSAY_MIN(j.block_rows, rows);
     size_t n = 2 * most * (size_t)cols + (has_sample(item) ? most * item->in->n_sample : 0);

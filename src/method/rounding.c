@@ -295,7 +295,7 @@ assay_status assay_rounding_open(assay_rounding *r, assay_item *item, bool learn
     r->n_groups = (r->cols + r->group - 1) / r->group;
     ASSAY_TRY(allocate(r, learn, err));
     ASSAY_TRY(measure(r, &absmax, err));
-    r->spec.global_scale = assay_grid_spec_global(&r->spec, absmax);
+    r->spec.global_scale = assay_grid_spec_global(&r->spec, ASSAY_MAX(absmax, item->fused_absmax));
     assay_rounding_nearest(r);
     return ASSAY_OK;
 }
