@@ -318,6 +318,8 @@ static assay_status put_all(work *w, const assay_loss *losses, assay_err *err) {
         if (w->item_steps[i]->choice.method != ASSAY_METHOD_NONE) ASSAY_TRY(assay_run_note(w->run, &losses[i], err));
     for (size_t i = 0, item = 0; i < w->n_steps; i++)
         ASSAY_TRY(put_step(w, &w->steps[i], &item, err));
+    for (size_t i = 0; i < w->layer.n_items; i++)
+        if (w->item_steps[i]->choice.method != ASSAY_METHOD_NONE) ASSAY_TRY(assay_run_count(w->run, &losses[i], err));
     return ASSAY_OK;
 }
 

@@ -233,7 +233,10 @@ static assay_status append_loss(assay_run *r, const assay_loss *l, assay_err *er
 }
 
 assay_status assay_run_note(assay_run *r, const assay_loss *l, assay_err *err) {
-    ASSAY_TRY(append_loss(r, l, err));
+    return append_loss(r, l, err);
+}
+
+assay_status assay_run_count(assay_run *r, const assay_loss *l, assay_err *err) {
     double error = l->weight_error * l->weight_norm;
     r->error2 += error * error;
     r->weight2 += l->weight_norm * l->weight_norm;
@@ -241,12 +244,8 @@ assay_status assay_run_note(assay_run *r, const assay_loss *l, assay_err *err) {
 }
 
 assay_status assay_run_take_over(assay_run *r, const assay_step *step, assay_err *err) {
-    const assay_loss *l = assay_losses_find(&r->before, step->tensor->name);
-    double error = l->weight_error * l->weight_norm;
-    r->error2 += error * error;
-    r->weight2 += l->weight_norm * l->weight_norm;
     r->res->n_resumed++;
-    return record_loss(r, l, err);
+    return assay_run_count(r, assay_losses_find(&r->before, step->tensor->name), err);
 }
 
 bool assay_run_has(const assay_run *r, const assay_step *step) {
@@ -322,7 +321,10 @@ static assay_status work_alone(assay_run *r, const assay_step *step, assay_err *
     }
     if (embeds) ASSAY_GO(assay_layered_begin(r, &item, err));
     ASSAY_GO(assay_run_put(r, step, &item, err));
-    if (step->choice.method != ASSAY_METHOD_NONE) r->worked_seconds += assay_now() - begin;
+    if (step->choice.method != ASSAY_METHOD_NONE) {
+        r->worked_seconds += assay_now() - begin;
+        s = assay_run_count(r, &l, err);
+    }
 out:
     assay_matrix_deinit(&item.out);
     assay_free(item.w);

@@ -118,8 +118,10 @@ typedef struct assay_run {
 bool assay_run_has(const assay_run *r, const assay_step *step);
 /* Takes a finished matrix's loss over from a killed run. */
 assay_status assay_run_take_over(assay_run *r, const assay_step *step, assay_err *err);
-/* Notes a loss in the journal, and counts it. */
+/* Notes a loss in the journal: before the matrix goes into the spool. */
 assay_status assay_run_note(assay_run *r, const assay_loss *l, assay_err *err);
+/* Counts it and tells the caller: after. */
+assay_status assay_run_count(assay_run *r, const assay_loss *l, assay_err *err);
 /* Measures item->out: fills everything of *l but seconds and journals nothing. */
 assay_status assay_run_measure(assay_run *r, assay_loss *l, const assay_step *step, const assay_item *item, assay_err *err);
 /* Puts the encoded matrix, or the item's own weights, or the tensor as it is, into the spool, if it is not there. */
