@@ -496,8 +496,8 @@ static void options_are_checked(void **state) {
     assay_method_autoround.complete(&c, 0);
     assert_int_equal(c.precision, ASSAY_PRECISION_INT4);
     assert_int_equal(c.group_size, 128);
-    assert_int_equal(c.iters, 100);
-    assert_int_equal(c.batch_size, 4);
+    assert_int_equal(c.iters, 200);
+    assert_int_equal(c.batch_size, 8);
     assert_null(assay_method_autoround.check(&c));
     assert_non_null(assay_method_autoround.check_shape(&c, 10, 100));
     c.precision = ASSAY_PRECISION_FP8_E4M3;
