@@ -116,6 +116,37 @@ static void any_thread_count_gives_the_same_bytes_and_so_does_going_on_after_a_k
     }
 }
 
+/* Killed from outside wherever it happens to be, in the middle of a layer too, until one run comes through. */
+static void killed_at_any_moment_it_ends_in_the_same_bytes(void **state) {
+    (void)state;
+    assay_quantize_result res;
+    char *whole = tiny_dir(), *out = tiny_dir(), want[65], got[65];
+    int status = 0, kills = 0;
+    double wait = 2000; /* microseconds; grows, so that a slow or instrumented machine comes through in the end */
+    quantize(&res, want, recipes[0], whole, 1);
+    for (int attempt = 0; attempt < 80; attempt++, wait *= 1.2) {
+        pid_t pid = fork();
+        if (!pid) {
+            assay_quantize_opts o = options(1);
+            _exit(tiny_quantize(&res, model, out, recipes[0], &o, NULL) == ASSAY_OK ? 0 : 1);
+        }
+        usleep((useconds_t)fmod(wait, 1e6));
+        sleep((unsigned)(wait / 1e6));
+        kill(pid, SIGKILL);
+        waitpid(pid, &status, 0);
+        if (WIFEXITED(status)) break;
+        kills++;
+    }
+    assert_true(WIFEXITED(status) && WEXITSTATUS(status) == 0);
+    assert_true(kills > 3);
+    tiny_digest(got, out);
+    assert_string_equal(got, want);
+    tiny_remove(whole);
+    tiny_remove(out);
+    assay_free(whole);
+    assay_free(out);
+}
+
 static void calibration_alone_changes_no_code_of_a_method_that_needs_none(void **state) {
     (void)state;
     assay_quantize_result res;
@@ -277,6 +308,7 @@ static void a_rotation_leaves_the_logits_alone(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(any_thread_count_gives_the_same_bytes_and_so_does_going_on_after_a_kill),
+        cmocka_unit_test(killed_at_any_moment_it_ends_in_the_same_bytes),
         cmocka_unit_test(calibration_alone_changes_no_code_of_a_method_that_needs_none),
         cmocka_unit_test(a_method_that_needs_calibration_says_so_and_what_needs_none),
         cmocka_unit_test(ids_beyond_the_vocabulary_and_sequences_beyond_the_context_are_refused),
