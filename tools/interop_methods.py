@@ -413,6 +413,8 @@ def run_original(r, model, ids, seen):
         lines = f.read().splitlines()
     result = [x[7:] for x in lines if x.startswith("RESULT ")]
     got = json.loads(result[-1]) if result and code == 0 else {"failed": lines[-1][:300] if lines else f"exit code {code}"}
+    if "failed" in got:
+        return out, got  # not kept: the next run tries again
     got["versions"] = versions()
     with open(out + "/result.json", "w") as f:
         json.dump(got, f, indent=1)
