@@ -92,10 +92,9 @@ typedef struct assay_layer {
 
 typedef struct assay_method {
     unsigned options; /* ASSAY_OPT_* that it takes, besides METHOD */
-    unsigned needs;   /* ASSAY_COLLECT_* and ASSAY_NEED_*; any bit: no run without calibration (but see `optional`) */
+    unsigned needs;   /* ASSAY_COLLECT_* and ASSAY_NEED_*; any bit: no run without calibration */
     unsigned implied; /* ASSAY_OPT_* that the method's name says already: not repeated in its description */
     bool real_zeros;  /* its zero points are real numbers: HQQ's convention */
-    bool calibration_is_optional; /* without calibration quantize gets items without inputs */
     /* Fills what was not given (bits of `set`); may derive one option from another. */
     void (*complete)(assay_choice *c, unsigned set);
     /* What is wrong with a completed choice, in words that follow "method NAME: "; NULL when nothing. */

@@ -341,7 +341,7 @@ static assay_status run_step(assay_run *r, const assay_step *step, assay_err *er
 }
 
 static assay_status run_steps(assay_run *r, assay_err *err) {
-    r->begun_at = r->synced_at = assay_now();
+    r->synced_at = assay_now();
     ASSAY_TRY(assay_progress_report(r->o->progress, "quantizing", 0, (double)r->res->input_bytes, "bytes", err));
     for (size_t i = 0, n; i < r->steps.n; i += n) {
         int layer = r->steps.v[i].layer;

@@ -105,7 +105,7 @@ typedef struct assay_run {
     int n_threads;
     double error2, weight2; /* over all quantized matrices */
     double done_bytes, worked_bytes, worked_seconds;
-    double begun_at, synced_at;
+    double synced_at;
     int lock; /* the key's file, locked; -1 = not open */
     struct assay_layer_bench *bench;
     struct assay_rotator *rotator; /* NULL = no rotation */

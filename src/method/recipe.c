@@ -304,7 +304,7 @@ assay_status assay_recipe_choose(assay_choice *out, const assay_recipe *r, const
 
 static bool needs_calibration(const assay_choice *c) {
     const assay_method *m = assay_method_get(c->method);
-    return (m->needs && !m->calibration_is_optional) || c->awq_scale || c->awq_clip || c->smooth ||
+    return m->needs || c->awq_scale || c->awq_clip || c->smooth ||
            c->activations == ASSAY_ACTIVATIONS_STATIC;
 }
 

@@ -231,15 +231,6 @@ typedef struct cache {
     size_t page, packed_k, packed_v;
 } cache;
 
-static assay_buf *junk_of(assay_backend *b, size_t n) {
-    assay_buf *buf = NULL;
-    uint8_t *junk = malloc(n);
-    assert_int_equal(assay_buf_new(&buf, b, n, NULL), ASSAY_OK);
-    memset(junk, 0xff, n); /* what an earlier sequence left: NaN */
-    assay_buf_write(b, buf, 0, junk, n);
-    free(junk);
-    return buf;
-}
 static cache cache_open(const shape *s, int threads, const char *isa) {
     cache c = {.b = open_cpu(threads, isa), .page = assay_kv_page_bytes(s->type, s->n_kv_heads, s->head_dim)};
     assay_kv_packed_bytes(&c.packed_k, &c.packed_v, s->pack, s->n_kv_heads, s->head_dim);
@@ -257,39 +248,15 @@ static void cache_close(cache *c) {
     assay_backend_close(c->b);
 }
 
-/* Two sequences of POSITIONS through store and attention, `chunk` tokens of each in a call; y
- * [2][POSITIONS][heads*dim]. */
 static void run(float *y, cache *c, const float *q, const float *k, const float *v, const shape *s,
                 size_t chunk) {
-    assay_backend *b = c->b;
-    size_t qn = (size_t)(s->n_heads * s->head_dim), kn = (size_t)(s->n_kv_heads * s->head_dim);
-    for (size_t at = 0; at < POSITIONS; at += chunk) {
-        size_t n = ASSAY_MIN(chunk, POSITIONS - at);
-        const int32_t *pages[2 * POSITIONS];
-        int32_t pos[2 * POSITIONS];
-        assay_buf *qb = buf_of(b, NULL, 2 * n * qn), *kb = buf_of(b, NULL, 2 * n * kn),
-                  *vb = buf_of(b, NULL, 2 * n * kn), *yb = buf_of(b, NULL, 2 * n * qn);
-        for (size_t i = 0; i < 2 * n; i++) {
-            size_t seq = i / n, p = at + i % n, row = seq * POSITIONS + p;
-            pages[i] = table[seq];
-            pos[i] = (int32_t)p;
-            assay_buf_write(b, qb, i * qn * 4, q + row * qn, qn * 4);
-            assay_buf_write(b, kb, i * kn * 4, k + row * kn, kn * 4);
-            assay_buf_write(b, vb, i * kn * 4, v + row * kn, kn * 4);
-        }
-        assay_op_kv_store(b, &c->layer, kb, vb, pages, pos, 2 * n, s->n_kv_heads, s->head_dim);
-        assay_op_attention(b, yb, qb, &c->layer, pages, pos, 2 * n, s->n_heads, s->n_kv_heads, s->head_dim,
-                           0.2f, s->window, 0);
-        for (size_t i = 0; i < 2 * n; i++)
-            assay_buf_read(b, y + ((i / n) * POSITIONS + at + i % n) * qn, yb, i * qn * 4, qn * 4);
-        assay_buf_free(b, qb), assay_buf_free(b, kb), assay_buf_free(b, vb), assay_buf_free(b, yb);
-    }
-}
-
-static float rounded(float x, assay_kv_type t) {
-    return t == ASSAY_KV_F32    ? x
-           : t == ASSAY_KV_BF16 ? assay_bf16_to_f32(assay_f32_to_bf16(x))
-                                : assay_f16_to_f32(assay_f32_to_f16(x));
+    const attention a = {.n_heads = s->n_heads,
+                         .n_kv_heads = s->n_kv_heads,
+                         .head_dim = s->head_dim,
+                         .window = s->window,
+                         .n = POSITIONS,
+                         .pages = {table[0], table[1]}};
+    run_attention(y, c->b, &c->layer, q, k, v, &a, chunk);
 }
 
 /* k and v [POSITIONS][kn] of a sequence as its packed pages decode, with the last page as it is. */
@@ -329,8 +296,8 @@ static void check_row(const float *want_y, const float *q, const float *k, const
         pages[i] = plain;
         pos[i] = (int32_t)i;
         for (size_t d = 0; d < kn; d++) {
-            rk[i * kn + d] = i < own ? k2[i * kn + d] : rounded(k[i * kn + d], s->type);
-            rv[i * kn + d] = i < own ? v2[i * kn + d] : rounded(v[i * kn + d], s->type);
+            rk[i * kn + d] = i < own ? k2[i * kn + d] : stored(k[i * kn + d], s->type);
+            rv[i * kn + d] = i < own ? v2[i * kn + d] : stored(v[i * kn + d], s->type);
         }
     }
     assay_buf *kb = buf_of(b, rk, (p + 1) * kn), *vb = buf_of(b, rv, (p + 1) * kn), *qb = buf_of(b, q, qn),
