@@ -40,6 +40,7 @@ static void describe_matrix(char *buf, size_t n, const assay_matrix *m) {
     const char *zeros = m->zeros ? ", asymmetric" : m->real_zeros ? ", real zeros" : "";
     switch (assay_precision_get_kind(m->precision)) {
     case ASSAY_KIND_DENSE:
+    case ASSAY_KIND_BLOCK:
         snprintf(buf, n, "%s", name);
         return;
     case ASSAY_KIND_CODEBOOK:

@@ -14,6 +14,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include "plan/plan.h"
+#include "precision/block.h"
 
 const char *assay_part_name(assay_part p) {
     static const char *const names[] = {"decoder matrices", "embedding", "head", "norms and biases"};
@@ -28,6 +29,7 @@ static double meta_of(const assay_storage *s) {
         return 16 * 4 + (s->double_quant ? 256 * 4 + 4 : 0);
     case ASSAY_KIND_DENSE:
     case ASSAY_KIND_FLOAT:
+    case ASSAY_KIND_BLOCK:
         break;
     }
     return 0;
@@ -127,6 +129,11 @@ void assay_storage_bytes(double *codes, double *scales, double *zeros, const ass
     switch (assay_precision_get_kind(s->precision)) {
     case ASSAY_KIND_DENSE:
         break;
+    case ASSAY_KIND_BLOCK: { /* whole blocks; what is not codes counts as scales */
+        const assay_block_info *b = assay_block_get(s->precision);
+        sc = (double)rows * ceil_div((double)cols, b->elements) * b->bytes - ceil(n * bits / 8.0);
+        break;
+    }
     case ASSAY_KIND_INT: {
         double groups = (double)rows * (s->group_size ? ceil((double)cols / (double)s->group_size) : 1.0);
         assay_dtype t = s->scale_dtype == ASSAY_DTYPE_F64 ? ASSAY_DTYPE_F16 : s->scale_dtype;

@@ -17,6 +17,7 @@
  *             MXFP4: group_size 32, scales are powers of two (E8M0). NVFP4: group_size 16, scales are E4M3 values and
  *             the matrix has one more: w = value(code) * (scales[..] / global_scale), compressed-tensors' divisor.
  *   DENSE     data points to rows*cols elements of f32, f16 or bf16.
+ *   BLOCK     data points to ggml's blocks, rows in order (block.h).
  *
  * Ownership: owns_data covers data; owns_codes covers codes, scales, zeros, real_zeros, g_idx and nested. assay_matrix_deinit frees what is
  * owned. Views borrow. */
@@ -36,12 +37,14 @@ typedef enum assay_precision {
     ASSAY_PRECISION_COUNT
 } assay_precision;
 
-typedef enum assay_precision_kind { ASSAY_KIND_DENSE, ASSAY_KIND_INT, ASSAY_KIND_CODEBOOK, ASSAY_KIND_FLOAT } assay_precision_kind;
+typedef enum assay_precision_kind { ASSAY_KIND_DENSE, ASSAY_KIND_INT, ASSAY_KIND_CODEBOOK, ASSAY_KIND_FLOAT, ASSAY_KIND_BLOCK } assay_precision_kind;
 
 const char *assay_precision_name(assay_precision p);
 int assay_precision_bits(assay_precision p);               /* of one code */
 assay_precision_kind assay_precision_get_kind(assay_precision p);
 bool assay_precision_parse(assay_precision *out, const char *name);
+/* F32, F16 or BF16 for elements of that type; BF16 for any other type. */
+assay_precision assay_precision_of_dtype(assay_dtype t);
 /* The values of all codes of a CODEBOOK or FLOAT precision (16 or 256 floats; NaN where a pattern is one), or NULL. */
 const float *assay_precision_table(assay_precision p);
 
@@ -60,7 +63,7 @@ typedef struct assay_matrix {
     int64_t rows;            /* out features */
     int64_t cols;            /* in features */
     int64_t group_size;      /* INT: columns per scale, 0 = whole row; CODEBOOK: elements per block */
-    const void *data;        /* DENSE: elements */
+    const void *data;        /* DENSE: elements; BLOCK: blocks */
     uint8_t *codes;          /* INT, CODEBOOK: [rows*cols], one per byte */
     float *scales;           /* [n_scales]; already rounded to scale_dtype */
     uint8_t *zeros;          /* INT asymmetric: [n_scales], else NULL */
