@@ -222,7 +222,7 @@ struct assay_template {
     const char *text; /* newlines normalized */
     size_t n;
     assay_jnode *body;
-    char *hash; /* in the arena */
+    char *hash, *source; /* in the arena; the source is the text as it was given */
 };
 
 struct assay_jrun {

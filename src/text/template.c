@@ -38,7 +38,8 @@ assay_status assay_template_parse(assay_template **out, const char *text, size_t
     assay_status s;
     assay_hash_bytes(hash, text, n);
     t->hash = assay_arena_strndup(&t->arena, hash, strlen(hash));
-    if (!t->hash) {
+    t->source = assay_arena_strndup(&t->arena, text, n);
+    if (!t->hash || !t->source) {
         s = assay_nomem(err);
         goto out;
     }
@@ -61,6 +62,10 @@ void assay_template_close(assay_template *t) {
 
 const char *assay_template_hash(const assay_template *t) {
     return t->hash;
+}
+
+const char *assay_template_text(const assay_template *t) {
+    return t->source;
 }
 
 /* A string, or the entry named "default" of a list of {"name", "template"}. NULL: there is none. */

@@ -1,5 +1,6 @@
-/* text/text.h: bytes <-> token ids, and chat templates. Tokenizers follow Hugging Face's tokenizer.json exactly; templates are the
- * Jinja subset that real models use. Everything here is immutable after opening and safe to share between threads. */
+/* text/text.h: bytes <-> token ids, and chat templates. Tokenizers follow Hugging Face's tokenizer.json, SentencePiece's
+ * tokenizer.model or GGUF's metadata exactly; templates are the Jinja subset that real models use. Everything here is immutable
+ * after opening and safe to share between threads. */
 #ifndef ASSAY_TEXT_H
 #define ASSAY_TEXT_H
 
@@ -12,8 +13,15 @@
 
 typedef struct assay_tokenizer assay_tokenizer;
 
-/* Reads DIR/tokenizer.json (and DIR/tokenizer_config.json for bos/eos names, when there). ENOTFOUND, EINPUT, EUNSUPPORTED name
- * file and key. */
+/* A string that need not end in a NUL. */
+typedef struct assay_token_text {
+    const char *s; /* NULL: there is none */
+    uint32_t n;
+} assay_token_text;
+
+/* Reads DIR/tokenizer.json; without one DIR/tokenizer.model (SentencePiece's protobuf), with the added tokens of
+ * tokenizer_config.json, added_tokens.json and special_tokens_map.json. bos and eos are named by tokenizer_config.json or
+ * special_tokens_map.json, when there. ENOTFOUND, EINPUT, EUNSUPPORTED name file and key. */
 assay_status assay_tokenizer_open(assay_tokenizer **out, const char *dir, assay_err *err);
 /* From the JSON's text alone (fuzzing, tests). config may be NULL. */
 assay_status assay_tokenizer_parse(assay_tokenizer **out, const char *json, size_t n, const char *config, size_t n_config,
@@ -43,8 +51,51 @@ const char *assay_tokenizer_token(const assay_tokenizer *t, int32_t id);    /* a
 bool assay_tokenizer_is_special(const assay_tokenizer *t, int32_t id);
 const char *assay_tokenizer_hash(const assay_tokenizer *t);             /* SHA-256 hex of tokenizer.json's bytes; borrowed */
 
+/* --- a tokenizer as GGUF's metadata holds it --- */
+
+typedef enum assay_token_type { /* the values of tokenizer.ggml.token_type and of SentencePiece */
+    ASSAY_TOKEN_NORMAL = 1,
+    ASSAY_TOKEN_UNKNOWN = 2,
+    ASSAY_TOKEN_CONTROL = 3,
+    ASSAY_TOKEN_USER_DEFINED = 4,
+    ASSAY_TOKEN_UNUSED = 5,
+    ASSAY_TOKEN_BYTE = 6
+} assay_token_type;
+
+typedef enum assay_flag { ASSAY_FLAG_ABSENT, ASSAY_FLAG_FALSE, ASSAY_FLAG_TRUE } assay_flag;
+
+/* One member per key "tokenizer.ggml.NAME" (and "tokenizer.chat_template"); absent keys are NULL, 0 or ASSAY_FLAG_ABSENT, absent ids -1
+ * (start from ASSAY_GGUF_VOCAB_INIT). Pointers are borrowed, except in what assay_tokenizer_to_gguf made: there `memory` owns them. */
+typedef struct assay_gguf_vocab {
+    assay_token_text model; /* "gpt2" (byte-level BPE), "llama" (SentencePiece BPE), "t5" (Unigram) */
+    assay_token_text pre;   /* the pre-tokenizer's name, for "gpt2" */
+    const assay_token_text *tokens;
+    size_t n_tokens;
+    const float *scores;         /* n_tokens, or NULL */
+    const int32_t *types;        /* token_type: n_tokens of assay_token_type, or NULL: all normal */
+    const assay_token_text *merges; /* "left right" */
+    size_t n_merges;
+    int32_t bos, eos, unk, sep, pad; /* bos_token_id, eos_token_id, unknown_token_id, seperator_token_id, padding_token_id */
+    assay_flag add_bos, add_eos;     /* add_bos_token, add_eos_token */
+    assay_flag add_space_prefix, remove_extra_whitespaces;
+    const void *charsmap; /* precompiled_charsmap */
+    size_t n_charsmap;
+    assay_token_text chat_template; /* tokenizer.chat_template */
+    struct assay_arena_block *memory;
+} assay_gguf_vocab;
+#define ASSAY_GGUF_VOCAB_INIT {.bos = -1, .eos = -1, .unk = -1, .sep = -1, .pad = -1}
+
+/* From a GGUF's metadata; v need not outlive the call. EUNSUPPORTED names an unknown model or pre-tokenizer, EINPUT what is missing
+ * or broken. The chat template is not read here: assay_template_parse takes it. */
+assay_status assay_tokenizer_from_gguf(assay_tokenizer **out, const assay_gguf_vocab *v, assay_err *err);
+/* The reverse, for writing a GGUF. Ids without a token up to n_vocab (the embedding's rows; 0: no more than there are) become unused
+ * "[PADn]". tmpl may be NULL. EUNSUPPORTED when llama.cpp has no such tokenizer: a pre-tokenizer without a name, a normalizer
+ * that it does not run. */
+assay_status assay_tokenizer_to_gguf(assay_gguf_vocab *out, const assay_tokenizer *t, const assay_template *tmpl, size_t n_vocab,
+                                     assay_err *err);
+void assay_gguf_vocab_free(assay_gguf_vocab *v); /* what assay_tokenizer_to_gguf made; NULL and all-zero are fine */
+
 /* --- chat templates --- */
-typedef struct assay_template assay_template;
 /* Parses; EINPUT with line of the template, EUNSUPPORTED naming the construct. */
 assay_status assay_template_parse(assay_template **out, const char *text, size_t n, assay_err *err);
 /* From DIR/chat_template.jinja or tokenizer_config.json's chat_template (a string, or a list with name "default").
@@ -52,6 +103,7 @@ assay_status assay_template_parse(assay_template **out, const char *text, size_t
 assay_status assay_template_open(assay_template **out, const char *dir, assay_err *err);
 void assay_template_close(assay_template *t);
 const char *assay_template_hash(const assay_template *t);               /* SHA-256 hex of its text; borrowed */
+const char *assay_template_text(const assay_template *t);               /* as it was given; borrowed */
 /* Renders with messages (JSON array of {role, content, ...}), tools (array or NULL), add_generation_prompt, and the extra
  * variables of `vars` (JSON object or NULL; bos_token and eos_token are set by the tokenizer when t is given). An integer "$now" among
  * them, seconds since the epoch, is what strftime_now tells, in UTC, instead of the clock's local time. raise_exception in

@@ -7,13 +7,9 @@
 #include <stdint.h>
 #include "base/mem.h"
 #include "base/status.h"
+#include "text/text.h"
 
 #define ASSAY_VOCAB_MAX_ID 0x3FFFFF /* ids above this are taken for a broken file */
-
-typedef struct assay_token_text {
-    const char *s; /* NULL: no token has this id */
-    uint32_t n;
-} assay_token_text;
 
 /* Strings to ids: open addressing, linear probing, at most half full. Ids to strings: an array. */
 typedef struct assay_vocab {
