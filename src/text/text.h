@@ -52,6 +52,7 @@ bool assay_tokenizer_is_special(const assay_tokenizer *t, int32_t id);
 const char *assay_tokenizer_hash(const assay_tokenizer *t);             /* SHA-256 hex of tokenizer.json's bytes; borrowed */
 
 /* --- a tokenizer as GGUF's metadata holds it --- */
+typedef struct assay_template assay_template;
 
 typedef enum assay_token_type { /* the values of tokenizer.ggml.token_type and of SentencePiece */
     ASSAY_TOKEN_NORMAL = 1,
