@@ -4,8 +4,9 @@
  *   INT       (code - zero) * scale: the difference is exact unless the zero point is a real number, the
  * product is rounded once to float32 CODEBOOK  table[code] * scale, rounded once FLOAT     table[code] *
  * scale, and for NVFP4 table[code] * (scale / global_scale), each operation rounded DENSE     the element,
- * widened exactly */
+ * widened exactly BLOCK     code * scale - minimum, each operation rounded (block.h) */
 #include "num/convert.h"
+#include "precision/block_impl.h"
 #include "precision/grid.h"
 
 /* Columns [begin, end), all of the group whose parameters stand at `index`. */
@@ -58,6 +59,9 @@ void assay_matrix_decode_rows(float *out, const assay_matrix *m, int64_t row, in
     case ASSAY_KIND_CODEBOOK: decode_codebook(out, m, row * m->cols, (row + n) * m->cols); break;
     case ASSAY_KIND_FLOAT:
         for (int64_t r = 0; r < n; r++) decode_float_row(out + r * m->cols, m, row + r);
+        break;
+    case ASSAY_KIND_BLOCK:
+        for (int64_t r = 0; r < n; r++) assay_block_decode_row(out + r * m->cols, m, row + r);
         break;
     case ASSAY_KIND_DENSE: {
         assay_dtype t = m->precision == ASSAY_PRECISION_F32   ? ASSAY_DTYPE_F32

@@ -6,6 +6,7 @@
 
 #include "base/mem.h"
 #include "num/convert.h"
+#include "precision/block_impl.h"
 #include "precision/grid.h"
 #include "precision/nested.h"
 
@@ -32,7 +33,8 @@ static int64_t count_scales(const assay_matrix *m) {
 }
 
 assay_status assay_matrix_alloc(assay_matrix *m, bool asymmetric, assay_err *err) {
-    if (assay_precision_get_kind(m->precision) == ASSAY_KIND_DENSE)
+    assay_precision_kind kind = assay_precision_get_kind(m->precision);
+    if (kind == ASSAY_KIND_DENSE || kind == ASSAY_KIND_BLOCK)
         return assay_fail(err, ASSAY_EINTERNAL, "a %s matrix has no codes to allocate",
                           assay_precision_name(m->precision));
     int64_t n_scales = count_scales(m);
@@ -73,6 +75,7 @@ double assay_matrix_bits(const assay_matrix *m, double *code_bits, double *scale
     double codes = elements * assay_precision_bits(m->precision);
     switch (assay_precision_get_kind(m->precision)) {
     case ASSAY_KIND_DENSE: break;
+    case ASSAY_KIND_BLOCK: scales = assay_block_bits(m) - codes; break;
     case ASSAY_KIND_INT:
         scales = (double)m->n_scales * 8 * (double)assay_dtype_size(m->scale_dtype);
         if (m->zeros) scales += (double)m->n_scales * assay_precision_bits(m->precision);
@@ -170,6 +173,7 @@ assay_status assay_matrix_check(const assay_matrix *m, const char *name, assay_e
         return assay_fail(err, ASSAY_EINPUT, "%s: unknown precision", name);
     int64_t n_scales = count_scales(m);
     if (assay_precision_get_kind(m->precision) == ASSAY_KIND_DENSE) return check_dense(m, name, err);
+    if (assay_precision_get_kind(m->precision) == ASSAY_KIND_BLOCK) return assay_block_check(m, name, err);
     if (n_scales < 0 || n_scales != m->n_scales)
         return assay_fail(err, ASSAY_EINPUT, "%s: %lld scales do not fit %lld x %lld in groups of %lld", name,
                           (long long)m->n_scales, (long long)m->rows, (long long)m->cols,
