@@ -122,8 +122,8 @@ static assay_status memory_new(memory *m, const assay_head *head, const assay_ta
     return ok ? ASSAY_OK : assay_nomem(err);
 }
 
-static assay_status head_logits(float *logits, size_t ld, float *h, const assay_head *head, const float *x, size_t n, int n_threads,
-                                assay_err *err) {
+assay_status assay_head_logits(float *logits, size_t ld, float *h, const assay_head *head, const float *x, size_t n, int n_threads,
+                               assay_err *err) {
     assay_norm_forward(h, x, head->norm, n, head->hidden, head->eps, n_threads);
     return assay_gemm(logits, ld, h, head->hidden, false, head->w, head->hidden, true, n, head->vocab, head->hidden, false, n_threads,
                       err);
@@ -169,8 +169,8 @@ assay_status assay_head_loss(double *loss, float *dx, const assay_head_grads *g,
         j.scale = (float)scale;
         j.gradient = dx != NULL;
         if (target->reference)
-            ASSAY_GO(head_logits(m.reference, m.ld, m.h, other, target->reference + at * other->hidden, rows, n_threads, err));
-        ASSAY_GO(head_logits(m.logits, m.ld, m.h, head, piece, rows, n_threads, err));
+            ASSAY_GO(assay_head_logits(m.reference, m.ld, m.h, other, target->reference + at * other->hidden, rows, n_threads, err));
+        ASSAY_GO(assay_head_logits(m.logits, m.ld, m.h, head, piece, rows, n_threads, err));
         assay_parallel_range(n_threads, rows, 1, loss_rows, &j);
         for (size_t r = 0; r < rows; r++) *loss += m.row_loss[r];
         if (dx) ASSAY_GO(piece_back(dx + at * head->hidden, &m, g, head, piece, rows, n_threads, err));

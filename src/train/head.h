@@ -28,6 +28,11 @@ typedef struct assay_head_grads {
     float *w;    /* [vocab][hidden] */
 } assay_head_grads;
 
+/* logits [n][ld] (ld >= vocab; only the first vocab of a row are written) of hidden states x [n][hidden]; h [n][hidden] takes the
+ * normalized states. Bit-identical for any n_threads. */
+assay_status assay_head_logits(float *logits, size_t ld, float *h, const assay_head *head, const float *x, size_t n, int n_threads,
+                               assay_err *err);
+
 /* *loss = the sum over rows in nats (accumulated in double) for hidden states x [n][hidden]; dx [n][hidden] = scale * gradient of that
  * sum (may be x; NULL = not wanted, nor is anything in g then; g may be NULL). Bit-identical for any n_threads (0 = all cores).
  * EINPUT when an id is not below vocab. */
