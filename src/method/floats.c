@@ -54,7 +54,9 @@ static assay_status encode(assay_matrix *out, const assay_item *item, const floa
     if (!s->one_scale) return assay_encode_float(out, w, rows, cols, &s->spec, err);
     ASSAY_TRY(assay_grid_matrix_new(out, &s->spec, rows, cols, err));
     assay_matrix_set_grid(out, 0, &s->grid);
-    assay_grid_round(out->codes, NULL, &s->spec, &s->grid, w, (size_t)(rows * cols));
+    assay_grid_spec rounding = s->spec;
+    rounding.quotient = rounding.scale_dtype; /* as assay_encode_float has it */
+    assay_grid_round(out->codes, NULL, &rounding, &s->grid, w, (size_t)(rows * cols));
     return ASSAY_OK;
 }
 

@@ -1,10 +1,11 @@
 /* encode_int.c: round to nearest on integer grids, group by group: parameters from grid.c
  * (compressed-tensors' or LLM.int8()'s), the clipping search from clip.c, codes from round.c.
  *
- * Scale and zero point are computed in the model's dtype (scale_dtype), every operation rounded to it. The
- * quotient is a float32 one whatever the model's dtype, as in compressed-tensors' Triton kernel; its CPU
- * fallback divides in bfloat16 for a bfloat16 model, which rounds twice, so its codes differ there near
- * the middle of two steps. LLM.int8() casts weights to float16 whatever they were: they must fit.
+ * Scale and zero point are computed in the model's dtype (scale_dtype), every operation rounded to it, and so
+ * are the quotient w / scale and its sum with the zero point, as compressed-tensors does on the CPU (its
+ * Triton kernel divides in float32: there 0.7 % of a bfloat16 model's int4 codes are another, near the
+ * middle of two steps). The clipping search compares float32 errors of float32 quotients. LLM.int8() casts
+ * weights to float16 whatever they were: they must fit.
  *
  * Codes are stored unsigned, q + 2^(b-1). */
 #include <math.h>
@@ -162,6 +163,7 @@ assay_status assay_encode_int(assay_matrix *out, const float *w, int64_t rows, i
     job j = {.m = out, .w = w, .spec = &spec};
     ASSAY_GO(assay_grid_matrix_new(out, &spec, rows, cols, err));
     if (o.mse) ASSAY_GO(search(&j, &o, err));
+    spec.quotient = o.scale_dtype;
     each_group(&j, encode_group);
     s = assay_check_scales(out, err);
 out:

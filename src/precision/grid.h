@@ -24,6 +24,8 @@ typedef struct assay_grid_spec {
     assay_scale_rule rule; /* INT */
     assay_dtype scale_dtype; /* as assay_int_opts: F32, F16, BF16: the model's type, in which scales are
                                 computed and, but for MXFP4 and NVFP4, stored */
+    assay_dtype quotient;    /* INT with compressed-tensors' rule and FP8: F16 or BF16 = w / scale (and the sum with
+                                the zero point) are rounded to it before they become codes; else float32 */
     float global_scale;      /* NVFP4: of the matrix (assay_grid_spec_global) */
 } assay_grid_spec;
 

@@ -4,11 +4,15 @@
  * (its parameters spread over the sixteen, once) and a column whose rows have theirs. What is derived from
  * scale and zero point alone (a, b) is prepared apart from the rounding:
  *
- *   INT, compressed-tensors   x = clamp(w / scale + z, -2^(b-1), 2^(b-1) - 1), rounded, ties to even; z the
- * signed zero point INT, LLM.int8()           x = f16(w) * (1 / absmax * top), rounded;        absmax =
- * f16(scale * top), top = 2^(b-1) - 1 CODEBOOK                  rank of w * (1 / scale) among the midpoints;
- * the last, short block divides instead FLOAT                     w / scale, clamped, narrowed
- * (num/narrow.h), ties to even
+ *   INT, compressed-tensors   x = clamp(R(R(w / scale) + z), -2^(b-1), 2^(b-1) - 1), rounded, ties to even;
+ *                             z the signed zero point, R to the spec's type of quotients
+ *   INT, LLM.int8()           x = f16(w) * (1 / absmax * top), rounded;
+ *                             absmax = f16(scale * top), top = 2^(b-1) - 1
+ *   CODEBOOK                  rank of w * (1 / scale) among the midpoints; the last, short block divides
+ *   FLOAT                     R(w / scale), clamped, narrowed (num/narrow.h), ties to even
+ *
+ * A float32 quotient or sum rounded once more to a type of at most 11 bits is that operation's correctly
+ * rounded result in the type, which is what torch computes.
  *
  * Loops have constant trip counts and no branches that data decides: gcc vectorizes them at -O2 with plain
  * SSE2. A rest of less than sixteen goes through a padded copy. */
@@ -43,20 +47,40 @@ static inline void prepare_int(float *restrict a, float *restrict b, const float
     for (int k = 0; k < LANES; k++) b[k] = zero[k] - r->middle;
 }
 
-static inline void piece_int(uint8_t *restrict codes, float *restrict values, const float *restrict w,
-                             const float *restrict a, const float *restrict b, const float *restrict scale,
-                             const rounder *r) {
-    float q[LANES], lo = r->q_min, hi = r->q_max, middle = r->middle;
-    for (int k = 0; k < LANES; k++) {
-        float x = w[k] / a[k] + b[k];
-        x = x < lo ? lo : x;
-        x = x > hi ? hi : x;
-        q[k] = (x + ROUNDER) - ROUNDER;
-    }
-    for (int k = 0; k < LANES; k++) codes[k] = (uint8_t)(int)(q[k] + middle);
-    if (values)
-        for (int k = 0; k < LANES; k++) values[k] = (q[k] - b[k]) * scale[k];
+/* x as the type of quotients has it. Float16's infinities stay finite: they are clamped next. */
+static inline float quotient_f32(float x) {
+    return x;
 }
+static inline float quotient_f16(float x) {
+    uint32_t u = assay_float_bits(x), sign = u & 0x80000000u;
+    uint32_t normal = (u + 0xfffu + (u >> 13 & 1)) & 0xffffe000u;
+    uint32_t tiny = assay_float_bits((x + 0.75f) - 0.75f) | sign; /* below 2^-14: steps of 2^-24 */
+    return assay_float_of_bits(assay_pick((u ^ sign) < 0x38800000u, tiny, normal));
+}
+static inline float quotient_bf16(float x) {
+    uint32_t u = assay_float_bits(x);
+    return assay_float_of_bits((u + 0x7fffu + (u >> 16 & 1)) & 0xffff0000u);
+}
+
+/* The signed zero point is added whatever it is: adding 0 rounds nothing. */
+#define PIECE_INT(name, R)                                                                                   \
+    static inline void piece_##name(                                                                         \
+        uint8_t *restrict codes, float *restrict values, const float *restrict w, const float *restrict a,   \
+        const float *restrict b, const float *restrict scale, const rounder *r) {                            \
+        float q[LANES], lo = r->q_min, hi = r->q_max, middle = r->middle;                                    \
+        for (int k = 0; k < LANES; k++) {                                                                    \
+            float x = R(R(w[k] / a[k]) + b[k]);                                                              \
+            x = x < lo ? lo : x;                                                                             \
+            x = x > hi ? hi : x;                                                                             \
+            q[k] = (x + ROUNDER) - ROUNDER;                                                                  \
+        }                                                                                                    \
+        for (int k = 0; k < LANES; k++) codes[k] = (uint8_t)(int)(q[k] + middle);                            \
+        if (values)                                                                                          \
+            for (int k = 0; k < LANES; k++) values[k] = (q[k] - b[k]) * scale[k];                            \
+    }
+PIECE_INT(int, quotient_f32)
+PIECE_INT(int_f16, quotient_f16)
+PIECE_INT(int_bf16, quotient_bf16)
 
 static inline void prepare_absmax(float *restrict a, float *restrict b, const float *restrict scale,
                                   const float *restrict zero, const rounder *r) {
@@ -116,14 +140,14 @@ static inline void piece_codebook(uint8_t *restrict codes, float *restrict value
 }
 
 /* One body per small float; saturation is done first because a quotient can be infinite. */
-#define PIECE_FLOAT(name, narrow, widen)                                                                     \
+#define PIECE_FLOAT(name, R, narrow, widen)                                                                    \
     static inline void piece_##name(                                                                         \
         uint8_t *restrict codes, float *restrict values, const float *restrict w, const float *restrict a,   \
         const float *restrict b, const float *restrict scale, const rounder *r) {                            \
         float x[LANES], lo = r->q_min, hi = r->q_max;                                                        \
         (void)b;                                                                                             \
         for (int k = 0; k < LANES; k++) {                                                                    \
-            float v = w[k] / a[k];                                                                           \
+            float v = R(w[k] / a[k]);                                                                        \
             v = v < lo ? lo : v;                                                                             \
             x[k] = v > hi ? hi : v;                                                                          \
         }                                                                                                    \
@@ -131,9 +155,13 @@ static inline void piece_codebook(uint8_t *restrict codes, float *restrict value
         if (values)                                                                                          \
             for (int k = 0; k < LANES; k++) values[k] = widen(codes[k]) * scale[k];                          \
     }
-PIECE_FLOAT(e4m3, assay_narrow_e4m3, assay_widen_e4m3)
-PIECE_FLOAT(e5m2, assay_narrow_e5m2, assay_widen_e5m2)
-PIECE_FLOAT(e2m1, assay_narrow_e2m1, assay_widen_e2m1)
+PIECE_FLOAT(e4m3, quotient_f32, assay_narrow_e4m3, assay_widen_e4m3)
+PIECE_FLOAT(e4m3_f16, quotient_f16, assay_narrow_e4m3, assay_widen_e4m3)
+PIECE_FLOAT(e4m3_bf16, quotient_bf16, assay_narrow_e4m3, assay_widen_e4m3)
+PIECE_FLOAT(e5m2, quotient_f32, assay_narrow_e5m2, assay_widen_e5m2)
+PIECE_FLOAT(e5m2_f16, quotient_f16, assay_narrow_e5m2, assay_widen_e5m2)
+PIECE_FLOAT(e5m2_bf16, quotient_bf16, assay_narrow_e5m2, assay_widen_e5m2)
+PIECE_FLOAT(e2m1, quotient_f32, assay_narrow_e2m1, assay_widen_e2m1)
 
 /* The parameters of the values: LANES of each for all (step 0) or one of each per value (step 1). */
 typedef struct params {
@@ -157,10 +185,16 @@ typedef void (*run_fn)(uint8_t *codes, float *values, const float *w, const para
         }                                                                                                    \
     }
 RUN(int, prepare_int)
+RUN(int_f16, prepare_int)
+RUN(int_bf16, prepare_int)
 RUN(absmax, prepare_absmax)
 RUN(codebook, prepare_codebook)
 RUN(e4m3, prepare_int)
+RUN(e4m3_f16, prepare_int)
+RUN(e4m3_bf16, prepare_int)
 RUN(e5m2, prepare_int)
+RUN(e5m2_f16, prepare_int)
+RUN(e5m2_bf16, prepare_int)
 RUN(e2m1, prepare_int)
 
 /* FP4's bit patterns by ascending value; equal values (the two zeros) in ascending order of pattern, as
@@ -175,6 +209,11 @@ static run_fn init_codebook(rounder *r, assay_precision p) {
     return run_codebook;
 }
 
+/* One of three by the type of quotients. */
+static run_fn by_quotient(const assay_grid_spec *s, run_fn plain, run_fn f16, run_fn bf16) {
+    return s->quotient == ASSAY_DTYPE_F16 ? f16 : s->quotient == ASSAY_DTYPE_BF16 ? bf16 : plain;
+}
+
 static run_fn rounder_init(rounder *r, const assay_grid_spec *s, bool whole) {
     int bits = assay_precision_bits(s->precision);
     r->whole = whole;
@@ -183,14 +222,14 @@ static run_fn rounder_init(rounder *r, const assay_grid_spec *s, bool whole) {
     case ASSAY_KIND_FLOAT:
         r->q_max = assay_float_largest(s->precision);
         r->q_min = -r->q_max;
-        return s->precision == ASSAY_PRECISION_FP8_E4M3   ? run_e4m3
-               : s->precision == ASSAY_PRECISION_FP8_E5M2 ? run_e5m2
-                                                          : run_e2m1;
+        if (s->precision == ASSAY_PRECISION_FP8_E4M3) return by_quotient(s, run_e4m3, run_e4m3_f16, run_e4m3_bf16);
+        if (s->precision == ASSAY_PRECISION_FP8_E5M2) return by_quotient(s, run_e5m2, run_e5m2_f16, run_e5m2_bf16);
+        return run_e2m1;
     default:
         r->middle = (float)(1 << (bits - 1));
         r->q_max = r->middle - 1;
         r->q_min = s->rule == ASSAY_SCALE_ABSMAX ? -r->q_max : -r->middle;
-        return s->rule == ASSAY_SCALE_ABSMAX ? run_absmax : run_int;
+        return s->rule == ASSAY_SCALE_ABSMAX ? run_absmax : by_quotient(s, run_int, run_int_f16, run_int_bf16);
     }
 }
 
