@@ -48,7 +48,7 @@ step 'logits of our checkpoints in transformers' "$python" tools/interop_logits.
     "$out"/llm_int8 "$out"/llm_int8-skip "$out"/nf4 "$out"/nf4-dq "$out"/fp4-dq-b128 "$out"/int8 "$out"/int4g128 "$out"/int4g64-asym-mse \
     "$out"/int3g128 "$out"/mixed
 step 'formats' "$python" tools/interop_formats.py "$program" "$model" "$out"
-if [ -d "$shared/tokenizers" ]; then step 'tokenizers' "$python" tools/interop_text.py "$build/encode_file" "$shared"
+if [ -d "$shared/tokenizers" ]; then step 'tokenizers' "$python" tools/interop_tokenizers.py "$build/encode_file" "$shared"
 else echo "== tokenizers: skipped, $shared/tokenizers is absent (ASSAY_SHARED)"; fi
 
 if [ "$failed" -ne 0 ]; then echo "$failed comparisons failed"; exit 1; fi

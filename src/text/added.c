@@ -14,7 +14,7 @@ static assay_status new_node(uint32_t *out, assay_trie *t, unsigned char byte, a
     return ASSAY_OK;
 }
 
-static uint32_t child_of(const assay_trie *t, uint32_t node, unsigned char byte) {
+uint32_t assay_trie_child(const assay_trie *t, uint32_t node, unsigned char byte) {
     if (node == 0) return t->first[byte];
     uint32_t c = t->nodes[node].child;
     while (c && t->nodes[c].byte != byte)
@@ -27,7 +27,7 @@ assay_status assay_trie_put(assay_trie *t, const char *s, size_t n, int32_t toke
     if (t->n == 0) ASSAY_TRY(new_node(&c, t, 0, err));
     for (size_t i = 0; i < n; i++) {
         unsigned char byte = (unsigned char)s[i];
-        c = child_of(t, node, byte);
+        c = assay_trie_child(t, node, byte);
         if (!c) {
             ASSAY_TRY(new_node(&c, t, byte, err));
             if (node == 0) {
@@ -48,11 +48,12 @@ void assay_trie_free(assay_trie *t) {
     memset(t, 0, sizeof *t);
 }
 
-static int32_t longest_at(size_t *len, const assay_trie *t, const char *s, size_t n) {
+int32_t assay_trie_longest(size_t *len, const assay_trie *t, const char *s, size_t n) {
     int32_t found = -1;
+    if (t->n == 0) return -1;
     uint32_t node = 0;
     for (size_t i = 0; i < n; i++) {
-        node = child_of(t, node, (unsigned char)s[i]);
+        node = assay_trie_child(t, node, (unsigned char)s[i]);
         if (!node) break;
         if (t->nodes[node].token >= 0) {
             found = t->nodes[node].token;
@@ -74,7 +75,7 @@ int32_t assay_trie_next(size_t *begin, size_t *end, size_t *at, const assay_trie
     if (t->n == 0) return -1;
     while (*at < n) {
         size_t len = 0;
-        int32_t k = t->first[(unsigned char)s[*at]] ? longest_at(&len, t, s + *at, n - *at) : -1;
+        int32_t k = t->first[(unsigned char)s[*at]] ? assay_trie_longest(&len, t, s + *at, n - *at) : -1;
         if (k < 0) {
             ++*at;
             continue;

@@ -28,6 +28,9 @@ typedef struct assay_trie {
 
 assay_status assay_trie_put(assay_trie *t, const char *s, size_t n, int32_t token, assay_err *err);
 void assay_trie_free(assay_trie *t);
+uint32_t assay_trie_child(const assay_trie *t, uint32_t node, unsigned char byte); /* 0: none */
+/* The longest string of the trie that s begins with: its token and *len, or -1. */
+int32_t assay_trie_longest(size_t *len, const assay_trie *t, const char *s, size_t n);
 
 /* The next added token at or after *at in s: its index in tokens, or -1; [*begin, *end) with the white space
  * that lstrip and rstrip take. `floor` is where the previous match ended. *at moves on for the next call.

@@ -5,20 +5,27 @@
  * position); the least is merged until none is left: O(n log n) on a word of any length. An entry is stale,
  * and skipped, when the pair at its position has another rank by now.
  *
+ * SentencePiece (bpe_model.cc) merges by the score of what comes out, whichever two neighbours it is made of. From the pieces all
+ * such pairs are found beforehand, ranked by score with equal scores sharing a rank, and the same heap gives its order:
+ * the best score, then the leftmost.
+ *
  * Dropout is refused: it belongs to training. */
 #include "text/bpe.h"
 
+#include <stdlib.h>
 #include <string.h>
 #include "base/str.h"
 #include "text/unicode.h"
 
 typedef struct assay_symbol {
-    int32_t id;         /* -1: merged into its left neighbour */
+    int32_t id;         /* MERGED: into its left neighbour; UNKNOWN: a character that no token has */
     int32_t prev, next; /* -1 at the ends */
     uint32_t rank;      /* of the merge with next; NO_RANK */
     int32_t merged;     /* what that merge gives */
 } assay_symbol;
 #define NO_RANK UINT32_MAX
+#define MERGED  (-1)
+#define UNKNOWN (-2)
 
 /* ---- reading ---- */
 
@@ -121,21 +128,19 @@ static assay_status parse_options(assay_bpe *b, const json_t *model, const char 
 }
 
 /* What encoding looks up for every character. */
-static assay_status index_characters(assay_bpe *b, const json_t *model, const char *where, assay_err *err) {
+static assay_status index_characters(assay_bpe *b, assay_err *err) {
     assay_str c = {0};
     for (int32_t cp = 0; cp < ASSAY_BPE_DIRECT && !c.failed; cp++) {
         assay_str_clear(&c);
         assay_utf8_put(&c, cp);
         b->direct[cp] = assay_vocab_find(&b->vocab, assay_str_c(&c), c.len);
     }
-    for (int k = 0; k < 256 && !c.failed; k++) {
-        assay_str_clear(&c);
-        assay_str_printf(&c, "<0x%02X>", k);
-        b->byte_id[k] = assay_vocab_find(&b->vocab, assay_str_c(&c), c.len);
-    }
     assay_status s = assay_str_status(&c, err);
     assay_str_free(&c);
-    if (s != ASSAY_OK) return s;
+    return s == ASSAY_OK ? assay_vocab_find_bytes(b->byte_id, &b->vocab, err) : s;
+}
+
+static assay_status find_unknown(assay_bpe *b, const json_t *model, const char *where, assay_err *err) {
     const char *unk = NULL;
     ASSAY_TRY(assay_json_get_str(&unk, model, "unk_token", where, err));
     b->unk = unk ? assay_vocab_find(&b->vocab, unk, strlen(unk)) : -1;
@@ -150,7 +155,88 @@ assay_status assay_bpe_parse(assay_bpe *b, const json_t *model, const char *wher
     ASSAY_TRY(parse_options(b, model, where, err));
     ASSAY_TRY(parse_vocab(b, json_object_get(model, "vocab"), where, err));
     ASSAY_TRY(parse_merges(b, json_object_get(model, "merges"), where, err));
-    return index_characters(b, model, where, err);
+    ASSAY_TRY(index_characters(b, err));
+    b->n_known = INT32_MAX;
+    return find_unknown(b, model, where, err);
+}
+
+/* ---- SentencePiece's pieces ---- */
+
+#define MAX_PIECE 512 /* bytes of a piece that merges; a longer one would take too long to take apart */
+
+static assay_status add_characters(assay_bpe *b, assay_err *err) {
+    size_t n = b->vocab.n_keys;
+    int64_t next = b->n_known;
+    for (size_t k = 0; k < n; k++) {
+        const struct assay_vocab_key key = b->vocab.keys[k]; /* a copy: adding moves the keys */
+        for (size_t i = 0, len; i < key.n; i += len) {
+            assay_utf8_next(&len, key.s + i, key.n - i);
+            if (assay_vocab_find(&b->vocab, key.s + i, len) < 0)
+                ASSAY_TRY(assay_vocab_add(&b->vocab, key.s + i, len, next++, err));
+        }
+    }
+    return ASSAY_OK;
+}
+
+static int by_score(const void *a, const void *b) {
+    float x = *(const float *)a, y = *(const float *)b;
+    return x > y ? -1 : x < y;
+}
+
+/* The number of different scores above this one. */
+static uint32_t rank_of(const float *sorted, size_t n, float score) {
+    size_t lo = 0, hi = n;
+    while (lo < hi) {
+        size_t mid = lo + (hi - lo) / 2;
+        if (sorted[mid] > score)
+            lo = mid + 1;
+        else
+            hi = mid;
+    }
+    return (uint32_t)lo;
+}
+
+typedef struct found_merges {
+    struct found_merge {
+        int32_t left, right, id;
+    } * v;
+    size_t n, cap;
+} found_merges;
+
+static assay_status find_halves(found_merges *f, const assay_bpe *b, const struct assay_vocab_key *key, assay_err *err) {
+    for (size_t i = 0, len; i < key->n; i += len) {
+        int32_t left = i ? assay_vocab_find(&b->vocab, key->s, i) : -1;
+        int32_t right = left >= 0 ? assay_vocab_find(&b->vocab, key->s + i, key->n - i) : -1;
+        assay_utf8_next(&len, key->s + i, key->n - i);
+        if (right < 0) continue;
+        if (f->n == f->cap) ASSAY_TRY(assay_grow(&f->v, &f->cap, f->n + 1, sizeof *f->v, err));
+        f->v[f->n++] = (struct found_merge){left, right, key->id};
+    }
+    return ASSAY_OK;
+}
+
+assay_status assay_bpe_from_pieces(assay_bpe *b, const float *scores, assay_err *err) {
+    size_t n_keys = b->vocab.n_keys;
+    found_merges found = {0};
+    float *sorted = assay_calloc(n_keys ? n_keys : 1, sizeof *sorted);
+    assay_status s = ASSAY_OK;
+    if (!sorted) return assay_nomem(err);
+    b->pieces = true;
+    for (size_t k = 0; k < n_keys; k++)
+        sorted[k] = scores[b->vocab.keys[k].id];
+    qsort(sorted, n_keys, sizeof *sorted, by_score);
+    ASSAY_GO(add_characters(b, err));
+    for (size_t k = 0; k < n_keys; k++)
+        if (b->vocab.keys[k].n <= MAX_PIECE) ASSAY_GO(find_halves(&found, b, &b->vocab.keys[k], err));
+    ASSAY_GO(assay_merges_reserve(&b->merges, found.n, err));
+    for (size_t k = 0; k < found.n; k++)
+        assay_merges_put(&b->merges, found.v[k].left, found.v[k].right, rank_of(sorted, n_keys, scores[found.v[k].id]),
+                         found.v[k].id);
+    s = index_characters(b, err);
+out:
+    assay_free(sorted);
+    assay_free(found.v);
+    return s;
 }
 
 /* ---- where a text may be cut ---- */
@@ -161,34 +247,40 @@ static uint32_t join_hash(int32_t left, int32_t right) {
     return ((uint32_t)left * 0x9E3779B1u ^ (uint32_t)right * 0x85EBCA6Bu) >> 12;
 }
 
-/* A merge across two characters makes a token in which they are neighbours. What affixes, whole-word lookup
- * and unknown characters do depends on more than two neighbours; then nothing is cut. */
+/* A merge across two characters makes a token in which they are neighbours. What affixes, whole-word lookup,
+ * unused tokens and unknown characters do depends on more than two neighbours; then nothing is cut. */
 assay_status assay_bpe_index_joins(assay_bpe *b, assay_err *err) {
-    if (b->prefix || b->suffix || b->ignore_merges) return ASSAY_OK;
+    if (b->prefix || b->suffix || b->ignore_merges || b->unused) return ASSAY_OK;
     b->joins = assay_calloc(JOIN_BITS / 64, sizeof *b->joins);
     if (!b->joins) return assay_nomem(err);
-    for (size_t k = 0; k < b->vocab.n_keys; k++) {
-        const char *s = b->vocab.keys[k].s;
-        int32_t left = -1;
-        for (size_t i = 0, len; i < b->vocab.keys[k].n; i += len) {
-            int32_t right = assay_utf8_next(&len, s + i, b->vocab.keys[k].n - i);
-            uint32_t h = join_hash(left, right);
-            if (left >= 0) b->joins[h / 64] |= (uint64_t)1 << h % 64;
-            left = right;
-        }
-    }
+    for (size_t k = 0; k < b->vocab.n_keys; k++)
+        assay_bpe_join(b, b->vocab.keys[k].s, b->vocab.keys[k].n);
     return ASSAY_OK;
 }
 
+void assay_bpe_join(assay_bpe *b, const char *s, size_t n) {
+    int32_t left = -1;
+    for (size_t i = 0, len; b->joins && i < n; i += len) {
+        int32_t right = assay_utf8_next(&len, s + i, n - i);
+        uint32_t h = join_hash(left, right);
+        if (left >= 0) b->joins[h / 64] |= (uint64_t)1 << h % 64;
+        left = right;
+    }
+}
+
+static bool is_known(const assay_bpe *b, int32_t cp) {
+    return cp < ASSAY_BPE_DIRECT && b->direct[cp] >= 0 && b->direct[cp] < b->n_known;
+}
+
 bool assay_bpe_breaks(const assay_bpe *b, int32_t left, int32_t right) {
-    if (left < 0 || left >= ASSAY_BPE_DIRECT || right >= ASSAY_BPE_DIRECT) return false;
-    if (b->direct[left] < 0 || b->direct[right] < 0) return false;
+    if (left < 0 || !is_known(b, left) || !is_known(b, right)) return false;
     uint32_t h = join_hash(left, right);
     return !(b->joins[h / 64] >> h % 64 & 1);
 }
 
 void assay_bpe_free(assay_bpe *b) {
     assay_free(b->joins);
+    assay_free(b->unused);
     assay_vocab_free(&b->vocab);
     assay_merges_free(&b->merges);
     assay_free(b->prefix);
@@ -197,15 +289,10 @@ void assay_bpe_free(assay_bpe *b) {
 
 /* ---- encoding ---- */
 
-assay_status assay_ids_put(assay_ids *ids, int32_t id, assay_err *err) {
-    if (ids->n == ids->cap) ASSAY_TRY(assay_grow(&ids->v, &ids->cap, ids->n + 1, sizeof *ids->v, err));
-    ids->v[ids->n++] = id;
-    return ASSAY_OK;
-}
-
 void assay_bpe_scratch_free(assay_bpe_scratch *w) {
     assay_free(w->symbols);
     assay_free(w->heap);
+    assay_free(w->halves);
     memset(w, 0, sizeof *w);
 }
 
@@ -238,6 +325,10 @@ static void consider(const assay_bpe *b, assay_bpe_scratch *w, int32_t i) {
     s->rank = m ? m->rank : NO_RANK;
     if (!m) return;
     s->merged = m->id;
+    if (w->halves && b->unused[m->id]) {
+        w->halves[m->id][0] = s->id;
+        w->halves[m->id][1] = w->symbols[s->next].id + 1; /* 0: never merged */
+    }
     heap_push(w, (uint64_t)m->rank << 32 | (uint32_t)i);
 }
 
@@ -249,11 +340,11 @@ static void merge_all(const assay_bpe *b, assay_bpe_scratch *w, size_t n) {
         uint64_t e = heap_pop(w);
         int32_t i = (int32_t)(uint32_t)e;
         assay_symbol *s = &w->symbols[i];
-        if (s->id < 0 || s->rank != (uint32_t)(e >> 32)) continue;
+        if (s->id == MERGED || s->rank != (uint32_t)(e >> 32)) continue;
         assay_symbol *right = &w->symbols[s->next];
         s->id = s->merged;
         s->next = right->next;
-        right->id = -1;
+        right->id = MERGED;
         if (s->next >= 0) w->symbols[s->next].prev = i;
         consider(b, w, i);
         if (s->prev >= 0) consider(b, w, s->prev);
@@ -322,6 +413,52 @@ static assay_status to_symbols(size_t *n_out, const assay_bpe *b, assay_bpe_scra
     return st;
 }
 
+/* The same for SentencePiece's pieces. */
+static void pieces_to_symbols(size_t *n_out, const assay_bpe *b, assay_bpe_scratch *w, const char *s, size_t n) {
+    size_t count = 0;
+    for (size_t i = 0, len; i < n; i += len) {
+        int32_t cp = assay_utf8_next(&len, s + i, n - i);
+        size_t longer;
+        int32_t id = b->user ? assay_trie_longest(&longer, b->user, s + i, n - i) : -1;
+        if (id >= 0)
+            len = longer;
+        else
+            id = cp < ASSAY_BPE_DIRECT ? b->direct[cp] : assay_vocab_find(&b->vocab, s + i, len);
+        if (id >= 0) {
+            symbol_put(w, &count, id);
+        } else if (b->byte_fallback && all_bytes_known(b, s + i, len)) {
+            for (size_t k = 0; k < len; k++)
+                symbol_put(w, &count, b->byte_id[(unsigned char)s[i + k]]);
+        } else {
+            symbol_put(w, &count, UNKNOWN);
+        }
+    }
+    if (count) w->symbols[count - 1].next = -1;
+    *n_out = count;
+}
+
+/* Appends a piece; an unused one is taken apart again as it was put together, a character without a token is its bytes or unknown. */
+static assay_status put_piece(assay_ids *ids, const assay_bpe *b, const assay_bpe_scratch *w, int32_t id, bool *after_unknown,
+                              assay_err *err) {
+    if (id >= 0 && id < b->n_known && b->unused && b->unused[id] && w->halves[id][1]) {
+        ASSAY_TRY(put_piece(ids, b, w, w->halves[id][0], after_unknown, err));
+        return put_piece(ids, b, w, w->halves[id][1] - 1, after_unknown, err);
+    }
+    if (id >= b->n_known && b->byte_fallback) {
+        const assay_token_text *c = &b->vocab.by_id[id];
+        if (all_bytes_known(b, c->s, c->n)) {
+            *after_unknown = false;
+            for (size_t k = 0; k < c->n; k++)
+                ASSAY_TRY(assay_ids_put(ids, b->byte_id[(unsigned char)c->s[k]], err));
+            return ASSAY_OK;
+        }
+    }
+    bool unknown = id == UNKNOWN || id >= b->n_known;
+    if (unknown && (*after_unknown || b->unk < 0)) return ASSAY_OK;
+    *after_unknown = unknown;
+    return assay_ids_put(ids, unknown ? b->unk : id, err);
+}
+
 assay_status assay_bpe_encode(assay_ids *ids, const assay_bpe *b, assay_bpe_scratch *w, const char *s,
                               size_t n, assay_err *err) {
     if (b->ignore_merges) {
@@ -338,10 +475,19 @@ assay_status assay_bpe_encode(assay_ids *ids, const assay_bpe *b, assay_bpe_scra
     if (most > w->cap_symbols)
         ASSAY_TRY(assay_grow(&w->symbols, &w->cap_symbols, most, sizeof *w->symbols, err));
     if (most * 3 > w->cap_heap) ASSAY_TRY(assay_grow(&w->heap, &w->cap_heap, most * 3, sizeof *w->heap, err));
+    if (b->unused && !w->halves && !(w->halves = assay_calloc((size_t)b->n_known, sizeof *w->halves))) return assay_nomem(err);
     size_t count;
-    ASSAY_TRY(to_symbols(&count, b, w, s, n, err));
+    if (b->pieces)
+        pieces_to_symbols(&count, b, w, s, n);
+    else
+        ASSAY_TRY(to_symbols(&count, b, w, s, n, err));
     if (count > 1) merge_all(b, w, count);
-    for (int32_t i = count ? 0 : -1; i >= 0; i = w->symbols[i].next)
-        ASSAY_TRY(assay_ids_put(ids, w->symbols[i].id, err));
+    bool after_unknown = false;
+    for (int32_t i = count ? 0 : -1; i >= 0; i = w->symbols[i].next) {
+        if (b->pieces)
+            ASSAY_TRY(put_piece(ids, b, w, w->symbols[i].id, &after_unknown, err));
+        else
+            ASSAY_TRY(assay_ids_put(ids, w->symbols[i].id, err));
+    }
     return ASSAY_OK;
 }

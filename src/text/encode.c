@@ -1,7 +1,7 @@
 /* encode.c: text to ids.
  *
  *   bytes ─► valid UTF-8 ─► cut at raw added tokens ─► normalize each gap
- *         ─► cut at normalized added tokens ─► pre-tokenize ─► BPE
+ *         ─► cut at normalized added tokens ─► pre-tokenize ─► BPE or Unigram
  *
  * All working memory is local to the call, so one tokenizer serves many threads. A call keeps the ids of the
  * short pre-tokens it has seen (text repeats itself); the cache is direct-mapped and made for texts that are
@@ -29,6 +29,7 @@ typedef struct encoder {
     assay_str norm;
     assay_ids ids;
     assay_bpe_scratch scratch;
+    assay_unigram_scratch lattice;
     cache_slot *cache; /* NULL: none */
 } encoder;
 
@@ -36,7 +37,10 @@ typedef struct encoder {
 static assay_status add_gap(encoder *e, const char *s, size_t n, bool first, assay_err *err) {
     const assay_tokenizer *t = e->t;
     assay_str_clear(&e->norm);
-    ASSAY_TRY(assay_steps_normalize(&e->norm, &t->normalizers, s, n, err));
+    if (t->is_spm)
+        assay_spm_normalize(&e->norm, &t->spm, &t->user, s, n, first);
+    else
+        ASSAY_TRY(assay_steps_normalize(&e->norm, &t->normalizers, s, n, err));
     ASSAY_TRY(assay_str_status(&e->norm, err));
     const char *text = assay_str_c(&e->norm);
     size_t len = e->norm.len, at = 0, floor = 0, b, end, base = e->pieces.text.len;
@@ -77,8 +81,13 @@ static cache_slot *cache_find(encoder *e, const char *s, size_t n, bool *hit) {
     return c;
 }
 
+static assay_status encode_fresh(encoder *e, const char *s, size_t n, assay_err *err) {
+    return e->t->kind == ASSAY_MODEL_UNIGRAM ? assay_unigram_encode(&e->ids, &e->t->unigram, &e->lattice, s, n, err)
+                                             : assay_bpe_encode(&e->ids, &e->t->bpe, &e->scratch, s, n, err);
+}
+
 static assay_status encode_piece(encoder *e, const char *s, size_t n, assay_err *err) {
-    if (!e->cache || n > CACHE_KEY) return assay_bpe_encode(&e->ids, &e->t->bpe, &e->scratch, s, n, err);
+    if (!e->cache || n > CACHE_KEY) return encode_fresh(e, s, n, err);
     bool hit;
     cache_slot *c = cache_find(e, s, n, &hit);
     if (hit) {
@@ -87,7 +96,7 @@ static assay_status encode_piece(encoder *e, const char *s, size_t n, assay_err 
         return ASSAY_OK;
     }
     size_t before = e->ids.n;
-    ASSAY_TRY(assay_bpe_encode(&e->ids, &e->t->bpe, &e->scratch, s, n, err));
+    ASSAY_TRY(encode_fresh(e, s, n, err));
     size_t made = e->ids.n - before;
     if (made > CACHE_IDS) return ASSAY_OK;
     memcpy(c->key, s, n);
@@ -168,5 +177,6 @@ out:
     assay_str_free(&fixed);
     assay_pieces_free(&e.pieces);
     assay_bpe_scratch_free(&e.scratch);
+    assay_unigram_scratch_free(&e.lattice);
     return s;
 }

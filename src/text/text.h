@@ -26,6 +26,9 @@ assay_status assay_tokenizer_open(assay_tokenizer **out, const char *dir, assay_
 /* From the JSON's text alone (fuzzing, tests). config may be NULL. */
 assay_status assay_tokenizer_parse(assay_tokenizer **out, const char *json, size_t n, const char *config, size_t n_config,
                                    const char *name, assay_err *err);
+/* From the bytes of a tokenizer.model, and tokenizer_config.json's text (NULL: none). */
+assay_status assay_tokenizer_parse_model(assay_tokenizer **out, const void *model, size_t n, const char *config, size_t n_config,
+                                         const char *name, assay_err *err);
 void assay_tokenizer_close(assay_tokenizer *t);
 
 /* ids of text; *ids is owned by the caller (assay_free). add_special applies the post-processor (BOS...); special tokens written
@@ -49,7 +52,7 @@ int32_t assay_tokenizer_eos(const assay_tokenizer *t);
 int32_t assay_tokenizer_find(const assay_tokenizer *t, const char *token);  /* id of a token's text, or -1 */
 const char *assay_tokenizer_token(const assay_tokenizer *t, int32_t id);    /* as in the vocabulary (byte-level alphabet); NULL out of range */
 bool assay_tokenizer_is_special(const assay_tokenizer *t, int32_t id);
-const char *assay_tokenizer_hash(const assay_tokenizer *t);             /* SHA-256 hex of tokenizer.json's bytes; borrowed */
+const char *assay_tokenizer_hash(const assay_tokenizer *t);             /* SHA-256 hex of tokenizer.json's or tokenizer.model's bytes; borrowed */
 
 /* --- a tokenizer as GGUF's metadata holds it --- */
 typedef struct assay_template assay_template;

@@ -1,5 +1,5 @@
-/* tokenizer.c: opens a tokenizer.json (and the names of bos and eos in tokenizer_config.json) and answers
- * questions about tokens.
+/* tokenizer.c: opens a tokenizer.json (and the names of bos and eos in tokenizer_config.json), or a tokenizer.model (spm_model.c), and
+ * answers questions about tokens.
  *
  * Follows Hugging Face's tokenizers 0.23. "truncation" and "padding" are settings for batches and are
  * ignored. An added token's id must be the one that the original would assign, else the file is refused.
@@ -10,6 +10,7 @@
 #include <string.h>
 #include "base/file.h"
 #include "base/mem.h"
+#include "text/spm_model.h"
 
 /* ---- added tokens ---- */
 
@@ -32,7 +33,7 @@ static assay_status parse_added_one(assay_tokenizer *t, const json_t *j, size_t 
     a->n = json_string_length(json_object_get(j, "content"));
     a->content = assay_strndup(content, a->n);
     if (!a->content) return assay_nomem(err);
-    int64_t expected = assay_vocab_find(&t->bpe.vocab, content, a->n);
+    int64_t expected = assay_vocab_find(t->vocab, content, a->n);
     if (expected < 0) expected = assay_vocab_find(&t->added_ids, content, a->n);
     if (expected < 0) expected = (*next_id)++;
     if (id != expected)
@@ -67,7 +68,7 @@ static assay_status parse_added(assay_tokenizer *t, const json_t *list, const ch
     t->normalized = assay_calloc(n ? n : 1, sizeof *t->normalized);
     if (!t->added || !t->normalized) return assay_nomem(err);
     t->n_added = n;
-    int64_t next_id = (int64_t)t->bpe.vocab.n_keys;
+    int64_t next_id = (int64_t)t->vocab->n_keys;
     for (size_t i = 0; i < n; i++) {
         const json_t *j = json_array_get(list, i);
         if (!json_is_object(j))
@@ -78,20 +79,26 @@ static assay_status parse_added(assay_tokenizer *t, const json_t *list, const ch
     return ASSAY_OK;
 }
 
-static assay_status build_tokens(assay_tokenizer *t, assay_err *err) {
-    t->n_tokens = ASSAY_MAX(t->bpe.vocab.n_ids, t->added_ids.n_ids);
+assay_status assay_tokenizer_index(assay_tokenizer *t, assay_err *err) {
+    t->n_tokens = ASSAY_MAX(t->vocab->n_ids, t->added_ids.n_ids);
     t->tokens = assay_calloc(t->n_tokens ? t->n_tokens : 1, sizeof *t->tokens);
     if (!t->tokens) return assay_nomem(err);
-    for (size_t i = 0; i < t->bpe.vocab.n_ids; i++)
-        t->tokens[i].content = t->tokens[i].decode = t->bpe.vocab.by_id[i];
+    for (size_t i = 0; i < t->vocab->n_ids; i++)
+        t->tokens[i].content = t->tokens[i].decode = t->vocab->by_id[i];
     for (size_t i = 0; i < t->n_added; i++) {
         const assay_added_token *a = &t->added[i];
         assay_token_info *k = &t->tokens[a->id];
         k->content = k->decode = (assay_token_text){a->content, (uint32_t)a->n};
-        if (t->normalized[i])
+        if (t->normalized && t->normalized[i])
             k->decode = (assay_token_text){t->normalized[i], (uint32_t)strlen(t->normalized[i])};
         k->special = a->special;
     }
+    return ASSAY_OK;
+}
+
+assay_status assay_tokenizer_wrap(assay_tokenizer *t, assay_err *err) {
+    if (t->add_bos && t->bos >= 0) ASSAY_TRY(assay_ids_put(&t->before, t->bos, err));
+    if (t->add_eos && t->eos >= 0) ASSAY_TRY(assay_ids_put(&t->after, t->eos, err));
     return ASSAY_OK;
 }
 
@@ -111,11 +118,35 @@ static assay_status parse_config(assay_tokenizer *t, const char *text, size_t n,
     ASSAY_TRY(assay_json_parse(&j, text, n, name, err));
     t->bos = named_token(t, j, "bos_token");
     t->eos = named_token(t, j, "eos_token");
+    t->pad = named_token(t, j, "pad_token");
+    t->unk = named_token(t, j, "unk_token");
     json_decref(j);
     return ASSAY_OK;
 }
 
 /* ---- opening ---- */
+
+static assay_tokenizer *new_tokenizer(const void *data, size_t n) {
+    assay_tokenizer *t = assay_calloc(1, sizeof *t);
+    if (!t) return NULL;
+    t->bos = t->eos = t->unk = t->pad = -1;
+    assay_hash_bytes(t->hash, data, n);
+    return t;
+}
+
+/* Files from before "type" was written are BPE when they have merges. */
+static assay_status parse_model(assay_tokenizer *t, const json_t *model, const char *where, assay_err *err) {
+    const char *type = json_is_array(json_object_get(model, "vocab")) ? "Unigram" : "BPE";
+    if (!json_is_object(model)) return assay_fail(err, ASSAY_EINPUT, "%s: 'model' must be an object", where);
+    ASSAY_TRY(assay_json_get_str(&type, model, "type", where, err));
+    if (strcmp(type, "Unigram") == 0) {
+        t->kind = ASSAY_MODEL_UNIGRAM;
+        t->vocab = &t->unigram.vocab;
+        return assay_unigram_parse(&t->unigram, model, where, err);
+    }
+    t->vocab = &t->bpe.vocab;
+    return assay_bpe_parse(&t->bpe, model, where, err);
+}
 
 static assay_status parse_all(assay_tokenizer *t, const json_t *j, const char *where, assay_err *err) {
     if (!json_is_object(j)) return assay_fail(err, ASSAY_EINPUT, "%s: a tokenizer must be an object", where);
@@ -123,27 +154,25 @@ static assay_status parse_all(assay_tokenizer *t, const json_t *j, const char *w
     ASSAY_TRY(assay_json_get_str(&version, j, "version", where, err));
     if (strcmp(version, "1.0") != 0)
         return assay_fail(err, ASSAY_EUNSUPPORTED, "%s: version '%.20s' is not supported", where, version);
-    ASSAY_TRY(assay_bpe_parse(&t->bpe, json_object_get(j, "model"), where, err));
+    ASSAY_TRY(parse_model(t, json_object_get(j, "model"), where, err));
     ASSAY_TRY(assay_steps_parse(&t->normalizers, ASSAY_STEP_NORMALIZER, json_object_get(j, "normalizer"),
                                 "normalizer", where, err));
     ASSAY_TRY(assay_steps_parse(&t->pre_tokenizers, ASSAY_STEP_PRE_TOKENIZER,
                                 json_object_get(j, "pre_tokenizer"), "pre_tokenizer", where, err));
     ASSAY_TRY(assay_steps_parse(&t->decoders, ASSAY_STEP_DECODER, json_object_get(j, "decoder"), "decoder",
                                 where, err));
-    if (t->pre_tokenizers.n == 0) ASSAY_TRY(assay_bpe_index_joins(&t->bpe, err));
+    if (t->pre_tokenizers.n == 0 && t->kind == ASSAY_MODEL_BPE) ASSAY_TRY(assay_bpe_index_joins(&t->bpe, err));
     ASSAY_TRY(parse_added(t, json_object_get(j, "added_tokens"), where, err));
-    ASSAY_TRY(build_tokens(t, err));
+    ASSAY_TRY(assay_tokenizer_index(t, err));
     return assay_postprocess_parse(t, json_object_get(j, "post_processor"), where, err);
 }
 
 assay_status assay_tokenizer_parse(assay_tokenizer **out, const char *json, size_t n, const char *config,
                                    size_t n_config, const char *name, assay_err *err) {
     json_t *j = NULL;
-    assay_tokenizer *t = assay_calloc(1, sizeof *t);
+    assay_tokenizer *t = new_tokenizer(json, n);
     if (!t) return assay_nomem(err);
     assay_status s;
-    t->bos = t->eos = -1;
-    assay_hash_bytes(t->hash, json, n);
     ASSAY_GO(assay_json_parse(&j, json, n, name, err));
     ASSAY_GO(parse_all(t, j, name, err));
     ASSAY_GO(parse_config(t, config, n_config, "tokenizer_config.json", err));
@@ -155,36 +184,96 @@ out:
     return s;
 }
 
-assay_status assay_tokenizer_open(assay_tokenizer **out, const char *dir, assay_err *err) {
-    char *path = assay_path_join(dir, "tokenizer.json"),
-         *config_path = assay_path_join(dir, "tokenizer_config.json");
+static assay_status read_model(assay_tokenizer **out, const void *data, size_t n, const assay_spm_config *c, const char *name,
+                               assay_err *err) {
+    assay_tokenizer *t = new_tokenizer(data, n);
+    if (!t) return assay_nomem(err);
+    assay_status s = assay_spm_model_read(t, data, n, c, name, err);
+    if (s == ASSAY_OK)
+        *out = t;
+    else
+        assay_tokenizer_close(t);
+    return s;
+}
+
+assay_status assay_tokenizer_parse_model(assay_tokenizer **out, const void *model, size_t n, const char *config, size_t n_config,
+                                         const char *name, assay_err *err) {
+    json_t *j = NULL;
+    if (config) ASSAY_TRY(assay_json_parse(&j, config, n_config, "tokenizer_config.json", err));
+    assay_status s = read_model(out, model, n, &(assay_spm_config){.config = j}, name, err);
+    json_decref(j);
+    return s;
+}
+
+/* DIR/name's JSON, or NULL when there is no such file. */
+static assay_status load_optional(json_t **out, const char *dir, const char *name, assay_err *err) {
+    char *path = assay_path_join(dir, name);
+    if (!path) return assay_nomem(err);
+    assay_status s = assay_path_exists(path) ? assay_json_load(out, path, err) : ASSAY_OK;
+    assay_free(path);
+    return s;
+}
+
+static assay_status open_model(assay_tokenizer **out, const char *dir, const char *path, assay_err *err) {
+    assay_map model = {0};
+    json_t *config = NULL, *added = NULL, *named = NULL;
+    assay_status s;
+    ASSAY_GO(assay_map_open(&model, path, err));
+    ASSAY_GO(load_optional(&config, dir, "tokenizer_config.json", err));
+    ASSAY_GO(load_optional(&added, dir, "added_tokens.json", err));
+    ASSAY_GO(load_optional(&named, dir, "special_tokens_map.json", err));
+    s = read_model(out, model.data, model.size, &(assay_spm_config){config, added, named}, path, err);
+out:
+    json_decref(config);
+    json_decref(added);
+    json_decref(named);
+    assay_map_close(&model);
+    return s;
+}
+
+static assay_status open_json(assay_tokenizer **out, const char *path, const char *config_path, assay_err *err) {
     assay_map json = {0}, config = {0};
     assay_status s;
-    if (!path || !config_path) {
-        s = assay_nomem(err);
-        goto out;
-    }
     ASSAY_GO(assay_map_open(&json, path, err));
     if (assay_path_exists(config_path)) ASSAY_GO(assay_map_open(&config, config_path, err));
-    ASSAY_GO(assay_tokenizer_parse(out, (const char *)json.data, json.size, (const char *)config.data,
-                                   config.size, path, err));
+    s = assay_tokenizer_parse(out, (const char *)json.data, json.size, (const char *)config.data, config.size, path, err);
 out:
     assay_map_close(&json);
     assay_map_close(&config);
+    return s;
+}
+
+assay_status assay_tokenizer_open(assay_tokenizer **out, const char *dir, assay_err *err) {
+    char *path = assay_path_join(dir, "tokenizer.json"), *config = assay_path_join(dir, "tokenizer_config.json"),
+         *model = assay_path_join(dir, "tokenizer.model");
+    assay_status s;
+    if (!path || !config || !model)
+        s = assay_nomem(err);
+    else if (!assay_path_exists(path) && assay_path_exists(model))
+        s = open_model(out, dir, model, err);
+    else
+        s = open_json(out, path, config, err);
     assay_free(path);
-    assay_free(config_path);
+    assay_free(config);
+    assay_free(model);
     return s;
 }
 
 void assay_tokenizer_close(assay_tokenizer *t) {
     if (!t) return;
     assay_bpe_free(&t->bpe);
+    assay_unigram_free(&t->unigram);
+    assay_vocab_free(&t->pieces);
+    assay_free(t->scores);
+    assay_free(t->types);
+    assay_trie_free(&t->user);
+    assay_charsmap_free(&t->spm.map);
     assay_steps_free(&t->normalizers);
     assay_steps_free(&t->pre_tokenizers);
     assay_steps_free(&t->decoders);
     for (size_t i = 0; i < t->n_added; i++) {
         assay_free(t->added[i].content);
-        assay_free(t->normalized[i]);
+        if (t->normalized) assay_free(t->normalized[i]);
     }
     assay_free(t->added);
     assay_free(t->normalized);
@@ -215,7 +304,7 @@ const char *assay_tokenizer_hash(const assay_tokenizer *t) {
 int32_t assay_tokenizer_find(const assay_tokenizer *t, const char *token) {
     size_t n = strlen(token);
     int32_t id = assay_vocab_find(&t->added_ids, token, n);
-    return id >= 0 ? id : assay_vocab_find(&t->bpe.vocab, token, n);
+    return id >= 0 ? id : assay_vocab_find(t->vocab, token, n);
 }
 
 const char *assay_tokenizer_token(const assay_tokenizer *t, int32_t id) {

@@ -41,11 +41,34 @@ assay_status assay_vocab_reserve(assay_vocab *v, size_t n, assay_err *err) {
     return assay_grow(&v->keys, &v->cap_keys, n, sizeof *v->keys, err);
 }
 
+static assay_status set_id(assay_vocab *v, const char *s, size_t n, int64_t id, assay_err *err) {
+    size_t need = (size_t)id + 1;
+    if (need > v->cap_ids) {
+        size_t old = v->cap_ids;
+        ASSAY_TRY(assay_grow(&v->by_id, &v->cap_ids, need, sizeof *v->by_id, err));
+        memset(v->by_id + old, 0, (v->cap_ids - old) * sizeof *v->by_id);
+    }
+    v->by_id[id] = (assay_token_text){s, (uint32_t)n};
+    if (need > v->n_ids) v->n_ids = need;
+    return ASSAY_OK;
+}
+
+static const struct assay_vocab_key *find_key(const assay_vocab *v, const char *s, size_t n) {
+    if (!v->n_slots) return NULL;
+    uint32_t h = hash_bytes(s, n);
+    for (size_t i = h & (v->n_slots - 1); v->slots[i] >= 0; i = (i + 1) & (v->n_slots - 1)) {
+        const struct assay_vocab_key *k = &v->keys[v->slots[i]];
+        if (k->hash == h && k->n == n && memcmp(k->s, s, n) == 0) return k;
+    }
+    return NULL;
+}
+
 assay_status assay_vocab_add(assay_vocab *v, const char *s, size_t n, int64_t id, assay_err *err) {
     if (id < 0 || id > ASSAY_VOCAB_MAX_ID)
-        return assay_fail(err, ASSAY_EINPUT, "token '%.60s' has the id %lld, which is out of range", s,
+        return assay_fail(err, ASSAY_EINPUT, "token '%.*s' has the id %lld, which is out of range", (int)ASSAY_MIN(n, 60), s,
                           (long long)id);
-    if (assay_vocab_find(v, s, n) >= 0) return ASSAY_OK;
+    const struct assay_vocab_key *known = find_key(v, s, n);
+    if (known) return (size_t)id < v->n_ids && v->by_id[id].s ? ASSAY_OK : set_id(v, known->s, n, id, err);
     ASSAY_TRY(assay_vocab_reserve(v, v->n_keys + 1, err));
     if (v->n_keys == v->cap_keys)
         ASSAY_TRY(assay_grow(&v->keys, &v->cap_keys, v->n_keys + 1, sizeof *v->keys, err));
@@ -53,25 +76,24 @@ assay_status assay_vocab_add(assay_vocab *v, const char *s, size_t n, int64_t id
     if (!copy) return assay_nomem(err);
     v->keys[v->n_keys] = (struct assay_vocab_key){copy, (uint32_t)n, hash_bytes(s, n), (int32_t)id};
     place(v, v->n_keys++);
-    size_t need = (size_t)id + 1;
-    if (need > v->cap_ids) {
-        size_t old = v->cap_ids;
-        ASSAY_TRY(assay_grow(&v->by_id, &v->cap_ids, need, sizeof *v->by_id, err));
-        memset(v->by_id + old, 0, (v->cap_ids - old) * sizeof *v->by_id);
-    }
-    v->by_id[id] = (assay_token_text){copy, (uint32_t)n};
-    if (need > v->n_ids) v->n_ids = need;
-    return ASSAY_OK;
+    return set_id(v, copy, n, id, err);
 }
 
 int32_t assay_vocab_find(const assay_vocab *v, const char *s, size_t n) {
-    if (!v->n_slots) return -1;
-    uint32_t h = hash_bytes(s, n);
-    for (size_t i = h & (v->n_slots - 1); v->slots[i] >= 0; i = (i + 1) & (v->n_slots - 1)) {
-        const struct assay_vocab_key *k = &v->keys[v->slots[i]];
-        if (k->hash == h && k->n == n && memcmp(k->s, s, n) == 0) return k->id;
+    const struct assay_vocab_key *k = find_key(v, s, n);
+    return k ? k->id : -1;
+}
+
+assay_status assay_vocab_find_bytes(int32_t out[256], const assay_vocab *v, assay_err *err) {
+    assay_str name = {0};
+    for (int b = 0; b < 256 && !name.failed; b++) {
+        assay_str_clear(&name);
+        assay_str_printf(&name, "<0x%02X>", b);
+        out[b] = assay_vocab_find(v, assay_str_c(&name), name.len);
     }
-    return -1;
+    assay_status s = assay_str_status(&name, err);
+    assay_str_free(&name);
+    return s;
 }
 
 void assay_vocab_free(assay_vocab *v) {

@@ -1,10 +1,10 @@
 /* encode_file.c: encodes a file of NUL-separated texts, for comparing with other tokenizers
- * (tools/interop_text.py).
+ * (tools/interop_tokenizers.py).
  *
- * encode_file DIR INPUT OUTPUT [nospecial]
+ * encode_file DIR INPUT OUTPUT [nospecial|plain]
  * OUTPUT holds for each text: u32 n, n x i32 ids, u32 length, the bytes that the ids decode to (special
  * tokens kept). Prints the time to open and the speed. nospecial: special tokens in the text are ordinary
- * text. */
+ * text; plain: neither are any added around it. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -30,7 +30,8 @@ int main(int argc, char **argv) {
     char *data = NULL;
     size_t size = 0;
     if (argc < 4) return 2;
-    bool parse_special = !(argc > 4 && strcmp(argv[4], "nospecial") == 0);
+    const char *mode = argc > 4 ? argv[4] : "special";
+    bool add_special = strcmp(mode, "plain") != 0, parse_special = add_special && strcmp(mode, "nospecial") != 0;
     double begin = assay_now();
     if (assay_tokenizer_open(&t, argv[1], &err) != ASSAY_OK) return fail("open", &err);
     double opened = assay_now();
@@ -46,7 +47,7 @@ int main(int argc, char **argv) {
         size_t n_ids = 0;
         assay_str text = {0};
         double a = assay_now();
-        if (assay_tokenizer_encode(&ids, &n_ids, t, data + i, n, true, parse_special, &err) != ASSAY_OK)
+        if (assay_tokenizer_encode(&ids, &n_ids, t, data + i, n, add_special, parse_special, &err) != ASSAY_OK)
             return fail("encode", &err);
         double b = assay_now();
         if (assay_tokenizer_decode(&text, t, ids, n_ids, false, &err) != ASSAY_OK)
