@@ -79,16 +79,12 @@ assay_status assay_item_own(assay_item *item, assay_err *err) {
     return ASSAY_OK;
 }
 
-static assay_precision dense_precision(assay_dtype t) {
-    return t == ASSAY_DTYPE_F32 ? ASSAY_PRECISION_F32 : t == ASSAY_DTYPE_F16 ? ASSAY_PRECISION_F16 : ASSAY_PRECISION_BF16;
-}
-
 static assay_status upload(assay_layer *layer, assay_item *item, assay_err *err) {
     assay_layer_bench *b = layer->bench;
     if (item->uploaded) return ASSAY_OK;
     if (item->out.codes) return assay_weight_new(&item->uploaded, b->backend, &item->out, ASSAY_ACT_AUTO, err);
     size_t n = (size_t)(item->weight->dims[0] * item->weight->dims[1]);
-    assay_matrix m = {.precision = dense_precision(item->weight->dtype),
+    assay_matrix m = {.precision = assay_precision_of_dtype(item->weight->dtype),
                       .rows = item->weight->dims[0],
                       .cols = item->weight->dims[1],
                       .data = item->weight->data,
@@ -98,7 +94,7 @@ static assay_status upload(assay_layer *layer, assay_item *item, assay_err *err)
         void **copy = &b->dense[item->role];
         if (!*copy && !(*copy = assay_mallocn(n, assay_dtype_size(item->model_dtype)))) return assay_nomem(err);
         assay_from_f32(*copy, item->model_dtype, item->w, n);
-        m.precision = dense_precision(item->model_dtype);
+        m.precision = assay_precision_of_dtype(item->model_dtype);
         m.data = *copy;
     }
     return assay_weight_new(&item->uploaded, b->backend, &m, ASSAY_ACT_AUTO, err);

@@ -6,18 +6,12 @@
 #include "method/pipeline.h"
 #include "method/rotate.h"
 
-static assay_precision dense_precision(assay_dtype t) {
-    return t == ASSAY_DTYPE_F32   ? ASSAY_PRECISION_F32
-           : t == ASSAY_DTYPE_F16 ? ASSAY_PRECISION_F16
-                                  : ASSAY_PRECISION_BF16;
-}
-
 static assay_quant_entry entry_of(const assay_step *s, assay_dtype model_dtype) {
     const assay_choice *c = &s->choice;
     const assay_method *m = assay_method_get(c->method);
     bool llm_int8 = (m->options & ASSAY_OPT_THRESHOLD) != 0;
     if (c->method == ASSAY_METHOD_NONE)
-        return (assay_quant_entry){.weight_name = s->tensor->name, .precision = dense_precision(model_dtype)};
+        return (assay_quant_entry){.weight_name = s->tensor->name, .precision = assay_precision_of_dtype(model_dtype)};
     assay_grid_spec grid = assay_choice_grid(c, model_dtype);
     return (assay_quant_entry){.weight_name = s->tensor->name,
                                .precision = c->precision,

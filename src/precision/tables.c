@@ -91,6 +91,10 @@ bool assay_precision_parse(assay_precision *out, const char *name) {
     return false;
 }
 
+assay_precision assay_precision_of_dtype(assay_dtype t) {
+    return t == ASSAY_DTYPE_F32 ? ASSAY_PRECISION_F32 : t == ASSAY_DTYPE_F16 ? ASSAY_PRECISION_F16 : ASSAY_PRECISION_BF16;
+}
+
 const float *assay_precision_table(assay_precision p) {
     switch (p) {
     case ASSAY_PRECISION_NF4: return NF4_TABLE;
