@@ -5,6 +5,7 @@
  * them is what each one's scale is made from. Only matrices that get the same precision count. */
 #include "base/mem.h"
 #include "method/pipeline.h"
+#include "method/rotate.h"
 
 #define PIECE 65536 /* elements read at once */
 
@@ -40,13 +41,28 @@ assay_status assay_fuse_items(assay_item *items, size_t n_items, assay_err *err)
     return ASSAY_OK;
 }
 
-assay_status assay_fuse_step(float *absmax, const assay_steps *p, const assay_step *step, assay_err *err) {
+/* A step's matrix as it will be quantized: turned, where the run turns. */
+static assay_status largest_of_step(float *out, const assay_run *r, const assay_step *step, assay_err *err) {
+    const assay_tensor *t = step->tensor;
+    assay_item item = {.weight = t, .choice = &step->choice, .role = step->role};
+    assay_status s = ASSAY_OK;
+    if (r->rotator) {
+        ASSAY_GO(assay_item_own(&item, err));
+        ASSAY_GO(assay_rotator_apply(r->rotator, item.w, step->role, step->layer, t->dims[0], t->dims[1], r->n_threads, err));
+    }
+    s = largest(out, &item, err);
+out:
+    assay_free(item.w);
+    return s;
+}
+
+assay_status assay_fuse_step(float *absmax, const assay_run *r, const assay_step *step, assay_err *err) {
     assay_item own = {.weight = step->tensor, .choice = &step->choice, .role = step->role};
     *absmax = 0;
-    for (size_t i = 0; i < p->n; i++) {
-        const assay_step *s = &p->v[i];
+    for (size_t i = 0; i < r->steps.n; i++) {
+        const assay_step *s = &r->steps.v[i];
         assay_item other = {.weight = s->tensor, .choice = &s->choice, .role = s->role};
-        if (s->layer == step->layer && s->tensor->n_dims == 2 && is_fused(&own, &other)) ASSAY_TRY(largest(absmax, &other, err));
+        if (s->layer == step->layer && s->tensor->n_dims == 2 && is_fused(&own, &other)) ASSAY_TRY(largest_of_step(absmax, r, s, err));
     }
     return ASSAY_OK;
 }

@@ -312,7 +312,7 @@ static assay_status work_alone(assay_run *r, const assay_step *step, assay_err *
                                      step->tensor->n_dims > 1 ? step->tensor->dims[1] : 1, r->n_threads, err));
     }
     if (step->choice.method != ASSAY_METHOD_NONE) {
-        if (!r->rotator) ASSAY_GO(assay_fuse_step(&item.fused_absmax, &r->steps, step, err));
+        ASSAY_GO(assay_fuse_step(&item.fused_absmax, r, step, err));
         ASSAY_GO(assay_method_get(step->choice.method)->quantize(&layer, &items, 1, err));
         ASSAY_GO(assay_run_measure(r, &l, step, &item, err));
         l.seconds = assay_now() - begin;

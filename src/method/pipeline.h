@@ -79,14 +79,7 @@ assay_status assay_manifest_write(const char *out_dir, const char *model_dir, co
  * into out. */
 void assay_manifest_read(char key[65], assay_quantize_result *out, const char *out_dir);
 
-/* --- fuse.c --- */
-
-/* Fills fused_absmax of a layer's items from their present weights. */
-assay_status assay_fuse_items(assay_item *items, size_t n_items, assay_err *err);
-/* The same for one step, from the source's tensors. */
-assay_status assay_fuse_step(float *absmax, const assay_steps *p, const assay_step *step, assay_err *err);
-
-/* --- pipeline.c and layered.c --- */
+/* --- a run --- */
 
 typedef struct assay_run {
     const char *model_dir, *out_dir;
@@ -113,6 +106,15 @@ typedef struct assay_run {
     size_t n_tokens;               /* of them all */
     bool keep_reference;           /* some method wants the original layers' hidden states too */
 } assay_run;
+
+/* --- fuse.c --- */
+
+/* Fills fused_absmax of a layer's items from their present weights. */
+assay_status assay_fuse_items(assay_item *items, size_t n_items, assay_err *err);
+/* The same for one step of a run without calibration, from the source's tensors, rotated where the run rotates. */
+assay_status assay_fuse_step(float *absmax, const assay_run *r, const assay_step *step, assay_err *err);
+
+/* --- pipeline.c and layered.c --- */
 
 /* Is the step's result in the spool, with its loss when it is quantized? */
 bool assay_run_has(const assay_run *r, const assay_step *step);

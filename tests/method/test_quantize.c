@@ -392,10 +392,54 @@ static void demo_model_loses_less_with_more_bits(void **state) {
     assert_true(before < 0.01);
 }
 
+/* The one scale that a matrix of a layer has for all of it: NVFP4's global one, FP8's per tensor. */
+static float scale_of(const assay_checkpoint *c, const assay_config *config, int layer, const char *matrix) {
+    char name[128];
+    assay_matrix m;
+    assay_err err = {0};
+    assay_checkpoint *source;
+    snprintf(name, sizeof name, "model.layers.%d.%s.weight", layer, matrix);
+    must(assay_checkpoint_open(&source, model, &err), &err);
+    const int64_t *dims = assay_checkpoint_find(source, name)->dims;
+    must(assay_checkpoint_matrix(&m, c, config->quantization_config, name, dims[0], dims[1], ASSAY_DTYPE_BF16, &err), &err);
+    float scale = m.precision == ASSAY_PRECISION_NVFP4 ? m.global_scale : m.scales[0];
+    assay_matrix_deinit(&m);
+    assay_checkpoint_close(source);
+    return scale;
+}
+
+/* Runtimes stack q, k and v, and gate and up; rotated weights too. */
+static void stacked_matrices_share_their_scale(void **state) {
+    (void)state;
+    static const char *const recipes[] = {"rtn,nvfp4", "rtn,nvfp4,rotate", "fp8,scale=tensor", "fp8,scale=tensor,rotate"};
+    for (size_t i = 0; i < ASSAY_LEN(recipes); i++) {
+        char *out = tiny_dir();
+        assay_quantize_result res;
+        assay_checkpoint *c;
+        assay_config config;
+        assay_err err = {0};
+        must(tiny_quantize(&res, model, out, recipes[i], NULL, &err), &err);
+        must(assay_checkpoint_open(&c, out, &err), &err);
+        must(assay_config_open(&config, out, &err), &err);
+        for (int l = 0; l < TINY_LAYERS; l++) {
+            float q = scale_of(c, &config, l, "self_attn.q_proj"), gate = scale_of(c, &config, l, "mlp.gate_proj");
+            assert_true(scale_of(c, &config, l, "self_attn.k_proj") == q);
+            assert_true(scale_of(c, &config, l, "self_attn.v_proj") == q);
+            assert_true(scale_of(c, &config, l, "mlp.up_proj") == gate);
+            assert_true(scale_of(c, &config, l, "mlp.down_proj") != gate); /* as they would be if each had its own */
+        }
+        assay_config_deinit(&config);
+        assay_checkpoint_close(c);
+        tiny_remove(out);
+        assay_free(out);
+    }
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(written_files_read_back_as_encoded),
         cmocka_unit_test(the_manifest_and_the_files_that_travel),
+        cmocka_unit_test(stacked_matrices_share_their_scale),
         cmocka_unit_test(mixed_precisions_become_config_groups),
         cmocka_unit_test(threads_do_not_show),
         cmocka_unit_test(what_no_convention_holds_is_refused),
