@@ -42,11 +42,12 @@ static json_t *real_or_null(double x) {
     return isfinite(x) && x >= 0 ? json_real(x) : json_null();
 }
 
-/* "\"alpha\": 0.5" -> {"alpha": 0.5}. NULL when it is no JSON, which no method writes, or without memory. */
+/* "\"alpha\": 0.5" -> {"alpha": 0.5}. What is no JSON, as an infinite loss, stays readable as {"text": ...}. NULL without memory. */
 static json_t *chosen_to_json(const char *chosen) {
     char text[224];
     snprintf(text, sizeof text, "{%s}", chosen);
-    return json_loads(text, 0, NULL);
+    json_t *j = json_loads(text, 0, NULL);
+    return j ? j : json_pack("{s:s}", "text", chosen);
 }
 
 static void chosen_from_json(char *out, size_t size, const json_t *j) {

@@ -6,7 +6,7 @@
 #include <setjmp.h>
 #include <cmocka.h>
 #include <math.h>
-#include "method/methods.h"
+#include "method/pipeline.h"
 #include "method/tiny.h"
 
 static char *model;
@@ -435,11 +435,40 @@ static void stacked_matrices_share_their_scale(void **state) {
     }
 }
 
+static void what_a_method_chose_is_kept_even_when_it_is_no_json(void **state) {
+    (void)state;
+    static const struct {
+        const char *chosen, *json;
+    } cases[] = {{"\"damp\": 0.5", "{\"damp\":0.5}"}, {"\"loss\": inf", "{\"text\":\"\\\"loss\\\": inf\"}"}};
+    for (size_t i = 0; i < ASSAY_LEN(cases); i++) {
+        char *dir = tiny_dir();
+        assay_loss l = {.name = "w", .layer = 1, .rows = 2, .cols = 3, .choice = {.method = ASSAY_METHOD_GPTQ}}, *back;
+        assay_losses one = {.v = &l, .n = 1};
+        assay_str text = {0}, again = {0};
+        assay_err err = {0};
+        size_t n;
+        snprintf(l.chosen, sizeof l.chosen, "%s", cases[i].chosen);
+        must(assay_loss_print(&text, &l, &err), &err);
+        if (!strstr(assay_str_c(&text), cases[i].json)) fail_msg("%s", assay_str_c(&text));
+        must(assay_losses_save(dir, &one, &err), &err);
+        must(assay_losses_load(&back, &n, dir, &err), &err);
+        assert_int_equal(n, 1);
+        must(assay_loss_print(&again, back, &err), &err); /* a resumed run writes the same */
+        assert_string_equal(assay_str_c(&again), assay_str_c(&text));
+        assay_free(back);
+        assay_str_free(&text);
+        assay_str_free(&again);
+        tiny_remove(dir);
+        assay_free(dir);
+    }
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(written_files_read_back_as_encoded),
         cmocka_unit_test(the_manifest_and_the_files_that_travel),
         cmocka_unit_test(stacked_matrices_share_their_scale),
+        cmocka_unit_test(what_a_method_chose_is_kept_even_when_it_is_no_json),
         cmocka_unit_test(mixed_precisions_become_config_groups),
         cmocka_unit_test(threads_do_not_show),
         cmocka_unit_test(what_no_convention_holds_is_refused),
