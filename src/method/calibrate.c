@@ -7,10 +7,9 @@
 static assay_status open_text(assay_tokenizer **tok, assay_template **tmpl, const char *dir, assay_err *err) {
     assay_err why = {0};
     assay_status s = assay_tokenizer_open(tok, dir, &why);
-    if (s == ASSAY_ENOMEM) return assay_nomem(err);
     if (s != ASSAY_OK && s != ASSAY_ENOTFOUND) return assay_fail(err, s, "%s", why.message);
     s = assay_template_open(tmpl, dir, &why);
-    return s == ASSAY_ENOMEM ? assay_nomem(err) : ASSAY_OK;
+    return s == ASSAY_OK || s == ASSAY_ENOTFOUND ? ASSAY_OK : assay_fail(err, s, "%s", why.message); /* a base model has none */
 }
 
 assay_status assay_calibrator_open(assay_calibrator *out, const char *model_dir, const assay_calib_spec *spec, assay_err *err) {

@@ -9,10 +9,12 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 #include "base/file.h"
 #include "base/mem.h"
 #include "base/str.h"
 #include "method/calib.h"
+#include "method/calibrate.h"
 
 #define DEMO "models/demo"
 
@@ -404,6 +406,46 @@ static void wrong_options_are_told(void **state) {
     }
 }
 
+/* A model without a chat template takes plain text; one whose template cannot be read is told, not taken for such a model. */
+static void a_broken_template_is_no_missing_one(void **state) {
+    (void)state;
+    static const struct {
+        const char *template; /* NULL: none */
+        assay_status status;
+    } cases[] = {{NULL, ASSAY_OK}, {"{{ messages", ASSAY_EINPUT}};
+    static const char *const parts[] = {"config.json", "tokenizer.json"};
+    char *home = realpath("models/demo", NULL);
+    for (size_t i = 0; i < ASSAY_LEN(cases); i++) {
+        char dir[] = "/tmp/assay-calib-XXXXXX", *linked[ASSAY_LEN(parts)], *template = NULL;
+        assay_calib_spec spec = {0};
+        assay_calibrator c;
+        assay_err err = {0};
+        assert_non_null(mkdtemp(dir));
+        for (size_t k = 0; k < ASSAY_LEN(parts); k++) {
+            char *from = assay_path_join(home, parts[k]);
+            linked[k] = assay_path_join(dir, parts[k]);
+            assert_int_equal(symlink(from, linked[k]), 0);
+            assay_free(from);
+        }
+        template = assay_path_join(dir, "chat_template.jinja");
+        if (cases[i].template)
+            assert_int_equal(assay_write_file(template, cases[i].template, strlen(cases[i].template), &err), ASSAY_OK);
+        assert_int_equal(assay_calib_spec_from_string(&spec, "models/demo/prose.txt,samples=2,length=16", &err), ASSAY_OK);
+        assert_int_equal(assay_calibrator_open(&c, dir, &spec, &err), cases[i].status);
+        if (cases[i].template) assert_non_null(strstr(err.message, "chat_template.jinja"));
+        assay_calibrator_close(&c);
+        assay_calib_spec_deinit(&spec);
+        unlink(template);
+        assay_free(template);
+        for (size_t k = 0; k < ASSAY_LEN(parts); k++) {
+            unlink(linked[k]);
+            assay_free(linked[k]);
+        }
+        rmdir(dir);
+    }
+    free(home);
+}
+
 static void running_out_of_memory_is_a_status(void **state) {
     (void)state;
     const char *text = CHAT "{\"text\": \"" FRIENDS "\"}\n";
@@ -439,6 +481,7 @@ int main(void) {
         cmocka_unit_test(the_manifest_says_what_it_was),
         cmocka_unit_test(yaml_and_one_line_ask_alike),
         cmocka_unit_test(wrong_options_are_told),
+        cmocka_unit_test(a_broken_template_is_no_missing_one),
         cmocka_unit_test(running_out_of_memory_is_a_status),
     };
     return cmocka_run_group_tests(tests, open_demo, close_demo);
