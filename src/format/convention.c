@@ -1,6 +1,6 @@
 /* convention.c: from a weight's name to its matrix, and back, whatever the convention. Unquantized weights
- * are the same in all of them and handled here; bnb.c, ct.c, fp8.c and hqq.c do the rest with what parts.c
- * has. */
+ * are the same in all of them and handled here; bnb.c, ct.c, gptq.c, awq.c, fp8.c and hqq.c do the rest with what
+ * parts.c has. */
 #include "format/convention.h"
 
 #include <string.h>
@@ -24,10 +24,14 @@ static const convention TABLE[] = {
                              assay_ct_put},
     [ASSAY_CONVENTION_FP8] = {"fp8", "fp8", assay_fp8_has, assay_fp8_get, assay_fp8_put},
     [ASSAY_CONVENTION_HQQ] = {"hqq", "hqq", assay_hqq_has, assay_hqq_get, assay_hqq_put},
+    [ASSAY_CONVENTION_GPTQ] = {"gptq", "gptq", assay_gptq_has, assay_gptq_get, assay_gptq_put},
+    [ASSAY_CONVENTION_AWQ] = {"awq", "awq", assay_awq_has, assay_awq_get, assay_awq_put},
+    /* Told from version 1 by checkpoint_format. */
+    [ASSAY_CONVENTION_GPTQ_V2] = {"gptq_v2", "gptq_v2", assay_gptq_has, assay_gptq_get, assay_gptq_v2_put},
 };
 
 const char *assay_convention_name(assay_convention c) {
-    return (size_t)c < ASSAY_LEN(TABLE) ? TABLE[c].name : "?";
+    return (size_t)c < ASSAY_LEN(TABLE) && TABLE[c].name ? TABLE[c].name : "?";
 }
 
 assay_status assay_convention_detect(assay_convention *out, const json_t *config, assay_err *err) {
@@ -43,13 +47,15 @@ assay_status assay_convention_detect(assay_convention *out, const json_t *config
         else
             return assay_fail(err, ASSAY_EINPUT, "quantization_config names no quant_method");
     }
+    const char *version = json_string_value(json_object_get(config, "checkpoint_format"));
+    if (strcmp(method, "gptq") == 0 && version && strcmp(version, "gptq_v2") == 0) method = version;
     for (size_t i = 0; i < ASSAY_LEN(TABLE); i++) {
         if (!TABLE[i].quant_method || strcmp(method, TABLE[i].quant_method) != 0) continue;
         *out = (assay_convention)i;
         return ASSAY_OK;
     }
     return assay_fail(err, ASSAY_EUNSUPPORTED,
-                      "quant_method '%s' is not supported: bitsandbytes, compressed-tensors, fp8 and hqq are",
+                      "quant_method '%s' is not supported: bitsandbytes, compressed-tensors, gptq, awq, fp8 and hqq are",
                       method);
 }
 

@@ -37,6 +37,15 @@ assay_status assay_want_input_scale(float *out, const assay_want *w, const char 
  * NaN. */
 assay_status assay_want_fp8_codes(assay_matrix *m, const assay_tensor *t, assay_err *err);
 
+/* Activation order by group: g_idx from a tensor of group numbers, one a column; left NULL where it says nothing (the columns' own order,
+ * or -1). assay_check_order: no group may have more columns than group_size; `name` is what the message is about. */
+assay_status assay_want_order(assay_matrix *m, const assay_tensor *t, assay_err *err);
+assay_status assay_check_order(const assay_matrix *m, const char *name, assay_err *err);
+/* Scales that lie [groups][rows], F32, F16 or BF16 (GPTQ, AWQ). */
+assay_status assay_want_scales_across(assay_matrix *m, const assay_tensor *t, assay_err *err);
+/* Zero points that are all 2^(b-1) say nothing: symmetric. */
+void assay_matrix_drop_plain_zeros(assay_matrix *m);
+
 /* What each convention offers; the table is in convention.c. */
 /* Whether the tensors that make a quantized matrix in the convention are there, and the matrix. */
 bool assay_bnb_has(const assay_want *w);
@@ -47,6 +56,10 @@ bool assay_fp8_has(const assay_want *w);
 assay_status assay_fp8_get(assay_matrix *out, const assay_want *w, assay_err *err);
 bool assay_hqq_has(const assay_want *w);
 assay_status assay_hqq_get(assay_matrix *out, const assay_want *w, assay_err *err);
+bool assay_gptq_has(const assay_want *w);
+assay_status assay_gptq_get(assay_matrix *out, const assay_want *w, assay_err *err);
+bool assay_awq_has(const assay_want *w);
+assay_status assay_awq_get(assay_matrix *out, const assay_want *w, assay_err *err);
 
 /* Adds the tensors of a quantized matrix to the writer (not yet recorded). */
 assay_status assay_bnb_put(assay_ckpt_writer *w, const char *module, const assay_matrix *m,
@@ -57,6 +70,24 @@ assay_status assay_fp8_put(assay_ckpt_writer *w, const char *module, const assay
                            assay_dtype model_dtype, assay_err *err);
 assay_status assay_hqq_put(assay_ckpt_writer *w, const char *module, const assay_matrix *m,
                            assay_dtype model_dtype, assay_err *err);
+assay_status assay_gptq_put(assay_ckpt_writer *w, const char *module, const assay_matrix *m,
+                            assay_dtype model_dtype, assay_err *err);
+assay_status assay_gptq_v2_put(assay_ckpt_writer *w, const char *module, const assay_matrix *m,
+                               assay_dtype model_dtype, assay_err *err);
+assay_status assay_awq_put(assay_ckpt_writer *w, const char *module, const assay_matrix *m,
+                           assay_dtype model_dtype, assay_err *err);
+
+/* Whether a convention can hold a matrix as it is; if not, why gets what stands against it, in words that follow the matrix's name. */
+enum { ASSAY_WHY = 200 };
+bool assay_gptq_holds(const assay_matrix *m, bool v2, char why[ASSAY_WHY]);
+bool assay_awq_holds(const assay_matrix *m, char why[ASSAY_WHY]);
+/* What both want: integers with whole zero points, 16-bit activations, scales that are float16 values. */
+bool assay_holds_plain_int(const assay_matrix *m, const char *convention, char why[ASSAY_WHY]);
+/* Fills why and is false. */
+bool assay_why(char why[ASSAY_WHY], const char *fmt, ...) ASSAY_PRINTF(2, 3);
+
+/* MODULE.scales as [groups][rows] of float16. */
+assay_status assay_put_scales_across(assay_ckpt_writer *w, const char *module, const assay_matrix *m, assay_err *err);
 /* assay_ckpt_writer_add of MODULE+suffix. */
 assay_status assay_put_part(assay_ckpt_writer *w, const char *module, const char *suffix, assay_dtype dtype,
                             int n_dims, const int64_t *dims, const void *data, assay_err *err);

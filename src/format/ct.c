@@ -76,53 +76,6 @@ static assay_status read_zeros(assay_matrix *m, const assay_want *w, int bits, a
     return ASSAY_OK;
 }
 
-/* Activation order by group: column c belongs to group g_idx[c], and every group has group_size columns,
- * since the original sorts the columns by group and cuts. A -1 says that there is no order. */
-static assay_status check_order(const int32_t *g_idx, const assay_matrix *m, const char *name,
-                                assay_err *err) {
-    int64_t groups = assay_matrix_n_groups(m), *count = assay_calloc((size_t)groups, sizeof *count);
-    assay_status s = ASSAY_OK;
-    if (!count) return assay_nomem(err);
-    for (int64_t c = 0; c < m->cols && s == ASSAY_OK; c++) {
-        if (g_idx[c] < 0 || g_idx[c] >= groups)
-            s = assay_fail(err, ASSAY_EINPUT, "%s has group %d for column %lld where there are %lld groups",
-                           name, (int)g_idx[c], (long long)c, (long long)groups);
-        else if (++count[g_idx[c]] > m->group_size)
-            s = assay_fail(err, ASSAY_EUNSUPPORTED, "%s gives group %d more than its %lld columns", name,
-                           (int)g_idx[c], (long long)m->group_size);
-    }
-    assay_free(count);
-    return s;
-}
-
-static assay_status read_order(assay_matrix *m, const assay_want *w, assay_err *err) {
-    const assay_tensor *t = assay_want_find(w, ".weight_g_idx");
-    if (!t || m->group_size == 0) return ASSAY_OK;
-    ASSAY_TRY(assay_want_tensor(t, ASSAY_DTYPE_I32, m->cols, err));
-    m->g_idx = assay_malloc(t->n_bytes);
-    if (!m->g_idx) return assay_nomem(err);
-    memcpy(m->g_idx, t->data, t->n_bytes);
-    bool trivial = true;
-    for (int64_t c = 0; c < m->cols; c++) {
-        if (m->g_idx[c] == -1) {
-            trivial = true;
-            break;
-        }
-        trivial = trivial && m->g_idx[c] == c / m->group_size;
-    }
-    if (!trivial) return check_order(m->g_idx, m, t->name, err);
-    assay_free(m->g_idx);
-    m->g_idx = NULL;
-    return ASSAY_OK;
-}
-
-static void read_packed_codes(assay_matrix *m, const assay_tensor *t, int bits) {
-    size_t words = assay_packed_words((size_t)m->cols, bits);
-    for (int64_t r = 0; r < m->rows; r++)
-        assay_unpack(m->codes + r * m->cols, 1, (const char *)t->data + (size_t)r * words * 4, 1,
-                     (size_t)m->cols, bits);
-}
-
 /* The shape of a packed weight. The tensor bounds it: nothing is allocated for a shape that the words do
  * not hold. */
 static assay_status packed_shape(int64_t *rows, int64_t *cols, const assay_want *w, const assay_tensor *t,
@@ -149,7 +102,7 @@ static assay_status plain_shape(int64_t *rows, int64_t *cols, const assay_want *
 
 assay_status assay_ct_get(assay_matrix *m, const assay_want *w, assay_err *err) {
     assay_ct_scheme scheme;
-    const assay_tensor *codes, *scale;
+    const assay_tensor *codes, *scale, *order = assay_want_find(w, ".weight_g_idx");
     int64_t rows = 0, cols = 0;
     bool packed = assay_want_find(w, ".weight_packed") != NULL;
     ASSAY_TRY(assay_ct_scheme_find(&scheme, w->config, w->module, err));
@@ -169,9 +122,9 @@ assay_status assay_ct_get(assay_matrix *m, const assay_want *w, assay_err *err) 
     ASSAY_TRY(read_scales(m, scale, &scheme, err));
     if (!scheme.symmetric) ASSAY_TRY(read_zeros(m, w, scheme.bits, err));
     if (scheme.static_input) ASSAY_TRY(assay_want_input_scale(&m->input_scale, w, ".input_scale", err));
-    ASSAY_TRY(read_order(m, w, err));
+    if (order) ASSAY_TRY(assay_want_order(m, order, err));
     if (packed) {
-        read_packed_codes(m, codes, scheme.bits);
+        assay_unpack_rows(m->codes, codes->data, m->rows, m->cols, scheme.bits);
     } else {
         const int8_t *q = codes->data;
         for (size_t i = 0; i < codes->n_bytes; i++)
@@ -201,8 +154,7 @@ static assay_status put_packed(assay_ckpt_writer *w, const char *module, const a
     size_t words = assay_packed_words((size_t)m->cols, bits);
     uint32_t *packed = assay_mallocn((size_t)m->rows, words * sizeof *packed);
     if (!packed) return assay_nomem(err);
-    for (int64_t r = 0; r < m->rows; r++)
-        assay_pack(packed + (size_t)r * words, 1, m->codes + r * m->cols, 1, (size_t)m->cols, bits);
+    assay_pack_rows(packed, m->codes, m->rows, m->cols, bits);
     assay_status s = assay_put_part(w, module, ".weight_packed", ASSAY_DTYPE_I32, 2,
                                     (int64_t[]){m->rows, (int64_t)words}, packed, err);
     assay_free(packed);
@@ -243,7 +195,7 @@ static assay_status check_holds(const char *module, const assay_matrix *m, assay
     if (m->g_idx && m->group_size == 0)
         return assay_fail(err, ASSAY_EUNSUPPORTED, "%s: an activation order without groups says nothing",
                           module);
-    return m->g_idx ? check_order(m->g_idx, m, module, err) : ASSAY_OK;
+    return m->g_idx ? assay_check_order(m, module, err) : ASSAY_OK;
 }
 
 static assay_status put_int(assay_ckpt_writer *w, const char *module, const assay_matrix *m, assay_err *err) {

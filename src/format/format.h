@@ -35,9 +35,10 @@ typedef enum assay_convention {
     ASSAY_CONVENTION_CT,        /* compressed-tensors: integers, FP8, NVFP4, MXFP4, mixed config groups */
     ASSAY_CONVENTION_FP8,       /* quant_method "fp8" of vLLM and transformers */
     ASSAY_CONVENTION_HQQ,       /* quant_method "hqq": integers with real zero points */
-    ASSAY_CONVENTION_GPTQ,      /* quant_method "gptq", checkpoint_format gptq (v1) or gptq_v2 */
+    ASSAY_CONVENTION_GPTQ,      /* quant_method "gptq", checkpoint_format gptq (version 1) */
     ASSAY_CONVENTION_AWQ,       /* quant_method "awq", version gemm */
     ASSAY_CONVENTION_GGUF,      /* a GGUF file: ggml's blocks under the names that Hugging Face has */
+    ASSAY_CONVENTION_GPTQ_V2,   /* GPTQ with checkpoint_format gptq_v2: ASSAY_CONVENTION_GPTQ is version 1 */
     ASSAY_CONVENTION_COUNT
 } assay_convention;
 const char *assay_convention_name(assay_convention c);

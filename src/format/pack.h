@@ -1,5 +1,7 @@
-/* format/pack.h: dense little-endian bit streams in 32-bit words, LSB first: code i is at bits [i*b,
- * (i+1)*b). Not for other rooms. */
+/* format/pack.h: codes as bit streams. Not for other rooms.
+ *
+ * Dense little-endian bit streams in 32-bit words, LSB first: code i is at bits [i*b, (i+1)*b). So 8 codes are b bytes whatever b is, and
+ * 32 codes are b words. */
 #ifndef ASSAY_FORMAT_PACK_H
 #define ASSAY_FORMAT_PACK_H
 
@@ -13,5 +15,14 @@ size_t assay_packed_words(size_t n, int bits);
 void assay_pack(uint32_t *dst, size_t stride, const uint8_t *codes, size_t code_stride, size_t n, int bits);
 /* src need not be aligned. */
 void assay_unpack(uint8_t *codes, size_t code_stride, const void *src, size_t stride, size_t n, int bits);
+
+/* Rows of codes [rows][cols], each a stream of its own of assay_packed_words(cols, bits) words: with all cores. */
+void assay_pack_rows(uint32_t *dst, const uint8_t *codes, int64_t rows, int64_t cols, int bits);
+void assay_unpack_rows(uint8_t *codes, const void *src, int64_t rows, int64_t cols, int bits);
+
+/* The same codes with the words across: word k of the stream of row r is at dst[k * rows + r] (GPTQ's layout). cols is a multiple of
+ * 32; with all cores. */
+void assay_pack_across(uint32_t *dst, const uint8_t *codes, int64_t rows, int64_t cols, int bits);
+void assay_unpack_across(uint8_t *codes, const void *src, int64_t rows, int64_t cols, int bits);
 
 #endif

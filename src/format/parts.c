@@ -4,6 +4,7 @@
  * Scales are float32 in memory and are written only in a type that holds every one of them exactly: F32, F16,
  * BF16, F8_E4M3 (NVFP4), or one byte e of a power of two, 2^(e-127) (MXFP4: OCP's E8M0, stored as U8). */
 #include <math.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -87,6 +88,76 @@ assay_sharing assay_matrix_sharing(const assay_matrix *m) {
     return m->row_block >= m->rows ? ASSAY_SHARING_TENSOR : ASSAY_SHARING_ROWS;
 }
 
+/* --- integers --- */
+
+/* The original sorts the columns by group and cuts, so that only the last group can be short. */
+assay_status assay_check_order(const assay_matrix *m, const char *name, assay_err *err) {
+    int64_t groups = assay_matrix_n_groups(m), *count = assay_calloc((size_t)groups, sizeof *count);
+    assay_status s = ASSAY_OK;
+    if (!count) return assay_nomem(err);
+    for (int64_t c = 0; c < m->cols && s == ASSAY_OK; c++) {
+        int32_t g = m->g_idx[c];
+        if (g < 0 || g >= groups)
+            s = assay_fail(err, ASSAY_EINPUT, "%s has group %d for column %lld where there are %lld groups",
+                           name, (int)g, (long long)c, (long long)groups);
+        else if (++count[g] > m->group_size)
+            s = assay_fail(err, ASSAY_EUNSUPPORTED, "%s gives group %d more than its %lld columns", name,
+                           (int)g, (long long)m->group_size);
+    }
+    assay_free(count);
+    return s;
+}
+
+assay_status assay_want_order(assay_matrix *m, const assay_tensor *t, assay_err *err) {
+    if (m->group_size == 0) return ASSAY_OK;
+    ASSAY_TRY(assay_want_tensor(t, ASSAY_DTYPE_I32, m->cols, err));
+    m->g_idx = assay_malloc(t->n_bytes);
+    if (!m->g_idx) return assay_nomem(err);
+    memcpy(m->g_idx, t->data, t->n_bytes);
+    bool trivial = true;
+    for (int64_t c = 0; c < m->cols; c++) {
+        if (m->g_idx[c] == -1) {
+            trivial = true;
+            break;
+        }
+        trivial = trivial && m->g_idx[c] == c / m->group_size;
+    }
+    if (!trivial) return assay_check_order(m, t->name, err);
+    assay_free(m->g_idx);
+    m->g_idx = NULL;
+    return ASSAY_OK;
+}
+
+assay_status assay_want_scales_across(assay_matrix *m, const assay_tensor *t, assay_err *err) {
+    int64_t groups = assay_matrix_n_groups(m);
+    if (t->dtype != ASSAY_DTYPE_F32 && t->dtype != ASSAY_DTYPE_F16 && t->dtype != ASSAY_DTYPE_BF16)
+        return assay_fail(err, ASSAY_EUNSUPPORTED, "tensor %s is of type %s; scales of integers are F32, F16 or BF16",
+                          t->name, assay_dtype_name(t->dtype));
+    float *across = assay_mallocn((size_t)m->n_scales, sizeof *across);
+    if (!across) return assay_nomem(err);
+    assay_status s = assay_want_scales(across, t, m->n_scales, err);
+    for (int64_t g = 0; s == ASSAY_OK && g < groups; g++)
+        for (int64_t r = 0; r < m->rows; r++)
+            m->scales[r * groups + g] = across[g * m->rows + r];
+    assay_free(across);
+    return s;
+}
+
+void assay_matrix_drop_plain_zeros(assay_matrix *m) {
+    for (int64_t i = 0; i < m->n_scales; i++)
+        if (m->zeros[i] != 1 << (assay_precision_bits(m->precision) - 1)) return;
+    assay_free(m->zeros);
+    m->zeros = NULL;
+}
+
+bool assay_why(char why[ASSAY_WHY], const char *fmt, ...) {
+    va_list ap;
+    va_start(ap, fmt);
+    vsnprintf(why, ASSAY_WHY, fmt, ap);
+    va_end(ap);
+    return false;
+}
+
 /* --- writing --- */
 
 assay_status assay_put_part(assay_ckpt_writer *w, const char *module, const char *suffix, assay_dtype dtype,
@@ -145,4 +216,27 @@ int8_t *assay_signed_codes(const uint8_t *codes, int64_t n, int bits) {
     for (int64_t i = 0; out && i < n; i++)
         out[i] = bits == 8 ? (int8_t)(codes[i] ^ 0x80) : (int8_t)((int8_t)codes[i] - half);
     return out;
+}
+
+bool assay_holds_plain_int(const assay_matrix *m, const char *convention, char why[ASSAY_WHY]) {
+    if (assay_precision_get_kind(m->precision) != ASSAY_KIND_INT)
+        return assay_why(why, "is %s, %s holds integers", assay_precision_name(m->precision), convention);
+    if (m->real_zeros) return assay_why(why, "has real zero points, %s has whole ones", convention);
+    if (m->act_bits == 8) return assay_why(why, "has 8-bit activations, %s has 16-bit ones", convention);
+    for (int64_t i = 0; i < m->n_scales; i++)
+        if (assay_f16_to_f32(assay_f32_to_f16(m->scales[i])) != m->scales[i])
+            return assay_why(why, "has the scale %.9g, which is no float16, as %s stores scales", (double)m->scales[i], convention);
+    return true;
+}
+
+assay_status assay_put_scales_across(assay_ckpt_writer *w, const char *module, const assay_matrix *m, assay_err *err) {
+    int64_t groups = assay_matrix_n_groups(m);
+    float *across = assay_mallocn((size_t)m->n_scales, sizeof *across);
+    if (!across) return assay_nomem(err);
+    for (int64_t g = 0; g < groups; g++)
+        for (int64_t r = 0; r < m->rows; r++)
+            across[g * m->rows + r] = m->scales[r * groups + g];
+    assay_status s = assay_put_floats(w, module, ".scales", ASSAY_DTYPE_F16, 2, (int64_t[]){groups, m->rows}, across, "scale", err);
+    assay_free(across);
+    return s;
 }

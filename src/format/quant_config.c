@@ -1,9 +1,11 @@
 /* quant_config.c: the `quantization_config` that makes transformers (and vLLM) load what was written: what
- * all conventions share. quant_config_one.c has those with one setting for the whole model, quant_config_ct.c
- * compressed-tensors' config groups. */
+ * all conventions share. quant_config_one.c has those with one setting for the whole model, quant_config_gptq.c
+ * GPTQ's with its exceptions, quant_config_ct.c compressed-tensors' config groups. */
+#include <ctype.h>
 #include <string.h>
 
 #include "base/mem.h"
+#include "base/str.h"
 #include "format/quant_config_impl.h"
 
 bool assay_quant_is_dense(const assay_quant_entry *e) {
@@ -24,6 +26,47 @@ int assay_quant_module_length(const char *weight_name) {
 
 json_t *assay_quant_module(const char *weight_name) {
     return json_stringn(weight_name, (size_t)assay_quant_module_length(weight_name));
+}
+
+/* "model.layers.3.mlp.up_proj" -> "^model\.layers\.\d+\.mlp\.up_proj$" */
+static void put_kind(assay_str *b, const char *weight_name) {
+    const char *p = weight_name, *end = p + assay_quant_module_length(weight_name);
+    assay_str_putc(b, '^');
+    while (p < end) {
+        size_t digits = strspn(p, "0123456789");
+        if (digits) {
+            assay_str_put(b, "\\d+");
+            p += digits;
+        } else {
+            if (!isalnum((unsigned char)*p) && *p != '_') assay_str_putc(b, '\\');
+            assay_str_putc(b, *p++);
+        }
+    }
+    assay_str_putc(b, '$');
+}
+
+assay_status assay_quant_list_kinds(char ***out, const assay_quant_entry *e, size_t n, assay_err *err) {
+    *out = assay_calloc(n + 1, sizeof **out);
+    if (!*out) return assay_nomem(err);
+    for (size_t i = 0; i < n; i++) {
+        assay_str b = {0};
+        put_kind(&b, e[i].weight_name);
+        (*out)[i] = assay_str_take(&b);
+        if (!(*out)[i]) return assay_nomem(err);
+    }
+    return ASSAY_OK;
+}
+
+void assay_quant_free_kinds(char **kinds, size_t n) {
+    for (size_t i = 0; kinds && i < n; i++)
+        assay_free(kinds[i]);
+    assay_free(kinds);
+}
+
+bool assay_quant_kind_agrees(const assay_quant_entry *e, char **kinds, size_t n, size_t i) {
+    for (size_t k = 0; k < n; k++)
+        if (strcmp(kinds[k], kinds[i]) == 0 && !assay_quant_same(&e[k], &e[i])) return false;
+    return true;
 }
 
 json_t *assay_quant_list_dense(const assay_quant_entry *e, size_t n) {
@@ -66,6 +109,11 @@ assay_status assay_quant_config_build_with(json_t **out, assay_convention c, con
         return assay_quant_build_fp8(out, e, n, first, err);
     case ASSAY_CONVENTION_HQQ:
         return assay_quant_build_hqq(out, e, n, first, err);
+    case ASSAY_CONVENTION_GPTQ:
+    case ASSAY_CONVENTION_GPTQ_V2:
+        return assay_quant_build_gptq(out, e, n, first, c == ASSAY_CONVENTION_GPTQ_V2, err);
+    case ASSAY_CONVENTION_AWQ:
+        return assay_quant_build_awq(out, e, n, first, err);
     case ASSAY_CONVENTION_CT:
         return assay_quant_build_ct(out, e, n, x, err);
     default:

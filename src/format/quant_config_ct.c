@@ -27,43 +27,6 @@ static const char *format_of(const assay_quant_entry *e) {
     }
 }
 
-/* "model.layers.3.mlp.up_proj" -> "re:^model\.layers\.\d+\.mlp\.up_proj$": a kind of layer. */
-static void put_kind(assay_str *b, const char *weight_name) {
-    const char *p = weight_name, *end = p + assay_quant_module_length(weight_name);
-    assay_str_put(b, "re:^");
-    while (p < end) {
-        size_t digits = strspn(p, "0123456789");
-        if (digits) {
-            assay_str_put(b, "\\d+");
-            p += digits;
-        } else {
-            if (!isalnum((unsigned char)*p) && *p != '_') assay_str_putc(b, '\\');
-            assay_str_putc(b, *p++);
-        }
-    }
-    assay_str_putc(b, '$');
-}
-
-/* For each entry the pattern of its kind; owned by the caller. */
-static assay_status list_kinds(char ***out, const assay_quant_entry *e, size_t n, assay_err *err) {
-    *out = assay_calloc(n + 1, sizeof **out);
-    if (!*out) return assay_nomem(err);
-    for (size_t i = 0; i < n; i++) {
-        assay_str b = {0};
-        put_kind(&b, e[i].weight_name);
-        (*out)[i] = assay_str_take(&b);
-        if (!(*out)[i]) return assay_nomem(err);
-    }
-    return ASSAY_OK;
-}
-
-/* Whether every layer of entry i's kind is stored as it is. */
-static bool kind_agrees(const assay_quant_entry *e, char **kinds, size_t n, size_t i) {
-    for (size_t k = 0; k < n; k++)
-        if (strcmp(kinds[k], kinds[i]) == 0 && !assay_quant_same(&e[k], &e[i])) return false;
-    return true;
-}
-
 static bool has_string(const json_t *list, const char *s) {
     size_t i;
     const json_t *v;
@@ -73,15 +36,23 @@ static bool has_string(const json_t *list, const char *s) {
     return false;
 }
 
+static void add_pattern(json_t *list, const char *pattern) {
+    assay_str b = {0};
+    assay_str_put(&b, "re:");
+    assay_str_put(&b, pattern);
+    if (!has_string(list, assay_str_c(&b))) json_array_append_new(list, json_string(assay_str_c(&b)));
+    assay_str_free(&b);
+}
+
 /* The targets of the way in which entry `first` is stored. */
 static json_t *list_targets(const assay_quant_entry *e, char **kinds, size_t n, size_t first) {
     json_t *list = json_array();
     for (size_t i = first; i < n; i++) {
         if (!assay_quant_same(&e[i], &e[first])) continue;
-        if (!kind_agrees(e, kinds, n, i))
+        if (!assay_quant_kind_agrees(e, kinds, n, i))
             json_array_append_new(list, assay_quant_module(e[i].weight_name));
-        else if (!has_string(list, kinds[i]))
-            json_array_append_new(list, json_string(kinds[i]));
+        else
+            add_pattern(list, kinds[i]);
     }
     return list;
 }
@@ -191,7 +162,7 @@ assay_status assay_quant_build_ct(json_t **out, const assay_quant_entry *e, size
             return assay_fail(err, ASSAY_EUNSUPPORTED, "%s is %s: %s", e[i].weight_name,
                               assay_precision_name(e[i].precision), why);
     }
-    ASSAY_GO(list_kinds(&kinds, e, n, err));
+    ASSAY_GO(assay_quant_list_kinds(&kinds, e, n, err));
     json_t *groups = groups_json(e, kinds, n, &format);
     json_t *kv = x->kv_cache_scheme ? json_deep_copy(x->kv_cache_scheme) : json_null();
     *out = json_pack("{s:s, s:s, s:s, s:n, s:o, s:o, s:o}", "quant_method", "compressed-tensors", "format",
@@ -201,8 +172,6 @@ assay_status assay_quant_build_ct(json_t **out, const assay_quant_entry *e, size
                   json_object_set_new(*out, "transform_config", json_deep_copy(x->transform_config)) != 0))
         s = assay_nomem(err);
 out:
-    for (size_t i = 0; kinds && i < n; i++)
-        assay_free(kinds[i]);
-    assay_free(kinds);
+    assay_quant_free_kinds(kinds, n);
     return s;
 }

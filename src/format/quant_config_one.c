@@ -1,5 +1,5 @@
 /* quant_config_one.c: the quantization_configs that have one setting for the whole model and a list of
- * modules to skip: bitsandbytes, fp8 and hqq.
+ * modules to skip: bitsandbytes, fp8, awq and hqq.
  *
  * bitsandbytes and fp8 skip what starts with a listed name at a module boundary, so full module names are
  * given. hqq lists linear tags, a module's name without "model", "layers" and numbers ("self_attn.q_proj"),
@@ -14,9 +14,8 @@ static const char *torch_name(assay_dtype t) {
     return t == ASSAY_DTYPE_BF16 ? "bfloat16" : t == ASSAY_DTYPE_F16 ? "float16" : "float32";
 }
 
-/* EUNSUPPORTED unless all that is quantized is stored as `first` is. */
-static assay_status check_one_way(const char *convention, const assay_quant_entry *e, size_t n,
-                                  const assay_quant_entry *first, assay_err *err) {
+assay_status assay_quant_check_one_way(const char *convention, const assay_quant_entry *e, size_t n,
+                                       const assay_quant_entry *first, assay_err *err) {
     for (size_t i = 0; i < n; i++)
         if (!assay_quant_is_dense(&e[i]) && !assay_quant_same(&e[i], first))
             return assay_fail(err, ASSAY_EUNSUPPORTED,
@@ -29,7 +28,7 @@ static assay_status check_one_way(const char *convention, const assay_quant_entr
 
 assay_status assay_quant_build_bnb(json_t **out, const assay_quant_entry *e, size_t n,
                                    const assay_quant_entry *first, assay_dtype model_dtype, assay_err *err) {
-    ASSAY_TRY(check_one_way("bitsandbytes", e, n, first, err));
+    ASSAY_TRY(assay_quant_check_one_way("bitsandbytes", e, n, first, err));
     bool four = assay_precision_get_kind(first->precision) == ASSAY_KIND_CODEBOOK;
     if (!four && first->precision != ASSAY_PRECISION_INT8)
         return assay_fail(err, ASSAY_EUNSUPPORTED, "bitsandbytes holds nf4, fp4 and int8, not %s",
@@ -49,7 +48,7 @@ assay_status assay_quant_build_fp8(json_t **out, const assay_quant_entry *e, siz
                                    const assay_quant_entry *first, assay_err *err) {
     bool e5m2 = first->precision == ASSAY_PRECISION_FP8_E5M2,
          block = first->group_size && first->row_block > 1;
-    ASSAY_TRY(check_one_way("fp8", e, n, first, err));
+    ASSAY_TRY(assay_quant_check_one_way("fp8", e, n, first, err));
     if (!e5m2 && first->precision != ASSAY_PRECISION_FP8_E4M3)
         return assay_fail(err, ASSAY_EUNSUPPORTED, "the convention fp8 holds fp8_e4m3 and fp8_e5m2, not %s",
                           assay_precision_name(first->precision));
@@ -64,6 +63,24 @@ assay_status assay_quant_build_fp8(json_t **out, const assay_quant_entry *e, siz
                             json_string(first->static_input ? "static" : "dynamic"));
     if (first->act_bits != 8 || e5m2) json_object_set_new(*out, "dequantize", json_true());
     return ASSAY_OK;
+}
+
+/* AutoAWQ's transformers_dict. The list has parts of names, so that a full name skips that one module. */
+assay_status assay_quant_build_awq(json_t **out, const assay_quant_entry *e, size_t n,
+                                   const assay_quant_entry *first, assay_err *err) {
+    for (size_t i = 0; i < n; i++)
+        if (!assay_quant_is_dense(&e[i]) &&
+            (e[i].precision != ASSAY_PRECISION_INT4 || e[i].group_size != first->group_size || e[i].act_bits == 8 ||
+             e[i].real_zeros || e[i].ordered || e[i].is_embedding))
+            return assay_fail(err, ASSAY_EUNSUPPORTED,
+                              "awq stores all layers with 4 bits in groups of one size, but %s is %s in groups of "
+                              "%lld%s: use compressed-tensors",
+                              e[i].weight_name, assay_precision_name(e[i].precision), (long long)e[i].group_size,
+                              e[i].is_embedding ? " and an embedding" : "");
+    *out = json_pack("{s:s, s:b, s:I, s:i, s:s, s:o}", "quant_method", "awq", "zero_point", true, "group_size",
+                     (json_int_t)(first->group_size ? first->group_size : -1), "bits", 4, "version", "gemm",
+                     "modules_to_not_convert", assay_quant_list_dense(e, n));
+    return *out ? ASSAY_OK : assay_nomem(err);
 }
 
 /* --- hqq --- */
@@ -117,7 +134,7 @@ static assay_status list_skipped(json_t **out, const assay_quant_entry *e, size_
 assay_status assay_quant_build_hqq(json_t **out, const assay_quant_entry *e, size_t n,
                                    const assay_quant_entry *first, assay_err *err) {
     json_t *skipped = NULL;
-    ASSAY_TRY(check_one_way("hqq", e, n, first, err));
+    ASSAY_TRY(assay_quant_check_one_way("hqq", e, n, first, err));
     if (assay_precision_get_kind(first->precision) != ASSAY_KIND_INT || first->act_bits == 8 ||
         first->ordered)
         return assay_fail(

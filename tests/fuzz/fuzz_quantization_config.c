@@ -8,11 +8,12 @@
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
-/* "x.weight_packed" names the matrix x.weight, and so does "x.W_q". */
+/* "x.weight_packed" names the matrix x.weight, and so do "x.W_q" and "x.qweight". */
 static void read_one(const assay_checkpoint *c, const json_t *config, const char *tensor) {
     char name[300];
     const char *suffix = strstr(tensor, ".weight");
     if (!suffix) suffix = strstr(tensor, ".W_q");
+    if (!suffix) suffix = strstr(tensor, ".qweight");
     assay_matrix m;
     assay_err err = {0};
     if (!suffix || (size_t)(suffix - tensor) > 280) return;
