@@ -123,6 +123,7 @@ assay_status assay_ct_get(assay_matrix *m, const assay_want *w, assay_err *err) 
     if (!scheme.symmetric) ASSAY_TRY(read_zeros(m, w, scheme.bits, err));
     if (scheme.static_input) ASSAY_TRY(assay_want_input_scale(&m->input_scale, w, ".input_scale", err));
     if (order) ASSAY_TRY(assay_want_order(m, order, err));
+    if (w->outline) return ASSAY_OK;
     if (packed) {
         assay_unpack_rows(m->codes, codes->data, m->rows, m->cols, scheme.bits);
     } else {
@@ -154,7 +155,7 @@ static assay_status put_packed(assay_ckpt_writer *w, const char *module, const a
     size_t words = assay_packed_words((size_t)m->cols, bits);
     uint32_t *packed = assay_mallocn((size_t)m->rows, words * sizeof *packed);
     if (!packed) return assay_nomem(err);
-    assay_pack_rows(packed, m->codes, m->rows, m->cols, bits);
+    assay_pack_codes(packed, m->codes, m->rows, m->cols, bits);
     assay_status s = assay_put_part(w, module, ".weight_packed", ASSAY_DTYPE_I32, 2,
                                     (int64_t[]){m->rows, (int64_t)words}, packed, err);
     assay_free(packed);
@@ -174,7 +175,7 @@ static assay_status put_bytes(assay_ckpt_writer *w, const char *module, const ch
 }
 
 /* What cannot be said, by name. */
-static assay_status check_holds(const char *module, const assay_matrix *m, assay_err *err) {
+static assay_status check_int(const char *module, const assay_matrix *m, assay_err *err) {
     const char *what = NULL;
     if (m->real_zeros)
         what = "real zero points";
@@ -201,7 +202,6 @@ static assay_status check_holds(const char *module, const assay_matrix *m, assay
 static assay_status put_int(assay_ckpt_writer *w, const char *module, const assay_matrix *m, assay_err *err) {
     int bits = assay_precision_bits(m->precision);
     int64_t groups = assay_matrix_n_groups(m);
-    ASSAY_TRY(check_holds(module, m, err));
     ASSAY_TRY(assay_put_floats(w, module, ".weight_scale", m->scale_dtype, 2, (int64_t[]){m->rows, groups},
                                m->scales, "scale", err));
     if (m->g_idx)
@@ -213,17 +213,23 @@ static assay_status put_int(assay_ckpt_writer *w, const char *module, const assa
     return assay_put_scalar(w, module, ".input_scale", m->scale_dtype, m->input_scale, err);
 }
 
-assay_status assay_ct_put(assay_ckpt_writer *w, const char *module, const assay_matrix *m,
-                          assay_dtype model_dtype, assay_err *err) {
-    (void)model_dtype;
+assay_status assay_ct_check(const char *module, const assay_matrix *m, assay_err *err) {
     switch (assay_precision_get_kind(m->precision)) {
     case ASSAY_KIND_INT:
-        return put_int(w, module, m, err);
+        return check_int(module, m, err);
     case ASSAY_KIND_FLOAT:
-        return assay_ct_put_float(w, module, m, err);
+        return assay_ct_check_float(module, m, err);
     default:
         return assay_fail(err, ASSAY_EUNSUPPORTED,
                           "%s: compressed-tensors holds integers and small floats, not %s", module,
                           assay_precision_name(m->precision));
     }
+}
+
+assay_status assay_ct_put(assay_ckpt_writer *w, const char *module, const assay_matrix *m,
+                          assay_dtype model_dtype, assay_err *err) {
+    (void)model_dtype;
+    ASSAY_TRY(assay_ct_check(module, m, err));
+    return assay_precision_get_kind(m->precision) == ASSAY_KIND_INT ? put_int(w, module, m, err)
+                                                                    : assay_ct_put_float(w, module, m, err);
 }

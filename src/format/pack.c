@@ -160,7 +160,7 @@ static void unpack_row_range(void *ctx, size_t begin, size_t end, int thread) {
         assay_unpack(j->codes + r * cols, 1, j->words + r * words * 4, 1, cols, j->bits);
 }
 
-void assay_pack_rows(uint32_t *dst, const uint8_t *codes, int64_t rows, int64_t cols, int bits) {
+void assay_pack_codes(uint32_t *dst, const uint8_t *codes, int64_t rows, int64_t cols, int bits) {
     for_rows((job){(uint8_t *)(uintptr_t)codes, (uint8_t *)dst, rows, cols, bits}, 1, pack_row_range);
 }
 

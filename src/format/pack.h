@@ -17,7 +17,7 @@ void assay_pack(uint32_t *dst, size_t stride, const uint8_t *codes, size_t code_
 void assay_unpack(uint8_t *codes, size_t code_stride, const void *src, size_t stride, size_t n, int bits);
 
 /* Rows of codes [rows][cols], each a stream of its own of assay_packed_words(cols, bits) words: with all cores. */
-void assay_pack_rows(uint32_t *dst, const uint8_t *codes, int64_t rows, int64_t cols, int bits);
+void assay_pack_codes(uint32_t *dst, const uint8_t *codes, int64_t rows, int64_t cols, int bits);
 void assay_unpack_rows(uint8_t *codes, const void *src, int64_t rows, int64_t cols, int bits);
 
 /* The same codes with the words across: word k of the stream of row r is at dst[k * rows + r] (GPTQ's layout). cols is a multiple of

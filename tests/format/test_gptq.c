@@ -148,7 +148,7 @@ static void packing_across_is_packing_of_rows_turned(void **state) {
         uint8_t *codes = assay_malloc(n), *back = assay_malloc(n);
         uint32_t *rows = assay_malloc(ROWS * words * 4), *across = assay_malloc(ROWS * words * 4);
         for (size_t i = 0; i < n; i++) codes[i] = (uint8_t)((i * 2654435761u >> 13) & ((1u << b) - 1));
-        assay_pack_rows(rows, codes, ROWS, COLS, b);
+        assay_pack_codes(rows, codes, ROWS, COLS, b);
         assay_pack_across(across, codes, ROWS, COLS, b);
         for (size_t r = 0; r < ROWS; r++)
             for (size_t k = 0; k < words; k++) assert_int_equal(across[k * ROWS + r], rows[r * words + k]);
@@ -209,16 +209,16 @@ static void what_cannot_be_held_is_refused_by_name(void **state) {
         int64_t rows, cols, group;
         const char *change, *says;
     } cases[] = {
-        {ASSAY_CONVENTION_GPTQ, 4, 32, 64, 32, "zero", "x has a zero point of 0 (row 1, group 1), which gptq's version 1"},
+        {ASSAY_CONVENTION_GPTQ, 4, 32, 64, 32, "zero", "x has a zero point of 0 (row 1, group 1): gptq's version 1"},
         {ASSAY_CONVENTION_GPTQ_V2, 4, 32, 64, 32, "scale", "x has the scale 0.100000001, which is no float16"},
         {ASSAY_CONVENTION_GPTQ_V2, 4, 32, 64, 32, "act", "x has 8-bit activations"},
-        {ASSAY_CONVENTION_GPTQ_V2, 5, 32, 64, 32, "", "x has codes of 5 bits, gptq has 2, 3, 4 or 8"},
-        {ASSAY_CONVENTION_GPTQ_V2, 4, 32, 48, 16, "", "x is 32 x 48, gptq packs inputs and outputs by 32"},
-        {ASSAY_CONVENTION_GPTQ_V2, 4, 40, 64, 16, "", "x is 40 x 64, gptq packs"},
-        {ASSAY_CONVENTION_AWQ, 3, 32, 64, 32, "", "x has codes of 3 bits, awq has 4"},
-        {ASSAY_CONVENTION_AWQ, 4, 30, 64, 32, "", "x has 30 outputs, awq packs them by 8"},
-        {ASSAY_CONVENTION_AWQ, 4, 32, 64, 48, "", "x has groups of 48, awq wants them to divide the 64 inputs"},
-        {ASSAY_CONVENTION_AWQ, 4, 32, 64, 32, "order", "x has an activation order (g_idx), awq has none"},
+        {ASSAY_CONVENTION_GPTQ_V2, 5, 32, 64, 32, "", "x has codes of 5 bits: gptq has 2, 3, 4 and 8"},
+        {ASSAY_CONVENTION_GPTQ_V2, 4, 32, 48, 16, "", "x is 32 x 48: gptq packs inputs and outputs by 32"},
+        {ASSAY_CONVENTION_GPTQ_V2, 4, 40, 64, 16, "", "x is 40 x 64: gptq packs"},
+        {ASSAY_CONVENTION_AWQ, 3, 32, 64, 32, "", "x has codes of 3 bits: awq has 4"},
+        {ASSAY_CONVENTION_AWQ, 4, 30, 64, 32, "", "x has 30 outputs: awq packs them by 8"},
+        {ASSAY_CONVENTION_AWQ, 4, 32, 64, 48, "", "x has groups of 48: awq wants them to divide the 64 inputs"},
+        {ASSAY_CONVENTION_AWQ, 4, 32, 64, 32, "order", "x has an activation order (g_idx): awq has none"},
     };
     for (size_t i = 0; i < ASSAY_LEN(cases); i++) {
         assay_matrix m;
