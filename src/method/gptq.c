@@ -247,7 +247,10 @@ static assay_status quantize_item(assay_item *item, hessian *h, int n_threads, a
 static assay_status quantize(assay_layer *layer, assay_item *const *items, size_t n_items, assay_err *err) {
     hessian h = {0};
     assay_status s = ASSAY_OK;
-    for (size_t i = 0; i < n_items; i++) ASSAY_GO(quantize_item(items[i], &h, layer->n_threads, err));
+    for (size_t i = 0; i < n_items; i++) {
+        ASSAY_GO(assay_layer_tick(layer, (double)i / (double)n_items, err));
+        ASSAY_GO(quantize_item(items[i], &h, layer->n_threads, err));
+    }
 out:
     hessian_free(&h);
     return s;

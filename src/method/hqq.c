@@ -112,7 +112,10 @@ static assay_status encode(assay_item *item, int n_threads, assay_err *err) {
 }
 
 static assay_status quantize(assay_layer *layer, assay_item *const *items, size_t n_items, assay_err *err) {
-    for (size_t i = 0; i < n_items; i++) ASSAY_TRY(encode(items[i], layer->n_threads, err));
+    for (size_t i = 0; i < n_items; i++) {
+        ASSAY_TRY(assay_layer_tick(layer, (double)i / (double)n_items, err));
+        ASSAY_TRY(encode(items[i], layer->n_threads, err));
+    }
     return ASSAY_OK;
 }
 

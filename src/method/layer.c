@@ -132,11 +132,20 @@ void assay_layer_deinit(assay_layer *layer) {
     *layer = (assay_layer){0};
 }
 
+assay_status assay_layer_tick(const assay_layer *layer, double share, assay_err *err) {
+    assay_ticker *t = layer->ticker;
+    if (!t) return ASSAY_OK;
+    if (share > t->share) t->share = ASSAY_MIN(share, 1.0);
+    double within = ASSAY_MIN(t->from + t->share * (t->to - t->from), t->to); /* the sum can be an ulp more */
+    return assay_progress_report(t->progress, t->phase, t->base + t->size * within, t->total, t->unit, err);
+}
+
 /* --- collecting --- */
 
 typedef struct collector {
     assay_layer *layer;
     unsigned what;
+    assay_tensor_role last; /* of the roles, in the order of the pass */
     double *sums[ASSAY_ROLE_COUNT]; /* of |x| per column */
 } collector;
 
@@ -168,7 +177,8 @@ static assay_status collect(void *ctx, assay_tensor_role role, const float *x, s
     if (c->what & ASSAY_COLLECT_STATS) add_stats(in, c->sums[role], x, n_rows);
     if (c->what & ASSAY_COLLECT_SAMPLE) add_sample(in, x, n_rows, c->layer->n_tokens);
     in->n_tokens += n_rows;
-    return ASSAY_OK;
+    if (role != c->last) return ASSAY_OK;
+    return assay_layer_tick(c->layer, (double)in->n_tokens / (double)c->layer->n_tokens, err);
 }
 
 static int64_t input_cols(const assay_config *c, int role) {
@@ -201,7 +211,7 @@ assay_status assay_layer_collect(assay_layer *layer, unsigned roles, unsigned wh
     for (int r = 0; r < ASSAY_ROLE_COUNT; r++) {
         if (!(roles & ASSAY_ROLE_BIT(r))) continue;
         ASSAY_GO(prepare_inputs(&c, r, err));
-        taps.until = (assay_tensor_role)r; /* the last one, in the order of the pass */
+        taps.until = c.last = (assay_tensor_role)r; /* the last one, in the order of the pass */
     }
     ASSAY_GO(upload_all(layer, err));
     ASSAY_GO(assay_layer_run(layer->bench->runner, &layer->bench->block, layer->index, NULL, layer->x, layer->lengths, layer->n_seqs, &taps,
@@ -233,7 +243,17 @@ void assay_layer_forget(assay_layer *layer, unsigned roles) {
         if (roles & ASSAY_ROLE_BIT(assay_role_input(layer->items[i].role))) layer->items[i].in = NULL;
 }
 
+static assay_status tick_rows(void *ctx, assay_tensor_role role, const float *x, size_t n_rows, size_t cols, assay_err *err) {
+    (void)role;
+    (void)x;
+    (void)n_rows;
+    (void)cols;
+    return assay_layer_tick(ctx, 0, err);
+}
+
 assay_status assay_layer_output(assay_layer *layer, float *y, const float *x, const int32_t *lengths, size_t n_seqs, assay_err *err) {
+    assay_taps taps = {.fn = tick_rows, .ctx = layer, .roles = ASSAY_ROLE_BIT(ASSAY_ROLE_Q), .until = ASSAY_ROLE_COUNT};
     ASSAY_TRY(upload_all(layer, err));
-    return assay_layer_run(layer->bench->runner, &layer->bench->block, layer->index, y, x, lengths, n_seqs, NULL, err);
+    return assay_layer_run(layer->bench->runner, &layer->bench->block, layer->index, y, x, lengths, n_seqs, layer->ticker ? &taps : NULL,
+                           err);
 }

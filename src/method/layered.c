@@ -33,6 +33,7 @@ typedef struct work {
     double *seconds;               /* per item */
     assay_acts x, ref;
     double collecting, quantizing; /* seconds, for estimates */
+    assay_ticker ticker;
 } work;
 
 static size_t n_hidden(const assay_run *r) {
@@ -106,6 +107,7 @@ static assay_status load(work *w, int layer, assay_err *err) {
                              .n_tokens = r->n_tokens};
     if (!r->bench) ASSAY_TRY(assay_bench_open(&r->bench, &r->config, r->n_threads, err));
     w->layer.bench = r->bench;
+    w->layer.ticker = &w->ticker;
     w->layer.items = assay_calloc(w->n_steps, sizeof *w->layer.items);
     w->item_steps = assay_calloc(w->n_steps, sizeof *w->item_steps);
     w->seconds = assay_calloc(w->n_steps, sizeof *w->seconds);
@@ -126,6 +128,22 @@ static void unload(work *w) {
     assay_free(w->seconds);
     assay_acts_close(&w->x);
     assay_acts_close(&w->ref);
+}
+
+/* --- how far it is --- */
+
+/* Where the parts of a layer end, of 1, when there is such a part; roughly as long as they take. */
+#define ORIGINAL_ENDS  0.05
+#define TRANSFORM_ENDS 0.25
+#define LEARNED_ENDS   0.85
+#define STAGES_END     0.95
+
+/* The part that ends there begins. */
+static assay_status begin_part(work *w, double end, assay_err *err) {
+    w->ticker.from = w->ticker.to;
+    w->ticker.to = end;
+    w->ticker.share = 0;
+    return assay_layer_tick(&w->layer, 0, err);
 }
 
 /* --- quantizing --- */
@@ -236,30 +254,51 @@ static bool wants_all_at_once(const assay_choice *c) {
 
 static assay_status transform(work *w, assay_err *err) {
     double begin = assay_now();
+    if (!any(w, wants_smooth) && !any(w, wants_awq)) return ASSAY_OK;
+    ASSAY_TRY(begin_part(w, TRANSFORM_ENDS, err));
     if (any(w, wants_smooth)) ASSAY_TRY(assay_smooth_prepare(&w->layer, err));
     if (any(w, wants_awq)) ASSAY_TRY(assay_awq_prepare(&w->layer, err));
     w->collecting += assay_now() - begin;
     return ASSAY_OK;
 }
 
+/* Learns for the layer as a whole. */
+static assay_status learn(work *w, assay_err *err) {
+    if (!any(w, wants_layer)) return ASSAY_OK;
+    ASSAY_TRY(begin_part(w, LEARNED_ENDS, err));
+    return run_methods(w, ASSAY_ROLE_COUNT, true, err);
+}
+
+/* One stage whose inputs are collected now or have been; its part of the layer ends there. */
+static assay_status run_stage(work *w, assay_loss *losses, assay_tensor_role stage, bool collected, double end, assay_err *err) {
+    unsigned needs = stage_needs(w, stage);
+    if (!needs) return ASSAY_OK;
+    if (!collected) {
+        ASSAY_TRY(begin_part(w, (w->ticker.to + end) / 2, err));
+        ASSAY_TRY(collect(w, ASSAY_ROLE_BIT(stage), needs, err));
+    }
+    ASSAY_TRY(begin_part(w, end, err));
+    ASSAY_TRY(run_methods(w, stage, false, err));
+    ASSAY_TRY(measure(w, losses, stage, err));
+    w->run->res->n_dead += dead_channels(&w->layer.inputs[stage]);
+    assay_layer_forget(&w->layer, ASSAY_ROLE_BIT(stage));
+    return ASSAY_OK;
+}
+
 static assay_status quantize(work *w, assay_loss *losses, assay_err *err) {
     ASSAY_TRY(transform(w, err));
     ASSAY_TRY(assay_fuse_items(w->layer.items, w->layer.n_items, err));
-    if (any(w, wants_layer)) ASSAY_TRY(run_methods(w, ASSAY_ROLE_COUNT, true, err));
+    ASSAY_TRY(learn(w, err));
     bool at_once = any(w, wants_all_at_once);
     unsigned all = 0;
     for (size_t i = 0; i < ASSAY_LEN(stages); i++)
         all |= stage_needs(w, stages[i]);
-    if (at_once && all) ASSAY_TRY(collect(w, ALL_STAGES, all, err));
-    for (size_t i = 0; i < ASSAY_LEN(stages); i++) {
-        unsigned needs = stage_needs(w, stages[i]);
-        if (!needs) continue;
-        if (!at_once) ASSAY_TRY(collect(w, ASSAY_ROLE_BIT(stages[i]), needs, err));
-        ASSAY_TRY(run_methods(w, stages[i], false, err));
-        ASSAY_TRY(measure(w, losses, stages[i], err));
-        w->run->res->n_dead += dead_channels(&w->layer.inputs[stages[i]]);
-        assay_layer_forget(&w->layer, ASSAY_ROLE_BIT(stages[i]));
+    if (at_once && all) {
+        ASSAY_TRY(begin_part(w, (w->ticker.to + STAGES_END) / 2, err));
+        ASSAY_TRY(collect(w, ALL_STAGES, all, err));
     }
+    for (size_t i = 0, left = ASSAY_LEN(stages); left > 0; i++, left--)
+        ASSAY_TRY(run_stage(w, losses, stages[i], at_once, w->ticker.to + (STAGES_END - w->ticker.to) / (double)left, err));
     return ASSAY_OK;
 }
 
@@ -336,10 +375,18 @@ static assay_status work_layer(work *w, int layer, assay_err *err) {
     for (size_t i = 0; i < w->n_steps; i++)
         bytes += (double)w->steps[i].tensor->n_bytes;
     if (s != ASSAY_OK) goto out;
+    w->ticker = (assay_ticker){.progress = w->run->o->progress,
+                               .phase = "quantizing",
+                               .unit = "bytes",
+                               .base = w->run->done_bytes,
+                               .size = bytes,
+                               .total = (double)w->run->res->input_bytes};
     ASSAY_GO(load(w, layer, err));
     ASSAY_GO(open_inputs(w, err));
+    ASSAY_GO(begin_part(w, ORIGINAL_ENDS, err));
     ASSAY_GO(write_original(w, err));
     ASSAY_GO(quantize(w, losses, err));
+    ASSAY_GO(begin_part(w, 1, err));
     ASSAY_GO(write_quantized(w, err));
     ASSAY_GO(put_all(w, losses, err));
     assay_acts_remove(w->run->out_dir, 'x', layer);
@@ -358,9 +405,7 @@ assay_status assay_layered_work(assay_run *r, size_t first, size_t n, int layer,
         done = done && assay_run_has(r, &w.steps[i]);
     assay_status s = done ? take_over(&w, err) : work_layer(&w, layer, err);
     unload(&w);
-    for (size_t i = 0; i < n && s == ASSAY_OK; i++)
-        s = assay_run_step_done(r, &w.steps[i], err);
-    return s;
+    return s == ASSAY_OK ? assay_run_steps_done(r, w.steps, n, err) : s;
 }
 
 /* --- what it would take --- */
@@ -408,8 +453,11 @@ static double shorten(work *w, assay_choice *choices, const trial *t) {
     return factor;
 }
 
-static assay_status run_trial(assay_run *r, trial *t, const assay_step *steps, size_t n, assay_err *err) {
+/* The trial of that index of two. */
+static assay_status run_trial(assay_run *r, trial *t, int index, const assay_step *steps, size_t n, assay_err *err) {
     work w = {.run = r, .steps = steps, .n_steps = n};
+    w.ticker = (assay_ticker){
+        .progress = r->o->progress, .phase = "timing the first layer", .unit = "runs", .base = index, .size = 1, .total = 2};
     assay_loss *losses = assay_calloc(n, sizeof *losses);
     assay_choice *choices = assay_calloc(n, sizeof *choices);
     float *x = NULL, *y = NULL;
@@ -453,9 +501,8 @@ assay_status assay_layered_estimate(assay_quantize_result *out, assay_run *r, as
     trial few = first_tokens(r, FEW_TOKENS), more = first_tokens(r, 3 * few.n_tokens);
     uint64_t before = assay_peak_rss();
     ASSAY_TRY(assay_progress_report(r->o->progress, "timing the first layer", 0, 2, "runs", err));
-    ASSAY_TRY(run_trial(r, &few, &r->steps.v[first], n, err));
-    ASSAY_TRY(assay_progress_report(r->o->progress, "timing the first layer", 1, 2, "runs", err));
-    if (more.n_tokens > few.n_tokens) ASSAY_TRY(run_trial(r, &more, &r->steps.v[first], n, err));
+    ASSAY_TRY(run_trial(r, &few, 0, &r->steps.v[first], n, err));
+    if (more.n_tokens > few.n_tokens) ASSAY_TRY(run_trial(r, &more, 1, &r->steps.v[first], n, err));
     ASSAY_TRY(assay_progress_report(r->o->progress, "timing the first layer", 2, 2, "runs", err));
     /* A straight line through the two; what does not depend on tokens is its beginning. */
     double slope = 0, fixed = few.collecting, quantizing = ASSAY_MAX(few.quantizing, more.quantizing);

@@ -8,6 +8,7 @@
 #define ASSAY_METHOD_METHODS_H
 
 #include <stddef.h>
+#include "base/progress.h"
 #include "base/status.h"
 #include "format/format.h"
 #include "method/method.h"
@@ -71,6 +72,15 @@ typedef struct assay_item {
     struct assay_weight *uploaded; /* layer.c's: as the forward pass runs it now */
 } assay_item;
 
+/* How far a run is while it is within a layer, which can take minutes: what is done is base + size * (from + share * (to - from)). */
+typedef struct assay_ticker {
+    const assay_progress *progress;
+    const char *phase, *unit;
+    double base, size, total; /* before the layer, of the layer, of the run */
+    double from, to;          /* the part of the layer in work, of 1 */
+    double share;             /* of that part that is done */
+} assay_ticker;
+
 /* One decoder layer in work; index -1: one matrix outside the layers, no calibration. */
 typedef struct assay_layer {
     const assay_config *config;
@@ -88,6 +98,7 @@ typedef struct assay_layer {
     size_t n_seqs, n_tokens;
     assay_inputs inputs[ASSAY_ROLE_COUNT]; /* per input role (model/layer.h): Q, O, GATE, DOWN */
     struct assay_layer_bench *bench;       /* layer.c's: backend, runner, the uploaded block */
+    assay_ticker *ticker;                  /* NULL: silent, never stopped */
 } assay_layer;
 
 typedef struct assay_method {
@@ -122,6 +133,10 @@ assay_item *assay_layer_item(assay_layer *layer, assay_tensor_role role);
  * their present weights rounded to the model's dtype) and collects `what` (ASSAY_COLLECT_*) for the input roles in `roles` (bits 1 <<
  * role) into layer->inputs, replacing what was there. */
 assay_status assay_layer_collect(assay_layer *layer, unsigned roles, unsigned what, assay_err *err);
+/* What takes more than seconds calls this now and then, from the thread that was called: tells how far the work is (share of 1 of the
+ * part in hand; less than was told before: as before) and returns EINTR when it shall stop. Collecting and running the layer do so after
+ * each piece of rows. */
+assay_status assay_layer_tick(const assay_layer *layer, double share, assay_err *err);
 /* Frees what was collected for these roles. */
 void assay_layer_forget(assay_layer *layer, unsigned roles);
 /* The layer's outputs y [n_tokens][hidden] as it is now, for the sequences [first, first + n) alone whose inputs are x (from layer->x or

@@ -290,9 +290,11 @@ assay_status assay_run_put(assay_run *r, const assay_step *step, const assay_ite
     return assay_ckpt_writer_copy(r->writer, r->source, t, err);
 }
 
-assay_status assay_run_step_done(assay_run *r, const assay_step *step, assay_err *err) {
-    assay_checkpoint_release(r->source, step->tensor);
-    r->done_bytes += (double)step->tensor->n_bytes;
+assay_status assay_run_steps_done(assay_run *r, const assay_step *steps, size_t n, assay_err *err) {
+    for (size_t i = 0; i < n; i++) {
+        assay_checkpoint_release(r->source, steps[i].tensor);
+        r->done_bytes += (double)steps[i].tensor->n_bytes;
+    }
     ASSAY_TRY(sync_spool(r, err));
     return assay_progress_report(r->o->progress, "quantizing", r->done_bytes, (double)r->res->input_bytes, "bytes", err);
 }
@@ -337,7 +339,7 @@ static assay_status run_step(assay_run *r, const assay_step *step, assay_err *er
         ASSAY_TRY(work_alone(r, step, err));
     else if (step->choice.method != ASSAY_METHOD_NONE)
         ASSAY_TRY(assay_run_take_over(r, step, err));
-    return assay_run_step_done(r, step, err);
+    return assay_run_steps_done(r, step, 1, err);
 }
 
 static assay_status run_steps(assay_run *r, assay_err *err) {

@@ -128,8 +128,8 @@ assay_status assay_run_count(assay_run *r, const assay_loss *l, assay_err *err);
 assay_status assay_run_measure(assay_run *r, assay_loss *l, const assay_step *step, const assay_item *item, assay_err *err);
 /* Puts the encoded matrix, or the item's own weights, or the tensor as it is, into the spool, if it is not there. */
 assay_status assay_run_put(assay_run *r, const assay_step *step, const assay_item *item, assay_err *err);
-/* After every step: progress, pages let go, now and then a sync. */
-assay_status assay_run_step_done(assay_run *r, const assay_step *step, assay_err *err);
+/* After n steps that were done together: progress, pages let go, now and then a sync. */
+assay_status assay_run_steps_done(assay_run *r, const assay_step *steps, size_t n, assay_err *err);
 
 /* The hidden states before layer 0: embedded calibration tokens. encoded: the embedding's matrix when it is quantized, else NULL. */
 assay_status assay_layered_begin(assay_run *r, const assay_item *embedding, assay_err *err);

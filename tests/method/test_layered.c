@@ -147,6 +147,67 @@ static void killed_at_any_moment_it_ends_in_the_same_bytes(void **state) {
     assay_free(out);
 }
 
+/* Asks to stop at the call of that number and counts all; done never falls. */
+typedef struct stopper {
+    int stop_at, calls;
+    double done;
+} stopper;
+
+static int stop(void *ctx, const char *phase, double done, double total, const char *unit) {
+    stopper *s = ctx;
+    (void)phase;
+    (void)unit;
+    if (done < s->done || done > total) s->calls = -1000000;
+    s->done = done;
+    return ++s->calls == s->stop_at;
+}
+
+static int calls_of(const char *recipe, const char *out, int stop_at, assay_status want) {
+    stopper s = {.stop_at = stop_at};
+    assay_progress p = {.fn = stop, .ctx = &s};
+    assay_quantize_opts o = options(1);
+    assay_quantize_result res;
+    assay_err err = {0};
+    o.progress = &p;
+    o.dry_run = !out;
+    assay_status got = tiny_quantize(&res, model, out, recipe, &o, &err);
+    if (got != want) fail_msg("%s stopped at %d: status %d, %s", recipe, stop_at, got, err.message);
+    assert_true(s.calls > 0);
+    return s.calls;
+}
+
+/* Ctrl-C within a layer: nothing more is told or done, and going on ends in the same bytes. */
+static void interrupted_within_a_layer_it_stops_and_goes_on(void **state) {
+    (void)state;
+    for (size_t r = 0; r < N_RECIPES; r++) {
+        assay_quantize_result res;
+        char *out = tiny_dir(), want[65], got[65];
+        int all = calls_of(recipes[r], out, 0, ASSAY_OK), outside = 6; /* beginning, embedding, two layers, norm, head */
+        tiny_digest(want, out);
+        tiny_remove(out);
+        assay_free(out);
+        assert_true(all >= outside + TINY_LAYERS * 8);
+        for (int at = all / 3; at < all; at += all / 2) { /* in the first layer and in the second */
+            out = tiny_dir();
+            assert_int_equal(calls_of(recipes[r], out, at, ASSAY_EINTR), at);
+            quantize(&res, got, recipes[r], out, 2);
+            if (strcmp(got, want)) fail_msg("%s: other bytes after an interrupt at %d", recipes[r], at);
+            tiny_remove(out);
+            assay_free(out);
+        }
+    }
+}
+
+static void an_estimate_can_be_interrupted(void **state) {
+    (void)state;
+    for (size_t r = 0; r < N_RECIPES; r++) {
+        int all = calls_of(recipes[r], NULL, 0, ASSAY_OK);
+        assert_true(all >= 12);
+        for (int at = 1; at <= all; at += all / 2)
+            assert_int_equal(calls_of(recipes[r], NULL, at, ASSAY_EINTR), at);
+    }
+}
+
 static void calibration_alone_changes_no_code_of_a_method_that_needs_none(void **state) {
     (void)state;
     assay_quantize_result res;
@@ -309,6 +370,8 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(any_thread_count_gives_the_same_bytes_and_so_does_going_on_after_a_kill),
         cmocka_unit_test(killed_at_any_moment_it_ends_in_the_same_bytes),
+        cmocka_unit_test(interrupted_within_a_layer_it_stops_and_goes_on),
+        cmocka_unit_test(an_estimate_can_be_interrupted),
         cmocka_unit_test(calibration_alone_changes_no_code_of_a_method_that_needs_none),
         cmocka_unit_test(a_method_that_needs_calibration_says_so_and_what_needs_none),
         cmocka_unit_test(ids_beyond_the_vocabulary_and_sequences_beyond_the_context_are_refused),
