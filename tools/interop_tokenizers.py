@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Compares our tokenizers with Hugging Face's over large texts: ids, and what they decode to. Mismatches must be 0.
 
-interop_text.py ENCODE_FILE SHARED [NAME...]
+interop_tokenizers.py ENCODE_FILE SHARED [NAME...]
   ENCODE_FILE  tests/text/encode_file.c, compiled and linked with the rooms text and base
   SHARED       folder with tokenizers/, data/ and models/ (ASSAY_SHARED); texts come from its data/
 Needs tokenizers and transformers (tools/interop.sh installs them). Prints one line per tokenizer; exit code 1 on any mismatch.

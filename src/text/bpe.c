@@ -46,6 +46,19 @@ static assay_status parse_vocab(assay_bpe *b, const json_t *vocab, const char *w
     return ASSAY_OK;
 }
 
+/* What encoding looks up for every character. */
+static assay_status index_characters(assay_bpe *b, assay_err *err) {
+    assay_str c = {0};
+    for (int32_t cp = 0; cp < ASSAY_BPE_DIRECT && !c.failed; cp++) {
+        assay_str_clear(&c);
+        assay_utf8_put(&c, cp);
+        b->direct[cp] = assay_vocab_find(&b->vocab, assay_str_c(&c), c.len);
+    }
+    assay_status s = assay_str_status(&c, err);
+    assay_str_free(&c);
+    return s == ASSAY_OK ? assay_vocab_find_bytes(b->byte_id, &b->vocab, err) : s;
+}
+
 /* The two halves of a merge: ["a", "b"], or "a b" in older files. */
 static assay_status merge_halves(const char *half[2], size_t n[2], const json_t *m, size_t i,
                                  const char *where, assay_err *err) {
@@ -72,12 +85,28 @@ static assay_status merge_halves(const char *half[2], size_t n[2], const json_t 
     return assay_fail(err, ASSAY_EINPUT, "%s: model.merges[%zu] must be a pair of tokens", where, i);
 }
 
+/* One merge; `both` is scratch. */
+static assay_status add_merge(assay_bpe *b, assay_str *both, const char *const half[2], const size_t n[2], uint32_t rank, size_t i,
+                              const char *where, assay_err *err) {
+    size_t skip = b->prefix ? strlen(b->prefix) : 0;
+    int32_t left = assay_vocab_find(&b->vocab, half[0], n[0]), right = assay_vocab_find(&b->vocab, half[1], n[1]);
+    assay_str_clear(both);
+    assay_str_putn(both, half[0], n[0]);
+    if (n[1] >= skip) assay_str_putn(both, half[1] + skip, n[1] - skip);
+    ASSAY_TRY(assay_str_status(both, err));
+    int32_t id = assay_vocab_find(&b->vocab, assay_str_c(both), both->len);
+    if (left < 0 || right < 0 || id < 0 || n[1] < skip)
+        return assay_fail(err, ASSAY_EINPUT, "%s: model.merges[%zu] ('%.*s' '%.*s') is not in the vocabulary", where, i,
+                          (int)ASSAY_MIN(n[0], 40), half[0], (int)ASSAY_MIN(n[1], 40), half[1]);
+    assay_merges_put(&b->merges, left, right, rank, id);
+    return ASSAY_OK;
+}
+
 static assay_status parse_merges(assay_bpe *b, const json_t *merges, const char *where, assay_err *err) {
     if (!json_is_array(merges))
         return assay_fail(err, ASSAY_EINPUT, "%s: model.merges must be an array", where);
     assay_status s = ASSAY_OK;
     assay_str both = {0};
-    size_t skip = b->prefix ? strlen(b->prefix) : 0;
     ASSAY_GO(assay_merges_reserve(&b->merges, json_array_size(merges), err));
     uint32_t rank = 0;
     for (size_t i = 0; i < json_array_size(merges); i++) {
@@ -86,21 +115,31 @@ static assay_status parse_merges(assay_bpe *b, const json_t *merges, const char 
         const char *half[2];
         size_t n[2];
         ASSAY_GO(merge_halves(half, n, m, i, where, err));
-        int32_t left = assay_vocab_find(&b->vocab, half[0], n[0]),
-                right = assay_vocab_find(&b->vocab, half[1], n[1]);
-        assay_str_clear(&both);
-        assay_str_putn(&both, half[0], n[0]);
-        if (n[1] >= skip) assay_str_putn(&both, half[1] + skip, n[1] - skip);
-        ASSAY_GO(assay_str_status(&both, err));
-        int32_t id = assay_vocab_find(&b->vocab, assay_str_c(&both), both.len);
-        if (left < 0 || right < 0 || id < 0 || n[1] < skip) {
-            s = assay_fail(err, ASSAY_EINPUT,
-                           "%s: model.merges[%zu] ('%.40s' '%.40s') is not in the vocabulary", where, i,
-                           half[0], json_is_array(m) ? half[1] : "");
+        ASSAY_GO(add_merge(b, &both, half, n, rank++, i, where, err));
+    }
+out:
+    assay_str_free(&both);
+    return s;
+}
+
+assay_status assay_bpe_from_merges(assay_bpe *b, const assay_token_text *merges, size_t n_merges, const char *where, assay_err *err) {
+    assay_status s;
+    assay_str both = {0};
+    b->n_known = INT32_MAX;
+    b->unk = -1;
+    ASSAY_GO(assay_merges_reserve(&b->merges, n_merges, err));
+    for (size_t i = 0; i < n_merges; i++) {
+        const assay_token_text *m = &merges[i];
+        const char *gap = m->n > 2 ? memchr(m->s + 1, ' ', m->n - 2) : NULL;
+        if (!gap) {
+            s = assay_fail(err, ASSAY_EINPUT, "%s: model.merges[%zu] must be a pair of tokens", where, i);
             goto out;
         }
-        assay_merges_put(&b->merges, left, right, rank++, id);
+        const char *half[2] = {m->s, gap + 1};
+        size_t n[2] = {(size_t)(gap - m->s), m->n - (size_t)(gap - m->s) - 1};
+        ASSAY_GO(add_merge(b, &both, half, n, (uint32_t)i, i, where, err));
     }
+    s = index_characters(b, err);
 out:
     assay_str_free(&both);
     return s;
@@ -125,19 +164,6 @@ static assay_status parse_options(assay_bpe *b, const json_t *model, const char 
     if (prefix && *prefix && !(b->prefix = assay_strdup(prefix))) return assay_nomem(err);
     if (suffix && *suffix && !(b->suffix = assay_strdup(suffix))) return assay_nomem(err);
     return ASSAY_OK;
-}
-
-/* What encoding looks up for every character. */
-static assay_status index_characters(assay_bpe *b, assay_err *err) {
-    assay_str c = {0};
-    for (int32_t cp = 0; cp < ASSAY_BPE_DIRECT && !c.failed; cp++) {
-        assay_str_clear(&c);
-        assay_utf8_put(&c, cp);
-        b->direct[cp] = assay_vocab_find(&b->vocab, assay_str_c(&c), c.len);
-    }
-    assay_status s = assay_str_status(&c, err);
-    assay_str_free(&c);
-    return s == ASSAY_OK ? assay_vocab_find_bytes(b->byte_id, &b->vocab, err) : s;
 }
 
 static assay_status find_unknown(assay_bpe *b, const json_t *model, const char *where, assay_err *err) {

@@ -27,6 +27,8 @@ typedef struct assay_bpe {
 
 /* From the "model" object. `where` names the file in errors. */
 assay_status assay_bpe_parse(assay_bpe *b, const json_t *model, const char *where, assay_err *err);
+/* Of GGUF's metadata: b->vocab holds every token; a merge is "left right". */
+assay_status assay_bpe_from_merges(assay_bpe *b, const assay_token_text *merges, size_t n_merges, const char *where, assay_err *err);
 /* Of SentencePiece's pieces: b->vocab holds those that merge, scores their scores by id, b->n_known
  * says how many tokens there are. Adds the characters that have no token, and
  * finds the merges: any two neighbours whose concatenation is a piece, the best score first. */

@@ -223,6 +223,7 @@ struct assay_template {
     size_t n;
     assay_jnode *body;
     char *hash, *source; /* in the arena; the source is the text as it was given */
+    size_t n_source;
 };
 
 struct assay_jrun {

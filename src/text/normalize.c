@@ -91,6 +91,101 @@ static assay_status normalize_nmt(assay_str *out, const assay_step *step, const 
     return ASSAY_OK;
 }
 
+static assay_status parse_precompiled(assay_step *step, const json_t *j, const char *where, assay_err *err) {
+    const json_t *v = json_object_get(j, "precompiled_charsmap");
+    if (!v || json_is_null(v)) return ASSAY_OK;
+    if (!json_is_string(v)) return assay_fail(err, ASSAY_EINPUT, "%s: 'precompiled_charsmap' must be a string", where);
+    return assay_charsmap_decode(&step->map, json_string_value(v), json_string_length(v), where, err);
+}
+
+static void put_mapped(assay_str *out, const assay_charsmap *map, const char *s, size_t n) {
+    const char *to;
+    size_t len, n_to;
+    if (assay_charsmap_find(&len, &to, &n_to, map, s, n, true))
+        assay_str_putn(out, to, n_to);
+    else
+        assay_str_putn(out, s, n);
+}
+
+/* SentencePiece's map as the original applies it, which is not SentencePiece's way: a short grapheme is looked up first, and the
+ * shortest rule that it begins with replaces the whole of it; else each of its characters is looked up alone. */
+static assay_status normalize_precompiled(assay_str *out, const assay_step *step, const char *s, size_t n, assay_err *err) {
+    (void)err;
+    for (size_t i = 0, len, c; i < n; i += len) {
+        const char *to;
+        size_t used, n_to;
+        len = assay_grapheme_next(s + i, n - i);
+        if (len < 6 && assay_charsmap_find(&used, &to, &n_to, &step->map, s + i, len, true)) {
+            assay_str_putn(out, to, n_to);
+            continue;
+        }
+        for (size_t k = 0; k < len; k += c) {
+            assay_utf8_next(&c, s + i + k, len - k);
+            put_mapped(out, &step->map, s + i + k, c);
+        }
+    }
+    return ASSAY_OK;
+}
+
+/* ---- BERT ---- */
+
+static assay_status parse_bert(assay_step *step, const json_t *j, const char *where, assay_err *err) {
+    step->clean = step->chinese = step->lowercase = true;
+    ASSAY_TRY(assay_json_get_bool(&step->clean, j, "clean_text", where, err));
+    ASSAY_TRY(assay_json_get_bool(&step->chinese, j, "handle_chinese_chars", where, err));
+    ASSAY_TRY(assay_json_get_bool(&step->lowercase, j, "lowercase", where, err));
+    step->strip_accents = step->lowercase;
+    return assay_json_get_bool(&step->strip_accents, j, "strip_accents", where, err);
+}
+
+static bool is_chinese(int32_t cp) {
+    static const struct {
+        int32_t lo, hi;
+    } blocks[] = {{0x4E00, 0x9FFF},   {0x3400, 0x4DBF},   {0x20000, 0x2A6DF}, {0x2A700, 0x2B73F},
+                  {0x2B740, 0x2B81F}, {0x2B920, 0x2CEAF}, {0xF900, 0xFAFF},   {0x2F800, 0x2FA1F}};
+    for (size_t i = 0; i < ASSAY_LEN(blocks); i++)
+        if (cp >= blocks[i].lo && cp <= blocks[i].hi) return true;
+    return false;
+}
+
+/* Controls vanish, white space is ' ', ideographs stand alone. */
+static void put_clean(assay_str *out, const assay_step *step, const char *s, size_t n) {
+    for (size_t i = 0, len; i < n; i += len) {
+        int32_t cp = assay_utf8_next(&len, s + i, n - i);
+        bool line = cp == '\t' || cp == '\n' || cp == '\r';
+        if (step->clean && (cp == 0 || cp == 0xFFFD || (!line && assay_char_is_other(cp)))) continue;
+        if (step->clean && assay_char_is_space(cp)) {
+            assay_str_putc(out, ' ');
+            continue;
+        }
+        bool alone = step->chinese && is_chinese(cp);
+        if (alone) assay_str_putc(out, ' ');
+        assay_str_putn(out, s + i, len);
+        if (alone) assay_str_putc(out, ' ');
+    }
+}
+
+static assay_status normalize_bert(assay_str *out, const assay_step *step, const char *s, size_t n, assay_err *err) {
+    assay_str a = {0}, b = {0};
+    put_clean(&a, step, s, n);
+    assay_status st = assay_str_status(&a, err);
+    if (st == ASSAY_OK && step->strip_accents) {
+        st = assay_text_normalize(&b, ASSAY_NORM_NFD, assay_str_c(&a), a.len, err);
+        if (st == ASSAY_OK) st = assay_str_status(&b, err);
+        assay_str_clear(&a);
+        for (size_t i = 0, len; st == ASSAY_OK && i < b.len; i += len)
+            if (!assay_char_is_nonspacing(assay_utf8_next(&len, b.s + i, b.len - i))) assay_str_putn(&a, b.s + i, len);
+    }
+    if (st == ASSAY_OK) st = assay_str_status(&a, err);
+    if (st == ASSAY_OK && step->lowercase)
+        assay_text_put_lower(out, assay_str_c(&a), a.len);
+    else if (st == ASSAY_OK)
+        assay_str_putn(out, assay_str_c(&a), a.len);
+    assay_str_free(&a);
+    assay_str_free(&b);
+    return st;
+}
+
 assay_status assay_steps_normalize(assay_str *out, const assay_step_list *list, const char *s, size_t n,
                                    assay_err *err) {
     if (list->n == 0) {

@@ -163,6 +163,13 @@ static assay_status split_punctuation(assay_piece_list *p, const assay_step *ste
     return split_chars(p, assay_char_is_punct, step->behavior, err);
 }
 
+static assay_status split_bert(assay_piece_list *p, const assay_step *step, assay_err *err) {
+    (void)step;
+    ASSAY_TRY(split_chars(p, assay_char_is_space, ASSAY_SPLIT_REMOVED, err));
+    p->n_next = 0;
+    return split_chars(p, assay_char_is_punct, ASSAY_SPLIT_ISOLATED, err);
+}
+
 /* ---- those that change the text ---- */
 
 /* Bytes to the printable alphabet, piece by piece, into next_text. */
@@ -282,6 +289,12 @@ static assay_status parse_whitespace(assay_step *step, const json_t *j, const ch
 
 static assay_status parse_punctuation(assay_step *step, const json_t *j, const char *where, assay_err *err) {
     return parse_behavior(step, j, where, err);
+}
+
+static assay_status parse_delimiter(assay_step *step, const json_t *j, const char *where, assay_err *err) {
+    ASSAY_TRY(assay_step_parse_text(step, j, "delimiter", NULL, where, err));
+    step->behavior = ASSAY_SPLIT_REMOVED;
+    return assay_pattern_compile(&step->pattern, step->text, step->n_text, true, err);
 }
 
 static assay_status parse_metaspace(assay_step *step, const json_t *j, const char *where, assay_err *err) {

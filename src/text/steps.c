@@ -61,6 +61,8 @@ void assay_steps_free(assay_step_list *list) {
     for (size_t i = 0; i < list->n; i++) {
         assay_free(list->v[i].text);
         assay_pattern_free(list->v[i].pattern);
+        assay_free(list->v[i].source);
+        assay_charsmap_free(&list->v[i].map);
     }
     assay_free(list->v);
     memset(list, 0, sizeof *list);
@@ -89,8 +91,10 @@ assay_status assay_step_parse_pattern(assay_step *step, const json_t *j, const c
     const json_t *v = literal ? literal : regex;
     if (!json_is_string(v))
         return assay_fail(err, ASSAY_EINPUT, "%s: 'pattern' must hold a String or a Regex", where);
-    return assay_pattern_compile(&step->pattern, json_string_value(v), json_string_length(v), literal != NULL,
-                                 err);
+    step->literal = literal != NULL;
+    step->source = assay_strndup(json_string_value(v), json_string_length(v));
+    if (!step->source) return assay_nomem(err);
+    return assay_pattern_compile(&step->pattern, step->source, json_string_length(v), step->literal, err);
 }
 
 assay_status assay_step_parse_replace(assay_step *step, const json_t *j, const char *where, assay_err *err) {

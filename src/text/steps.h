@@ -8,6 +8,7 @@
 
 #include "base/json.h"
 #include "base/str.h"
+#include "text/charsmap.h"
 #include "text/pattern.h"
 
 typedef enum assay_split {
@@ -39,6 +40,9 @@ struct assay_step {
                    BPEDecoder: the suffix. Owned */
     size_t n_text;
     assay_pattern *pattern; /* Replace, Split, ByteLevel, Whitespace. Owned */
+    char *source;           /* Split: the pattern as the file has it. Owned */
+    bool literal;           /* Split: it is a plain string */
+    assay_charsmap map;     /* Precompiled */
     assay_split behavior;   /* Split, Punctuation */
     assay_prepend prepend;  /* Metaspace */
     bool invert;            /* Split */
@@ -47,6 +51,7 @@ struct assay_step {
     bool split;             /* Metaspace */
     bool left, right;       /* Strip (normalizer) */
     size_t start, stop;     /* Strip (decoder): characters */
+    bool clean, chinese, strip_accents, lowercase; /* BertNormalizer */
 };
 
 typedef struct assay_step_list {

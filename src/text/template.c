@@ -39,6 +39,7 @@ assay_status assay_template_parse(assay_template **out, const char *text, size_t
     assay_hash_bytes(hash, text, n);
     t->hash = assay_arena_strndup(&t->arena, hash, strlen(hash));
     t->source = assay_arena_strndup(&t->arena, text, n);
+    t->n_source = n;
     if (!t->hash || !t->source) {
         s = assay_nomem(err);
         goto out;

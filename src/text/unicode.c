@@ -37,6 +37,28 @@ bool assay_char_is_mark(int32_t cp) {
     return c >= UTF8PROC_CATEGORY_MN && c <= UTF8PROC_CATEGORY_ME;
 }
 
+bool assay_char_is_nonspacing(int32_t cp) {
+    return category(cp) == UTF8PROC_CATEGORY_MN;
+}
+
+bool assay_char_is_other(int32_t cp) {
+    utf8proc_category_t c = category(cp);
+    return c == UTF8PROC_CATEGORY_CC || c == UTF8PROC_CATEGORY_CF || c == UTF8PROC_CATEGORY_CO;
+}
+
+size_t assay_grapheme_next(const char *s, size_t n) {
+    utf8proc_int32_t state = 0;
+    size_t at, len;
+    int32_t left = assay_utf8_next(&at, s, n);
+    while (at < n) {
+        int32_t right = assay_utf8_next(&len, s + at, n - at);
+        if (utf8proc_grapheme_break_stateful(left, right, &state)) break;
+        at += len;
+        left = right;
+    }
+    return at;
+}
+
 bool assay_char_is_alpha(int32_t cp) {
     utf8proc_category_t c = category(cp);
     return c >= UTF8PROC_CATEGORY_LU && c <= UTF8PROC_CATEGORY_LO;

@@ -26,6 +26,11 @@ void assay_text_put_upper(assay_str *b, const char *s, size_t n);
 void assay_char_put_upper(assay_str *b, int32_t cp);
 void assay_char_put_lower(assay_str *b, int32_t cp);
 
+bool assay_char_is_nonspacing(int32_t cp); /* Mn */
+bool assay_char_is_other(int32_t cp);      /* Cc Cf Co */
+/* The length of the first extended grapheme cluster of s (valid UTF-8, n >= 1). */
+size_t assay_grapheme_next(const char *s, size_t n);
+
 typedef enum assay_norm_form {
     ASSAY_NORM_NFC,
     ASSAY_NORM_NFD,

@@ -2,9 +2,9 @@
  * begin at a position found in a trie. A character that no token covers alone costs ten more than the worst token and is unknown;
  * neighbouring unknowns are one.
  *
- * Two programs define the result, and differ in the last bit: Hugging Face's tokenizers sums the scores in double; SentencePiece keeps the
- * best sum of each position in float, so that in a long text two paths can become equal, and the first one found stays. Either
- * is followed to the bit, which is why a text is never cut. */
+ * Two programs define the result, and differ in the last bit: Hugging Face's tokenizers sums the scores in double, SentencePiece in
+ * float, so that in a long text two paths can become equal, and the first one found stays. Either is followed, which is why a
+ * text is never cut. */
 #include "text/unigram.h"
 
 #include <float.h>
@@ -75,8 +75,9 @@ void assay_unigram_scratch_free(assay_unigram_scratch *w) {
 /* ---- encoding ---- */
 
 static void offer(const assay_unigram *u, assay_unigram_node *to, double score, size_t length, int32_t id) {
+    if (u->single) score = (double)(float)score; /* the sum of two floats is exact in double: this rounds as float does */
     if (to->length && !(score > to->score)) return;
-    *to = (assay_unigram_node){u->single ? (double)(float)score : score, id, (uint32_t)length};
+    *to = (assay_unigram_node){score, id, (uint32_t)length};
 }
 
 /* Every token that begins at `at`, and the unknown when none is as long as the character there. */
@@ -91,10 +92,7 @@ static void extend(const assay_unigram *u, assay_unigram_node *nodes, const char
         offer(u, &nodes[i + 1], u->scores[id] + so_far, length, id);
         single = single || length == char_len;
     }
-    if (!single) { /* this sum alone SentencePiece rounds before it compares */
-        double sum = u->unk_score + so_far;
-        offer(u, &nodes[at + char_len], u->single ? (double)(float)sum : sum, char_len, u->unk);
-    }
+    if (!single) offer(u, &nodes[at + char_len], u->unk_score + so_far, char_len, u->unk);
 }
 
 static bool put_bytes(assay_ids *ids, const assay_unigram *u, const char *s, size_t n, assay_status *st, assay_err *err) {

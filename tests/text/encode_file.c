@@ -1,16 +1,18 @@
 /* encode_file.c: encodes a file of NUL-separated texts, for comparing with other tokenizers
  * (tools/interop_tokenizers.py).
  *
- * encode_file DIR INPUT OUTPUT [nospecial|plain]
+ * encode_file DIR|FILE.gguf INPUT OUTPUT [special|nospecial|plain [written]]
  * OUTPUT holds for each text: u32 n, n x i32 ids, u32 length, the bytes that the ids decode to (special
  * tokens kept). Prints the time to open and the speed. nospecial: special tokens in the text are ordinary
- * text; plain: neither are any added around it. */
+ * text; plain: neither are any added around it.
+ * written: through GGUF's fields and back. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include "base/clock.h"
 #include "base/file.h"
 #include "base/mem.h"
+#include "gguf_meta.h"
 #include "text/text.h"
 
 static int fail(const char *what, const assay_err *err) {
@@ -24,6 +26,28 @@ static int put(FILE *f, const int32_t *ids, size_t n, const assay_str *text) {
            fwrite(assay_str_c(text), 1, len, f) == len;
 }
 
+/* Of a model's folder, or of a GGUF file. "written": what to_gguf makes of it, read again. */
+static assay_status open_any(assay_tokenizer **t, const char *path, bool written, assay_err *err) {
+    size_t n = strlen(path);
+    if (n > 5 && strcmp(path + n - 5, ".gguf") == 0) {
+        gguf_meta m;
+        ASSAY_TRY(gguf_meta_open(&m, path, err));
+        assay_status s = assay_tokenizer_from_gguf(t, &m.v, err);
+        gguf_meta_close(&m);
+        if (s != ASSAY_OK) return s;
+    } else {
+        ASSAY_TRY(assay_tokenizer_open(t, path, err));
+    }
+    assay_gguf_vocab v = ASSAY_GGUF_VOCAB_INIT;
+    if (!written) return ASSAY_OK;
+    assay_status s = assay_tokenizer_to_gguf(&v, *t, NULL, 0, err);
+    assay_tokenizer_close(*t);
+    *t = NULL;
+    if (s == ASSAY_OK) s = assay_tokenizer_from_gguf(t, &v, err);
+    assay_gguf_vocab_free(&v);
+    return s;
+}
+
 int main(int argc, char **argv) {
     assay_err err = {0};
     assay_tokenizer *t = NULL;
@@ -33,7 +57,7 @@ int main(int argc, char **argv) {
     const char *mode = argc > 4 ? argv[4] : "special";
     bool add_special = strcmp(mode, "plain") != 0, parse_special = add_special && strcmp(mode, "nospecial") != 0;
     double begin = assay_now();
-    if (assay_tokenizer_open(&t, argv[1], &err) != ASSAY_OK) return fail("open", &err);
+    if (open_any(&t, argv[1], argc > 5 && strcmp(argv[5], "written") == 0, &err) != ASSAY_OK) return fail("open", &err);
     double opened = assay_now();
     if (assay_read_file(&data, &size, argv[2], 0, &err) != ASSAY_OK) return fail("read", &err);
     FILE *f = fopen(argv[3], "wb");
