@@ -81,6 +81,17 @@ typedef struct assay_quantize_request {
 ASSAY_API assay_status assay_quantize_model(assay_doc **out, const char *model, const char *out_dir,
                                             const assay_quantize_request *o, assay_err *err);
 
+/* --- merge: a LoRA adapter folded into its base --- */
+typedef struct assay_merge_request {
+    int threads; /* 0 = all cores */
+    bool overwrite;
+    uint64_t shard_bytes; /* 0 = 5 GB */
+    const assay_progress *progress;
+} assay_merge_request;
+/* adapter: a folder as peft saves it. */
+ASSAY_API assay_status assay_merge_adapter(assay_doc **out, const char *model, const char *adapter, const char *out_dir,
+                                           const assay_merge_request *o, assay_err *err);
+
 /* --- how a model is run: shared by everything that runs one --- */
 typedef struct assay_run_opts {
     int threads;             /* 0 = all cores */
@@ -88,6 +99,7 @@ typedef struct assay_run_opts {
     int batch;               /* sequences at once; 0 = 32 */
     size_t context;          /* 0 = the model's */
     const char *kv;          /* keys and values: auto f32 bf16 f16 int8 fp8 int4; NULL = auto: as the model computes */
+    const char *adapter;     /* a folder as peft saves it: added at run time, whatever the base's precision; NULL = none */
 } assay_run_opts;
 
 /* --- a session: generating text --- */

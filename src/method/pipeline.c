@@ -1,26 +1,19 @@
 /* pipeline.c: the steps of a plan, from disk to disk.
  *
  * The source is mapped and its pages are let go after each tensor; the output goes through the format room's
- * spool. Two files of our own stand in OUT_DIR while work is under way:
+ * spool. Besides outdir.c's, a file of our own stands in OUT_DIR while work is under way:
  *
- *   .assay-key            what the spool belongs to: a hash of recipe, source, program and shard size.
- *                         Another key: the spool is discarded. Locked while a process works here
  *   .assay-losses.jsonl   the loss of each finished matrix, written before the matrix counts as finished
  *
  * A step is finished when the spool holds its tensors (format/writer.c: all of a matrix or nothing). The
  * order of steps is the plan's and what a step writes follows from its input alone, so a resumed run ends in
  * the same bytes. At the end everything small is written first and the checkpoint is committed last: a
  * directory with the manifest's key and a checkpoint in it is complete. */
-#include <dirent.h>
 #include <errno.h>
-#include <fcntl.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/file.h>
-#include <sys/stat.h>
-#include <sys/statvfs.h>
 #include <unistd.h>
 #include "base/clock.h"
 #include "base/file.h"
@@ -32,93 +25,13 @@
 #include "method/rotate.h"
 #include "num/convert.h"
 
-#define PARTIAL_KEY    ".assay-key"
 #define PARTIAL_LOSSES ".assay-losses.jsonl"
 
 /* --- the output directory --- */
 
 static assay_status in_dir(char **path, const assay_run *r, const char *name, assay_err *err) {
-    *path = assay_path_join(r->out_dir, name);
+    *path = assay_path_join(r->out.dir, name);
     return *path ? ASSAY_OK : assay_nomem(err);
-}
-
-static bool has_file(const char *dir, const char *name) {
-    char *path = assay_path_join(dir, name);
-    bool yes = path && assay_path_exists(path);
-    assay_free(path);
-    return yes;
-}
-
-static bool has_checkpoint(const char *dir) {
-    return has_file(dir, "model.safetensors") || has_file(dir, "model.safetensors.index.json");
-}
-
-/* Of a write that a kill cut off (base/file.c): NAME.tmp.PID. */
-static bool is_leftover(const char *name) {
-    const char *tail = strstr(name, ".tmp.");
-    return tail && tail[5] && strspn(tail + 5, "0123456789") == strlen(tail + 5);
-}
-
-static bool is_spool(const char *name) {
-    return !strncmp(name, ".partial-", 9) || !strcmp(name, PARTIAL_LOSSES) || is_leftover(name);
-}
-
-static bool is_key(const char *name) {
-    return !strcmp(name, PARTIAL_KEY);
-}
-
-static bool is_weights(const char *name) {
-    size_t n = strlen(name);
-    return !strncmp(name, "model", 5) && n > 12 && !strcmp(name + n - 12, ".safetensors");
-}
-
-static bool is_output(const char *name) {
-    return is_weights(name) || !strcmp(name, "model.safetensors.index.json") || !strcmp(name, "assay.json") ||
-           !strcmp(name, "layers.jsonl");
-}
-
-static assay_status remove_files(const char *dir, bool (*match)(const char *name), assay_err *err) {
-    DIR *d = opendir(dir);
-    if (!d) return assay_fail_errno(err, errno, "cannot list '%s'", dir);
-    assay_status s = ASSAY_OK;
-    for (struct dirent *e; s == ASSAY_OK && (e = readdir(d));) {
-        if (match(e->d_name) && unlinkat(dirfd(d), e->d_name, 0) && errno != ENOENT)
-            s = assay_fail_errno(err, errno, "cannot remove '%s/%s'", dir, e->d_name);
-    }
-    closedir(d);
-    return s;
-}
-
-static uint64_t checkpoint_bytes(const char *dir) {
-    uint64_t sum = 0;
-    DIR *d = opendir(dir);
-    struct stat st;
-    for (struct dirent *e; d && (e = readdir(d));)
-        if (is_weights(e->d_name) && fstatat(dirfd(d), e->d_name, &st, 0) == 0) sum += (uint64_t)st.st_size;
-    if (d) closedir(d);
-    return sum;
-}
-
-static assay_status check_places(const assay_run *r, assay_err *err) {
-    struct stat a, b;
-    if (!r->out_dir) return assay_fail(err, ASSAY_EUSAGE, "no output directory given");
-    ASSAY_TRY(assay_mkdirs(r->out_dir, err));
-    if (stat(r->model_dir, &a) == 0 && stat(r->out_dir, &b) == 0 && a.st_dev == b.st_dev &&
-        a.st_ino == b.st_ino)
-        return assay_fail(err, ASSAY_EUSAGE, "the output directory '%s' is the model's own: give another",
-                          r->out_dir);
-    return ASSAY_OK;
-}
-
-static assay_status check_space(const assay_run *r, assay_err *err) {
-    struct statvfs v;
-    if (statvfs(r->out_dir, &v)) return ASSAY_OK;
-    double free_bytes = (double)v.f_bavail * (double)v.f_frsize,
-           need = (double)r->res->output_bytes * 2.01; /* spool and result */
-    if (free_bytes >= need) return ASSAY_OK;
-    char a[32], b[32];
-    return assay_fail(err, ASSAY_ENOSPC, "'%s' has %s free, spool and output need %s", r->out_dir,
-                      assay_format_bytes(a, sizeof a, free_bytes), assay_format_bytes(b, sizeof b, need));
 }
 
 /* --- identity --- */
@@ -140,40 +53,15 @@ static assay_status make_key(assay_run *r, assay_err *err) {
         assay_hasher_put_str(h, r->calibration->hash);
         assay_hasher_put_str(h, r->o->original_inputs ? "original" : "quantized");
     }
-    assay_hasher_finish(h, r->key);
+    assay_hasher_finish(h, r->out.key);
     return ASSAY_OK;
-}
-
-/* Takes the directory for this process. *ours: the spool in it was begun with the same key. */
-static assay_status lock_dir(bool *ours, assay_run *r, assay_err *err) {
-    char *path, key[ASSAY_HASH_HEX] = "";
-    ASSAY_TRY(in_dir(&path, r, PARTIAL_KEY, err));
-    assay_status s = ASSAY_OK;
-    r->lock = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0666);
-    if (r->lock < 0)
-        s = assay_fail_errno(err, errno, "cannot write '%s'", path);
-    else if (flock(r->lock, LOCK_EX | LOCK_NB))
-        s = assay_fail(err, ASSAY_EUSAGE, "another process is writing '%s'", r->out_dir);
-    else if (pread(r->lock, key, 64, 0) < 0)
-        s = assay_fail_errno(err, errno, "cannot read '%s'", path);
-    *ours = !strcmp(key, r->key);
-    assay_free(path);
-    return s;
 }
 
 static assay_status open_spool(assay_run *r, assay_err *err) {
     char *losses = NULL;
-    bool ours;
     assay_status s;
-    ASSAY_GO(lock_dir(&ours, r, err));
+    ASSAY_GO(assay_outdir_begin(&r->out, err));
     ASSAY_GO(in_dir(&losses, r, PARTIAL_LOSSES, err));
-    if (!ours) {
-        ASSAY_GO(remove_files(r->out_dir, is_spool, err));
-        if (pwrite(r->lock, r->key, 64, 0) != 64) {
-            s = assay_fail_errno(err, errno, "cannot write '%s/%s'", r->out_dir, PARTIAL_KEY);
-            goto out;
-        }
-    }
     ASSAY_GO(assay_losses_read(&r->before, losses, true, err));
     r->journal = fopen(losses, "ae");
     if (!r->journal) {
@@ -181,7 +69,7 @@ static assay_status open_spool(assay_run *r, assay_err *err) {
         goto out;
     }
     fputc('\n', r->journal); /* ends a line that a kill cut short; empty lines are skipped when read */
-    s = assay_ckpt_writer_open(&r->writer, r->out_dir, r->o->shard_bytes, err);
+    s = assay_ckpt_writer_open(&r->writer, r->out.dir, r->o->shard_bytes, err);
 out:
     assay_free(losses);
     return s;
@@ -195,7 +83,7 @@ out:
 static assay_status sync_spool(assay_run *r, assay_err *err) {
     if (assay_now() - r->synced_at < SYNC_SECONDS) return ASSAY_OK;
     if (fsync(fileno(r->journal)))
-        return assay_fail_errno(err, errno, "cannot write '%s/%s'", r->out_dir, PARTIAL_LOSSES);
+        return assay_fail_errno(err, errno, "cannot write '%s/%s'", r->out.dir, PARTIAL_LOSSES);
     ASSAY_TRY(assay_ckpt_writer_sync(r->writer, err));
     r->synced_at = assay_now();
     return ASSAY_OK;
@@ -227,7 +115,7 @@ static assay_status append_loss(assay_run *r, const assay_loss *l, assay_err *er
     assay_str line = {0};
     assay_status s = assay_loss_print(&line, l, err);
     if (s == ASSAY_OK && (fwrite(line.s, 1, line.len, r->journal) != line.len || fflush(r->journal)))
-        s = assay_fail_errno(err, errno, "cannot write '%s/%s'", r->out_dir, PARTIAL_LOSSES);
+        s = assay_fail_errno(err, errno, "cannot write '%s/%s'", r->out.dir, PARTIAL_LOSSES);
     assay_str_free(&line);
     return s;
 }
@@ -360,18 +248,18 @@ static assay_status run_steps(assay_run *r, assay_err *err) {
 /* --- from beginning to end --- */
 
 static assay_status forget_spool(assay_run *r, assay_err *err) {
-    r->res->output_bytes = checkpoint_bytes(r->out_dir);
-    ASSAY_TRY(remove_files(r->out_dir, is_spool, err));
-    return remove_files(r->out_dir, is_key, err);
+    uint64_t bytes;
+    ASSAY_TRY(assay_outdir_end(&bytes, &r->out, err));
+    r->res->output_bytes = bytes;
+    return ASSAY_OK;
 }
 
 static assay_status finish(assay_run *r, assay_err *err) {
     assay_quantize_result *res = r->res;
     res->weight_error = assay_relative_error(r->error2, r->weight2);
-    ASSAY_TRY(assay_losses_save(r->out_dir, &r->losses, err));
-    ASSAY_TRY(assay_sidecars_write(r->out_dir, r->model_dir, &r->steps, err));
-    ASSAY_TRY(assay_manifest_write(r->out_dir, r->model_dir, r->recipe, res, r->key,
-                                  r->calibration ? r->calibration->manifest : NULL, err));
+    ASSAY_TRY(assay_losses_save(r->out.dir, &r->losses, err));
+    ASSAY_TRY(assay_sidecars_write(&r->out, r->model_dir, &r->steps, err));
+    ASSAY_TRY(assay_manifest_write(&r->out, r->model_dir, r->recipe, res, r->calibration ? r->calibration->manifest : NULL, err));
     if (r->o->before_commit) r->o->before_commit(r->o->before_commit_ctx, res);
     assay_ckpt_writer *w = r->writer;
     r->writer = NULL;
@@ -389,26 +277,18 @@ static assay_status reuse(assay_run *r, assay_err *err) {
     for (size_t i = 0; s == ASSAY_OK && i < l.n; i++)
         s = record_loss(r, &l.v[i], err);
     if (s == ASSAY_OK) assay_losses_deinit(&l);
+    assay_manifest_loss(&r->res->weight_error, r->out.dir);
     r->res->reused = true;
     return s == ASSAY_OK ? forget_spool(r, err) : s;
 }
 
 static assay_status execute(assay_run *r, assay_err *err) {
-    char key[ASSAY_HASH_HEX];
-    ASSAY_TRY(check_places(r, err));
+    bool done;
+    ASSAY_TRY(assay_outdir_init(&r->out, r->out_dir, r->model_dir, err));
     ASSAY_TRY(make_key(r, err));
-    assay_quantize_result there = *r->res;
-    assay_manifest_read(key, &there, r->out_dir);
-    if (has_checkpoint(r->out_dir) && !strcmp(key, r->key)) {
-        *r->res = there;
-        return reuse(r, err);
-    }
-    if (has_checkpoint(r->out_dir) && !r->o->overwrite)
-        return assay_fail(err, ASSAY_EUSAGE,
-                          "'%s' already holds %s: choose another directory, or ask to overwrite", r->out_dir,
-                          key[0] ? "the result of another recipe or model" : "a checkpoint");
-    ASSAY_TRY(remove_files(r->out_dir, is_output, err));
-    ASSAY_TRY(check_space(r, err));
+    ASSAY_TRY(assay_outdir_claim(&done, &r->out, r->o->overwrite, err));
+    if (done) return reuse(r, err);
+    ASSAY_TRY(assay_outdir_check_space(&r->out, (double)r->res->output_bytes, err));
     ASSAY_TRY(open_spool(r, err));
     ASSAY_TRY(run_steps(r, err));
     return finish(r, err);
@@ -419,7 +299,7 @@ static void run_deinit(assay_run *r) {
     assay_rotator_close(r->rotator);
     assay_ckpt_writer_close(r->writer);
     if (r->journal) fclose(r->journal);
-    if (r->lock >= 0) close(r->lock);
+    assay_outdir_deinit(&r->out);
     assay_losses_deinit(&r->before);
     assay_losses_deinit(&r->losses);
     assay_steps_deinit(&r->steps);
@@ -470,7 +350,7 @@ static assay_status prepare(assay_run *r, assay_err *err) {
 assay_status assay_quantize(assay_quantize_result *out, const char *model_dir, const char *out_dir,
                             const assay_recipe *recipe, const assay_quantize_opts *o, assay_err *err) {
     static const assay_quantize_opts none;
-    assay_run r = {.model_dir = model_dir, .out_dir = out_dir, .recipe = recipe, .o = o ? o : &none, .res = out, .lock = -1};
+    assay_run r = {.model_dir = model_dir, .out_dir = out_dir, .recipe = recipe, .o = o ? o : &none, .res = out, .out = {.lock = -1}};
     assay_status s;
     *out = (assay_quantize_result){0};
     r.n_threads = r.o->n_threads > 0 ? r.o->n_threads : assay_n_cores();

@@ -13,6 +13,7 @@
 #include "base/json.h"
 #include "format/format.h"
 #include "method/method.h"
+#include "method/outdir.h"
 #include "method/choice.h"
 #include "model/config.h"
 
@@ -69,15 +70,12 @@ assay_status assay_loss_print(assay_str *out, const assay_loss *loss, assay_err 
 assay_status assay_losses_save(const char *dir, const assay_losses *l, assay_err *err);
 
 /* config.json with quantization_config, and the files that go along unchanged. */
-assay_status assay_sidecars_write(const char *out_dir, const char *model_dir, const assay_steps *p,
-                                  assay_err *err);
-/* assay.json. key: what the result follows from (recipe, source, program). */
-assay_status assay_manifest_write(const char *out_dir, const char *model_dir, const assay_recipe *r,
-                                  const assay_quantize_result *res, const char *key, const json_t *calibration,
-                                  assay_err *err);
-/* The key in a directory's assay.json, "" when there is none or it is no manifest; with it, the total loss
- * into out. */
-void assay_manifest_read(char key[65], assay_quantize_result *out, const char *out_dir);
+assay_status assay_sidecars_write(const assay_outdir *out, const char *model_dir, const assay_steps *p, assay_err *err);
+/* assay.json. */
+assay_status assay_manifest_write(const assay_outdir *out, const char *model_dir, const assay_recipe *r,
+                                  const assay_quantize_result *res, const json_t *calibration, assay_err *err);
+/* The total loss that a directory's assay.json tells; *out stays when it tells none. */
+void assay_manifest_loss(double *out, const char *dir);
 
 /* --- a run --- */
 
@@ -94,12 +92,11 @@ typedef struct assay_run {
     assay_losses before; /* of a killed run */
     assay_losses losses; /* of this one, in the order of steps */
     FILE *journal;       /* of losses */
-    char key[ASSAY_HASH_HEX];
+    assay_outdir out;    /* its key: recipe, source, program and shard size */
     int n_threads;
     double error2, weight2; /* over all quantized matrices */
     double done_bytes, worked_bytes, worked_seconds;
     double synced_at;
-    int lock; /* the key's file, locked; -1 = not open */
     struct assay_layer_bench *bench;
     struct assay_rotator *rotator; /* NULL = no rotation */
     int32_t *lengths;              /* of the calibration sequences */

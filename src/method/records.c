@@ -5,19 +5,13 @@
  *                  "bits_per_weight": 4.127, "seconds": 0.01}
  *   assay.json    the manifest
  *   config.json and the files that travel unchanged */
-#include <dirent.h>
-#include <errno.h>
 #include <float.h>
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
-#include "base/clock.h"
 #include "base/file.h"
 #include "base/mem.h"
 #include "method/pipeline.h"
-
-#define MANIFEST "assay.json"
-#define SCHEMA   "assay.checkpoint/1"
 
 /* --- losses --- */
 
@@ -155,48 +149,6 @@ assay_status assay_losses_save(const char *dir, const assay_losses *l, assay_err
 
 /* --- files that go along --- */
 
-/* Whole names, or beginnings where they end in '*'. */
-static const char *const sidecars[] = {
-    "generation_config.json",
-    "tokenizer.json",
-    "tokenizer_config.json",
-    "tokenizer.model",
-    "special_tokens_map.json",
-    "added_tokens.json",
-    "vocab.json",
-    "merges.txt",
-    "chat_template.jinja",
-    "chat_template.json",
-    "LICENSE*",
-    "LICENCE*",
-    "NOTICE*",
-    "USE_POLICY*",
-    "COPYING*",
-};
-
-static bool travels(const char *name) {
-    for (size_t i = 0; i < ASSAY_LEN(sidecars); i++) {
-        size_t n = strlen(sidecars[i]);
-        bool open = sidecars[i][n - 1] == '*';
-        if (open ? !strncmp(name, sidecars[i], n - 1) : !strcmp(name, sidecars[i])) return true;
-    }
-    return false;
-}
-
-static assay_status copy_file(const char *out_dir, const char *model_dir, const char *name, assay_err *err) {
-    char *from = assay_path_join(model_dir, name), *to = assay_path_join(out_dir, name), *data = NULL;
-    size_t n;
-    assay_status s = from && to ? ASSAY_OK : assay_nomem(err);
-    if (s == ASSAY_OK && !assay_path_is_dir(from)) {
-        s = assay_read_file(&data, &n, from, 0, err);
-        if (s == ASSAY_OK) s = assay_write_file(to, data, n, err);
-    }
-    assay_free(data);
-    assay_free(from);
-    assay_free(to);
-    return s;
-}
-
 static assay_status write_config(const char *out_dir, const char *model_dir, const assay_steps *p,
                                  assay_err *err) {
     char *from = assay_path_join(model_dir, "config.json"), *to = assay_path_join(out_dir, "config.json");
@@ -212,58 +164,31 @@ static assay_status write_config(const char *out_dir, const char *model_dir, con
     return s;
 }
 
-assay_status assay_sidecars_write(const char *out_dir, const char *model_dir, const assay_steps *p,
-                                  assay_err *err) {
-    ASSAY_TRY(write_config(out_dir, model_dir, p, err));
-    DIR *d = opendir(model_dir);
-    if (!d) return assay_fail_errno(err, errno, "cannot list '%s'", model_dir);
-    assay_status s = ASSAY_OK;
-    for (struct dirent *e; s == ASSAY_OK && (e = readdir(d));)
-        if (travels(e->d_name)) s = copy_file(out_dir, model_dir, e->d_name, err);
-    closedir(d);
-    return s;
+assay_status assay_sidecars_write(const assay_outdir *out, const char *model_dir, const assay_steps *p, assay_err *err) {
+    ASSAY_TRY(write_config(out->dir, model_dir, p, err));
+    return assay_outdir_copy_sidecars(out, model_dir, err);
 }
 
 /* --- the manifest --- */
 
-assay_status assay_manifest_write(const char *out_dir, const char *model_dir, const assay_recipe *r,
-                                  const assay_quantize_result *res, const char *key, const json_t *calibration, assay_err *err) {
-    char date[32];
-    json_t *recipe = assay_recipe_to_json(r);
+assay_status assay_manifest_write(const assay_outdir *out, const char *model_dir, const assay_recipe *r,
+                                  const assay_quantize_result *res, const json_t *calibration, assay_err *err) {
     json_t *j = json_pack(
-        "{s:s, s:s, s:s, s:s, s:s, s:{s:s, s:s}, s:s, s:o, s:s, s:f, s:f, s:f, s:I, s:I, s:I}", "schema",
-        SCHEMA, "program", "assay " ASSAY_VERSION, "build", ASSAY_BUILD_FLAGS, "date",
-        assay_date_iso(date, sizeof date), "key", key, "source", "path", model_dir, "sha256",
-        res->source_hash, "recipe_sha256", res->recipe_hash, "recipe", recipe, "convention",
-        assay_convention_name(res->convention), "bits_per_weight", res->bits_per_weight,
-        "bits_per_quantized_weight", res->bits_per_quantized, "weight_error",
-        isfinite(res->weight_error) ? res->weight_error : DBL_MAX, "tensors", (json_int_t)res->n_tensors,
-        "matrices", (json_int_t)res->n_matrices, "input_bytes", (json_int_t)res->input_bytes);
-    if (!j) return assay_nomem(err);
-    if (calibration && json_object_set(j, "calibration", (json_t *)calibration)) {
+        "{s:{s:s, s:s}, s:s, s:o, s:s, s:f, s:f, s:f, s:I, s:I, s:I}", "source", "path", model_dir, "sha256", res->source_hash,
+        "recipe_sha256", res->recipe_hash, "recipe", assay_recipe_to_json(r), "convention", assay_convention_name(res->convention),
+        "bits_per_weight", res->bits_per_weight, "bits_per_quantized_weight", res->bits_per_quantized, "weight_error",
+        isfinite(res->weight_error) ? res->weight_error : DBL_MAX, "tensors", (json_int_t)res->n_tensors, "matrices",
+        (json_int_t)res->n_matrices, "input_bytes", (json_int_t)res->input_bytes);
+    if (j && calibration && json_object_set(j, "calibration", (json_t *)calibration)) {
         json_decref(j);
-        return assay_nomem(err);
+        j = NULL;
     }
-    char *path = assay_path_join(out_dir, MANIFEST);
-    assay_status s = path ? assay_json_save(path, j, 2, err) : assay_nomem(err);
-    assay_free(path);
-    json_decref(j);
-    return s;
+    return assay_outdir_put_manifest(out, j, err);
 }
 
-void assay_manifest_read(char key[65], assay_quantize_result *out, const char *out_dir) {
-    key[0] = 0;
-    char *path = assay_path_join(out_dir, MANIFEST);
-    json_t *j = NULL;
-    const char *text = NULL, *schema = NULL;
-    assay_err ignored = {0};
-    if (path && assay_json_load(&j, path, &ignored) == ASSAY_OK && json_is_object(j)) {
-        assay_json_get_str(&schema, j, "schema", MANIFEST, &ignored);
-        assay_json_get_str(&text, j, "key", MANIFEST, &ignored);
-        assay_json_get_double(&out->weight_error, j, "weight_error", MANIFEST, &ignored);
-    }
-    if (ignored.code == ASSAY_OK && schema && !strcmp(schema, SCHEMA) && text && strlen(text) == 64)
-        memcpy(key, text, 65);
+void assay_manifest_loss(double *out, const char *dir) {
+    json_t *j = assay_outdir_get_manifest(dir);
+    assay_err ignored;
+    assay_json_get_double(out, j, "weight_error", "assay.json", &ignored);
     json_decref(j);
-    assay_free(path);
 }
