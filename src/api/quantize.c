@@ -97,18 +97,6 @@ static assay_status put_worst(assay_str *text, const assay_quantize_result *r, s
 
 /* --- mixtures --- */
 
-static assay_status parse_sensitivity(assay_sensitivity *out, const char *word, assay_err *err) {
-    static const char *const words[] = {"auto", "kl", "fisher"};
-    *out = ASSAY_SENSITIVITY_AUTO;
-    if (!word) return ASSAY_OK;
-    for (size_t i = 0; i < ASSAY_LEN(words); i++)
-        if (!strcmp(words[i], word)) {
-            *out = (assay_sensitivity)i;
-            return ASSAY_OK;
-        }
-    return assay_fail(err, ASSAY_EUSAGE, "unknown sensitivity '%s': auto, kl or fisher", word);
-}
-
 static bool wants_mixture(const assay_quantize_request *o) {
     return o->target_bpw > 0 || o->target_gb > 0;
 }
@@ -123,7 +111,8 @@ static assay_status mix(assay_mixture *m, assay_recipe **recipe, const char *mod
                                .cache = cache,
                                .progress = o->progress};
     assay_recipe *base = *recipe;
-    ASSAY_TRY(parse_sensitivity(&opts.sensitivity, o->sensitivity, err));
+    if (o->sensitivity && !assay_sensitivity_parse(&opts.sensitivity, o->sensitivity))
+        return assay_fail(err, ASSAY_EUSAGE, "unknown sensitivity '%s': auto, kl or fisher", o->sensitivity);
     ASSAY_TRY(assay_mixture_make(m, model, base, calibration, &opts, err));
     assay_status s = assay_mixture_recipe(recipe, m, base, err);
     if (s == ASSAY_OK)
@@ -160,7 +149,7 @@ static assay_status put_mixture(assay_str *text, const assay_mixture *m, const a
     assay_table t;
     assay_str_printf(text, "\nmixture: %.3f of %.3f bits per weight, the units' own divergences add up to %.5f nats (%s, %zu tokens)\n",
                      m->used_bits / m->elements, m->budget_bits / m->elements, m->predicted_kl,
-                     m->sensitivity == ASSAY_SENSITIVITY_FISHER ? "fisher" : "kl", m->n_tokens);
+                     assay_sensitivity_name(m->sensitivity), m->n_tokens);
     assay_table_init(&t, unit_columns, ASSAY_LEN(unit_columns));
     for (size_t i = 0; i < m->n_units; i++) {
         const assay_mixture_unit *u = &m->units[i];

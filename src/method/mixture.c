@@ -270,6 +270,21 @@ assay_status assay_mixture_recipe(assay_recipe **out, const assay_mixture *m, co
     return s;
 }
 
+static const char *const sensitivities[] = {"auto", "kl", "fisher"};
+
+const char *assay_sensitivity_name(assay_sensitivity s) {
+    return sensitivities[s];
+}
+
+bool assay_sensitivity_parse(assay_sensitivity *out, const char *word) {
+    for (size_t i = 0; i < ASSAY_LEN(sensitivities); i++) {
+        if (strcmp(sensitivities[i], word) != 0) continue;
+        *out = (assay_sensitivity)i;
+        return true;
+    }
+    return false;
+}
+
 static json_t *unit_to_json(const assay_mixture *m, const assay_mixture_unit *u) {
     json_t *options = json_object();
     for (size_t c = 0; options && c < m->n_candidates; c++)
@@ -286,8 +301,7 @@ json_t *assay_mixture_to_json(const assay_mixture *m) {
     for (size_t i = 0; units && i < m->n_units; i++)
         json_array_append_new(units, unit_to_json(m, &m->units[i]));
     return json_pack("{s:s, s:s, s:o, s:s, s:I, s:f, s:f, s:f, s:f, s:o}", "schema", "assay.mixture/1", "key", m->key, "kl",
-                     kl_rows(m), "sensitivity",
-                     m->sensitivity == ASSAY_SENSITIVITY_FISHER ? "fisher" : "kl", "tokens", (json_int_t)m->n_tokens, "weights", m->elements,
+                     kl_rows(m), "sensitivity", assay_sensitivity_name(m->sensitivity), "tokens", (json_int_t)m->n_tokens, "weights", m->elements,
                      "budget_bits_per_weight", m->budget_bits / m->elements, "bits_per_weight", m->used_bits / m->elements, "predicted_kl",
                      m->predicted_kl, "units", units);
 }

@@ -18,6 +18,9 @@ typedef enum assay_sensitivity {
     ASSAY_SENSITIVITY_KL,    /* the divergence itself, one run of the model per unit and candidate */
     ASSAY_SENSITIVITY_FISHER /* its second-order estimate from gradients of sampled tokens, one backward pass in all */
 } assay_sensitivity;
+/* "auto", "kl", "fisher". */
+const char *assay_sensitivity_name(assay_sensitivity s);
+bool assay_sensitivity_parse(assay_sensitivity *out, const char *word);
 
 typedef struct assay_mixture_opts {
     double target_bpw;       /* stored bits per weight over the matrices that are assigned; or */

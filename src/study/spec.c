@@ -128,20 +128,15 @@ static assay_status read_path(assay_variant_spec *v, reader *r, const assay_yaml
 
 /* target_bpw, mix, sensitivity: the recipe is what a mixture begins with. */
 static assay_status read_mixture(assay_variant_spec *v, reader *r, const assay_yaml *y, assay_err *err) {
-    static const char *const words[] = {"auto", "kl", "fisher"};
     const char *word = NULL;
     ASSAY_TRY(assay_yaml_get_double(&v->target_bpw, r->doc, y, "target_bpw", 1, 16, err));
     ASSAY_TRY(get_text(&v->mix, r, y, "mix", false, false, err));
     ASSAY_TRY(assay_yaml_get_str(&word, r->doc, y, "sensitivity", err));
     if ((v->mix || word) && !(v->target_bpw > 0))
         return assay_yaml_fail(r->doc, y, err, "%s does nothing without target_bpw", v->mix ? "mix" : "sensitivity");
-    for (size_t i = 0; word && i < ASSAY_LEN(words); i++)
-        if (!strcmp(words[i], word)) {
-            v->sensitivity = (assay_sensitivity)i;
-            return ASSAY_OK;
-        }
-    return word ? assay_yaml_fail(r->doc, assay_yaml_find(y, "sensitivity"), err, "sensitivity must be auto, kl or fisher, not '%s'", word)
-                : ASSAY_OK;
+    if (word && !assay_sensitivity_parse(&v->sensitivity, word))
+        return assay_yaml_fail(r->doc, assay_yaml_find(y, "sensitivity"), err, "sensitivity must be auto, kl or fisher, not '%s'", word);
+    return ASSAY_OK;
 }
 
 bool assay_variant_calibrates(const assay_variant_spec *v) {
