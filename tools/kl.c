@@ -43,29 +43,17 @@ typedef struct totals {
     size_t windows, tokens, same;
 } totals;
 
-static void log_softmax(float *out, const float *logits, size_t n) {
-    double shift = assay_log_sum_exp(logits, n);
-    for (size_t i = 0; i < n; i++) out[i] = (float)((double)logits[i] - shift);
-}
-
-static double divergence(const float *p, const float *q, size_t n) {
-    double sum = 0;
-    for (size_t i = 0; i < n; i++)
-        if (p[i] > -INFINITY) sum += exp((double)p[i]) * ((double)p[i] - (double)q[i]);
-    return sum;
-}
-
 static assay_status on_logits(void *ctx, size_t req, size_t position, const float *logits, size_t n_vocab, assay_err *err) {
     window *w = ctx;
     float *p = w->lp + (position - 1) * n_vocab;
     (void)req;
     (void)err;
     if (w->is_base) {
-        log_softmax(p, logits, n_vocab);
+        assay_log_softmax(p, logits, n_vocab);
         return ASSAY_OK;
     }
-    log_softmax(w->lq, logits, n_vocab);
-    w->kl += divergence(p, w->lq, n_vocab);
+    assay_log_softmax(w->lq, logits, n_vocab);
+    w->kl += assay_kl(p, w->lq, n_vocab);
     w->n_same += assay_argmax(p, n_vocab) == assay_argmax(w->lq, n_vocab);
     return ASSAY_OK;
 }

@@ -147,19 +147,11 @@ typedef struct piece {
 
 static void one_row(void *ctx, size_t task, int thread) {
     piece *p = ctx;
-    size_t vocab = (size_t)assay_model_config(p->t->model)->vocab_size;
-    const float *logits = p->t->host + task * vocab;
-    float *lp = p->t->lp + (p->first + task) * vocab;
-    double shift = assay_log_sum_exp(logits, vocab), kl = 0;
+    size_t vocab = (size_t)assay_model_config(p->t->model)->vocab_size, row = p->first + task;
+    float *logits = p->t->host + task * vocab, *lp = p->t->lp + row * vocab;
     (void)thread;
-    for (size_t v = 0; v < vocab; v++) {
-        float lq = (float)((double)logits[v] - shift);
-        if (p->keep)
-            lp[v] = lq;
-        else if (lp[v] > -40.0f)
-            kl += exp((double)lp[v]) * ((double)lp[v] - (double)lq);
-    }
-    p->t->row_kl[p->first + task] = kl;
+    assay_log_softmax(p->keep ? lp : logits, logits, vocab);
+    p->t->row_kl[row] = p->keep ? 0 : assay_kl(lp, logits, vocab);
 }
 
 /* Mean divergence of the distributions that hidden states x lead to; or those kept as the original's. */

@@ -41,6 +41,18 @@ double assay_log_sum_exp(const float *logits, size_t n) {
     return max + log(sum);
 }
 
+void assay_log_softmax(float *out, const float *logits, size_t n) {
+    double shift = assay_log_sum_exp(logits, n);
+    for (size_t i = 0; i < n; i++) out[i] = (float)((double)logits[i] - shift);
+}
+
+double assay_kl(const float *log_p, const float *log_q, size_t n) {
+    double sum = 0;
+    for (size_t i = 0; i < n; i++)
+        if (log_p[i] > -INFINITY) sum += exp((double)log_p[i]) * ((double)log_p[i] - (double)log_q[i]);
+    return sum;
+}
+
 static int by_logit(const void *a, const void *b) {
     const candidate *x = a, *y = b;
     if (x->logit != y->logit) return x->logit > y->logit ? -1 : 1;

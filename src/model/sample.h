@@ -13,6 +13,12 @@ int32_t assay_argmax(const float *logits, size_t n);
 /* log(sum(exp(logits))) in double: max + log of the sum in order of id. */
 double assay_log_sum_exp(const float *logits, size_t n);
 
+/* out[i] = log of softmax(logits)[i], computed in double and rounded to float32; out may be logits. */
+void assay_log_softmax(float *out, const float *logits, size_t n);
+/* KL(p || q) in nats from log-probabilities, summed in double in order of id; 0 for equal arrays, infinite where q rules out what p
+ * does not. */
+double assay_kl(const float *log_p, const float *log_q, size_t n);
+
 typedef struct assay_sample_opts {
     double temperature; /* 0 = greedy */
     int top_k;          /* 0 = off */

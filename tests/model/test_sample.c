@@ -30,6 +30,24 @@ static void log_sum_exp_is_exact_enough(void **state) {
     assert_true(fabs(assay_log_sum_exp(large, 3) - (1001 + log1p(exp(-1)))) < 1e-12);
 }
 
+static void divergences_are_those_of_the_distributions(void **state) {
+    (void)state;
+    const float a[] = {0, 1, -2, 1000}, b[] = {0.5f, 1, -2, 1000}, c[] = {0, (float)log(3)}, d[] = {0, 0}, one[] = {0, -INFINITY};
+    float p[4], q[4];
+    assay_log_softmax(p, a, 4);
+    assert_true(p[3] == 0 && p[0] == -1000 && p[1] == -999);
+    assert_true(assay_kl(p, p, 4) == 0);
+    assay_log_softmax(p, c, 2); /* 1/4, 3/4 against 1/2, 1/2 */
+    memcpy(q, d, sizeof d);
+    assay_log_softmax(q, q, 2); /* in place */
+    assert_true(fabs(assay_kl(p, q, 2) - (0.25 * log(0.5) + 0.75 * log(1.5))) < 1e-7);
+    assay_log_softmax(q, one, 2);
+    assert_true(isinf(assay_kl(p, q, 2)));                   /* q rules out what p does not */
+    assert_true(fabs(assay_kl(q, p, 2) - log(4)) < 1e-7); /* the other way round it costs nothing */
+    assay_log_softmax(p, a, 3), assay_log_softmax(q, b, 3);
+    assert_true(assay_kl(p, q, 3) > 0 && assay_kl(p, q, 3) != assay_kl(q, p, 3));
+}
+
 enum { N = 6, DRAWS = 20000 };
 static const float logits6[N] = {1.0f, 3.0f, 2.0f, -1.0f, 2.0f, 0.5f};
 
@@ -118,6 +136,7 @@ static void damaged_logits_are_an_error(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(greedy_takes_the_lowest_id_on_ties), cmocka_unit_test(log_sum_exp_is_exact_enough),
+        cmocka_unit_test(divergences_are_those_of_the_distributions),
         cmocka_unit_test(draws_have_their_distribution),      cmocka_unit_test(greedy_draws_no_number),
         cmocka_unit_test(damaged_logits_are_an_error),
     };
