@@ -7,12 +7,10 @@
  *
  * Forward through the layers once, keeping what goes into each; tokens are drawn at the head; then layer by layer backwards, one layer's
  * float32 weights, gradients and diagonal in memory. Short pieces: more samples of the same cost. */
-#include <math.h>
 #include <string.h>
 #include "base/mem.h"
 #include "base/rng.h"
 #include "base/thread.h"
-#include "linalg/linalg.h"
 #include "method/mixture_impl.h"
 #include "model/sample.h"
 #include "num/convert.h"
@@ -151,51 +149,45 @@ static assay_status forward(fisher *f, assay_err *err) {
     return ASSAY_OK;
 }
 
-/* A token from softmax(logits). */
-static int32_t draw(const float *logits, size_t n, assay_rng *rng) {
-    double shift = assay_log_sum_exp(logits, n), u = assay_rng_double(rng), sum = 0;
-    for (size_t v = 0; v + 1 < n; v++)
-        if ((sum += exp((double)logits[v] - shift)) > u) return (int32_t)v;
-    return (int32_t)n - 1;
-}
-
-static void norm_rows(float *y, const float *x, const float *weight, size_t n, size_t hidden, double eps) {
-    for (size_t r = 0; r < n; r++) {
-        double sum = 0;
-        for (size_t k = 0; k < hidden; k++)
-            sum += (double)x[r * hidden + k] * (double)x[r * hidden + k];
-        float inv = (float)(1.0 / sqrt(sum / (double)hidden + eps));
-        for (size_t k = 0; k < hidden; k++)
-            y[r * hidden + k] = x[r * hidden + k] * inv * weight[k];
-    }
-}
-
-/* Tokens drawn at the head, and the gradient of their log-probabilities into dx. */
-static assay_status head(fisher *f, assay_err *err) {
-    size_t hidden = (size_t)f->config.hidden_size, vocab = (size_t)f->config.vocab_size;
-    assay_tensor_role role = f->config.tie_word_embeddings ? ASSAY_ROLE_EMBED : ASSAY_ROLE_HEAD;
+/* A token for each position from what the model gives there. */
+static assay_status draw_tokens(int32_t *ids, const fisher *f, const assay_head *h, assay_err *err) {
+    static const assay_sample_opts plain = {.temperature = 1};
     const float *last = f->x[f->config.n_layers];
+    assay_sampler sampler = {0};
     assay_rng rng;
-    double loss;
-    assay_status s;
-    ASSAY_TRY(load_layer(f, -1, false, err));
-    int32_t *ids = assay_mallocn(f->tokens.n, sizeof *ids);
-    float *normed = assay_mallocn(HEAD_ROWS * hidden, sizeof *normed), *logits = assay_mallocn(HEAD_ROWS * vocab, sizeof *logits);
-    s = ids && normed && logits ? ASSAY_OK : assay_nomem(err);
+    assay_status s = ASSAY_OK;
+    float *normed = assay_mallocn(HEAD_ROWS * h->hidden, sizeof *normed), *logits = assay_mallocn(HEAD_ROWS * h->vocab, sizeof *logits);
+    if (!normed || !logits) s = assay_nomem(err);
     assay_rng_init(&rng, SEED);
     for (size_t i = 0; i < f->tokens.n && s == ASSAY_OK; i += HEAD_ROWS) {
         size_t n = ASSAY_MIN((size_t)HEAD_ROWS, f->tokens.n - i);
-        norm_rows(normed, last + i * hidden, f->w[ASSAY_ROLE_FINAL_NORM], n, hidden, f->config.rms_norm_eps);
-        s = assay_gemm(logits, vocab, normed, hidden, false, f->w[role], hidden, true, n, vocab, hidden, false, f->n_threads, err);
+        s = assay_head_logits(logits, h->vocab, normed, h, last + i * h->hidden, n, f->n_threads, err);
         for (size_t r = 0; r < n && s == ASSAY_OK; r++)
-            ids[i + r] = draw(logits + r * vocab, vocab, &rng);
+            s = assay_sample(&ids[i + r], &sampler, logits + r * h->vocab, h->vocab, &plain, &rng, err);
     }
-    assay_head h = {.norm = f->w[ASSAY_ROLE_FINAL_NORM], .w = f->w[role], .hidden = hidden, .vocab = vocab, .eps = (float)f->config.rms_norm_eps};
-    assay_target target = {.ids = ids};
-    if (s == ASSAY_OK) s = assay_head_loss(&loss, f->dx, NULL, &h, &target, last, f->tokens.n, 1.0, f->n_threads, err);
-    assay_free(ids);
+    assay_sampler_deinit(&sampler);
     assay_free(normed);
     assay_free(logits);
+    return s;
+}
+
+/* Draws, and leaves the gradient of the log-probabilities of what was drawn in dx. */
+static assay_status head(fisher *f, assay_err *err) {
+    assay_tensor_role role = f->config.tie_word_embeddings ? ASSAY_ROLE_EMBED : ASSAY_ROLE_HEAD;
+    double loss;
+    ASSAY_TRY(load_layer(f, -1, false, err));
+    int32_t *ids = assay_mallocn(f->tokens.n, sizeof *ids);
+    if (!ids) return assay_nomem(err);
+    assay_head h = {.norm = f->w[ASSAY_ROLE_FINAL_NORM],
+                    .w = f->w[role],
+                    .hidden = (size_t)f->config.hidden_size,
+                    .vocab = (size_t)f->config.vocab_size,
+                    .eps = (float)f->config.rms_norm_eps};
+    assay_target target = {.ids = ids};
+    assay_status s = draw_tokens(ids, f, &h, err);
+    if (s == ASSAY_OK)
+        s = assay_head_loss(&loss, f->dx, NULL, &h, &target, f->x[f->config.n_layers], f->tokens.n, 1.0, f->n_threads, err);
+    assay_free(ids);
     return s;
 }
 
