@@ -28,4 +28,7 @@ static inline void assay_join_pairs(uint8_t *restrict out, const uint8_t *restri
             out[l] = (uint8_t)((codes[l] & 3) | (codes[l + 32] & 3) << 2 | (codes[l + 64] & 3) << 4 | codes[l + 96] << 6);
 }
 
+/* A block of Q4_0, Q5_0 (five), Q4_1, Q5_1 (shifted); returns its bytes. */
+int assay_join_block32(uint8_t *out, const uint8_t *codes, bool five, bool shifted, float scale, float low);
+
 #endif

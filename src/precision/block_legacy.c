@@ -98,24 +98,26 @@ static uint32_t fifth_bits(const uint8_t *codes) {
     return bits;
 }
 
-typedef struct kind {
-    bool five, shifted; /* five bits instead of four; with a minimum */
-} kind;
-
-static int put_block(uint8_t *out, kind k, const uint8_t *codes, float scale, float low) {
+int assay_join_block32(uint8_t *out, const uint8_t *codes, bool five, bool shifted, float scale, float low) {
     int at = 2;
     assay_store_half(out, scale);
-    if (k.shifted) {
+    if (shifted) {
         assay_store_half(out + at, low);
         at += 2;
     }
-    if (k.five) {
+    if (five) {
         assay_store32(out + at, fifth_bits(codes));
         at += 4;
     }
     assay_join_nibbles(out + at, codes, N / 2);
     return at + N / 2;
 }
+
+/* --- four types in one --- */
+
+typedef struct kind {
+    bool five, shifted; /* five bits instead of four; with a minimum */
+} kind;
 
 /* The scale searched for; returns low, 0 without minimum. */
 static float search(uint8_t *codes, float *scale, kind k, const float *w, const float *weight) {
@@ -141,7 +143,7 @@ static void encode(uint8_t *out, kind k, const float *w, int64_t cols, const flo
         } else {
             round_symmetric(codes, &scale, w + c, levels);
         }
-        out += put_block(out, k, codes, scale, low);
+        out += assay_join_block32(out, codes, k.five, k.shifted, scale, low);
     }
 }
 

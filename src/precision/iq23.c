@@ -6,6 +6,8 @@
  * off the grid are looked up once more. Three of the types store seven of eight signs: an odd number of minus signs is made even by
  * flipping the weight that it costs least.
  *
+ * ggml's IQ3_S forgets to step over a group of zeros and writes those that follow 32 weights too early; that is not repeated here.
+ *
  * d is the largest scale over 31, times a factor found by trial that makes up for magnitudes being drawn to the grid. */
 #include <math.h>
 #include <string.h>
