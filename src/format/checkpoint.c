@@ -5,15 +5,19 @@
  *                                      shard that the index says
  *   DIR/model.safetensors              otherwise
  *   FILE.safetensors                   a file alone; its folder is where config.json is looked for
+ *   FILE.gguf, or a folder with one    a GGUF model, all parts of a split: its tensors under the names that they have in a
+ *                                      config.json's model (gguf_read.c)
  *
  * What the tensors mean is convention.c's business. */
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/file.h"
+#include "base/gguf.h"
 #include "base/hash.h"
 #include "base/mem.h"
 #include "format/checkpoint.h"
+#include "format/gguf_impl.h"
 #include "format/names.h"
 #include "format/safetensors.h"
 #include "num/convert.h"
@@ -23,6 +27,8 @@ typedef struct shard {
     assay_map map;
     bool borrowed; /* the bytes are the caller's, not a mapping */
     assay_safetensors file;
+    const assay_tensor *tensors; /* of this shard, [n] */
+    size_t n;
 } shard;
 
 struct assay_checkpoint {
@@ -33,15 +39,20 @@ struct assay_checkpoint {
     size_t n_tensors;
     uint64_t n_bytes;
     assay_names names;
+    bool is_gguf;
+    assay_gguf_set gguf; /* whose mappings the shards name */
+    assay_gguf_tensors gguf_tensors;
 };
 
 void assay_checkpoint_close(assay_checkpoint *c) {
     if (!c) return;
     for (size_t i = 0; i < c->n_shards; i++) {
         assay_safetensors_free(&c->shards[i].file);
-        if (!c->shards[i].borrowed) assay_map_close(&c->shards[i].map);
+        if (!c->shards[i].borrowed && !c->is_gguf) assay_map_close(&c->shards[i].map);
         assay_free(c->shards[i].path);
     }
+    assay_gguf_tensors_free(&c->gguf_tensors);
+    assay_gguf_set_close(&c->gguf);
     assay_free(c->shards);
     assay_free(c->tensors);
     assay_names_free(&c->names);
@@ -58,22 +69,29 @@ static assay_status add_shard(shard **out, assay_checkpoint *c, const char *name
     return s->path ? ASSAY_OK : assay_nomem(err);
 }
 
+static assay_status parse_shard(shard *s, assay_err *err) {
+    ASSAY_TRY(assay_safetensors_parse(&s->file, s->map.data, s->map.size, s->path, err));
+    s->tensors = s->file.tensors;
+    s->n = s->file.n;
+    return ASSAY_OK;
+}
+
 static assay_status open_shard(assay_checkpoint *c, const char *name, assay_err *err) {
     shard *s;
     ASSAY_TRY(add_shard(&s, c, name, err));
     ASSAY_TRY(assay_map_open(&s->map, s->path, err));
-    return assay_safetensors_parse(&s->file, s->map.data, s->map.size, s->path, err);
+    return parse_shard(s, err);
 }
 
 /* After all shards are open: the list of tensors and their names. */
 static assay_status collect(assay_checkpoint *c, assay_err *err) {
     size_t n = 0;
-    for (size_t i = 0; i < c->n_shards; i++) n += c->shards[i].file.n;
+    for (size_t i = 0; i < c->n_shards; i++) n += c->shards[i].n;
     c->tensors = assay_mallocn(n ? n : 1, sizeof *c->tensors);
     if (!c->tensors) return assay_nomem(err);
     for (size_t i = 0; i < c->n_shards; i++) {
-        for (size_t k = 0; k < c->shards[i].file.n; k++) {
-            const assay_tensor *t = &c->shards[i].file.tensors[k];
+        for (size_t k = 0; k < c->shards[i].n; k++) {
+            const assay_tensor *t = &c->shards[i].tensors[k];
             bool fresh;
             ASSAY_TRY(assay_names_add(&c->names, t->name, c->n_tensors, &fresh, err));
             if (!fresh)
@@ -160,6 +178,26 @@ static assay_status open_single(assay_checkpoint *c, const char *name, assay_err
     return collect(c, err);
 }
 
+/* The parts' tensors follow each other, part by part. */
+static assay_status take_gguf(assay_checkpoint *c, assay_err *err) {
+    size_t at = 0;
+    c->is_gguf = true;
+    ASSAY_TRY(assay_gguf_tensors_read(&c->gguf_tensors, &c->gguf, err));
+    for (size_t i = 0; i < c->gguf.n; i++) {
+        shard *s;
+        ASSAY_TRY(add_shard(&s, c, assay_path_base(c->gguf.paths[i]), err));
+        s->map.data = assay_gguf_data(c->gguf.parts[i], &s->map.size);
+        s->tensors = c->gguf_tensors.v + at;
+        while (at < c->gguf_tensors.n && c->gguf_tensors.part[at] == i) at++, s->n++;
+    }
+    return collect(c, err);
+}
+
+static assay_status open_gguf(assay_checkpoint *c, const char *path, assay_err *err) {
+    ASSAY_TRY(assay_gguf_set_open(&c->gguf, path, err));
+    return take_gguf(c, err);
+}
+
 static assay_status open_dir(assay_checkpoint *c, assay_err *err) {
     assay_status s;
     char *index = assay_path_join(c->dir, "model.safetensors.index.json"),
@@ -185,6 +223,7 @@ static assay_status open_dir(assay_checkpoint *c, assay_err *err) {
 
 assay_status assay_checkpoint_open(assay_checkpoint **out, const char *path, assay_err *err) {
     assay_status s;
+    assay_err tried = {0};
     *out = NULL;
     if (!assay_path_exists(path))
         return assay_fail(err, ASSAY_ENOTFOUND, "there is no checkpoint at %s", path);
@@ -192,7 +231,15 @@ assay_status assay_checkpoint_open(assay_checkpoint **out, const char *path, ass
     if (!c) return assay_nomem(err);
     bool is_dir = assay_path_is_dir(path);
     c->dir = is_dir ? assay_strdup(path) : assay_path_dir(path);
-    s = !c->dir ? assay_nomem(err) : is_dir ? open_dir(c, err) : open_single(c, assay_path_base(path), err);
+    char *gguf = NULL;
+    s = c->dir ? assay_gguf_find_file(&gguf, path, err ? &tried : NULL) : assay_nomem(err);
+    if (s == ASSAY_OK)
+        s = open_gguf(c, gguf, err);
+    else if (s == ASSAY_ENOTFOUND)
+        s = is_dir ? open_dir(c, err) : open_single(c, assay_path_base(path), err);
+    else if (err)
+        *err = tried;
+    assay_free(gguf);
     if (s == ASSAY_OK)
         *out = c;
     else
@@ -212,7 +259,7 @@ assay_status assay_checkpoint_open_memory(assay_checkpoint **out, const uint8_t 
     if (status == ASSAY_OK) {
         s->borrowed = true;
         s->map = (assay_map){.data = data, .size = size};
-        status = assay_safetensors_parse(&s->file, data, size, where, err);
+        status = parse_shard(s, err);
     }
     if (status == ASSAY_OK) status = collect(c, err);
     if (status == ASSAY_OK)
@@ -220,6 +267,36 @@ assay_status assay_checkpoint_open_memory(assay_checkpoint **out, const uint8_t 
     else
         assay_checkpoint_close(c);
     return status;
+}
+
+assay_status assay_checkpoint_open_gguf_memory(assay_checkpoint **out, const uint8_t *data, size_t size, const char *where,
+                                               assay_err *err) {
+    *out = NULL;
+    assay_checkpoint *c = assay_calloc(1, sizeof *c);
+    if (!c) return assay_nomem(err);
+    c->dir = assay_strdup(".");
+    assay_status s = c->dir ? assay_gguf_set_parse(&c->gguf, data, size, where, err) : assay_nomem(err);
+    if (s == ASSAY_OK) s = take_gguf(c, err);
+    for (size_t i = 0; i < c->n_shards; i++) c->shards[i].borrowed = true;
+    if (s == ASSAY_OK)
+        *out = c;
+    else
+        assay_checkpoint_close(c);
+    return s;
+}
+
+bool assay_checkpoint_is_gguf(const assay_checkpoint *c) {
+    return c->is_gguf;
+}
+
+const assay_gguf_set *assay_checkpoint_gguf(const assay_checkpoint *c) {
+    return c->is_gguf ? &c->gguf : NULL;
+}
+
+const assay_gguf_joint *assay_checkpoint_joint(const assay_checkpoint *c, const char *name) {
+    for (size_t i = 0; i < c->gguf_tensors.n_joints; i++)
+        if (strcmp(c->gguf_tensors.joints[i].name, name) == 0) return &c->gguf_tensors.joints[i];
+    return NULL;
 }
 
 size_t assay_checkpoint_n_tensors(const assay_checkpoint *c) {
@@ -258,20 +335,42 @@ static void hash_int(assay_hasher *h, int64_t v) {
     assay_hasher_put_str(h, digits);
 }
 
-static void hash_tensor(assay_hasher *h, const assay_checkpoint *c, const assay_tensor *t) {
+/* In pieces, so that memory stays small. */
+static void hash_bytes(assay_hasher *h, const assay_checkpoint *c, const void *data, size_t n) {
     enum { PIECE = 1 << 24 };
-    assay_hasher_put_str(h, t->name);
-    assay_hasher_put_str(h, assay_dtype_name(t->dtype));
-    hash_int(h, t->n_dims);
-    for (int i = 0; i < t->n_dims; i++) hash_int(h, t->dims[i]);
-    for (size_t at = 0; at < t->n_bytes; at += PIECE) {
-        assay_tensor piece = {.data = (const uint8_t *)t->data + at, .n_bytes = ASSAY_MIN((size_t)PIECE, t->n_bytes - at)};
+    for (size_t at = 0; data && at < n; at += PIECE) {
+        assay_tensor piece = {.data = (const uint8_t *)data + at, .n_bytes = ASSAY_MIN((size_t)PIECE, n - at)};
         assay_hasher_put(h, piece.data, piece.n_bytes);
         assay_checkpoint_release(c, &piece);
     }
 }
 
+static void hash_tensor(assay_hasher *h, const assay_checkpoint *c, const assay_tensor *t) {
+    assay_hasher_put_str(h, t->name);
+    assay_hasher_put_str(h, assay_dtype_name(t->dtype));
+    hash_int(h, t->n_dims);
+    if (t->block) assay_hasher_put_str(h, assay_precision_name((assay_precision)t->block));
+    for (int i = 0; i < t->n_dims; i++) hash_int(h, t->dims[i]);
+    hash_bytes(h, c, t->data, t->n_bytes);
+    const assay_gguf_joint *joint = t->order == ASSAY_ORDER_JOINED ? assay_checkpoint_joint(c, t->name) : NULL;
+    if (joint) hash_bytes(h, c, joint->keys.data, joint->keys.n_bytes);
+    if (joint) hash_bytes(h, c, joint->values.data, joint->values.n_bytes);
+}
+/* Metadata of a GGUF: every key with its bytes. */
+static void hash_values(assay_hasher *h, const assay_gguf *g) {
+    hash_int(h, (int64_t)assay_gguf_n_values(g));
+    for (size_t i = 0; i < assay_gguf_n_values(g); i++) {
+        const assay_gguf_value *v = assay_gguf_value_at(g, i);
+        assay_hasher_put_str(h, v->key);
+        hash_int(h, (int64_t)v->type * 16 + (int64_t)v->element);
+        hash_int(h, (int64_t)v->n_bytes);
+        assay_hasher_put(h, v->data, v->n_bytes);
+    }
+}
+
 static assay_status hash_config(assay_hasher *h, const assay_checkpoint *c, assay_err *err) {
+    for (size_t i = 0; i < c->gguf.n; i++) hash_values(h, c->gguf.parts[i]);
+    if (c->is_gguf) return ASSAY_OK;
     char *path = assay_path_join(c->dir, "config.json"), *text = NULL;
     size_t n = 0;
     if (!path) return assay_nomem(err);
@@ -310,7 +409,7 @@ assay_status assay_checkpoint_vector(float *out, const assay_checkpoint *c, cons
         return assay_fail(err, ASSAY_EINPUT,
                           "tensor %s has %d dimensions, the first %lld, where one of %lld is expected", name,
                           t->n_dims, t->n_dims ? (long long)t->dims[0] : 0, (long long)n);
-    if (!assay_to_f32(out, t->data, t->dtype, (size_t)n))
+    if (!assay_tensor_read(out, t, 0, n))
         return assay_fail(err, ASSAY_EINPUT, "tensor %s is of type %s where floats are expected", name,
                           assay_dtype_name(t->dtype));
     int64_t at = assay_find_nonfinite(out, ASSAY_DTYPE_F32, (size_t)n);

@@ -20,6 +20,7 @@
 #include "base/file.h"
 #include "base/mem.h"
 #include "base/str.h"
+#include "format/gguf_write.h"
 #include "format/safetensors.h"
 #include "format/writer_impl.h"
 
@@ -133,19 +134,32 @@ static assay_status check_shard(int fd, uint64_t need, const char *path, assay_e
                       path);
 }
 
+static assay_status put_header(assay_str *out, const walk *k, size_t index, assay_err *err) {
+    const assay_shard *shard = &k->l->shards[index];
+    if (k->w->gguf) return assay_gguf_put_header(out, k->w, k->l, index, err);
+    const assay_tensor **list = assay_mallocn(shard->n + 1, sizeof *list);
+    if (!list) return assay_nomem(err);
+    for (size_t i = 0; i < shard->n; i++)
+        list[i] = &k->l->order[shard->first + i]->tensor;
+    assay_status s = assay_safetensors_put_header(out, list, shard->n, err);
+    assay_free(list);
+    return s;
+}
+
+static uint64_t align_up(const assay_layout *l, uint64_t at) {
+    return l->align ? (at + l->align - 1) / l->align * l->align : at;
+}
+
 static assay_status write_shard(walk *k, size_t index, assay_err *err) {
     const assay_shard *shard = &k->l->shards[index];
     assay_str header = {0};
     uint64_t bytes = bytes_of(k->l, shard),
              begun = k->w->moved > k->at ? ASSAY_MIN(k->w->moved - k->at, bytes) : 0;
     char *path = shard_path(k->w, index);
-    const assay_tensor **list = assay_mallocn(shard->n + 1, sizeof *list);
     int fd = -1;
-    assay_status s = path && list ? ASSAY_OK : assay_nomem(err);
+    assay_status s = path ? ASSAY_OK : assay_nomem(err);
     if (s != ASSAY_OK) goto out;
-    for (size_t i = 0; i < shard->n; i++)
-        list[i] = &k->l->order[shard->first + i]->tensor;
-    ASSAY_GO(assay_safetensors_put_header(&header, list, shard->n, err));
+    ASSAY_GO(put_header(&header, k, index, err));
     fd = open(path, begun ? O_RDWR | O_CLOEXEC : O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
     if (fd < 0) {
         s = assay_fail_errno(err, errno, "cannot open %s", path);
@@ -156,14 +170,18 @@ static assay_status write_shard(walk *k, size_t index, assay_err *err) {
     uint64_t to = header.len;
     for (size_t i = 0; i < shard->n; i++) {
         const assay_spooled *p = k->l->order[shard->first + i];
+        if (!k->l->joins || !k->l->joins[shard->first + i]) to = align_up(k->l, to);
         ASSAY_GO(move_tensor(k, p, fd, to, path, err));
         to += p->tensor.n_bytes;
+    }
+    if (k->l->align && ftruncate(fd, (off_t)align_up(k->l, to)) != 0) { /* the last one is filled up, too */
+        s = assay_fail_errno(err, errno, "cannot write %s", path);
+        goto out;
     }
     if (fsync(fd) != 0) s = assay_fail_errno(err, errno, "cannot write %s", path);
 out:
     if (fd >= 0 && close(fd) != 0 && s == ASSAY_OK) s = assay_fail_errno(err, errno, "cannot write %s", path);
     assay_str_free(&header);
-    assay_free(list);
     assay_free(path);
     return s;
 }
@@ -232,13 +250,13 @@ static assay_status place_shard(const assay_ckpt_writer *w, const assay_layout *
 static assay_status place(assay_ckpt_writer *w, const assay_layout *l, assay_err *err) {
     assay_writer *index = NULL;
     assay_status s = ASSAY_OK;
-    if (l->n_shards > 1) ASSAY_GO(open_index(&index, w, l, err));
+    if (l->n_shards > 1 && !w->gguf) ASSAY_GO(open_index(&index, w, l, err));
     if (w->moved && !w->placing) {
         ASSAY_GO(assay_journal_append(w, json_pack("{s:I}", "placing", (json_int_t)w->shard_bytes), err));
         ASSAY_GO(assay_ckpt_writer_sync(w, err));
         w->placing = true;
     }
-    remove_stale(w, l);
+    if (!w->gguf) remove_stale(w, l);
     for (size_t i = 0; i < l->n_shards; i++)
         ASSAY_GO(place_shard(w, l, i, err));
     sync_folder(w->dir);
@@ -255,7 +273,9 @@ assay_status assay_ckpt_writer_commit(assay_ckpt_writer *w, assay_err *err) {
     assay_layout l = {0};
     assay_status s;
     assay_ckpt_writer_drop(w);
-    ASSAY_GO(assay_layout_init(&l, w->tensors, w->n_recorded, w->shard_bytes, err));
+    if (w->gguf) ASSAY_GO(assay_gguf_finish(w, err));
+    ASSAY_GO((w->gguf ? assay_gguf_layout : assay_layout_init)(&l, w->tensors, w->n_recorded, w->shard_bytes, err));
+    if (w->gguf) ASSAY_GO(assay_gguf_name_shards(&l, w->gguf, err));
     if (!w->placing) ASSAY_GO(write_shards(w, &l, err));
     ASSAY_GO(place(w, &l, err));
     unlink(w->journal_path);

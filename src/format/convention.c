@@ -26,6 +26,7 @@ static const convention TABLE[] = {
     [ASSAY_CONVENTION_HQQ] = {"hqq", "hqq", assay_hqq_has, assay_hqq_get, assay_hqq_put},
     [ASSAY_CONVENTION_GPTQ] = {"gptq", "gptq", assay_gptq_has, assay_gptq_get, assay_gptq_put},
     [ASSAY_CONVENTION_AWQ] = {"awq", "awq", assay_awq_has, assay_awq_get, assay_awq_put},
+    [ASSAY_CONVENTION_GGUF] = {"gguf", "gguf", assay_gguf_has, assay_gguf_get, assay_gguf_put},
     /* Told from version 1 by checkpoint_format. */
     [ASSAY_CONVENTION_GPTQ_V2] = {"gptq_v2", "gptq_v2", assay_gptq_has, assay_gptq_get, assay_gptq_v2_put},
 };
@@ -128,6 +129,7 @@ assay_status assay_checkpoint_matrix(assay_matrix *out, const assay_checkpoint *
                     .rows = rows,
                     .cols = cols,
                     .dense_act = dense_act};
+    if (assay_checkpoint_is_gguf(c)) kind = ASSAY_CONVENTION_GGUF; /* whatever a config says */
     const convention *home = &TABLE[kind];
     s = home->has && home->has(&w) ? home->get(out, &w, err) : get_dense(out, &w, err);
     if (s == ASSAY_OK) s = assay_matrix_check(out, weight_name, err);

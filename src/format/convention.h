@@ -15,6 +15,7 @@ typedef struct assay_want {
     const char *module;
     int64_t rows, cols;
     assay_dtype dense_act;
+    bool outline; /* all but the codes: they are allocated and not read */
 } assay_want;
 
 /* The tensor MODULE+suffix, or NULL; ENOTFOUND by the second. */
@@ -54,6 +55,8 @@ bool assay_ct_has(const assay_want *w);
 assay_status assay_ct_get(assay_matrix *out, const assay_want *w, assay_err *err);
 bool assay_fp8_has(const assay_want *w);
 assay_status assay_fp8_get(assay_matrix *out, const assay_want *w, assay_err *err);
+bool assay_gguf_has(const assay_want *w);
+assay_status assay_gguf_get(assay_matrix *out, const assay_want *w, assay_err *err);
 bool assay_hqq_has(const assay_want *w);
 assay_status assay_hqq_get(assay_matrix *out, const assay_want *w, assay_err *err);
 bool assay_gptq_has(const assay_want *w);
@@ -68,6 +71,9 @@ assay_status assay_ct_put(assay_ckpt_writer *w, const char *module, const assay_
                           assay_dtype model_dtype, assay_err *err);
 assay_status assay_fp8_put(assay_ckpt_writer *w, const char *module, const assay_matrix *m,
                            assay_dtype model_dtype, assay_err *err);
+assay_status assay_gguf_put(assay_ckpt_writer *w, const char *module, const assay_matrix *m,
+                            assay_dtype model_dtype, assay_err *err);
+assay_status assay_gguf_check(const char *module, const assay_matrix *m, assay_err *err);
 assay_status assay_hqq_put(assay_ckpt_writer *w, const char *module, const assay_matrix *m,
                            assay_dtype model_dtype, assay_err *err);
 assay_status assay_gptq_put(assay_ckpt_writer *w, const char *module, const assay_matrix *m,

@@ -14,10 +14,13 @@
 /* --- reading --- */
 typedef struct assay_checkpoint assay_checkpoint;
 
-/* DIR/model.safetensors.index.json with its shards, or DIR/model.safetensors, or a path to one .safetensors file. Errors name file,
- * tensor and byte. Every tensor's range is checked against its file: no overlap, no hole, dims*size == bytes. */
+/* DIR/model.safetensors.index.json with its shards, or DIR/model.safetensors, or a path to one .safetensors file; FILE.gguf or a folder
+ * with one (of a split the first): its tensors have the names, dimensions and order of Hugging Face's, see assay_tensor for what differs
+ * in their bytes. Errors name file, tensor and byte. Every tensor's range is checked against its file: no overlap, no hole (GGUF: but
+ * for padding), dims*size == bytes. */
 assay_status assay_checkpoint_open(assay_checkpoint **out, const char *path, assay_err *err);
 void assay_checkpoint_close(assay_checkpoint *c);
+bool assay_checkpoint_is_gguf(const assay_checkpoint *c);
 size_t assay_checkpoint_n_tensors(const assay_checkpoint *c);
 const assay_tensor *assay_checkpoint_get(const assay_checkpoint *c, size_t i);            /* in file order; borrowed */
 const assay_tensor *assay_checkpoint_find(const assay_checkpoint *c, const char *name);   /* NULL when absent */

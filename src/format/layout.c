@@ -93,6 +93,7 @@ assay_status assay_layout_init(assay_layout *l, const assay_spooled *tensors, si
 void assay_layout_free(assay_layout *l) {
     assay_free(l->order);
     assay_free(l->shards);
+    assay_free(l->joins);
     memset(l, 0, sizeof *l);
 }
 

@@ -11,10 +11,12 @@
 typedef struct assay_spooled {
     assay_tensor tensor; /* data unused */
     uint64_t at;         /* its place in the spool */
+    const char *to;      /* GGUF: the file's name for it, else NULL */
+    int64_t part;        /* GGUF: which expert of the stack `to`; -1 = no stack */
 } assay_spooled;
 
 typedef struct assay_shard {
-    char name[72];
+    char name[160];
     size_t first, n; /* in order */
 } assay_shard;
 
@@ -23,6 +25,8 @@ typedef struct assay_layout {
     size_t n;
     assay_shard *shards; /* at least one */
     size_t n_shards;
+    uint64_t align; /* of the tensors' places; 0 = they follow each other */
+    bool *joins;    /* [n]: this one follows the one before whatever the alignment; NULL = none does */
 } assay_layout;
 
 /* Depends on names, types and sizes alone, not on the order of `tensors`, which are borrowed. */

@@ -10,7 +10,8 @@
  *   DIR/.partial-journal      one JSON object a line:
  *        {"boot": "..."}                      a session began (the machine's boot id)
  *        {"name": N, "tensors": [{"name", "dtype", "dims", "at", "bytes"}, ...]}
- *                                             a record: these tensors are in the spool, whole
+ *                                             a record: these tensors are in the spool, whole; for GGUF also "to" and
+ *                                             "part" (assay_spooled), and "block" when the bytes are blocks
  *        {"sync": bytes}                      the spool up to there, the journal up to here, had reached the disk
  *        {"moved": bytes, "shard_bytes": S}   so much of the layout in shards of S is in the shards, on the disk
  *        {"placing": S}                       all of it is; what is left is renaming
@@ -32,6 +33,7 @@
 #include "base/file.h"
 #include "base/mem.h"
 #include "base/str.h"
+#include "format/gguf_write.h"
 #include "format/writer_impl.h"
 #include "num/convert.h"
 
@@ -46,6 +48,7 @@ void assay_ckpt_writer_free(assay_ckpt_writer *w) {
     assay_free(w->tensors);
     assay_names_free(&w->names);
     assay_arena_free(&w->arena);
+    assay_gguf_output_free(w->gguf);
     assay_free(w);
 }
 
@@ -108,33 +111,52 @@ static void boot_id(char out[64]) {
     fclose(f);
 }
 
-static assay_status add_spooled(assay_ckpt_writer *w, const char *name, const assay_tensor *shape,
-                                uint64_t at, assay_err *err) {
+static assay_status add_spooled(assay_ckpt_writer *w, const assay_spooled *p, assay_err *err) {
     bool fresh;
+    const char *name = p->tensor.name;
     ASSAY_TRY(assay_grow(&w->tensors, &w->cap_tensors, w->n_tensors + 1, sizeof *w->tensors, err));
     char *copy = assay_arena_strndup(&w->arena, name, strlen(name));
-    if (!copy) return assay_nomem(err);
+    char *to = p->to ? assay_arena_strndup(&w->arena, p->to, strlen(p->to)) : NULL;
+    if (!copy || (p->to && !to)) return assay_nomem(err);
     ASSAY_TRY(assay_names_add(&w->names, copy, w->n_tensors, &fresh, err));
     if (!fresh) return assay_fail(err, ASSAY_EINPUT, "tensor %s is written twice", name);
-    w->tensors[w->n_tensors] = (assay_spooled){.tensor = *shape, .at = at};
+    w->tensors[w->n_tensors] = *p;
     w->tensors[w->n_tensors].tensor.name = copy;
+    w->tensors[w->n_tensors].tensor.data = NULL;
+    w->tensors[w->n_tensors].to = to;
     w->n_tensors++;
     return ASSAY_OK;
 }
 
-static bool parse_spooled(assay_tensor *t, uint64_t *at, const json_t *j) {
+/* Bytes that a tensor of that type and shape takes; false when there is no such size. */
+static bool bytes_of(size_t *out, const assay_tensor *t) {
+    assay_gguf_storage s;
+    int64_t n = assay_tensor_n_elements(t);
+    if (n < 0) return false;
+    if (!t->block) return assay_mul_size(out, (size_t)n, assay_dtype_size(t->dtype));
+    if (!assay_gguf_block_of(&s, t->block) || t->n_dims < 1 || t->dims[t->n_dims - 1] % s.elements) return false;
+    return assay_mul_size(out, (size_t)(n / s.elements), (size_t)s.bytes);
+}
+
+static bool parse_spooled(assay_spooled *p, const json_t *j) {
+    assay_tensor *t = &p->tensor;
     const json_t *dims = json_object_get(j, "dims");
     const char *name = json_string_value(json_object_get(j, "name")),
                *dtype = json_string_value(json_object_get(j, "dtype"));
+    const char *block = json_string_value(json_object_get(j, "block"));
+    const json_t *part = json_object_get(j, "part");
+    assay_precision precision;
     size_t need;
+    *p = (assay_spooled){.to = json_string_value(json_object_get(j, "to")), .part = part ? json_integer_value(part) : -1};
     *t = (assay_tensor){.name = name, .n_dims = (int)json_array_size(dims)};
+    if (block && !assay_precision_parse(&precision, block)) return false;
+    t->block = block ? (int)precision : 0;
     if (!name || !dtype || !json_is_array(dims) || json_array_size(dims) > ASSAY_MAX_DIMS) return false;
     if (!assay_dtype_parse(&t->dtype, dtype, strlen(dtype))) return false;
     for (int i = 0; i < t->n_dims; i++) t->dims[i] = json_integer_value(json_array_get(dims, (size_t)i));
-    int64_t n = assay_tensor_n_elements(t), bytes = json_integer_value(json_object_get(j, "bytes"));
-    *at = (uint64_t)json_integer_value(json_object_get(j, "at"));
-    t->n_bytes = (size_t)bytes;
-    return n >= 0 && assay_mul_size(&need, (size_t)n, assay_dtype_size(t->dtype)) && need == t->n_bytes;
+    p->at = (uint64_t)json_integer_value(json_object_get(j, "at"));
+    t->n_bytes = (size_t)json_integer_value(json_object_get(j, "bytes"));
+    return bytes_of(&need, t) && need == t->n_bytes;
 }
 
 /* Takes over one record; *whole is false when it is not one, or its data is not all there. */
@@ -142,20 +164,21 @@ static assay_status take_record(assay_ckpt_writer *w, bool *whole, const json_t 
                                 assay_err *err) {
     const json_t *list = json_object_get(line, "tensors"), *item;
     const char *name = json_string_value(json_object_get(line, "name"));
-    uint64_t at, end = w->end;
-    assay_tensor t;
+    uint64_t end = w->end;
+    assay_spooled p;
     size_t i;
     bool fresh;
     *whole = false;
     if (!name || !json_is_array(list)) return ASSAY_OK;
     json_array_foreach(list, i, item) {
-        if (!parse_spooled(&t, &at, item) || at != end || t.n_bytes > data_size || at > data_size - t.n_bytes)
+        if (!parse_spooled(&p, item) || p.at != end || p.tensor.n_bytes > data_size ||
+            p.at > data_size - p.tensor.n_bytes)
             return ASSAY_OK;
-        if (assay_names_find(&w->names, t.name) != SIZE_MAX) return ASSAY_OK;
-        end += t.n_bytes;
+        if (assay_names_find(&w->names, p.tensor.name) != SIZE_MAX) return ASSAY_OK;
+        end += p.tensor.n_bytes;
     }
     json_array_foreach(list, i, item) {
-        if (parse_spooled(&t, &at, item)) ASSAY_TRY(add_spooled(w, t.name, &t, at, err));
+        if (parse_spooled(&p, item)) ASSAY_TRY(add_spooled(w, &p, err));
     }
     w->end = w->added_end = end;
     w->n_recorded = w->n_tensors;
@@ -283,33 +306,35 @@ void assay_ckpt_writer_drop(assay_ckpt_writer *w) {
 }
 
 /* Reserves a place in the spool for a tensor; its bytes are written next, from w->added_end on. */
-static assay_status reserve(size_t *bytes, assay_ckpt_writer *w, const char *name, assay_dtype dtype, int n_dims, const int64_t *dims,
-                            assay_err *err) {
-    assay_tensor t = {.dtype = dtype, .n_dims = n_dims};
-    if (n_dims < 0 || n_dims > ASSAY_MAX_DIMS)
-        return assay_fail(err, ASSAY_EUSAGE, "tensor %s has %d dimensions", name, n_dims);
-    memcpy(t.dims, dims, (size_t)n_dims * sizeof *dims);
-    int64_t n = assay_tensor_n_elements(&t);
-    if (n < 0 || !assay_mul_size(bytes, (size_t)n, assay_dtype_size(dtype)))
-        return assay_fail(err, ASSAY_EUSAGE, "tensor %s has an impossible shape", name);
+static assay_status reserve(size_t *bytes, assay_ckpt_writer *w, const assay_tensor *t, const char *to, int64_t part, assay_err *err) {
+    assay_spooled p = {.tensor = *t, .at = w->added_end, .to = to, .part = part};
+    if (t->n_dims < 0 || t->n_dims > ASSAY_MAX_DIMS)
+        return assay_fail(err, ASSAY_EUSAGE, "tensor %s has %d dimensions", t->name, t->n_dims);
+    if (!bytes_of(bytes, t)) return assay_fail(err, ASSAY_EUSAGE, "tensor %s has an impossible shape", t->name);
     if (w->moved || w->placing)
         return assay_fail(err, ASSAY_EUSAGE,
                           "%s: its checkpoint was complete and is being written out: commit it, or remove its .partial-* "
                           "files to begin again",
                           w->dir);
-    if (strcmp(name, "__metadata__") == 0)
+    if (strcmp(t->name, "__metadata__") == 0)
         return assay_fail(err, ASSAY_EUSAGE, "a tensor cannot be called __metadata__");
-    t.n_bytes = *bytes;
-    return add_spooled(w, name, &t, w->added_end, err);
+    p.tensor.n_bytes = *bytes;
+    return add_spooled(w, &p, err);
+}
+
+assay_status assay_spool_add(assay_ckpt_writer *w, const assay_tensor *t, const char *to, int64_t part, assay_err *err) {
+    size_t bytes;
+    ASSAY_TRY(reserve(&bytes, w, t, to, part, err));
+    assay_status s = assay_spool_write(w->data, t->data, bytes, w->added_end, w->data_path, err);
+    if (s == ASSAY_OK) w->added_end += bytes;
+    return s;
 }
 
 assay_status assay_ckpt_writer_add(assay_ckpt_writer *w, const char *name, assay_dtype dtype, int n_dims,
                                    const int64_t *dims, const void *data, assay_err *err) {
-    size_t bytes;
-    ASSAY_TRY(reserve(&bytes, w, name, dtype, n_dims, dims, err));
-    assay_status s = assay_spool_write(w->data, data, bytes, w->added_end, w->data_path, err);
-    if (s == ASSAY_OK) w->added_end += bytes;
-    return s;
+    assay_tensor t = {.name = name, .dtype = dtype, .n_dims = n_dims, .data = data};
+    if (n_dims >= 0 && n_dims <= ASSAY_MAX_DIMS) memcpy(t.dims, dims, (size_t)n_dims * sizeof *dims);
+    return w->gguf ? assay_gguf_add(w, &t, err) : assay_spool_add(w, &t, NULL, -1, err);
 }
 
 static json_t *record_json(const assay_ckpt_writer *w, const char *name) {
@@ -319,9 +344,13 @@ static json_t *record_json(const assay_ckpt_writer *w, const char *name) {
         json_t *dims = json_array();
         for (int k = 0; k < p->tensor.n_dims; k++)
             json_array_append_new(dims, json_integer(p->tensor.dims[k]));
-        json_array_append_new(list, json_pack("{s:s, s:s, s:o, s:I, s:I}", "name", p->tensor.name, "dtype",
-                                              assay_dtype_name(p->tensor.dtype), "dims", dims, "at",
-                                              (json_int_t)p->at, "bytes", (json_int_t)p->tensor.n_bytes));
+        json_t *line = json_pack("{s:s, s:s, s:o, s:I, s:I}", "name", p->tensor.name, "dtype",
+                                 assay_dtype_name(p->tensor.dtype), "dims", dims, "at", (json_int_t)p->at,
+                                 "bytes", (json_int_t)p->tensor.n_bytes);
+        const char *block = p->tensor.block ? assay_precision_name((assay_precision)p->tensor.block) : NULL;
+        if (p->to) json_object_update_new(line, json_pack("{s:s, s:I}", "to", p->to, "part", (json_int_t)p->part));
+        if (block) json_object_set_new(line, "block", json_string(block));
+        json_array_append_new(list, line);
     }
     return json_pack("{s:s, s:o}", "name", name, "tensors", list);
 }
@@ -347,7 +376,8 @@ assay_status assay_ckpt_writer_put(assay_ckpt_writer *w, const char *name, assay
 assay_status assay_ckpt_writer_copy(assay_ckpt_writer *w, const assay_checkpoint *c, const assay_tensor *t, assay_err *err) {
     enum { PIECE = 1 << 23 };
     size_t bytes;
-    assay_status s = reserve(&bytes, w, t->name, t->dtype, t->n_dims, t->dims, err);
+    if (w->gguf || t->block || t->order != ASSAY_ORDER_PLAIN) return assay_gguf_copy(w, c, t, err);
+    assay_status s = reserve(&bytes, w, t, NULL, -1, err);
     for (size_t at = 0; s == ASSAY_OK && at < bytes; at += PIECE) {
         assay_tensor piece = {.data = (const uint8_t *)t->data + at, .n_bytes = ASSAY_MIN((size_t)PIECE, bytes - at)};
         int64_t bad = assay_dtype_is_float(t->dtype)

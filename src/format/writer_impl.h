@@ -20,8 +20,11 @@ struct assay_ckpt_writer {
     bool placing;      /* the shards are whole, their names are what is left */
     assay_names names; /* of tensors and of records */
     assay_arena arena; /* their text */
+    struct assay_gguf_output *gguf; /* NULL: safetensors */
 };
 
+/* Appends a tensor to the spool as it is: name, type or block, dimensions and bytes of `t`; `to` and `part` as in assay_spooled. */
+assay_status assay_spool_add(assay_ckpt_writer *w, const assay_tensor *t, const char *to, int64_t part, assay_err *err);
 void assay_ckpt_writer_free(assay_ckpt_writer *w);
 /* All n bytes at that place of a file. */
 assay_status assay_spool_write(int fd, const void *data, size_t n, uint64_t at, const char *path,

@@ -149,3 +149,21 @@ int64_t assay_find_nonfinite(const void *src, assay_dtype type, size_t n) {
     default: return -1;
     }
 }
+
+bool assay_tensor_read(float *out, const assay_tensor *t, int64_t first, int64_t n) {
+    size_t size = assay_dtype_size(t->dtype);
+    const uint8_t *data = t->data;
+    if (t->block || !data || !assay_dtype_is_float(t->dtype)) return false;
+    if (t->order == ASSAY_ORDER_PLAIN) return assay_to_f32(out, data + (size_t)first * size, t->dtype, (size_t)n);
+    int64_t cols = t->n_dims > 1 ? t->dims[1] : 1;
+    while (n > 0) {
+        bool turned = t->order == ASSAY_ORDER_TURNED;
+        int64_t row = first / cols, col = first % cols, left = n < cols - col ? n : cols - col, k = turned ? 1 : left;
+        int64_t at = turned ? col * t->dims[0] + row : assay_tensor_file_row(t, row) * cols + col;
+        assay_to_f32(out, data + (size_t)at * size, t->dtype, (size_t)k);
+        out += k;
+        first += k;
+        n -= k;
+    }
+    return true;
+}

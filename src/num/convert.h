@@ -40,6 +40,9 @@ uint8_t assay_f32_to_e8m0(float f);
  * false. */
 bool assay_to_f32(float *dst, const void *src, assay_dtype src_type, size_t n);
 bool assay_from_f32(void *dst, assay_dtype dst_type, const float *src, size_t n);
+/* Elements [first, first + n) of a tensor of floats in its own order, whatever the file's. False for blocks, joined tensors and types
+ * that are no floats. */
+bool assay_tensor_read(float *out, const assay_tensor *t, int64_t first, int64_t n);
 /* Index of the first NaN or infinity among n elements of a float type, or -1. */
 int64_t assay_find_nonfinite(const void *src, assay_dtype type, size_t n);
 

@@ -44,3 +44,11 @@ int64_t assay_tensor_n_elements(const assay_tensor *t) {
     }
     return n;
 }
+
+int64_t assay_tensor_file_row(const assay_tensor *t, int64_t row) {
+    if (t->order != ASSAY_ORDER_PAIRS && t->order != ASSAY_ORDER_PARTS) return row;
+    int64_t of_head = t->dims[0] / t->n_heads, head = row / of_head, at = row % of_head;
+    if (t->order == ASSAY_ORDER_PAIRS) return head * of_head + at % (of_head / 2) * 2 + at / (of_head / 2);
+    int64_t size = of_head / 3; /* of the head's query, key or value */
+    return (at / size * t->n_heads + head) * size + at % size;
+}
