@@ -150,7 +150,7 @@ static assay_status parse_options(assay_bpe *b, const json_t *model, const char 
     double dropout = 0;
     ASSAY_TRY(assay_json_get_str(&type, model, "type", where, err));
     if (strcmp(type, "BPE") != 0)
-        return assay_fail(err, ASSAY_EUNSUPPORTED, "%s: model.type '%.40s' is not supported, only BPE is",
+        return assay_fail(err, ASSAY_EUNSUPPORTED, "%s: model.type '%.40s' is not supported, only BPE and Unigram are",
                           where, type);
     ASSAY_TRY(assay_json_get_double(&dropout, model, "dropout", where, err));
     if (dropout != 0)

@@ -55,7 +55,7 @@ static assay_status normalize_strip_accents(assay_str *out, const assay_step *st
                                             assay_err *err) {
     (void)step, (void)err;
     for (size_t i = 0, len; i < n; i += len)
-        if (!assay_char_is_mark(assay_utf8_next(&len, s + i, n - i))) assay_str_putn(out, s + i, len);
+        if (!assay_char_is_accent(assay_utf8_next(&len, s + i, n - i))) assay_str_putn(out, s + i, len);
     return ASSAY_OK;
 }
 

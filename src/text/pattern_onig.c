@@ -12,7 +12,8 @@
  *   x{1,3}+         greedy repetition of a repetition   -> (?:x{1,3})+
  *   (?m)            dot matches newline                 -> (?s)
  *   [a&&b]          intersection                        -> (?:(?=[a])[b])
- * The rest is passed through. Nested classes, conditionals, absent groups, subexpression calls and
+ *   [a[bc]]         union                               -> [abc]
+ * The rest is passed through. Negated classes within classes, conditionals, absent groups, subexpression calls and
  * backreferences by level are refused by name, because nothing equal exists. */
 #include <ctype.h>
 #include <string.h>
@@ -212,18 +213,22 @@ static assay_status class(reader *r) {
     if (negated) r->i++;
     assay_str_put(r->out, negated ? "[^" : "[");
     bool first = true;
+    int inside = 0; /* open classes within this one */
     for (;; first = false) {
         if (r->i >= r->n)
             return assay_fail(r->err, ASSAY_EINPUT, "pattern '%.120s': a class is not closed", r->re);
         char c = r->re[r->i++];
-        if (c == ']' && !first) break;
+        if (c == ']' && !first && inside-- == 0) break;
+        if (c == ']' && !first) continue;
         if (c == '\\') {
             ASSAY_TRY(escape(r, true));
         } else if (c == '[' && r->i < r->n && r->re[r->i] == ':') {
             ASSAY_TRY(posix_class(r));
-        } else if (c == '[') {
-            return unsupported(r, "a class inside a class");
+        } else if (c == '[') { /* a union: what it holds may as well stand here */
+            if (r->i < r->n && (r->re[r->i] == '^' || r->re[r->i] == ']')) return unsupported(r, "such a class inside a class");
+            inside++;
         } else if (c == '&' && r->i < r->n && r->re[r->i] == '&') {
+            if (inside) return unsupported(r, "an intersection inside a class inside a class");
             if (negated) return unsupported(r, "an intersection in a negated class");
             r->i++;
             bool inner = r->i < r->n && r->re[r->i] == '[';

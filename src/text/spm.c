@@ -132,14 +132,15 @@ static assay_status build_unigram(assay_tokenizer *t, const assay_spm_pieces *p,
     return ASSAY_OK;
 }
 
-/* What transformers' conversion puts: spaces again, bytes to characters, and the dummy prefix away. */
+#define ALL_SPACES (1 << 20) /* more than a text begins with */
+
+/* Spaces again, bytes to characters, and the dummy prefix away; with it every space at the beginning when they were trimmed. */
 static assay_status build_decoders(assay_tokenizer *t, const char *where, assay_err *err) {
-    json_t *j = json_pack("{s:s, s:[{s:s, s:{s:s}, s:s}, {s:s}, {s:s}]}", "type", "Sequence", "decoders", "type", "Replace",
-                          "pattern", "String", "\xE2\x96\x81", "content", " ", "type", "ByteFallback", "type", "Fuse");
+    bool front = !t->spm.suffix && (t->spm.prefix || t->spm.trim), back = t->spm.suffix && t->spm.prefix;
+    json_t *j = json_pack("{s:s, s:[{s:s, s:{s:s}, s:s}, {s:s}, {s:s}, {s:s, s:s, s:i, s:i}]}", "type", "Sequence", "decoders", "type",
+                          "Replace", "pattern", "String", "\xE2\x96\x81", "content", " ", "type", "ByteFallback", "type", "Fuse", "type",
+                          "Strip", "content", " ", "start", !front ? 0 : t->spm.trim ? ALL_SPACES : 1, "stop", back ? 1 : 0);
     if (!j) return assay_nomem(err);
-    if (t->spm.prefix && !t->spm.suffix)
-        json_array_append_new(json_object_get(j, "decoders"), json_pack("{s:s, s:s, s:i, s:i}", "type", "Strip", "content", " ",
-                                                                        "start", 1, "stop", 0));
     assay_status s = assay_steps_parse(&t->decoders, ASSAY_STEP_DECODER, j, "decoder", where, err);
     json_decref(j);
     return s;

@@ -82,7 +82,21 @@ static const json_t *chosen_template(const json_t *config) {
     return NULL;
 }
 
-assay_status assay_template_open(assay_template **out, const char *dir, assay_err *err) {
+static assay_status open_gguf(assay_template **out, const char *file, assay_err *err) {
+    assay_gguf *g;
+    const char *text;
+    size_t n;
+    ASSAY_TRY(assay_gguf_open(&g, file, err));
+    assay_status s;
+    if (!assay_gguf_string(&text, &n, g, assay_gguf_find(g, "tokenizer.chat_template"), 0) || n == 0)
+        s = assay_fail(err, ASSAY_ENOTFOUND, "%s: there is no tokenizer.chat_template", file);
+    else if ((s = assay_template_parse(out, text, n, err)) != ASSAY_OK)
+        assay_err_prefix(err, "%s", file);
+    assay_gguf_close(g);
+    return s;
+}
+
+static assay_status open_folder(assay_template **out, const char *dir, assay_err *err) {
     char *own = assay_path_join(dir, "chat_template.jinja"),
          *config = assay_path_join(dir, "tokenizer_config.json");
     char *text = NULL;
@@ -113,6 +127,20 @@ out:
     assay_free(text);
     assay_free(own);
     assay_free(config);
+    return s;
+}
+
+assay_status assay_template_open(assay_template **out, const char *path, assay_err *err) {
+    char *file = NULL;
+    assay_err other = {0};
+    assay_status s = assay_gguf_find_file(&file, path, &other);
+    if (s == ASSAY_OK)
+        s = open_gguf(out, file, err);
+    else if (s == ASSAY_ENOTFOUND)
+        s = open_folder(out, path, err);
+    else
+        assay_fail(err, s, "%s", other.message);
+    assay_free(file);
     return s;
 }
 

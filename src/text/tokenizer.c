@@ -5,6 +5,7 @@
  * ignored. An added token's id must be the one that the original would assign, else the file is refused.
  * Reading is strict: an unknown type is EUNSUPPORTED, never skipped, because a tokenizer that is nearly right
  * gives silently wrong scores. */
+#include "text/gguf_vocab.h"
 #include "text/tokenizer.h"
 
 #include <string.h>
@@ -243,7 +244,21 @@ out:
     return s;
 }
 
-assay_status assay_tokenizer_open(assay_tokenizer **out, const char *dir, assay_err *err) {
+static assay_status open_gguf(assay_tokenizer **out, const char *file, assay_err *err) {
+    assay_gguf *g = NULL;
+    assay_gguf_vocab v = ASSAY_GGUF_VOCAB_INIT;
+    assay_status s;
+    ASSAY_GO(assay_gguf_open(&g, file, err));
+    ASSAY_GO(assay_gguf_vocab_read(&v, g, err));
+    s = assay_tokenizer_from_gguf(out, &v, err);
+    if (s != ASSAY_OK) assay_err_prefix(err, "%s", file);
+out:
+    assay_gguf_vocab_free(&v);
+    assay_gguf_close(g);
+    return s;
+}
+
+static assay_status open_folder(assay_tokenizer **out, const char *dir, assay_err *err) {
     char *path = assay_path_join(dir, "tokenizer.json"), *config = assay_path_join(dir, "tokenizer_config.json"),
          *model = assay_path_join(dir, "tokenizer.model");
     assay_status s;
@@ -256,6 +271,22 @@ assay_status assay_tokenizer_open(assay_tokenizer **out, const char *dir, assay_
     assay_free(path);
     assay_free(config);
     assay_free(model);
+    return s;
+}
+
+assay_status assay_tokenizer_open(assay_tokenizer **out, const char *path, assay_err *err) {
+    char *file = NULL, *own = assay_path_join(path, "tokenizer.json");
+    assay_err other = {0};
+    if (!own) return assay_nomem(err);
+    assay_status s = assay_path_exists(own) ? ASSAY_ENOTFOUND : assay_gguf_find_file(&file, path, &other);
+    assay_free(own);
+    if (s == ASSAY_ENOTFOUND)
+        s = open_folder(out, path, err);
+    else if (s == ASSAY_OK)
+        s = open_gguf(out, file, err);
+    else
+        assay_fail(err, s, "%s", other.message);
+    assay_free(file);
     return s;
 }
 

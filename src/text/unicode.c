@@ -41,6 +41,29 @@ bool assay_char_is_nonspacing(int32_t cp) {
     return category(cp) == UTF8PROC_CATEGORY_MN;
 }
 
+static bool is_new(int32_t cp) {
+    static const struct {
+        int32_t lo, hi;
+    } ranges[] = {
+#define NEW(lo, hi) {lo, hi},
+#include "text/unicode_new.def"
+    };
+    size_t lo = 0, hi = ASSAY_LEN(ranges);
+    while (lo < hi) {
+        size_t mid = lo + (hi - lo) / 2;
+        if (ranges[mid].hi < cp)
+            lo = mid + 1;
+        else
+            hi = mid;
+    }
+    return lo < ASSAY_LEN(ranges) && cp >= ranges[lo].lo;
+}
+
+bool assay_char_is_accent(int32_t cp) {
+    bool was = cp == 0x1CF2 || cp == 0x1CF3; /* a mark until Unicode 12 */
+    return was || (assay_char_is_mark(cp) && !is_new(cp));
+}
+
 bool assay_char_is_other(int32_t cp) {
     utf8proc_category_t c = category(cp);
     return c == UTF8PROC_CATEGORY_CC || c == UTF8PROC_CATEGORY_CF || c == UTF8PROC_CATEGORY_CO;
@@ -128,8 +151,8 @@ void assay_text_put_upper(assay_str *b, const char *s, size_t n) {
         assay_char_put_upper(b, assay_utf8_next(&len, s + i, n - i));
 }
 
-assay_status assay_text_normalize(assay_str *b, assay_norm_form form, const char *s, size_t n,
-                                  assay_err *err) {
+/* The normalization by utf8proc's tables, which are newer. */
+static assay_status normalize_known(assay_str *b, assay_norm_form form, const char *s, size_t n, assay_err *err) {
     static const int options[] = {
         [ASSAY_NORM_NFC] = UTF8PROC_STABLE | UTF8PROC_COMPOSE,
         [ASSAY_NORM_NFD] = UTF8PROC_STABLE | UTF8PROC_DECOMPOSE,
@@ -157,4 +180,17 @@ assay_status assay_text_normalize(assay_str *b, assay_norm_form form, const char
     assay_free(buf);
     if (got < 0) return assay_fail(err, ASSAY_EINPUT, "cannot normalize text: %s", utf8proc_errmsg(got));
     return ASSAY_OK;
+}
+
+/* A character that Unicode 9 has not is a starter without a decomposition: the text falls apart there. */
+assay_status assay_text_normalize(assay_str *b, assay_norm_form form, const char *s, size_t n, assay_err *err) {
+    size_t from = 0;
+    for (size_t i = 0, len; i < n; i += len) {
+        int32_t cp = (unsigned char)s[i] < 0x80 ? (len = 1, s[i]) : assay_utf8_next(&len, s + i, n - i);
+        if (cp < 0x07FD || !is_new(cp)) continue;
+        ASSAY_TRY(normalize_known(b, form, s + from, i - from, err));
+        assay_str_putn(b, s + i, len);
+        from = i + len;
+    }
+    return normalize_known(b, form, s + from, n - from, err);
 }

@@ -27,6 +27,7 @@ void assay_char_put_upper(assay_str *b, int32_t cp);
 void assay_char_put_lower(assay_str *b, int32_t cp);
 
 bool assay_char_is_nonspacing(int32_t cp); /* Mn */
+bool assay_char_is_accent(int32_t cp);     /* M* in Unicode 9, which is what StripAccents takes away */
 bool assay_char_is_other(int32_t cp);      /* Cc Cf Co */
 /* The length of the first extended grapheme cluster of s (valid UTF-8, n >= 1). */
 size_t assay_grapheme_next(const char *s, size_t n);
@@ -37,7 +38,7 @@ typedef enum assay_norm_form {
     ASSAY_NORM_NFKC,
     ASSAY_NORM_NFKD
 } assay_norm_form;
-/* Appends the Unicode normalization of s (valid UTF-8). ENOMEM, or EINPUT from utf8proc. */
+/* Appends the normalization of s (valid UTF-8) by the tables of Unicode 9, which are those of Hugging Face's tokenizers. ENOMEM, or EINPUT from utf8proc. */
 assay_status assay_text_normalize(assay_str *b, assay_norm_form form, const char *s, size_t n,
                                   assay_err *err);
 

@@ -117,6 +117,10 @@ def step_configs():
         add("Digits %d" % d, pre_tokenizer={"type": "Digits", "individual_digits": d})
         add("ByteLevel prefix %d" % d, pre_tokenizer={"type": "ByteLevel", "add_prefix_space": d, "trim_offsets": True, "use_regex": True}, decoder={"type": "ByteLevel", "add_prefix_space": True, "trim_offsets": True, "use_regex": True})
     add("Whitespace", pre_tokenizer={"type": "Whitespace"})
+    for clean, chinese, strip, lower in [(True, True, None, True), (False, False, None, False), (True, False, True, False), (False, True, False, True)]:
+        add("normalizer BertNormalizer %d%d%s%d" % (clean, chinese, strip, lower), normalizer={"type": "BertNormalizer", "clean_text": clean, "handle_chinese_chars": chinese, "strip_accents": strip, "lowercase": lower})
+    add("BertPreTokenizer", pre_tokenizer={"type": "BertPreTokenizer"})
+    add("CharDelimiterSplit", pre_tokenizer={"type": "CharDelimiterSplit", "delimiter": "l"})
     add("WhitespaceSplit", pre_tokenizer={"type": "WhitespaceSplit"})
     add("Sequence", pre_tokenizer=seq("pretokenizers", {"type": "WhitespaceSplit"}, {"type": "Digits", "individual_digits": False}, BYTE_LEVEL_OFF))
     for scheme in ["always", "first", "never"]:
@@ -423,7 +427,8 @@ def write(name, value):
     print(path, os.path.getsize(path))
 
 
-os.makedirs(OUT, exist_ok=True)
-write("tokenizers.json", golden_tokenizers())
-write("steps.json", golden_steps())
-write("templates.json", golden_templates())
+if __name__ == "__main__":
+    os.makedirs(OUT, exist_ok=True)
+    write("tokenizers.json", golden_tokenizers())
+    write("steps.json", golden_steps())
+    write("templates.json", golden_templates())

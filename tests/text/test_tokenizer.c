@@ -359,8 +359,12 @@ static void test_refusals(void **state) {
         assay_status status;
         const char *message;
     } cases[] = {
-        {"{\"model\":{\"type\":\"Unigram\"}}", ASSAY_EUNSUPPORTED,
-         "t: model.type 'Unigram' is not supported, only BPE is"},
+        {"{\"model\":{\"type\":\"WordPiece\"}}", ASSAY_EUNSUPPORTED,
+         "t: model.type 'WordPiece' is not supported, only BPE and Unigram are"},
+        {"{\"model\":{\"type\":\"Unigram\",\"vocab\":{}}}", ASSAY_EINPUT, "t: model.vocab must be a list of [token, score]"},
+        {"{\"model\":{\"type\":\"Unigram\",\"vocab\":[[\"a\"]]}}", ASSAY_EINPUT, "t: model.vocab[0] must be [token, score]"},
+        {"{\"model\":{\"type\":\"Unigram\",\"vocab\":[[\"a\",0]],\"unk_id\":1}}", ASSAY_EINPUT,
+         "t: model.unk_id 1 is not in the vocabulary"},
         {"{\"model\":{\"type\":\"BPE\",\"dropout\":0.1}}", ASSAY_EUNSUPPORTED,
          "t: model.dropout is not supported, set it to null"},
         {"[]", ASSAY_EINPUT, "t: a tokenizer must be an object"},
@@ -376,8 +380,10 @@ static void test_refusals(void **state) {
          "t: model.merges[0] must be a pair of tokens"},
         {"{\"model\":{\"vocab\":{\"a\":0},\"merges\":[],\"unk_token\":\"<unk>\"}}", ASSAY_EINPUT,
          "t: model.unk_token '<unk>' is not in the vocabulary"},
-        {"{" MODEL ",\"normalizer\":{\"type\":\"Precompiled\"}}", ASSAY_EUNSUPPORTED,
-         "t: normalizer of type 'Precompiled' is not supported"},
+        {"{" MODEL ",\"normalizer\":{\"type\":\"Other\"}}", ASSAY_EUNSUPPORTED,
+         "t: normalizer of type 'Other' is not supported"},
+        {"{" MODEL ",\"normalizer\":{\"type\":\"Precompiled\",\"precompiled_charsmap\":\"?\"}}", ASSAY_EINPUT,
+         "normalizer 'Precompiled': t: precompiled_charsmap is not base64 at character 0"},
         {"{" MODEL ",\"pre_tokenizer\":{\"type\":\"UnicodeScripts\"}}", ASSAY_EUNSUPPORTED,
          "t: pre_tokenizer of type 'UnicodeScripts' is not supported"},
         {"{" MODEL ",\"decoder\":{\"type\":\"Sequence\",\"decoders\":[{\"type\":\"CTC\"}]}}",
