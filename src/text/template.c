@@ -2,6 +2,7 @@
  * apply_chat_template gives them. */
 #include <string.h>
 #include "base/file.h"
+#include "base/gguf.h"
 #include "base/hash.h"
 #include "text/jinja.h"
 #include "text/unicode.h"
@@ -134,11 +135,10 @@ assay_status assay_template_open(assay_template **out, const char *path, assay_e
     char *file = NULL;
     assay_err other = {0};
     assay_status s = assay_gguf_find_file(&file, path, &other);
-    if (s == ASSAY_OK)
-        s = open_gguf(out, file, err);
-    else if (s == ASSAY_ENOTFOUND)
+    if (s == ASSAY_OK) s = open_gguf(out, file, &other);
+    if (s == ASSAY_ENOTFOUND && (!file || assay_path_is_dir(path)))
         s = open_folder(out, path, err);
-    else
+    else if (s != ASSAY_OK)
         assay_fail(err, s, "%s", other.message);
     assay_free(file);
     return s;

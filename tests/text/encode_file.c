@@ -12,7 +12,6 @@
 #include "base/clock.h"
 #include "base/file.h"
 #include "base/mem.h"
-#include "gguf_meta.h"
 #include "text/text.h"
 
 static int fail(const char *what, const assay_err *err) {
@@ -28,16 +27,7 @@ static int put(FILE *f, const int32_t *ids, size_t n, const assay_str *text) {
 
 /* Of a model's folder, or of a GGUF file. "written": what to_gguf makes of it, read again. */
 static assay_status open_any(assay_tokenizer **t, const char *path, bool written, assay_err *err) {
-    size_t n = strlen(path);
-    if (n > 5 && strcmp(path + n - 5, ".gguf") == 0) {
-        gguf_meta m;
-        ASSAY_TRY(gguf_meta_open(&m, path, err));
-        assay_status s = assay_tokenizer_from_gguf(t, &m.v, err);
-        gguf_meta_close(&m);
-        if (s != ASSAY_OK) return s;
-    } else {
-        ASSAY_TRY(assay_tokenizer_open(t, path, err));
-    }
+    ASSAY_TRY(assay_tokenizer_open(t, path, err));
     assay_gguf_vocab v = ASSAY_GGUF_VOCAB_INIT;
     if (!written) return ASSAY_OK;
     assay_status s = assay_tokenizer_to_gguf(&v, *t, NULL, 0, err);

@@ -3,7 +3,6 @@
  * ASSAY_SHARED, else skipped. */
 #include <math.h>
 #include "text/golden.h"
-#include "text/gguf_meta.h"
 
 static json_t *golden;
 
@@ -290,7 +289,6 @@ static void test_vocabularies(void **state) {
         char name[100], *in = NULL, *out = NULL;
         size_t n_in = 0, n_out = 0;
         assay_err err = {0};
-        gguf_meta meta;
         assay_tokenizer *t = NULL;
         snprintf(name, sizeof name, "tokenizers/ggml-vocab/ggml-vocab-%s.gguf", names[i]);
         char *path = golden_shared(name);
@@ -298,11 +296,9 @@ static void test_vocabularies(void **state) {
             char files[2][400];
             snprintf(files[0], sizeof files[0], "%s.inp", path);
             snprintf(files[1], sizeof files[1], "%s.out", path);
-            assert_int_equal(gguf_meta_open(&meta, path, &err), ASSAY_OK);
             assert_int_equal(assay_read_file(&in, &n_in, files[0], 0, &err), ASSAY_OK);
             assert_int_equal(assay_read_file(&out, &n_out, files[1], 0, &err), ASSAY_OK);
-            if (assay_tokenizer_from_gguf(&t, &meta.v, &err) != ASSAY_OK) fail_msg("%s: %s", names[i], err.message);
-            gguf_meta_close(&meta);
+            if (assay_tokenizer_open(&t, path, &err) != ASSAY_OK) fail_msg("%s: %s", names[i], err.message);
             check_vectors(t, names[i], in, n_in, out);
             assay_tokenizer *again = rewritten(t, &err);
             if (!again) fail_msg("%s: %s", names[i], err.message);

@@ -375,7 +375,7 @@ static void test_refusals(void **state) {
         {"{\"model\":{\"vocab\":{\"a\":99999999},\"merges\":[]}}", ASSAY_EINPUT,
          "t: token 'a' has the id 99999999, which is out of range"},
         {"{\"model\":{\"vocab\":{\"a\":0},\"merges\":[\"a b\"]}}", ASSAY_EINPUT,
-         "t: model.merges[0] ('a b' '') is not in the vocabulary"},
+         "t: model.merges[0] ('a' 'b') is not in the vocabulary"},
         {"{\"model\":{\"vocab\":{\"a\":0},\"merges\":[[\"a\"]]}}", ASSAY_EINPUT,
          "t: model.merges[0] must be a pair of tokens"},
         {"{\"model\":{\"vocab\":{\"a\":0},\"merges\":[],\"unk_token\":\"<unk>\"}}", ASSAY_EINPUT,
@@ -401,8 +401,8 @@ static void test_refusals(void **state) {
     for (size_t i = 0; i < ASSAY_LEN(cases); i++) {
         assay_err err = {0};
         assay_tokenizer *t = NULL;
-        assert_int_equal(assay_tokenizer_parse(&t, cases[i].json, strlen(cases[i].json), NULL, 0, "t", &err),
-                         cases[i].status);
+        assay_status s = assay_tokenizer_parse(&t, cases[i].json, strlen(cases[i].json), NULL, 0, "t", &err);
+        if (s != cases[i].status) fail_msg("%s: %s", cases[i].json, err.message);
         assert_null(t);
         if (cases[i].message) assert_string_equal(err.message, cases[i].message);
     }
