@@ -158,21 +158,23 @@ assay_status assay_awq_get(assay_matrix *m, const assay_want *w, assay_err *err)
         unpack(m->zeros, zeros->data, assay_matrix_n_groups(m), m->rows);
         assay_matrix_drop_plain_zeros(m);
     }
-    unpack(m->codes, codes->data, m->cols, m->rows);
+    if (!w->outline) unpack(m->codes, codes->data, m->cols, m->rows);
     return ASSAY_OK;
 }
 
 /* --- writing --- */
 
-bool assay_awq_holds(const assay_matrix *m, char why[ASSAY_WHY]) {
+assay_status assay_awq_check(const char *module, const assay_matrix *m, assay_err *err) {
     int64_t k = m->group_size ? m->group_size : m->cols;
-    if (!assay_holds_plain_int(m, "awq", why)) return false;
+    ASSAY_TRY(assay_check_plain_int(module, m, "awq", err));
     if (m->precision != ASSAY_PRECISION_INT4)
-        return assay_why(why, "has codes of %d bits, awq has 4", assay_precision_bits(m->precision));
-    if (m->g_idx) return assay_why(why, "has an activation order (g_idx), awq has none");
-    if (m->cols % k != 0) return assay_why(why, "has groups of %lld, awq wants them to divide the %lld inputs", (long long)k, (long long)m->cols);
-    if (m->rows % 8 != 0) return assay_why(why, "has %lld outputs, awq packs them by 8", (long long)m->rows);
-    return true;
+        return assay_fail(err, ASSAY_EUNSUPPORTED, "%s has codes of %d bits: awq has 4", module, assay_precision_bits(m->precision));
+    if (m->g_idx) return assay_fail(err, ASSAY_EUNSUPPORTED, "%s has an activation order (g_idx): awq has none", module);
+    if (m->cols % k != 0)
+        return assay_fail(err, ASSAY_EUNSUPPORTED, "%s has groups of %lld: awq wants them to divide the %lld inputs", module, (long long)k,
+                          (long long)m->cols);
+    if (m->rows % 8 != 0) return assay_fail(err, ASSAY_EUNSUPPORTED, "%s has %lld outputs: awq packs them by 8", module, (long long)m->rows);
+    return ASSAY_OK;
 }
 
 static assay_status put_zeros(assay_ckpt_writer *w, const char *module, const assay_matrix *m, assay_err *err) {
@@ -189,9 +191,8 @@ static assay_status put_zeros(assay_ckpt_writer *w, const char *module, const as
 }
 
 assay_status assay_awq_put(assay_ckpt_writer *w, const char *module, const assay_matrix *m, assay_dtype model_dtype, assay_err *err) {
-    char why[ASSAY_WHY];
     (void)model_dtype;
-    if (!assay_awq_holds(m, why)) return assay_fail(err, ASSAY_EUNSUPPORTED, "%s %s", module, why);
+    ASSAY_TRY(assay_awq_check(module, m, err));
     uint32_t *packed = assay_mallocn((size_t)m->cols, (size_t)m->rows / 2);
     if (!packed) return assay_nomem(err);
     pack(packed, m->codes, m->cols, m->rows);

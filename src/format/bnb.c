@@ -163,7 +163,7 @@ static assay_status get_4bit(assay_matrix *m, const assay_want *w, const assay_t
                         .act_bits = 16};
     ASSAY_TRY(compute_dtype(&m->act_dtype, w->config, err));
     ASSAY_TRY(assay_matrix_alloc(m, false, err));
-    ASSAY_TRY(read_codes(m, codes, err));
+    if (!w->outline) ASSAY_TRY(read_codes(m, codes, err));
     if (absmax->dtype == ASSAY_DTYPE_U8) return read_nested(m, w, absmax, &q, err);
     ASSAY_TRY(assay_want_tensor(absmax, ASSAY_DTYPE_F32, m->n_scales, err));
     memcpy(m->scales, absmax->data, absmax->n_bytes);
@@ -195,7 +195,7 @@ static assay_status get_8bit(assay_matrix *m, const assay_want *w, const assay_t
                         .outlier_threshold = threshold};
     ASSAY_TRY(assay_matrix_alloc(m, false, err));
     const uint8_t *p = t->data;
-    for (size_t i = 0; i < t->n_bytes; i++) m->codes[i] = p[i] ^ 0x80;
+    for (size_t i = 0; i < t->n_bytes && !w->outline; i++) m->codes[i] = p[i] ^ 0x80;
     memcpy(m->scales, scb->data, scb->n_bytes);
     for (int64_t r = 0; r < m->rows; r++) m->scales[r] /= 127.0f;
     return ASSAY_OK;
@@ -274,10 +274,6 @@ static uint8_t *pack_nibbles(const assay_matrix *m, size_t *n_bytes) {
 static assay_status put_4bit(assay_ckpt_writer *w, const char *module, const assay_matrix *m,
                              assay_dtype model_dtype, assay_err *err) {
     size_t n_bytes;
-    if (m->group_size < 32 || m->group_size > 4096 || (m->group_size & (m->group_size - 1)))
-        return assay_fail(err, ASSAY_EUNSUPPORTED,
-                          "%s: bitsandbytes has blocks of 32, 64, ... 4096, not %lld", module,
-                          (long long)m->group_size);
     uint8_t *packed = pack_nibbles(m, &n_bytes);
     if (!packed) return assay_nomem(err);
     assay_status s = assay_put_part(w, module, ".weight", ASSAY_DTYPE_U8, 2, (int64_t[]){(int64_t)n_bytes, 1},
@@ -309,12 +305,7 @@ static assay_status put_8bit(assay_ckpt_writer *w, const char *module, const ass
     float *scb = assay_mallocn((size_t)m->rows, sizeof *scb);
     int8_t *codes = assay_signed_codes(m->codes, m->rows * m->cols, 8);
     if (!scb || !codes) s = assay_nomem(err);
-    for (int64_t r = 0; s == ASSAY_OK && r < m->rows; r++)
-        if (!scb_of(&scb[r], m->scales[r]))
-            s = assay_fail(
-                err, ASSAY_EUNSUPPORTED,
-                "%s: bitsandbytes cannot hold the scale %.9g of row %lld exactly: it stores 127 times as much",
-                module, (double)m->scales[r], (long long)r);
+    for (int64_t r = 0; s == ASSAY_OK && r < m->rows; r++) scb_of(&scb[r], m->scales[r]);
     if (s == ASSAY_OK)
         s = assay_put_part(w, module, ".weight", ASSAY_DTYPE_I8, 2, (int64_t[]){m->rows, m->cols}, codes,
                            err);
@@ -325,18 +316,35 @@ static assay_status put_8bit(assay_ckpt_writer *w, const char *module, const ass
     return s;
 }
 
+assay_status assay_bnb_check(const char *module, const assay_matrix *m, assay_err *err) {
+    if (assay_precision_get_kind(m->precision) == ASSAY_KIND_CODEBOOK) {
+        if (m->group_size >= 32 && m->group_size <= 4096 && !(m->group_size & (m->group_size - 1))) return ASSAY_OK;
+        return assay_fail(err, ASSAY_EUNSUPPORTED,
+                          "%s: bitsandbytes has blocks of 32, 64, ... 4096, not %lld", module,
+                          (long long)m->group_size);
+    }
+    if (m->precision != ASSAY_PRECISION_INT8 || m->zeros || m->real_zeros || assay_matrix_n_groups(m) != 1 ||
+        m->input_scale != 0)
+        return assay_fail(err, ASSAY_EUNSUPPORTED,
+                          "%s: bitsandbytes holds nf4, fp4 and row-wise symmetric int8, not %s%s", module,
+                          assay_precision_name(m->precision),
+                          m->zeros || m->real_zeros      ? " with zero points"
+                          : assay_matrix_n_groups(m) > 1 ? " in groups"
+                          : m->input_scale > 0           ? " with a static input scale"
+                                                         : "");
+    float scb;
+    for (int64_t r = 0; r < m->n_scales; r++)
+        if (!scb_of(&scb, m->scales[r]))
+            return assay_fail(
+                err, ASSAY_EUNSUPPORTED,
+                "%s: bitsandbytes cannot hold the scale %.9g of row %lld exactly: it stores 127 times as much",
+                module, (double)m->scales[r], (long long)r);
+    return ASSAY_OK;
+}
+
 assay_status assay_bnb_put(assay_ckpt_writer *w, const char *module, const assay_matrix *m,
                            assay_dtype model_dtype, assay_err *err) {
-    if (assay_precision_get_kind(m->precision) == ASSAY_KIND_CODEBOOK)
-        return put_4bit(w, module, m, model_dtype, err);
-    if (m->precision == ASSAY_PRECISION_INT8 && !m->zeros && !m->real_zeros && assay_matrix_n_groups(m) == 1 &&
-        m->input_scale == 0)
-        return put_8bit(w, module, m, err);
-    return assay_fail(err, ASSAY_EUNSUPPORTED,
-                      "%s: bitsandbytes holds nf4, fp4 and row-wise symmetric int8, not %s%s", module,
-                      assay_precision_name(m->precision),
-                      m->zeros || m->real_zeros      ? " with zero points"
-                      : assay_matrix_n_groups(m) > 1 ? " in groups"
-                      : m->input_scale > 0           ? " with a static input scale"
-                                                     : "");
+    ASSAY_TRY(assay_bnb_check(module, m, err));
+    return assay_precision_get_kind(m->precision) == ASSAY_KIND_CODEBOOK ? put_4bit(w, module, m, model_dtype, err)
+                                                                         : put_8bit(w, module, m, err);
 }

@@ -9,26 +9,39 @@
 
 typedef struct convention {
     const char *name, *quant_method; /* NULL: the plain one */
+    const char *const *parts;        /* suffixes of a quantized matrix's tensors */
     bool (*has)(const assay_want *w);
     assay_status (*get)(assay_matrix *out, const assay_want *w, assay_err *err);
+    assay_status (*check)(const char *module, const assay_matrix *m, assay_err *err);
     assay_status (*put)(assay_ckpt_writer *w, const char *module, const assay_matrix *m,
                         assay_dtype model_dtype, assay_err *err);
 } convention;
 
+static const char *const BNB_PARTS[] = {".weight", ".weight.absmax", ".weight.quant_map", ".weight.nested_absmax", ".weight.nested_quant_map",
+                                        ".weight.quant_state.bitsandbytes__nf4", ".weight.quant_state.bitsandbytes__fp4", ".SCB",
+                                        ".weight_format", NULL};
+static const char *const CT_PARTS[] = {".weight", ".weight_packed", ".weight_scale", ".weight_shape", ".weight_zero_point", ".weight_g_idx",
+                                       ".weight_global_scale", ".input_scale", ".input_zero_point", ".input_global_scale", NULL};
+static const char *const FP8_PARTS[] = {".weight", ".weight_scale_inv", ".weight_scale", ".input_scale", ".activation_scale", NULL};
+static const char *const HQQ_PARTS[] = {".W_q", ".scale", ".zero", ".nbits", ".group_size", ".axis", ".shape", ".packing", ".compute_dtype",
+                                        ".unpack_view_dtype", ".view_as_float", ".quant_scale", ".quant_zero", ".offload_meta",
+                                        ".encoded_state_dict", ".channel_wise", ".optimize", ".round_zero", ".stores_quant_config", NULL};
+static const char *const GGUF_PARTS[] = {".weight", NULL}; /* only where it is of blocks */
+static const char *const GPTQ_PARTS[] = {".qweight", ".qzeros", ".scales", ".g_idx", NULL};
+
 /* To add one: its place in format.h's enum, a line here, its file, its quantization_config in quant_config.c,
  * golden checkpoints in tests/format. */
 static const convention TABLE[] = {
-    [ASSAY_CONVENTION_HF] = {"hf", NULL, NULL, NULL, NULL},
-    [ASSAY_CONVENTION_BNB] = {"bnb", "bitsandbytes", assay_bnb_has, assay_bnb_get, assay_bnb_put},
-    [ASSAY_CONVENTION_CT] = {"compressed-tensors", "compressed-tensors", assay_ct_has, assay_ct_get,
-                             assay_ct_put},
-    [ASSAY_CONVENTION_FP8] = {"fp8", "fp8", assay_fp8_has, assay_fp8_get, assay_fp8_put},
-    [ASSAY_CONVENTION_HQQ] = {"hqq", "hqq", assay_hqq_has, assay_hqq_get, assay_hqq_put},
-    [ASSAY_CONVENTION_GPTQ] = {"gptq", "gptq", assay_gptq_has, assay_gptq_get, assay_gptq_put},
-    [ASSAY_CONVENTION_AWQ] = {"awq", "awq", assay_awq_has, assay_awq_get, assay_awq_put},
-    [ASSAY_CONVENTION_GGUF] = {"gguf", "gguf", assay_gguf_has, assay_gguf_get, assay_gguf_put},
+    [ASSAY_CONVENTION_HF] = {.name = "hf"},
+    [ASSAY_CONVENTION_BNB] = {"bnb", "bitsandbytes", BNB_PARTS, assay_bnb_has, assay_bnb_get, assay_bnb_check, assay_bnb_put},
+    [ASSAY_CONVENTION_CT] = {"compressed-tensors", "compressed-tensors", CT_PARTS, assay_ct_has, assay_ct_get, assay_ct_check, assay_ct_put},
+    [ASSAY_CONVENTION_FP8] = {"fp8", "fp8", FP8_PARTS, assay_fp8_has, assay_fp8_get, assay_fp8_check, assay_fp8_put},
+    [ASSAY_CONVENTION_HQQ] = {"hqq", "hqq", HQQ_PARTS, assay_hqq_has, assay_hqq_get, assay_hqq_check, assay_hqq_put},
+    [ASSAY_CONVENTION_GPTQ] = {"gptq", "gptq", GPTQ_PARTS, assay_gptq_has, assay_gptq_get, assay_gptq_check, assay_gptq_put},
+    [ASSAY_CONVENTION_AWQ] = {"awq", "awq", GPTQ_PARTS, assay_awq_has, assay_awq_get, assay_awq_check, assay_awq_put},
+    [ASSAY_CONVENTION_GGUF] = {"gguf", "gguf", GGUF_PARTS, assay_gguf_has, assay_gguf_get, assay_gguf_check, assay_gguf_put},
     /* Told from version 1 by checkpoint_format. */
-    [ASSAY_CONVENTION_GPTQ_V2] = {"gptq_v2", "gptq_v2", assay_gptq_has, assay_gptq_get, assay_gptq_v2_put},
+    [ASSAY_CONVENTION_GPTQ_V2] = {"gptq_v2", "gptq_v2", GPTQ_PARTS, assay_gptq_has, assay_gptq_get, assay_gptq_v2_check, assay_gptq_v2_put},
 };
 
 const char *assay_convention_name(assay_convention c) {
@@ -114,28 +127,66 @@ static assay_status module_of(char **out, const char *weight_name, assay_err *er
     return *out ? ASSAY_OK : assay_nomem(err);
 }
 
-assay_status assay_checkpoint_matrix(assay_matrix *out, const assay_checkpoint *c, const json_t *config,
-                                     const char *weight_name, int64_t rows, int64_t cols,
-                                     assay_dtype dense_act, assay_err *err) {
+/* All of a matrix, or all but its codes. */
+static assay_status get_matrix(assay_matrix *out, assay_want *w, const char *weight_name, assay_err *err) {
     assay_convention kind;
     char *module = NULL;
     assay_status s;
     memset(out, 0, sizeof *out);
-    ASSAY_GO(assay_convention_detect(&kind, config, err));
+    ASSAY_GO(assay_convention_detect(&kind, w->config, err));
     ASSAY_GO(module_of(&module, weight_name, err));
-    assay_want w = {.checkpoint = c,
-                    .config = config,
-                    .module = module,
-                    .rows = rows,
-                    .cols = cols,
-                    .dense_act = dense_act};
-    if (assay_checkpoint_is_gguf(c)) kind = ASSAY_CONVENTION_GGUF; /* whatever a config says */
+    w->module = module;
+    if (assay_checkpoint_is_gguf(w->checkpoint)) kind = ASSAY_CONVENTION_GGUF; /* whatever a config says */
     const convention *home = &TABLE[kind];
-    s = home->has && home->has(&w) ? home->get(out, &w, err) : get_dense(out, &w, err);
-    if (s == ASSAY_OK) s = assay_matrix_check(out, weight_name, err);
+    s = home->has && home->has(w) ? home->get(out, w, err) : get_dense(out, w, err);
+    if (s == ASSAY_OK && !w->outline) s = assay_matrix_check(out, weight_name, err);
 out:
     assay_free(module);
     if (s != ASSAY_OK) assay_matrix_deinit(out);
+    return s;
+}
+
+assay_status assay_checkpoint_matrix(assay_matrix *out, const assay_checkpoint *c, const json_t *config,
+                                     const char *weight_name, int64_t rows, int64_t cols,
+                                     assay_dtype dense_act, assay_err *err) {
+    assay_want w = {.checkpoint = c, .config = config, .rows = rows, .cols = cols, .dense_act = dense_act};
+    return get_matrix(out, &w, weight_name, err);
+}
+
+assay_status assay_checkpoint_outline(assay_matrix *out, const assay_checkpoint *c, const json_t *config,
+                                      const char *weight_name, assay_dtype dense_act, assay_err *err) {
+    assay_want w = {.checkpoint = c, .config = config, .dense_act = dense_act, .outline = true};
+    return get_matrix(out, &w, weight_name, err);
+}
+
+bool assay_checkpoint_part_of(char *module, size_t size, const assay_checkpoint *c, const json_t *config, const char *tensor) {
+    assay_convention kind;
+    size_t n = strlen(tensor);
+    if (assay_convention_detect(&kind, config, NULL) != ASSAY_OK) return false;
+    if (assay_checkpoint_is_gguf(c)) kind = ASSAY_CONVENTION_GGUF;
+    if (!TABLE[kind].parts) return false;
+    for (const char *const *part = TABLE[kind].parts; *part; part++) {
+        size_t k = strlen(*part);
+        if (n <= k || n - k >= size || strcmp(tensor + n - k, *part) != 0) continue;
+        memcpy(module, tensor, n - k);
+        module[n - k] = 0;
+        assay_want w = {.checkpoint = c, .config = config, .module = module};
+        if (kind == ASSAY_CONVENTION_GGUF) return assay_checkpoint_find(c, tensor)->block != 0;
+        if (TABLE[kind].has(&w)) return true;
+    }
+    return false;
+}
+
+assay_status assay_convention_check(assay_convention c, const char *weight_name, const assay_matrix *m, assay_err *err) {
+    char *module = NULL;
+    ASSAY_TRY(module_of(&module, weight_name, err));
+    assay_status s = ASSAY_OK;
+    if ((size_t)c < ASSAY_LEN(TABLE) && TABLE[c].check)
+        s = TABLE[c].check(module, m, err);
+    else
+        s = assay_fail(err, ASSAY_EUNSUPPORTED, "%s: a plain checkpoint cannot hold a matrix in %s", module,
+                       assay_precision_name(m->precision));
+    assay_free(module);
     return s;
 }
 

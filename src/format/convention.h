@@ -36,7 +36,7 @@ assay_dtype assay_scale_dtype(const assay_tensor *t);
 assay_status assay_want_input_scale(float *out, const assay_want *w, const char *suffix, assay_err *err);
 /* Codes of one byte each: a tensor of FP8 weights as it lies in the file. EINPUT naming row and column of a
  * NaN. */
-assay_status assay_want_fp8_codes(assay_matrix *m, const assay_tensor *t, assay_err *err);
+assay_status assay_want_fp8_codes(assay_matrix *m, const assay_want *w, const assay_tensor *t, assay_err *err);
 
 /* Activation order by group: g_idx from a tensor of group numbers, one a column; left NULL where it says nothing (the columns' own order,
  * or -1). assay_check_order: no group may have more columns than group_size; `name` is what the message is about. */
@@ -64,6 +64,17 @@ assay_status assay_gptq_get(assay_matrix *out, const assay_want *w, assay_err *e
 bool assay_awq_has(const assay_want *w);
 assay_status assay_awq_get(assay_matrix *out, const assay_want *w, assay_err *err);
 
+/* EUNSUPPORTED naming the module and what stands against it, unless the convention can hold the matrix as it is. Codes are not looked
+ * at, nor scales and zeros when n_scales is 0. */
+assay_status assay_bnb_check(const char *module, const assay_matrix *m, assay_err *err);
+assay_status assay_ct_check(const char *module, const assay_matrix *m, assay_err *err);
+assay_status assay_fp8_check(const char *module, const assay_matrix *m, assay_err *err);
+assay_status assay_gguf_check(const char *module, const assay_matrix *m, assay_err *err);
+assay_status assay_hqq_check(const char *module, const assay_matrix *m, assay_err *err);
+assay_status assay_gptq_check(const char *module, const assay_matrix *m, assay_err *err);
+assay_status assay_gptq_v2_check(const char *module, const assay_matrix *m, assay_err *err);
+assay_status assay_awq_check(const char *module, const assay_matrix *m, assay_err *err);
+
 /* Adds the tensors of a quantized matrix to the writer (not yet recorded). */
 assay_status assay_bnb_put(assay_ckpt_writer *w, const char *module, const assay_matrix *m,
                            assay_dtype model_dtype, assay_err *err);
@@ -73,7 +84,6 @@ assay_status assay_fp8_put(assay_ckpt_writer *w, const char *module, const assay
                            assay_dtype model_dtype, assay_err *err);
 assay_status assay_gguf_put(assay_ckpt_writer *w, const char *module, const assay_matrix *m,
                             assay_dtype model_dtype, assay_err *err);
-assay_status assay_gguf_check(const char *module, const assay_matrix *m, assay_err *err);
 assay_status assay_hqq_put(assay_ckpt_writer *w, const char *module, const assay_matrix *m,
                            assay_dtype model_dtype, assay_err *err);
 assay_status assay_gptq_put(assay_ckpt_writer *w, const char *module, const assay_matrix *m,
@@ -83,15 +93,8 @@ assay_status assay_gptq_v2_put(assay_ckpt_writer *w, const char *module, const a
 assay_status assay_awq_put(assay_ckpt_writer *w, const char *module, const assay_matrix *m,
                            assay_dtype model_dtype, assay_err *err);
 
-/* Whether a convention can hold a matrix as it is; if not, why gets what stands against it, in words that follow the matrix's name. */
-enum { ASSAY_WHY = 200 };
-bool assay_gptq_holds(const assay_matrix *m, bool v2, char why[ASSAY_WHY]);
-bool assay_awq_holds(const assay_matrix *m, char why[ASSAY_WHY]);
-/* What both want: integers with whole zero points, 16-bit activations, scales that are float16 values. */
-bool assay_holds_plain_int(const assay_matrix *m, const char *convention, char why[ASSAY_WHY]);
-/* Fills why and is false. */
-bool assay_why(char why[ASSAY_WHY], const char *fmt, ...) ASSAY_PRINTF(2, 3);
-
+/* What GPTQ and AWQ want: integers with whole zero points, 16-bit activations, scales that are float16 values. */
+assay_status assay_check_plain_int(const char *module, const assay_matrix *m, const char *convention, assay_err *err);
 /* MODULE.scales as [groups][rows] of float16. */
 assay_status assay_put_scales_across(assay_ckpt_writer *w, const char *module, const assay_matrix *m, assay_err *err);
 /* assay_ckpt_writer_add of MODULE+suffix. */
@@ -137,6 +140,7 @@ assay_status assay_ct_scheme_find(assay_ct_scheme *out, const json_t *config, co
 /* The parts of a matrix of a float type (ct_float.c), for ct.c. */
 assay_status assay_ct_get_float(assay_matrix *m, const assay_want *w, const assay_ct_scheme *scheme,
                                 assay_err *err);
+assay_status assay_ct_check_float(const char *module, const assay_matrix *m, assay_err *err);
 assay_status assay_ct_put_float(assay_ckpt_writer *w, const char *module, const assay_matrix *m,
                                 assay_err *err);
 /* Whether a target ("Linear", a module's name, "re:pattern" as Python's re.match has it) names the module. */

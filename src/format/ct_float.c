@@ -41,7 +41,7 @@ static assay_status read_fp8(assay_matrix *m, const assay_want *w, const assay_c
                         .act_dtype = w->dense_act};
     ASSAY_TRY(assay_matrix_alloc(m, false, err));
     ASSAY_TRY(assay_want_scales(m->scales, scale, m->n_scales, err));
-    ASSAY_TRY(assay_want_fp8_codes(m, t, err));
+    ASSAY_TRY(assay_want_fp8_codes(m, w, t, err));
     return s->static_input ? assay_want_input_scale(&m->input_scale, w, ".input_scale", err) : ASSAY_OK;
 }
 
@@ -78,7 +78,7 @@ static assay_status read_fp4(assay_matrix *m, const assay_want *w, const assay_c
     ASSAY_TRY(assay_matrix_alloc(m, false, err));
     ASSAY_TRY(assay_want_scales(m->scales, scale, m->n_scales, err));
     const uint8_t *p = t->data;
-    for (size_t i = 0; i < t->n_bytes; i++) {
+    for (size_t i = 0; i < t->n_bytes && !w->outline; i++) {
         m->codes[2 * i] = p[i] & 15;
         m->codes[2 * i + 1] = p[i] >> 4;
     }
@@ -92,10 +92,8 @@ assay_status assay_ct_get_float(assay_matrix *m, const assay_want *w, const assa
 
 /* --- writing --- */
 
-static assay_status put_fp8(assay_ckpt_writer *w, const char *module, const assay_matrix *m, assay_err *err) {
+static assay_status check_fp8(const char *module, const assay_matrix *m, assay_err *err) {
     assay_sharing sharing = assay_matrix_sharing(m);
-    int64_t groups = assay_matrix_n_groups(m);
-    int64_t dims[2] = {sharing == ASSAY_SHARING_TENSOR ? 1 : m->n_scales / groups, groups};
     if (m->precision == ASSAY_PRECISION_FP8_E5M2)
         return assay_fail(err, ASSAY_EUNSUPPORTED,
                           "%s: compressed-tensors' 8-bit float is e4m3: use the convention fp8 for e5m2",
@@ -104,17 +102,11 @@ static assay_status put_fp8(assay_ckpt_writer *w, const char *module, const assa
         return assay_fail(err, ASSAY_EUNSUPPORTED,
                           "%s: compressed-tensors has fp8 scales for a tensor, a row or a block, not for %s",
                           module, sharing == ASSAY_SHARING_ROWS ? "several rows" : "groups of a row");
-    ASSAY_TRY(assay_put_part(w, module, ".weight", ASSAY_DTYPE_F8_E4M3, 2, (int64_t[]){m->rows, m->cols},
-                             m->codes, err));
-    ASSAY_TRY(assay_put_floats(w, module, ".weight_scale", m->scale_dtype,
-                               sharing == ASSAY_SHARING_TENSOR ? 1 : 2, dims, m->scales, "scale", err));
-    if (m->act_bits != 8 || m->input_scale == 0) return ASSAY_OK;
-    return assay_put_scalar(w, module, ".input_scale", m->scale_dtype, m->input_scale, err);
+    return ASSAY_OK;
 }
 
-static assay_status put_fp4(assay_ckpt_writer *w, const char *module, const assay_matrix *m, assay_err *err) {
-    bool nv = m->precision == ASSAY_PRECISION_NVFP4;
-    int64_t group = nv ? 16 : 32;
+static assay_status check_fp4(const char *module, const assay_matrix *m, assay_err *err) {
+    int64_t group = m->precision == ASSAY_PRECISION_NVFP4 ? 16 : 32;
     if (m->group_size != group || m->cols % group != 0 || m->row_block > 1)
         return assay_fail(err, ASSAY_EUNSUPPORTED,
                           "%s: %s has groups of %lld in each row of a multiple of as many columns", module,
@@ -122,6 +114,25 @@ static assay_status put_fp4(assay_ckpt_writer *w, const char *module, const assa
     if (m->act_bits == 8)
         return assay_fail(err, ASSAY_EUNSUPPORTED, "%s: %s with 8-bit activations is not written here",
                           module, assay_precision_name(m->precision));
+    return ASSAY_OK;
+}
+
+assay_status assay_ct_check_float(const char *module, const assay_matrix *m, assay_err *err) {
+    return assay_precision_bits(m->precision) == 8 ? check_fp8(module, m, err) : check_fp4(module, m, err);
+}
+
+static assay_status put_fp8(assay_ckpt_writer *w, const char *module, const assay_matrix *m, assay_err *err) {
+    bool one = assay_matrix_sharing(m) == ASSAY_SHARING_TENSOR;
+    int64_t groups = assay_matrix_n_groups(m), dims[2] = {one ? 1 : m->n_scales / groups, groups};
+    ASSAY_TRY(assay_put_part(w, module, ".weight", ASSAY_DTYPE_F8_E4M3, 2, (int64_t[]){m->rows, m->cols},
+                             m->codes, err));
+    ASSAY_TRY(assay_put_floats(w, module, ".weight_scale", m->scale_dtype, one ? 1 : 2, dims, m->scales, "scale", err));
+    if (m->act_bits != 8 || m->input_scale == 0) return ASSAY_OK;
+    return assay_put_scalar(w, module, ".input_scale", m->scale_dtype, m->input_scale, err);
+}
+
+static assay_status put_fp4(assay_ckpt_writer *w, const char *module, const assay_matrix *m, assay_err *err) {
+    bool nv = m->precision == ASSAY_PRECISION_NVFP4;
     size_t n = (size_t)(m->rows * m->cols / 2);
     uint8_t *packed = assay_malloc(n);
     if (!packed) return assay_nomem(err);
@@ -132,7 +143,7 @@ static assay_status put_fp4(assay_ckpt_writer *w, const char *module, const assa
     assay_free(packed);
     if (s == ASSAY_OK)
         s = assay_put_floats(w, module, ".weight_scale", nv ? ASSAY_DTYPE_F8_E4M3 : ASSAY_DTYPE_U8, 2,
-                             (int64_t[]){m->rows, m->cols / group}, m->scales, "scale", err);
+                             (int64_t[]){m->rows, m->cols / m->group_size}, m->scales, "scale", err);
     if (s != ASSAY_OK || !nv) return s;
     return assay_put_scalar(w, module, ".weight_global_scale", ASSAY_DTYPE_F32,
                             m->global_scale > 0 ? m->global_scale : 1.0f, err);

@@ -52,6 +52,15 @@ assay_status assay_convention_detect(assay_convention *out, const json_t *quanti
  * act_group, outlier_threshold). ENOTFOUND and EINPUT name the tensor and shapes. dense_act is act_dtype for unquantized matrices. */
 assay_status assay_checkpoint_matrix(assay_matrix *out, const assay_checkpoint *c, const json_t *quantization_config,
                                      const char *weight_name, int64_t rows, int64_t cols, assay_dtype dense_act, assay_err *err);
+/* The same but for the codes, which are allocated and not filled (BLOCK and DENSE: borrowed as ever): what a matrix is, without reading
+ * it. Unchecked. */
+assay_status assay_checkpoint_outline(assay_matrix *out, const assay_checkpoint *c, const json_t *quantization_config,
+                                      const char *weight_name, assay_dtype dense_act, assay_err *err);
+/* Whether a tensor is a part of a quantized matrix; then module gets that matrix's name without ".weight". */
+bool assay_checkpoint_part_of(char *module, size_t size, const assay_checkpoint *c, const json_t *quantization_config, const char *tensor);
+/* EUNSUPPORTED naming the matrix and what stands against it unless the convention can hold a quantized matrix as it is. Codes are not
+ * looked at. */
+assay_status assay_convention_check(assay_convention c, const char *weight_name, const assay_matrix *m, assay_err *err);
 /* A 1-D tensor of n elements as float32 into out. */
 assay_status assay_checkpoint_vector(float *out, const assay_checkpoint *c, const char *name, int64_t n, assay_err *err);
 

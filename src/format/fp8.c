@@ -100,14 +100,14 @@ assay_status assay_fp8_get(assay_matrix *m, const assay_want *w, assay_err *err)
     ASSAY_TRY(read_sharing(m, scale, block, err));
     ASSAY_TRY(assay_matrix_alloc(m, false, err));
     ASSAY_TRY(assay_want_scales(m->scales, scale, m->n_scales, err));
-    ASSAY_TRY(assay_want_fp8_codes(m, t, err));
+    ASSAY_TRY(assay_want_fp8_codes(m, w, t, err));
     return read_activations(m, w, err);
 }
 
 /* --- writing --- */
 
-static assay_status check_holds(const char *module, const assay_matrix *m, assay_sharing sharing,
-                                assay_err *err) {
+assay_status assay_fp8_check(const char *module, const assay_matrix *m, assay_err *err) {
+    assay_sharing sharing = assay_matrix_sharing(m);
     bool e5m2 = m->precision == ASSAY_PRECISION_FP8_E5M2;
     if (!e5m2 && m->precision != ASSAY_PRECISION_FP8_E4M3)
         return assay_fail(err, ASSAY_EUNSUPPORTED,
@@ -137,7 +137,7 @@ assay_status assay_fp8_put(assay_ckpt_writer *w, const char *module, const assay
     (void)model_dtype;
     assay_sharing sharing = assay_matrix_sharing(m);
     bool e5m2 = m->precision == ASSAY_PRECISION_FP8_E5M2, one = sharing == ASSAY_SHARING_TENSOR;
-    ASSAY_TRY(check_holds(module, m, sharing, err));
+    ASSAY_TRY(assay_fp8_check(module, m, err));
     int64_t groups = assay_matrix_n_groups(m), dims[2] = {m->n_scales / groups, groups};
     ASSAY_TRY(assay_put_part(w, module, ".weight", e5m2 ? ASSAY_DTYPE_F8_E5M2 : ASSAY_DTYPE_F8_E4M3, 2,
                              (int64_t[]){m->rows, m->cols}, m->codes, err));

@@ -132,7 +132,7 @@ assay_status assay_gptq_get(assay_matrix *m, const assay_want *w, assay_err *err
     ASSAY_TRY(read_zeros(m, w, &s, err));
     assay_matrix_drop_plain_zeros(m);
     if (order) ASSAY_TRY(assay_want_order(m, order, err));
-    assay_unpack_across(m->codes, codes->data, m->rows, m->cols, (int)s.bits);
+    if (!w->outline) assay_unpack_across(m->codes, codes->data, m->rows, m->cols, (int)s.bits);
     return ASSAY_OK;
 }
 
@@ -164,23 +164,35 @@ static assay_status put_order(assay_ckpt_writer *w, const char *module, const as
     return s;
 }
 
-bool assay_gptq_holds(const assay_matrix *m, bool v2, char why[ASSAY_WHY]) {
+static assay_status check(const char *module, const assay_matrix *m, bool v2, assay_err *err) {
     int bits = assay_precision_bits(m->precision);
-    if (!assay_holds_plain_int(m, "gptq", why)) return false;
-    if (bits != 2 && bits != 3 && bits != 4 && bits != 8) return assay_why(why, "has codes of %d bits, gptq has 2, 3, 4 or 8", bits);
+    int64_t groups = assay_matrix_n_groups(m);
+    ASSAY_TRY(assay_check_plain_int(module, m, "gptq", err));
+    if (bits != 2 && bits != 3 && bits != 4 && bits != 8)
+        return assay_fail(err, ASSAY_EUNSUPPORTED, "%s has codes of %d bits: gptq has 2, 3, 4 and 8", module, bits);
     if (m->cols % 32 != 0 || m->rows % 32 != 0)
-        return assay_why(why, "is %lld x %lld, gptq packs inputs and outputs by 32", (long long)m->rows, (long long)m->cols);
+        return assay_fail(err, ASSAY_EUNSUPPORTED, "%s is %lld x %lld: gptq packs inputs and outputs by 32", module, (long long)m->rows,
+                          (long long)m->cols);
     for (int64_t i = 0; m->zeros && !v2 && i < m->n_scales; i++)
         if (m->zeros[i] == 0)
-            return assay_why(why, "has a zero point of 0 (row %lld, group %lld), which gptq's version 1 stores as -1 and readers take for 0 or %d: "
-                             "gptq_v2 holds it", (long long)(i / assay_matrix_n_groups(m)), (long long)(i % assay_matrix_n_groups(m)), 1 << bits);
-    return true;
+            return assay_fail(err, ASSAY_EUNSUPPORTED,
+                              "%s has a zero point of 0 (row %lld, group %lld): gptq's version 1 stores it as -1, which readers take for 0 or %d; "
+                              "gptq_v2 holds it",
+                              module, (long long)(i / groups), (long long)(i % groups), 1 << bits);
+    return ASSAY_OK;
+}
+
+assay_status assay_gptq_check(const char *module, const assay_matrix *m, assay_err *err) {
+    return check(module, m, false, err);
+}
+
+assay_status assay_gptq_v2_check(const char *module, const assay_matrix *m, assay_err *err) {
+    return check(module, m, true, err);
 }
 
 static assay_status put(assay_ckpt_writer *w, const char *module, const assay_matrix *m, bool v2, assay_err *err) {
     int bits = assay_precision_bits(m->precision);
-    char why[ASSAY_WHY];
-    if (!assay_gptq_holds(m, v2, why)) return assay_fail(err, ASSAY_EUNSUPPORTED, "%s %s", module, why);
+    ASSAY_TRY(check(module, m, v2, err));
     size_t words = (size_t)(m->cols / 32 * bits);
     uint32_t *packed = assay_mallocn((size_t)m->rows * words, sizeof *packed);
     if (!packed) return assay_nomem(err);

@@ -167,7 +167,7 @@ assay_status assay_hqq_get(assay_matrix *m, const assay_want *w, assay_err *err)
     if (!m->real_zeros) return assay_nomem(err);
     ASSAY_TRY(assay_want_scales(m->scales, scale, m->n_scales, err));
     ASSAY_TRY(assay_want_scales(m->real_zeros, zero, m->n_scales, err));
-    unpack(m->codes, p, codes->data, m->n_scales, m->group_size);
+    if (!w->outline) unpack(m->codes, p, codes->data, m->n_scales, m->group_size);
     read_compute_dtype(m, w);
     return ASSAY_OK;
 }
@@ -231,11 +231,9 @@ static assay_status put_meta(assay_ckpt_writer *w, const char *module, const ass
                           (int64_t[]){m->rows, m->cols}, err);
 }
 
-assay_status assay_hqq_put(assay_ckpt_writer *w, const char *module, const assay_matrix *m,
-                           assay_dtype model_dtype, assay_err *err) {
-    (void)model_dtype;
+assay_status assay_hqq_check(const char *module, const assay_matrix *m, assay_err *err) {
     const packing *p = find_packing(assay_precision_bits(m->precision));
-    int64_t k = m->group_size > 0 ? m->group_size : m->cols, dims[2] = {m->n_scales, 1};
+    int64_t k = m->group_size > 0 ? m->group_size : m->cols;
     if (assay_precision_get_kind(m->precision) != ASSAY_KIND_INT || !p || m->g_idx || m->act_bits == 8)
         return assay_fail(
             err, ASSAY_EUNSUPPORTED,
@@ -247,6 +245,15 @@ assay_status assay_hqq_put(assay_ckpt_writer *w, const char *module, const assay
             err, ASSAY_EUNSUPPORTED,
             "%s: hqq packs %d of its %lld groups together, and groups of %lld must divide the %lld columns",
             module, p->per, (long long)m->n_scales, (long long)k, (long long)m->cols);
+    return ASSAY_OK;
+}
+
+assay_status assay_hqq_put(assay_ckpt_writer *w, const char *module, const assay_matrix *m,
+                           assay_dtype model_dtype, assay_err *err) {
+    (void)model_dtype;
+    const packing *p = find_packing(assay_precision_bits(m->precision));
+    int64_t k = m->group_size > 0 ? m->group_size : m->cols, dims[2] = {m->n_scales, 1};
+    ASSAY_TRY(assay_hqq_check(module, m, err));
     ASSAY_TRY(put_codes(w, module, m, p, k, err));
     ASSAY_TRY(assay_put_floats(w, module, ".scale", m->scale_dtype, 2, dims, m->scales, "scale", err));
     ASSAY_TRY(put_zeros(w, module, m, dims, err));

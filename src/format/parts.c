@@ -4,7 +4,6 @@
  * Scales are float32 in memory and are written only in a type that holds every one of them exactly: F32, F16,
  * BF16, F8_E4M3 (NVFP4), or one byte e of a power of two, 2^(e-127) (MXFP4: OCP's E8M0, stored as U8). */
 #include <math.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -73,7 +72,8 @@ assay_status assay_want_input_scale(float *out, const assay_want *w, const char 
     return assay_fail(err, ASSAY_EINPUT, "tensor %s holds %g, which is no scale", t->name, (double)*out);
 }
 
-assay_status assay_want_fp8_codes(assay_matrix *m, const assay_tensor *t, assay_err *err) {
+assay_status assay_want_fp8_codes(assay_matrix *m, const assay_want *w, const assay_tensor *t, assay_err *err) {
+    if (w->outline) return ASSAY_OK;
     int64_t at = assay_find_nonfinite(t->data, t->dtype, t->n_bytes);
     if (at >= 0)
         return assay_fail(err, ASSAY_EINPUT, "tensor %s holds NaN or infinity at row %lld, column %lld",
@@ -150,14 +150,6 @@ void assay_matrix_drop_plain_zeros(assay_matrix *m) {
     m->zeros = NULL;
 }
 
-bool assay_why(char why[ASSAY_WHY], const char *fmt, ...) {
-    va_list ap;
-    va_start(ap, fmt);
-    vsnprintf(why, ASSAY_WHY, fmt, ap);
-    va_end(ap);
-    return false;
-}
-
 /* --- writing --- */
 
 assay_status assay_put_part(assay_ckpt_writer *w, const char *module, const char *suffix, assay_dtype dtype,
@@ -218,15 +210,16 @@ int8_t *assay_signed_codes(const uint8_t *codes, int64_t n, int bits) {
     return out;
 }
 
-bool assay_holds_plain_int(const assay_matrix *m, const char *convention, char why[ASSAY_WHY]) {
+assay_status assay_check_plain_int(const char *module, const assay_matrix *m, const char *convention, assay_err *err) {
     if (assay_precision_get_kind(m->precision) != ASSAY_KIND_INT)
-        return assay_why(why, "is %s, %s holds integers", assay_precision_name(m->precision), convention);
-    if (m->real_zeros) return assay_why(why, "has real zero points, %s has whole ones", convention);
-    if (m->act_bits == 8) return assay_why(why, "has 8-bit activations, %s has 16-bit ones", convention);
+        return assay_fail(err, ASSAY_EUNSUPPORTED, "%s is %s: %s holds integers", module, assay_precision_name(m->precision), convention);
+    if (m->real_zeros) return assay_fail(err, ASSAY_EUNSUPPORTED, "%s has real zero points: %s has whole ones", module, convention);
+    if (m->act_bits == 8) return assay_fail(err, ASSAY_EUNSUPPORTED, "%s has 8-bit activations: %s has 16-bit ones", module, convention);
     for (int64_t i = 0; i < m->n_scales; i++)
         if (assay_f16_to_f32(assay_f32_to_f16(m->scales[i])) != m->scales[i])
-            return assay_why(why, "has the scale %.9g, which is no float16, as %s stores scales", (double)m->scales[i], convention);
-    return true;
+            return assay_fail(err, ASSAY_EUNSUPPORTED, "%s has the scale %.9g, which is no float16: %s stores scales so", module,
+                              (double)m->scales[i], convention);
+    return ASSAY_OK;
 }
 
 assay_status assay_put_scales_across(assay_ckpt_writer *w, const char *module, const assay_matrix *m, assay_err *err) {
