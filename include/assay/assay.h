@@ -81,6 +81,25 @@ typedef struct assay_quantize_request {
 ASSAY_API assay_status assay_quantize_model(assay_doc **out, const char *model, const char *out_dir,
                                             const assay_quantize_request *o, assay_err *err);
 
+/* --- convert: another format, the same codes --- */
+typedef struct assay_convert_request {
+    const char *to;      /* gptq gptq_v2 awq compressed-tensors gguf bnb fp8 hqq hf, with a type where one is meant: "gguf:q4_0" */
+    const char *dtype;   /* hf: f32 f16 bf16; NULL = the model's */
+    int64_t group_size;  /* integers: cut or join groups to so many columns where that is exact; 0 = as they are */
+    bool requantize;     /* matrices that do not fit are decoded and rounded to nearest anew */
+    bool overwrite;
+    bool dry_run;        /* only say whether it is exact; out_dir may be NULL */
+    uint64_t shard_bytes; /* 0 = 5 GB */
+    int threads;          /* 0 = all cores */
+    void (*on_notice)(void *ctx, const char *text); /* one line that should be read before the files appear; NULL = none */
+    void *notice_ctx;
+    const assay_progress *progress;
+    assay_view view;
+} assay_convert_request;
+/* EUNSUPPORTED (exit code 4) when a matrix does not fit: the message names it, the reason, and the targets that fit. */
+ASSAY_API assay_status assay_convert_model(assay_doc **out, const char *model, const char *out_dir,
+                                           const assay_convert_request *o, assay_err *err);
+
 /* --- merge: a LoRA adapter folded into its base --- */
 typedef struct assay_merge_request {
     int threads; /* 0 = all cores */
