@@ -36,16 +36,20 @@ size_t assay_block_row_bytes(assay_precision p, int64_t cols);
 void assay_block_expand(int8_t *q, float *scales, float *mins, assay_precision p, const void *block);
 
 /* Quantizes w [rows][cols] as llama.cpp does (ggml-quants.c): without importance the reference row functions, bit for bit; with
- * importance [cols] (positive weights of the columns' squared errors: an importance matrix) its weighted search. importance may be
- * NULL. EUSAGE when cols is no multiple of the block or a needed importance is absent; EINPUT naming row and column of a NaN or
- * infinity. out->data is owned. Rows are independent: callers split them among threads. */
+ * importance [cols] (an importance matrix: weights of the columns' squared errors, not negative) its weighted search, bit for bit
+ * too. importance may be NULL.
+ *   EUSAGE  cols is no multiple of the block, or a needed importance is absent
+ *   EINPUT  naming row and column: a NaN, an infinity, a weight beyond 2^28, a scale that float16 does not hold
+ * Where llama-quantize's bytes (ggml_quantize_chunk) and the row function's differ, for IQ4_NL, the former are made. IQ3_S behind a
+ * group of zeros is right, which ggml's is not. out->data is owned. Rows are independent: callers split them among threads. */
 assay_status assay_encode_block(assay_matrix *out, const float *w, int64_t rows, int64_t cols, assay_precision p,
                                 const float *importance, assay_err *err);
 
 /* Between BLOCK and INT without touching a code, for conversions. `why` gets what stands against it, in words that follow a tensor's
- * name ("has a group size of 128, Q4_0 has 32"); static text or inside why.
+ * name ("has a group size of 16, q4_0 has 32"); static text or inside why.
  * to_int: Q4_0, Q5_0, Q8_0 (and Q4_1, Q5_1 where every minimum is a multiple of its scale) as an INT matrix of group size 32 that decodes
  * to the same values. from_int: the inverse, when group size, zero points and scales fit the type exactly (scales are float16 there).
+ * It also takes narrower codes, and groups of any multiple of 32 (each block gets its group's scale): other bytes, the same values.
  * true when it can be; then *out is owned by the caller. Out of memory: false with why saying so. */
 bool assay_block_to_int(assay_matrix *out, const assay_matrix *m, char why[160]);
 bool assay_block_from_int(assay_matrix *out, const assay_matrix *m, assay_precision p, char why[160]);

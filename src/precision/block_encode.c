@@ -1,4 +1,5 @@
-/* block_encode.c: quantizing to ggml's block types: what can be refused is refused here, then the type's own encoder takes the rows. */
+/* block_encode.c: quantizing to ggml's block types: what can be refused is refused here, then the type's
+ * own encoder takes the rows. */
 #include <math.h>
 
 #include "base/mem.h"
@@ -16,13 +17,14 @@ static encode_fn encoder_of(assay_precision p) {
     return ENCODE[p - ASSAY_PRECISION_Q4_0];
 }
 
-static assay_status check_importance(const float *importance, int64_t cols, const assay_block_info *b, assay_err *err) {
+static assay_status check_importance(const float *importance, int64_t cols, const assay_block_info *b,
+                                     assay_err *err) {
     if (!importance && b->needs_importance)
         return assay_fail(err, ASSAY_EUSAGE, "%s needs an importance matrix", b->name);
     for (int64_t c = 0; importance && c < cols; c++)
         if (!isfinite(importance[c]) || importance[c] < 0)
-            return assay_fail(err, ASSAY_EINPUT, "importance %g of column %lld is no weight", (double)importance[c],
-                              (long long)c);
+            return assay_fail(err, ASSAY_EINPUT, "importance %g of column %lld is no weight",
+                              (double)importance[c], (long long)c);
     return ASSAY_OK;
 }
 
@@ -37,14 +39,15 @@ static assay_status check_weights(const float *w, int64_t row, int64_t cols, ass
     int64_t c = 0;
     while (fabsf(w[c]) <= LARGEST) c++;
     if (isfinite(w[c]))
-        return assay_fail(err, ASSAY_EINPUT, "weight at row %lld column %lld is %g, beyond the reach of float16 scales",
+        return assay_fail(err, ASSAY_EINPUT,
+                          "weight at row %lld column %lld is %g, beyond the reach of float16 scales",
                           (long long)row, (long long)c, (double)w[c]);
     return assay_fail(err, ASSAY_EINPUT, "weight at row %lld column %lld is %s", (long long)row, (long long)c,
                       isnan(w[c]) ? "NaN" : "infinite");
 }
 
-assay_status assay_encode_block(assay_matrix *out, const float *w, int64_t rows, int64_t cols, assay_precision p,
-                                const float *importance, assay_err *err) {
+assay_status assay_encode_block(assay_matrix *out, const float *w, int64_t rows, int64_t cols,
+                                assay_precision p, const float *importance, assay_err *err) {
     *out = (assay_matrix){.precision = p, .rows = rows, .cols = cols, .act_bits = 16};
     const assay_block_info *b = assay_block_get(p);
     const assay_lattice *grid;
@@ -52,9 +55,10 @@ assay_status assay_encode_block(assay_matrix *out, const float *w, int64_t rows,
     if (!b) return assay_fail(err, ASSAY_EUSAGE, "%s is no block type", assay_precision_name(p));
     size_t row_bytes = assay_block_row_bytes(p, cols);
     if (row_bytes == 0)
-        return assay_fail(err, ASSAY_EUSAGE, "rows of %lld are no whole %s blocks of %d", (long long)cols, b->name,
-                          b->elements);
-    if (rows < 1) return assay_fail(err, ASSAY_EINPUT, "a matrix of %lld rows cannot be encoded", (long long)rows);
+        return assay_fail(err, ASSAY_EUSAGE, "rows of %lld are no whole %s blocks of %d", (long long)cols,
+                          b->name, b->elements);
+    if (rows < 1)
+        return assay_fail(err, ASSAY_EINPUT, "a matrix of %lld rows cannot be encoded", (long long)rows);
     ASSAY_TRY(check_importance(importance, cols, b, err));
     ASSAY_TRY(assay_lattice_get(&grid, p, err));
     uint8_t *blocks = assay_mallocn((size_t)rows, row_bytes);

@@ -5,8 +5,8 @@
 #include "num/convert.h"
 #include "precision/block_impl.h"
 
-/* One row: cols is a multiple of the block's elements, w finite, importance [cols] finite and not negative or NULL; the grids of the IQ
- * types must have been made (iq_lattice.h). */
+/* One row: cols is a multiple of the block's elements, w finite, importance [cols] finite and not negative
+ * or NULL; the grids of the IQ types must have been made (iq_lattice.h). */
 #define B(NAME, name, bits, type, elements, bytes, group, mins)                                              \
     void assay_encode_##NAME(uint8_t *out, const float *w, int64_t cols, const float *importance);
 #include "precision/blocks.def"
@@ -25,7 +25,8 @@ static inline void assay_join_nibbles(uint8_t *restrict out, const uint8_t *rest
 static inline void assay_join_pairs(uint8_t *restrict out, const uint8_t *restrict codes) {
     for (int half = 0; half < 2; half++, out += 32, codes += 128)
         for (int l = 0; l < 32; l++)
-            out[l] = (uint8_t)((codes[l] & 3) | (codes[l + 32] & 3) << 2 | (codes[l + 64] & 3) << 4 | codes[l + 96] << 6);
+            out[l] = (uint8_t)((codes[l] & 3) | (codes[l + 32] & 3) << 2 | (codes[l + 64] & 3) << 4 |
+                               codes[l + 96] << 6);
 }
 
 /* A block of Q4_0, Q5_0 (five), Q4_1, Q5_1 (shifted); returns its bytes. */

@@ -1,36 +1,47 @@
-/* block_expand.c: what the bytes of ggml's blocks mean: signed codes with a scale (and a minimum) per group.
+/* block_expand.c: what the bytes of ggml's blocks mean: signed codes with a scale (and a minimum) per
+ * group.
  *
  * Layouts, fields in order; d and m are float16, [n] counts bytes, i is an element, g a group:
  *
- *   Q4_0    d qs[16]                     q = nibble - 8; byte j has elements j (low) and j + 16 (high)
- *   Q4_1    d m qs[16]                   q = nibble, w = q d + m
- *   Q5_0    d qh[4] qs[16]               as Q4_0, bit i of qh is element i's fifth; q - 16
+ *   Q4_0    d qs[16]             q = nibble - 8; byte j has elements j (low) and j + 16 (high)
+ *   Q4_1    d m qs[16]           q = nibble, w = q d + m
+ *   Q5_0    d qh[4] qs[16]       as Q4_0, bit i of qh is element i's fifth; q - 16
  *   Q5_1    d m qh[4] qs[16]
- *   Q8_0    d qs[32]                     q = int8
- *   Q2_K    scales[16] qs[64] d m        scale d (s & 15), minimum m (s >> 4); within 128 elements byte l has elements
- *                                        l, l + 32, l + 64, l + 96 from its low bits up
- *   Q3_K    hmask[32] qs[64] scales[12] d    qs as Q2_K's; bit i / 32 of hmask[i % 32] is the third bit; q - 4;
- *                                        scales are six bits, four in scales[0..7] and two in scales[8..11], less 32
- *   Q4_K    d m scales[12] qs[128]       within 64 elements byte l has l (low) and l + 32 (high); scales and minima are
- *                                        six bits each (unpack_six)
- *   Q5_K    d m scales[12] qh[32] qs[128]    as Q4_K, bit i / 32 of qh[i % 32] is the fifth bit
- *   Q6_K    ql[128] qh[64] scales[16] d  within 128 elements ql[l] has l and l + 64, ql[l + 32] has l + 32 and l + 96,
- *                                        qh[l] the upper two bits of all four; q - 32; scales are int8
- *   TQ1_0   qs[48] qh[4] d               five trits a byte as a fraction: byte / 256 = 0.t0 t1 t2 t3 t4 in base 3, rounded up;
- *                                        32 bytes hold elements j + 32 n, 16 bytes 160 + j + 16 n, qh four each, 240 + j + 4 n
- *   TQ2_0   qs[64] d                     two bits each, as Q2_K's, less 1
- *   IQ4_NL  d qs[16]                     as Q4_0, the nibble indexes a table
- *   IQ4_XS  d scales_h[2] scales_l[4] qs[128]    groups like IQ4_NL's blocks, scales of four and two bits less 32
- *   IQ2_XXS d (index[4] signs28 scale4)[8]   signs: seven bits for eight elements, the eighth makes their number even
+ *   Q8_0    d qs[32]             q = int8
+ *   Q2_K    scales[16] qs[64] d m
+ *           scale d (s & 15), minimum m (s >> 4); within 128 elements byte l has elements l, l + 32, l + 64,
+ *           l + 96 from its low bits up
+ *   Q3_K    hmask[32] qs[64] scales[12] d
+ *           qs as Q2_K's; bit i / 32 of hmask[i % 32] is the third bit; q - 4; scales are six bits, four in
+ *           scales[0..7] and two in scales[8..11], less 32
+ *   Q4_K    d m scales[12] qs[128]
+ *           within 64 elements byte l has l (low) and l + 32 (high); scales and minima are six bits each
+ *           (unpack_six)
+ *   Q5_K    d m scales[12] qh[32] qs[128]
+ *           as Q4_K, bit i / 32 of qh[i % 32] is the fifth bit
+ *   Q6_K    ql[128] qh[64] scales[16] d
+ *           within 128 elements ql[l] has l and l + 64, ql[l + 32] has l + 32 and l + 96, qh[l] the upper two
+ *           bits of all four; q - 32; scales are int8
+ *   TQ1_0   qs[48] qh[4] d
+ *           five trits a byte as a fraction: byte / 256 = 0.t0 t1 t2 t3 t4 in base 3, rounded up; 32 bytes hold
+ *           elements j + 32 n, 16 bytes 160 + j + 16 n, qh four each, 240 + j + 4 n
+ *   TQ2_0   qs[64] d             two bits each, as Q2_K's, less 1
+ *   IQ4_NL  d qs[16]             as Q4_0, the nibble indexes a table
+ *   IQ4_XS  d scales_h[2] scales_l[4] qs[128]
+ *           groups like IQ4_NL's blocks, scales of four and two bits less 32
+ *   IQ2_XXS d (index[4] signs28 scale4)[8]
+ *           signs: seven bits for eight elements, the eighth makes their number even
  *   IQ2_XS  d (index9 signs7)[32] scales[8]
- *   IQ2_S   d index[32] signs[32] qh[8] scales[8]    qh: two more bits for each of four indices
+ *   IQ2_S   d index[32] signs[32] qh[8] scales[8]        qh: two more bits for each of four indices
  *   IQ3_XXS d index[64] (signs28 scale4)[8]
- *   IQ3_S   d index[64] qh[8] signs[32] scales[4]    qh: one more bit for each of eight indices
- *   IQ1_S   d index[32] (qh3 x 4, scale3, shift)[8]  three more bits per index; shift: all points less an eighth, else more
+ *   IQ3_S   d index[64] qh[8] signs[32] scales[4]        qh: one more bit for each of eight indices
+ *   IQ1_S   d index[32] (qh3 x 4, scale3, shift)[8]
+ *           three more bits per index; shift: all points less an eighth, else more
  *   IQ1_M   index[32] (qh3 shift)[32 nibbles] (scale3 x 4, four bits of d)[4]
  *
- * IQ2 and IQ3 scales are d (s + 1/2) / 4 (IQ3_XXS: / 2), IQ3_S and IQ1 d (2 s + 1); points are in iq_points.def. A table of 16
- * entries and the grids' indices are masked by their very widths, so that any bytes are valid. */
+ * IQ2 and IQ3 scales are d (s + 1/2) / 4 (IQ3_XXS: / 2), IQ3_S and IQ1 d (2 s + 1); points are in
+ * iq_points.def. A table of 16 entries and the grids' indices are masked by their very widths, so that any
+ * bytes are valid. */
 #include <string.h>
 
 #include "precision/block_impl.h"
@@ -122,8 +133,9 @@ static void expand_Q3_K(int8_t *q, float *scales, float *mins, const uint8_t *b)
     add_bit_planes(q, b, 4);
 }
 
-/* Eight scales and eight minima of six bits in twelve bytes: the first four of each have a byte's low six bits; the last four
- * their low four bits in bytes 8 to 11 and their upper two at the top of bytes 0 to 3 and 4 to 7. */
+/* Eight scales and eight minima of six bits in twelve bytes: the first four of each have a byte's low six
+ * bits; the last four their low four bits in bytes 8 to 11 and their upper two at the top of bytes 0 to 3
+ * and 4 to 7. */
 static void unpack_six(float *scales, float *mins, const uint8_t *s, float d, float m) {
     for (int g = 0; g < 4; g++) {
         scales[g] = d * (float)(s[g] & 63);
@@ -234,7 +246,8 @@ static void expand_IQ2_XXS(int8_t *q, float *scales, float *mins, const uint8_t 
         uint32_t word = assay_load32(b + 4);
         scales[g] = d * (0.5f + (float)(word >> 28)) * 0.25f;
         for (int k = 0; k < 4; k++, q += 8)
-            assay_apply_signs(q, point_iq2(assay_points_IQ2_XXS[b[k]]), assay_even_signs(word >> 7 * k & 127));
+            assay_apply_signs(q, point_iq2(assay_points_IQ2_XXS[b[k]]),
+                              assay_even_signs(word >> 7 * k & 127));
     }
 }
 
@@ -270,7 +283,8 @@ static void expand_IQ3_XXS(int8_t *q, float *scales, float *mins, const uint8_t 
         uint32_t word = assay_load32(words + 4 * g);
         scales[g] = d * (0.5f + (float)(word >> 28)) * 0.5f;
         for (int k = 0; k < 4; k++, q += 8, index += 2) {
-            uint64_t v = points_iq3(assay_levels_iq3_xxs, assay_points_IQ3_XXS[index[0]], assay_points_IQ3_XXS[index[1]]);
+            uint64_t v = points_iq3(assay_levels_iq3_xxs, assay_points_IQ3_XXS[index[0]],
+                                    assay_points_IQ3_XXS[index[1]]);
             assay_apply_signs(q, v, assay_even_signs(word >> 7 * k & 127));
         }
     }

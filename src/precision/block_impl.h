@@ -24,9 +24,11 @@ static inline float assay_load_half(const uint8_t *p) {
     return assay_widen_f16((uint16_t)assay_load16(p));
 }
 
-/* IQ1_M: the float16 pattern that stands in the top four bits of the four words at offset 48, lowest four first. */
+/* IQ1_M: the float16 pattern that stands in the top four bits of the four words at offset 48, lowest four
+ * first. */
 static inline uint32_t assay_iq1_m_scale(const uint8_t *block) {
-    return (uint32_t)(block[49] >> 4) | (block[51] & 0xf0u) | (block[53] & 0xf0u) << 4 | (block[55] & 0xf0u) << 8;
+    return (uint32_t)(block[49] >> 4) | (block[51] & 0xf0u) | (block[53] & 0xf0u) << 4 |
+           (block[55] & 0xf0u) << 8;
 }
 
 /* The parts of matrix.c and decode.c for this kind: m is of kind BLOCK. */

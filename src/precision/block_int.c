@@ -2,11 +2,11 @@
  *
  * Both mean the same numbers where a block's scale is one group's scale:
  *
- *   Q4_0, Q5_0, Q8_0   w = q d            INT: (code - zero) scale with q = code - zero, whatever the zero point
- *   Q4_1, Q5_1         w = code d + m     INT: (code - zero) scale with m = -zero scale, where that is a float16
+ *   Q4_0, Q5_0, Q8_0   w = q d          INT: (code - zero) scale, q = code - zero, whatever the zero point
+ *   Q4_1, Q5_1         w = code d + m   INT: (code - zero) scale, m = -zero scale, where that is a float16
  *
- * All products are exact in float32 (codes and zero points have at most 8 bits, scales 11), so that equal sums are equal floats. A
- * group that spans several blocks has its scale in each of them. */
+ * All products are exact in float32 (codes and zero points have at most 8 bits, scales 11), so that equal
+ * sums are equal floats. A group that spans several blocks has its scale in each of them. */
 #include <math.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -67,8 +67,9 @@ static bool put_group(assay_matrix *out, const form *f, int64_t k, const uint8_t
     if (!f->shifted) return true;
     int zero = zero_of(out->scales[k], min, (1 << bits) - 1);
     if (zero < 0)
-        return refuse(why, "has a minimum of %g in row %lld column %lld, no multiple of its scale %g", (double)-min,
-                      (long long)(k * N / out->cols), (long long)(k * N % out->cols), (double)out->scales[k]);
+        return refuse(why, "has a minimum of %g in row %lld column %lld, no multiple of its scale %g",
+                      (double)-min, (long long)(k * N / out->cols), (long long)(k * N % out->cols),
+                      (double)out->scales[k]);
     out->zeros[k] = (uint8_t)zero;
     return true;
 }
@@ -79,9 +80,15 @@ bool assay_block_to_int(assay_matrix *out, const assay_matrix *m, char why[160])
     if (!f)
         return refuse(why, "is %s, whose blocks are more than integers with a scale per group",
                       assay_precision_name(m->precision));
-    *out = (assay_matrix){.precision = f->integer, .rows = m->rows, .cols = m->cols, .group_size = N,
-                          .scale_dtype = ASSAY_DTYPE_F16, .act_bits = 16, .act_dtype = m->act_dtype};
-    if (assay_matrix_alloc(out, f->shifted, NULL) != ASSAY_OK) return refuse(why, "cannot be converted: out of memory");
+    *out = (assay_matrix){.precision = f->integer,
+                          .rows = m->rows,
+                          .cols = m->cols,
+                          .group_size = N,
+                          .scale_dtype = ASSAY_DTYPE_F16,
+                          .act_bits = 16,
+                          .act_dtype = m->act_dtype};
+    if (assay_matrix_alloc(out, f->shifted, NULL) != ASSAY_OK)
+        return refuse(why, "cannot be converted: out of memory");
     const uint8_t *block = m->data;
     size_t bytes = (size_t)assay_block_get(m->precision)->bytes;
     for (int64_t k = 0; k < out->n_scales; k++, block += bytes) {
@@ -101,12 +108,15 @@ static bool is_half(float x) {
 /* What speaks against the matrix as a whole. */
 static bool check_whole(const assay_matrix *m, assay_precision p, const form *f, char why[160]) {
     const char *name = assay_precision_name(p);
-    if (!f) return refuse(why, "cannot be %s, whose blocks are more than integers with a scale per group", name);
+    if (!f)
+        return refuse(why, "cannot be %s, whose blocks are more than integers with a scale per group", name);
     if (assay_precision_get_kind(m->precision) != ASSAY_KIND_INT)
         return refuse(why, "is %s, %s holds integers", assay_precision_name(m->precision), name);
     if (m->real_zeros) return refuse(why, "has zero points that are real numbers, %s has none", name);
-    if (m->g_idx) return refuse(why, "has groups in the order of activations, %s has them in the columns' order", name);
-    if (m->cols % N != 0) return refuse(why, "has rows of %lld, no multiple of %s's %d", (long long)m->cols, name, N);
+    if (m->g_idx)
+        return refuse(why, "has groups in the order of activations, %s has them in the columns' order", name);
+    if (m->cols % N != 0)
+        return refuse(why, "has rows of %lld, no multiple of %s's %d", (long long)m->cols, name, N);
     if (m->group_size % N != 0)
         return refuse(why, "has a group size of %lld, %s has %d", (long long)m->group_size, name, N);
     return true;
@@ -131,15 +141,17 @@ static bool fit_block(uint8_t codes[N], float *min, const source *s, const form 
     int bits = assay_precision_bits(f->block), shift = f->shifted ? 0 : (1 << (bits - 1)) - s->zero;
     *min = -(float)s->zero * s->scale;
     if (!is_half(s->scale))
-        return refuse(why, "has a scale of %.9g in row %lld column %lld, %s has float16", (double)s->scale, s->row, s->col, name);
+        return refuse(why, "has a scale of %.9g in row %lld column %lld, %s has float16", (double)s->scale,
+                      s->row, s->col, name);
     if (f->shifted && !is_half(*min))
-        return refuse(why, "has zero point %d times scale %.9g in row %lld column %lld, too long for %s's float16", s->zero,
-                      (double)s->scale, s->row, s->col, name);
+        return refuse(why,
+                      "has zero point %d times scale %.9g in row %lld column %lld, too long for %s's float16",
+                      s->zero, (double)s->scale, s->row, s->col, name);
     for (int i = 0; i < N; i++) {
         int code = s->codes[i] + shift;
         if (code < 0 || code >> bits)
-            return refuse(why, "has code %d with zero point %d in row %lld column %lld, beyond %s", s->codes[i], s->zero, s->row,
-                          s->col + i, name);
+            return refuse(why, "has code %d with zero point %d in row %lld column %lld, beyond %s",
+                          s->codes[i], s->zero, s->row, s->col + i, name);
         codes[i] = (uint8_t)code;
     }
     return true;
@@ -171,7 +183,12 @@ bool assay_block_from_int(assay_matrix *out, const assay_matrix *m, assay_precis
             }
             put_block(at, f, codes, s.scale, min);
         }
-    *out = (assay_matrix){.precision = p, .rows = m->rows, .cols = m->cols, .data = blocks, .owns_data = true,
-                          .act_bits = 16, .act_dtype = m->act_dtype};
+    *out = (assay_matrix){.precision = p,
+                          .rows = m->rows,
+                          .cols = m->cols,
+                          .data = blocks,
+                          .owns_data = true,
+                          .act_bits = 16,
+                          .act_dtype = m->act_dtype};
     return true;
 }

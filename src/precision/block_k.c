@@ -1,9 +1,10 @@
-/* block_k.c: encoders of ggml's K types, super-blocks of 256 (ggml-quants.c: quantize_row_q*_K_ref without importance, _impl with it).
- * Layouts are in block_expand.c.
+/* block_k.c: encoders of ggml's K types, super-blocks of 256 (ggml-quants.c: quantize_row_q*_K_ref without
+ * importance, _impl with it). Layouts are in block_expand.c.
  *
- * Each group's scale (and minimum) is searched for by itself; then the super-block's scales are rounded to a few bits, by the largest
- * of them or, with importance, by a search weighted by the groups' summed weights; at last the codes are chosen again for the scales
- * as they are stored. Groups whose stored scale is zero keep the codes of the search. */
+ * Each group's scale (and minimum) is searched for by itself; then the super-block's scales are rounded to
+ * a few bits, by the largest of them or, with importance, by a search weighted by the groups' summed
+ * weights; at last the codes are chosen again for the scales as they are stored. Groups whose stored scale
+ * is zero keep the codes of the search. */
 #include <math.h>
 #include <string.h>
 
@@ -106,7 +107,8 @@ void assay_encode_Q2_K(uint8_t *out, const float *w, int64_t cols, const float *
 }
 
 /* d, m and the scales, which Q4_K and Q5_K begin with. */
-static void put_head(uint8_t *out, shifted *s, const shifted_kind *k, const float *w, const float *importance) {
+static void put_head(uint8_t *out, shifted *s, const shifted_kind *k, const float *w,
+                     const float *importance) {
     search_shifted(s, k, w, importance);
     choose_shifted(s, k, w);
     assay_store_half(out, s->d);
@@ -143,7 +145,8 @@ void assay_encode_Q5_K(uint8_t *out, const float *w, int64_t cols, const float *
 /* The codes of the group for the scale as stored. */
 static void choose_symmetric(uint8_t *codes, const float *w, float scale, int levels) {
     if (scale == 0) return;
-    for (int i = 0; i < 16; i++) codes[i] = (uint8_t)(levels + assay_nearest_within(w[i] / scale, -levels, levels - 1));
+    for (int i = 0; i < 16; i++)
+        codes[i] = (uint8_t)(levels + assay_nearest_within(w[i] / scale, -levels, levels - 1));
 }
 
 /* The one of largest magnitude, the first of equals. */
@@ -185,7 +188,8 @@ void assay_encode_Q3_K(uint8_t *out, const float *w, int64_t cols, const float *
         for (int g = 0; g < GROUPS; g++) {
             packed[g & 7] = (uint8_t)(packed[g & 7] | (levels[g] & 15) << (g & 8 ? 4 : 0));
             packed[8 + (g & 3)] = (uint8_t)(packed[8 + (g & 3)] | levels[g] >> 4 << (g >> 2) * 2);
-            choose_symmetric(codes + 16 * g, w + c + 16 * g, assay_load_half(out + 108) * (float)(levels[g] - 32), 4);
+            choose_symmetric(codes + 16 * g, w + c + 16 * g,
+                             assay_load_half(out + 108) * (float)(levels[g] - 32), 4);
         }
         join_bit_planes(out, codes, 2);
         assay_join_pairs(out + 32, codes);
@@ -197,7 +201,8 @@ static void join_six(uint8_t *restrict low, uint8_t *restrict high, const uint8_
     for (int l = 0; l < 32; l++) {
         low[l] = (uint8_t)((codes[l] & 15) | codes[l + 64] << 4);
         low[l + 32] = (uint8_t)((codes[l + 32] & 15) | codes[l + 96] << 4);
-        high[l] = (uint8_t)(codes[l] >> 4 | codes[l + 32] >> 4 << 2 | codes[l + 64] >> 4 << 4 | codes[l + 96] >> 4 << 6);
+        high[l] = (uint8_t)(codes[l] >> 4 | codes[l + 32] >> 4 << 2 | codes[l + 64] >> 4 << 4 |
+                            codes[l + 96] >> 4 << 6);
     }
 }
 
@@ -206,8 +211,8 @@ void assay_encode_Q6_K(uint8_t *out, const float *w, int64_t cols, const float *
         uint8_t codes[K];
         float scales[GROUPS];
         for (int g = 0; g < GROUPS; g++)
-            scales[g] = assay_search_symmetric(codes + 16 * g, w + c + 16 * g, importance ? importance + c + 16 * g : NULL,
-                                               16, 32);
+            scales[g] = assay_search_symmetric(codes + 16 * g, w + c + 16 * g,
+                                               importance ? importance + c + 16 * g : NULL, 16, 32);
         float largest = find_largest_scale(scales), inverse = -128 / largest;
         if (fabsf(largest) < ASSAY_SEARCH_TINY) {
             memset(out, 0, 210);
@@ -220,6 +225,7 @@ void assay_encode_Q6_K(uint8_t *out, const float *w, int64_t cols, const float *
             out[192 + g] = (uint8_t)level;
             choose_symmetric(codes + 16 * g, w + c + 16 * g, assay_load_half(out + 208) * (float)level, 32);
         }
-        for (int half = 0; half < 2; half++) join_six(out + 64 * half, out + 128 + 32 * half, codes + 128 * half);
+        for (int half = 0; half < 2; half++)
+            join_six(out + 64 * half, out + 128 + 32 * half, codes + 128 * half);
     }
 }

@@ -1,11 +1,11 @@
-/* block_legacy.c: encoders of ggml's blocks of 32 (Q4_0 to Q8_0) and of its ternary types (ggml-quants.c: quantize_row_*_ref, and
- * the _impl functions for importance).
+/* block_legacy.c: encoders of ggml's blocks of 32 (Q4_0 to Q8_0) and of its ternary types (ggml-quants.c:
+ * quantize_row_*_ref, and the _impl functions for importance).
  *
- * Without importance the largest weight (or the range) sets the scale and codes are rounded to it. With importance the scale is
- * searched for (block_search.h); Q8_0 and the ternary types do not look at it.
+ * Without importance the largest weight (or the range) sets the scale and codes are rounded to it. With
+ * importance the scale is searched for (block_search.h); Q8_0 and the ternary types do not look at it.
  *
- * Where the inverse of a tiny scale overflows, every quotient is infinite or NaN, and x86 makes zero of it when it is cut to a byte;
- * so the integer part is taken as zero here. */
+ * Where the inverse of a tiny scale overflows, every quotient is infinite or NaN, and x86 makes zero of it
+ * when it is cut to a byte; so the integer part is taken as zero here. */
 #include <float.h>
 #include <math.h>
 #include <string.h>
@@ -22,23 +22,43 @@ static float invert(bool *usable, float x) {
     return inverse;
 }
 
+/* codes = the whole part of (w - lo) * inverse + half, which is at most 2^bits: the largest weight's may
+ * be one too many. */
+static inline void cut(uint8_t *restrict codes, const float *restrict w, float lo, bool usable, float inverse,
+                       float half, int bits) {
+    if (!usable) {
+        memset(codes, 0, N);
+        return;
+    }
+    for (int i = 0; i < N; i++) {
+        int q = (int)((w[i] - lo) * inverse + half);
+        codes[i] = (uint8_t)(q - (q >> bits));
+    }
+}
+
 /* --- with one scale --- */
 
-static void find_range(float *lo, float *hi, const float *restrict w) {
-    enum { LANES = 8 };
-    float a[LANES], b[LANES];
-    for (int k = 0; k < LANES; k++) a[k] = b[k] = w[k];
-    for (int i = LANES; i < N; i += LANES)
-        for (int k = 0; k < LANES; k++) {
-            a[k] = w[i + k] < a[k] ? w[i + k] : a[k];
-            b[k] = w[i + k] > b[k] ? w[i + k] : b[k];
-        }
-    *lo = a[0];
-    *hi = b[0];
-    for (int k = 1; k < LANES; k++) {
-        *lo = a[k] < *lo ? a[k] : *lo;
-        *hi = b[k] > *hi ? b[k] : *hi;
+static inline float least(float a, float b) {
+    return a < b ? a : b;
+}
+
+/* The lower half of `width` least and largest numbers takes up the upper half. */
+static inline void halve(float *restrict lo, float *restrict hi, int width) {
+    for (int k = 0; k < width / 2; k++) {
+        float a = lo[k + width / 2], b = hi[k + width / 2];
+        lo[k] = a < lo[k] ? a : lo[k];
+        hi[k] = b > hi[k] ? b : hi[k];
     }
+}
+
+static inline void find_range(float *lo, float *hi, const float *restrict w) {
+    float a[N], b[N];
+    for (int k = 0; k < N; k++) a[k] = b[k] = w[k];
+    halve(a, b, 32);
+    halve(a, b, 16);
+    halve(a, b, 8);
+    *lo = least(least(a[0], a[1]), least(a[2], a[3]));
+    *hi = -least(least(-b[0], -b[1]), least(-b[2], -b[3]));
 }
 
 /* The first of the weights that equals x, for its sign when it is zero. */
@@ -52,49 +72,48 @@ static float find_first(const float *w, float x) {
 static float find_largest(const float *w) {
     float lo, hi;
     find_range(&lo, &hi, w);
-    if (hi > -lo) return hi;
-    if (hi < -lo) return lo;
+    /* Picked without a branch, which would be mispredicted every other time. */
+    if (hi != -lo)
+        return assay_float_of_bits(assay_pick(hi > -lo, assay_float_bits(hi), assay_float_bits(lo)));
     for (int i = 0; hi != 0; i++)
         if (fabsf(w[i]) == hi) return w[i];
     return 0;
 }
 
-static void round_symmetric(uint8_t *restrict codes, float *scale, const float *restrict w, int levels) {
+static inline void round_symmetric(uint8_t *restrict codes, float *scale, const float *restrict w, int bits) {
+    int levels = 1 << (bits - 1);
     bool usable;
     *scale = find_largest(w) / (float)-levels;
-    float inverse = invert(&usable, *scale), half = (float)levels + 0.5f;
-    int top = 2 * levels - 1;
-    memset(codes, 0, N);
-    if (!usable) return;
-    for (int i = 0; i < N; i++) {
-        int q = (int)(w[i] * inverse + half);
-        codes[i] = (uint8_t)(q < top ? q : top);
-    }
+    float inverse = invert(&usable, *scale);
+    cut(codes, w, 0, usable, inverse, (float)levels + 0.5f, bits);
 }
 
 /* --- with scale and minimum --- */
 
-static void round_range(uint8_t *restrict codes, float *scale, float *low, const float *restrict w, int top) {
+static inline void round_range(uint8_t *restrict codes, float *scale, float *low, const float *restrict w,
+                               int bits) {
     float lo, hi;
     bool usable;
     find_range(&lo, &hi, w);
     if (lo == 0) lo = find_first(w, 0);
-    *scale = (hi - lo) / (float)top;
+    *scale = (hi - lo) / (float)((1 << bits) - 1);
     *low = lo;
     float inverse = invert(&usable, *scale);
-    memset(codes, 0, N);
-    if (!usable) return;
-    for (int i = 0; i < N; i++) {
-        int q = (int)((w[i] - lo) * inverse + 0.5f);
-        codes[i] = (uint8_t)(q < top ? q : top);
-    }
+    cut(codes, w, lo, usable, inverse, 0.5f, bits);
 }
 
 /* --- layouts --- */
 
+/* Bit 4 of each code, first one lowest: eight at a time, the multiplication brings them together in the
+ * top byte. */
 static uint32_t fifth_bits(const uint8_t *codes) {
     uint32_t bits = 0;
-    for (int i = 0; i < N; i++) bits |= (uint32_t)(codes[i] >> 4 & 1) << i;
+    for (int i = 0; i < N; i += 8) {
+        uint64_t v;
+        memcpy(&v, codes + i, 8);
+        v = (v >> 4 & 0x0101010101010101u) * 0x0102040810204080u;
+        bits |= (uint32_t)(v >> 56) << i;
+    }
     return bits;
 }
 
@@ -129,9 +148,9 @@ static float search(uint8_t *codes, float *scale, kind k, const float *w, const 
     return -min;
 }
 
-static void encode(uint8_t *out, kind k, const float *w, int64_t cols, const float *importance) {
+static inline void encode(uint8_t *out, kind k, const float *w, int64_t cols, const float *importance) {
     float mean = importance ? assay_sum_squares(w, cols) / (float)cols : 0;
-    int levels = k.five ? 16 : 8;
+    int bits = k.five ? 5 : 4;
     for (int64_t c = 0; c < cols; c += N) {
         uint8_t codes[N];
         float scale, low = 0, weight[N];
@@ -139,9 +158,9 @@ static void encode(uint8_t *out, kind k, const float *w, int64_t cols, const flo
             assay_temper(weight, importance + c, w + c, N, mean);
             low = search(codes, &scale, k, w + c, weight);
         } else if (k.shifted) {
-            round_range(codes, &scale, &low, w + c, 2 * levels - 1);
+            round_range(codes, &scale, &low, w + c, bits);
         } else {
-            round_symmetric(codes, &scale, w + c, levels);
+            round_symmetric(codes, &scale, w + c, bits);
         }
         out += assay_join_block32(out, codes, k.five, k.shifted, scale, low);
     }

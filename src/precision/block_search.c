@@ -1,5 +1,5 @@
-/* block_search.c: the scale searches of ggml's encoders (ggml-quants.c: make_qx_quants, make_qkx2/3_quants, make_qp_quants,
- * make_q3_quants), to the bit. See block_search.h for the idea.
+/* block_search.c: the scale searches of ggml's encoders (ggml-quants.c: make_qx_quants,
+ * make_qkx2/3_quants, make_qp_quants, make_q3_quants), to the bit. See block_search.h for the idea.
  *
  * Loops over LANES have constant trip counts and local accumulators, so that gcc vectorizes them at -O2. */
 #include "precision/block_search.h"
@@ -58,7 +58,8 @@ static inline void sum_symmetric(float *restrict swq, float *restrict sqq, const
 }
 
 float assay_search_symmetric(uint8_t *codes, const float *w, const float *weight, int n, int levels) {
-    /* The middle rung comes first and is taken as it is; the others lie a tenth of a level apart on either side of it. */
+    /* The middle rung comes first and is taken as it is; the others lie a tenth of a level apart on either
+     * side of it. */
     enum { REACH = 9, RUNGS = 2 * REACH + 1, PADDED = (RUNGS + LANES - 1) / LANES * LANES };
     float magnitude, largest = find_largest(&magnitude, w, n);
     float own[ASSAY_SEARCH_MAX], inverse[PADDED], swq[PADDED], sqq[PADDED];
@@ -74,7 +75,8 @@ float assay_search_symmetric(uint8_t *codes, const float *w, const float *weight
     for (int r = -REACH, t = 1; r <= REACH; r++)
         if (r != 0) inverse[t++] = -((float)levels + 0.1f * (float)r) / largest;
     for (int t = RUNGS; t < PADDED; t++) inverse[t] = 0;
-    for (int t = 0; t < PADDED; t += LANES) sum_symmetric(swq + t, sqq + t, inverse + t, w, weight, n, levels);
+    for (int t = 0; t < PADDED; t += LANES)
+        sum_symmetric(swq + t, sqq + t, inverse + t, w, weight, n, levels);
     float scale = sqq[0] != 0 ? swq[0] / sqq[0] : 0, best = scale * swq[0];
     int chosen = 0;
     for (int t = 1; t < RUNGS; t++) {
@@ -122,7 +124,8 @@ static inline void sum_errors(float *restrict error, const shifted *s, const flo
     for (int k = 0; k < LANES; k++) error[k] = e[k];
 }
 
-/* Codes for LANES scales, and the scale and minimum that fit them best (weighted least squares; no minimum above 0). */
+/* Codes for LANES scales, and the scale and minimum that fit them best (weighted least squares; no minimum
+ * above 0). */
 static void try_shifted(rungs *restrict r, const shifted *s, const float *restrict inverse) {
     float sq[LANES] = {0}, sqq[LANES] = {0}, swq[LANES] = {0}, a[LANES];
     for (int k = 0; k < LANES; k++) a[k] = inverse[k];
@@ -173,7 +176,8 @@ float assay_search_shifted(uint8_t *codes, float *min, const float *w, const flo
         float d = scale * (float)codes[i] + s.low - w[i];
         best += weight[i] * (ladder->absolute ? fabsf(d) : d * d);
     }
-    /* A rung that is better moves the minimum from which the next ones measure: those tried beside it are tried again. */
+    /* A rung that is better moves the minimum from which the next ones measure: those tried beside it are
+     * tried again. */
     rungs r;
     for (int t = 0; t < ladder->rungs;) {
         float rung[LANES];
@@ -195,20 +199,22 @@ float assay_search_shifted(uint8_t *codes, float *min, const float *w, const flo
 
 /* --- positive --- */
 
-/* Where the search for codes one by one stands: q = code + offset in [lo, hi]; sums of weight w q and weight q^2. */
+/* Where the search for codes one by one stands: q = code + offset in [lo, hi]; sums of weight w q and
+ * weight q^2. */
 typedef struct stand {
     int offset, lo, hi;
     float swq, sqq;
 } stand;
 
-/* Changes codes one by one, each to what its weight would want if the others stood, as long as that raises swq^2 / sqq; at most five
- * rounds. `last`: the only code that is not zero is let be. */
+/* Changes codes one by one, each to what its weight would want if the others stood, as long as that raises
+ * swq^2 / sqq; at most five rounds. `last`: the only code that is not zero is let be. */
 static float refine(uint8_t *codes, const float *w, const float *weight, int n, stand s, bool last) {
     for (int round = 0; round < 5; round++) {
         bool changed = false;
         for (int i = 0; i < n; i++) {
             int old = codes[i] + s.offset;
-            float v = weight[i], vw = v * w[i], a = s.swq - vw * (float)old, b = s.sqq - v * (float)old * (float)old;
+            float v = weight[i], vw = v * w[i], a = s.swq - vw * (float)old,
+                  b = s.sqq - v * (float)old * (float)old;
             if (!(a > 0) || (last && !(b > 0))) continue;
             int q = assay_nearest_within(w[i] * b / a, s.lo, s.hi);
             if (q == old) continue;
@@ -226,8 +232,9 @@ static float refine(uint8_t *codes, const float *w, const float *weight, int n, 
 }
 
 /* Weighted squared errors of LANES scales. */
-static inline void sum_positive_errors(float *restrict error, const float *restrict inverse, const float *restrict w,
-                                       const float *restrict weight, int n, int top) {
+static inline void sum_positive_errors(float *restrict error, const float *restrict inverse,
+                                       const float *restrict w, const float *restrict weight, int n,
+                                       int top) {
     float e[LANES] = {0}, a[LANES], scale[LANES];
     for (int k = 0; k < LANES; k++) a[k] = inverse[k];
     for (int k = 0; k < LANES; k++) scale[k] = 1 / a[k];
@@ -255,7 +262,8 @@ float assay_search_positive(uint8_t *codes, const float *w, const float *weight,
         float d = w[i] - scale * (float)(uint8_t)assay_nearest(inverse * w[i]);
         best += weight[i] * d * d;
     }
-    for (int t = 0; t < RUNGS; t++) rung[t] = (0.1f * (float)(t < REACH ? t - REACH : t - REACH + 1) + (float)top) / largest;
+    for (int t = 0; t < RUNGS; t++)
+        rung[t] = (0.1f * (float)(t < REACH ? t - REACH : t - REACH + 1) + (float)top) / largest;
     for (int t = 0; t < RUNGS; t += LANES) sum_positive_errors(error + t, rung + t, w, weight, n, top);
     for (int t = 0; t < RUNGS; t++) {
         if (!(error[t] < best)) continue;

@@ -1,9 +1,11 @@
-/* iq1.c: encoders of IQ1_S and IQ1_M: w ~ scale (t +- 1/8), t in {-1, 0, 1}, vectors of eight t from a grid of 2,048 (ggml-quants.c:
- * quantize_row_iq1_s_impl, quantize_row_iq1_m_impl). Layouts are in block_expand.c.
+/* iq1.c: encoders of IQ1_S and IQ1_M: w ~ scale (t +- 1/8), t in {-1, 0, 1}, vectors of eight t from a
+ * grid of 2,048 (ggml-quants.c: quantize_row_iq1_s_impl, quantize_row_iq1_m_impl). Layouts are in
+ * block_expand.c.
  *
- * With three values the best assignment keeps the weights' order: sorted, the first i get the lowest value, those from j on the
- * highest. All pairs i <= j are tried, by running sums, with both shifts (IQ1_M: one for each half of its sixteen weights). Then
- * vectors go to points of the grid. The sort is stable, because equal weights may weigh differently. */
+ * With three values the best assignment keeps the weights' order: sorted, the first i get the lowest
+ * value, those from j on the highest. All pairs i <= j are tried, by running sums, with both shifts
+ * (IQ1_M: one for each half of its sixteen weights). Then vectors go to points of the grid. The sort is
+ * stable, because equal weights may weigh differently. */
 #include <float.h>
 #include <math.h>
 #include <string.h>
@@ -48,8 +50,8 @@ static inline void consider(split *s, float *best, float swq, float sqq, int fir
 enum { S_SIZE = 32, S_PADDED = 36 };
 
 /* For a fixed first boundary: sums for every second one. */
-static inline void sum_splits(float *restrict swq, float *restrict sqq, const float *restrict x, const float *restrict v,
-                              int first, const float *restrict q) {
+static inline void sum_splits(float *restrict swq, float *restrict sqq, const float *restrict x,
+                              const float *restrict v, int first, const float *restrict q) {
     float x0 = (x[first] - x[0]) * q[0], v0 = (v[first] - v[0]) * q[0] * q[0];
     for (int j = 0; j < S_PADDED; j++) {
         swq[j] = x0 + (x[j] - x[first]) * q[1] + (x[S_SIZE] - x[j]) * q[2];
@@ -75,10 +77,11 @@ static void split_s(split *s, const float *w, const float *weight) {
 
 enum { M_SIZE = 16, M_PADDED = 20 };
 
-/* For a fixed first boundary and one half of the group: sums for every second boundary, with both shifts. From the whole half's
- * sums at the highest value, what lies before each boundary is taken off: neighbouring values differ by one. */
-static inline void sum_half(float (*restrict swq)[M_PADDED], float (*restrict sqq)[M_PADDED], const float *restrict x,
-                            const float *restrict v, int first) {
+/* For a fixed first boundary and one half of the group: sums for every second boundary, with both shifts.
+ * From the whole half's sums at the highest value, what lies before each boundary is taken off:
+ * neighbouring values differ by one. */
+static inline void sum_half(float (*restrict swq)[M_PADDED], float (*restrict sqq)[M_PADDED],
+                            const float *restrict x, const float *restrict v, int first) {
     for (int k = 0; k < 2; k++) {
         const float *q = VALUES[k];
         float low = q[0] * q[0] - q[1] * q[1], high = q[1] * q[1] - q[2] * q[2];
@@ -106,7 +109,8 @@ static void split_m(split *s, const float *w, const float *weight) {
         for (int h = 0; h < 2; h++) sum_half(swq[h], sqq[h], x[h], v[h], i);
         for (int j = i; j <= M_SIZE; j++)
             for (int k = 0; k < 4; k++)
-                consider(s, &best, swq[0][k >> 1][j] + swq[1][k & 1][j], sqq[0][k >> 1][j] + sqq[1][k & 1][j], i, j, k);
+                consider(s, &best, swq[0][k >> 1][j] + swq[1][k & 1][j], sqq[0][k >> 1][j] + sqq[1][k & 1][j],
+                         i, j, k);
     }
 }
 
@@ -126,7 +130,8 @@ typedef struct kind {
 } kind;
 static const kind IQ1_S = {S_SIZE, 1e-12f, split_s, 1}, IQ1_M = {M_SIZE, 1e-7f, split_m, 3};
 
-/* The shift of vector k of a group: IQ1_S has one for all, IQ1_M bit 1 for the first and bit 0 for the second. */
+/* The shift of vector k of a group: IQ1_S has one for all, IQ1_M bit 1 for the first and bit 0 for the
+ * second. */
 static inline const float *values_of(const kind *k, int shifts, int vector) {
     return VALUES[k->all_shifts == 1 ? shifts : shifts >> (1 - vector) & 1];
 }
@@ -141,7 +146,8 @@ static void assign(uint8_t *levels, split *s, const kind *k) {
 }
 
 /* False: it counts as zero and has point 0, shift 0. */
-static bool encode_group(group *g, const kind *k, const assay_lattice *grid, const float *w, const float *weight) {
+static bool encode_group(group *g, const kind *k, const assay_lattice *grid, const float *w,
+                         const float *weight) {
     float largest = 0, swq = 0, sqq = 0;
     uint8_t levels[MAX_GROUP];
     bool all_on_grid = true;
@@ -156,8 +162,8 @@ static bool encode_group(group *g, const kind *k, const assay_lattice *grid, con
     g->scale = s.scale;
     for (int v = 0; v < k->size / 8; v++) {
         bool on_grid;
-        g->at[v] = (uint16_t)assay_lattice_find(levels + 8 * v, &on_grid, grid, w + 8 * v, weight + 8 * v, s.scale,
-                                                values_of(k, s.shifts, v));
+        g->at[v] = (uint16_t)assay_lattice_find(levels + 8 * v, &on_grid, grid, w + 8 * v, weight + 8 * v,
+                                                s.scale, values_of(k, s.shifts, v));
         all_on_grid &= on_grid;
     }
     if (all_on_grid) return true;
@@ -213,7 +219,8 @@ static float solve_scale(const group *g, const int *levels, const assay_lattice 
     for (int i = 0; i < K / M_SIZE; i++, w += M_SIZE, importance += M_SIZE) {
         assay_temper(weight, importance, w, M_SIZE, mean);
         for (int j = 0; j < M_SIZE; j++) {
-            float q = values_of(&IQ1_M, g[i].shifts, j / 8)[grid->levels[g[i].at[j / 8]][j & 7]] * (float)(2 * levels[i] + 1);
+            float q = values_of(&IQ1_M, g[i].shifts, j / 8)[grid->levels[g[i].at[j / 8]][j & 7]] *
+                      (float)(2 * levels[i] + 1);
             swq += weight[j] * q * w[j];
             sqq += weight[j] * q * q;
         }

@@ -1,14 +1,17 @@
-/* iq23.c: encoders of the IQ2 and IQ3 types: magnitudes from a grid, signs apart (ggml-quants.c: quantize_row_iq2_xxs_impl, iq2_xs,
- * iq2_s, iq3_xxs, iq3_s). Layouts are in block_expand.c.
+/* iq23.c: encoders of the IQ2 and IQ3 types: magnitudes from a grid, signs apart (ggml-quants.c:
+ * quantize_row_iq2_xxs_impl, iq2_xs, iq2_s, iq3_xxs, iq3_s). Layouts are in block_expand.c.
  *
- * Of a group of 16 or 32 weights, a ladder of scales is tried; at each the magnitudes are rounded level by level (a level l stands for
- * 2 l + 1) and, where that is no point of the grid, moved to the best of the points nearby. For the scale that won, vectors that were
- * off the grid are looked up once more. Three of the types store seven of eight signs: an odd number of minus signs is made even by
- * flipping the weight that it costs least.
+ * Of a group of 16 or 32 weights, a ladder of scales is tried; at each the magnitudes are rounded level by
+ * level (a level l stands for 2 l + 1) and, where that is no point of the grid, moved to the best of the
+ * points nearby. For the scale that won, vectors that were off the grid are looked up once more. Three of
+ * the types store seven of eight signs: an odd number of minus signs is made even by flipping the weight
+ * that it costs least.
  *
- * ggml's IQ3_S forgets to step over a group of zeros and writes those that follow 32 weights too early; that is not repeated here.
+ * ggml's IQ3_S forgets to step over a group of zeros and writes those that follow 32 weights too early;
+ * that is not repeated here.
  *
- * d is the largest scale over 31, times a factor found by trial that makes up for magnitudes being drawn to the grid. */
+ * d is the largest scale over 31, times a factor found by trial that makes up for magnitudes being drawn
+ * to the grid. */
 #include <math.h>
 #include <string.h>
 
@@ -27,16 +30,16 @@ typedef struct kind {
     int reach;              /* rungs on either side of the middle one */
     float step;
     bool even_signs;
-    bool searched_first;    /* the ladder is built around the scale of assay_search_positive, not the largest weight */
+    bool searched_first; /* the ladder's middle is the scale of assay_search_positive, not the largest weight */
     again again;
-    float tiny;             /* a group with no larger weight counts as zero */
-    float mean_factor;      /* times the block's mean square, in the weighting by importance */
-    float mean_share;       /* without importance: weight = w^2 + this times that */
-    float factor;           /* of d */
+    float tiny;        /* a group with no larger weight counts as zero */
+    float mean_factor; /* times the block's mean square, in the weighting by importance */
+    float mean_share;  /* without importance: weight = w^2 + this times that */
+    float factor;      /* of d */
 } kind;
 
 typedef struct group {
-    float x[MAX_GROUP];                   /* magnitudes (the cheapest may be negative) */
+    float x[MAX_GROUP]; /* magnitudes (the cheapest may be negative) */
     float weight[MAX_GROUP], root[MAX_GROUP];
     uint8_t signs[MAX_GROUP / 8];
     uint8_t levels[MAX_GROUP];
@@ -69,7 +72,8 @@ static uint8_t split_signs(float *x, const float *w, const float *weight, bool e
 
 static void round_levels(uint8_t *restrict levels, const float *restrict x, float inverse, int n, int top) {
     for (int i = 0; i < n; i += 4)
-        for (int k = i; k < i + 4; k++) levels[k] = (uint8_t)assay_nearest_within(0.5f * (inverse * x[k] - 1), 0, top);
+        for (int k = i; k < i + 4; k++)
+            levels[k] = (uint8_t)assay_nearest_within(0.5f * (inverse * x[k] - 1), 0, top);
 }
 
 static void sum_levels(float *swq, float *sqq, const group *g, const uint8_t *levels, int n) {
@@ -89,7 +93,8 @@ static void climb(group *g, const kind *k, const assay_lattice *grid, float rang
     for (int r = -k->reach; r <= k->reach; r++) {
         uint8_t levels[MAX_GROUP];
         bool on_grid[MAX_VECTORS];
-        float inverse = ((float)(2 * k->levels - 1) + (float)r * k->step) / range, scale = 1 / inverse, swq, sqq;
+        float inverse = ((float)(2 * k->levels - 1) + (float)r * k->step) / range, scale = 1 / inverse, swq,
+              sqq;
         round_levels(levels, g->x, inverse, k->size, k->levels - 1);
         for (int v = 0; v < k->size / k->dims; v++) {
             int at = v * k->dims;
@@ -122,13 +127,15 @@ static void look_again(group *g, const kind *k, const assay_lattice *grid) {
 }
 
 /* Everything about a group but its place in the block. False: it counts as zero, nothing is stored of it. */
-static bool encode_group(group *g, const kind *k, const assay_lattice *grid, const float *w, const float *importance,
-                         float mean) {
-    if (importance) assay_temper(g->weight, importance, w, k->size, mean);
+static bool encode_group(group *g, const kind *k, const assay_lattice *grid, const float *w,
+                         const float *importance, float mean) {
+    if (importance)
+        assay_temper(g->weight, importance, w, k->size, mean);
     else
         for (int i = 0; i < k->size; i++) g->weight[i] = k->mean_share * mean + w[i] * w[i];
     for (int i = 0; i < k->size; i++) g->root[i] = sqrtf(g->weight[i]);
-    for (int v = 0; v < k->size / 8; v++) g->signs[v] = split_signs(g->x + 8 * v, w + 8 * v, g->weight + 8 * v, k->even_signs);
+    for (int v = 0; v < k->size / 8; v++)
+        g->signs[v] = split_signs(g->x + 8 * v, w + 8 * v, g->weight + 8 * v, k->even_signs);
     float largest = g->x[0];
     for (int i = 1; i < k->size; i++) largest = g->x[i] > largest ? g->x[i] : largest;
     memset(g->levels, 0, sizeof g->levels);
@@ -154,7 +161,8 @@ static bool encode_group(group *g, const kind *k, const assay_lattice *grid, con
     return true;
 }
 
-/* The places of a group's points. (Where sums overflowed there may be none; 0 then, the scale will be refused.) */
+/* The places of a group's points. (Where sums overflowed there may be none; 0 then, the scale will be
+ * refused.) */
 static void find_points(uint16_t *at, const group *g, const kind *k, const assay_lattice *grid) {
     uint32_t mask = (1u << grid->bits) - 1;
     for (int v = 0; v < k->size / k->dims; v++) {
@@ -172,7 +180,8 @@ typedef struct block {
     float d;
 } block;
 
-/* False when every scale is zero: d and scales are zero, and of the types with all signs the points and signs still stand. */
+/* False when every scale is zero: d and scales are zero, and of the types with all signs the points and
+ * signs still stand. */
 static bool encode_block(block *b, const kind *k, const float *w, const float *importance) {
     const assay_lattice *grid = assay_lattice_made(k->precision);
     float scales[ASSAY_BLOCK_MAX_GROUPS], largest = 0, mean = k->mean_factor * assay_sum_squares(w, K) / K;
@@ -198,11 +207,16 @@ static bool encode_block(block *b, const kind *k, const float *w, const float *i
 
 /* --- the types --- */
 
-static const kind IQ2_XXS = {ASSAY_PRECISION_IQ2_XXS, 32, 8, 3, 6, 0.1f, true, true, AGAIN_ALWAYS, 1e-15f, 1, 0, 1};
-static const kind IQ2_XS = {ASSAY_PRECISION_IQ2_XS, 16, 8, 3, 9, 0.1f, true, false, AGAIN_OFF_GRID, 1e-15f, 1, 0, 1};
-static const kind IQ2_S = {ASSAY_PRECISION_IQ2_S, 16, 8, 3, 9, 0.1f, false, false, AGAIN_OFF_GRID, 1e-8f, 2, 0.25f, 0.9875f};
-static const kind IQ3_XXS = {ASSAY_PRECISION_IQ3_XXS, 32, 4, 8, 15, 0.2f, true, false, AGAIN_OFF_GRID, 1e-8f, 2, 0, 1.0125f};
-static const kind IQ3_S = {ASSAY_PRECISION_IQ3_S, 32, 4, 8, 9, 0.2f, false, false, AGAIN_ALL_IF_ANY, 0, 2, 0, 1.033f};
+static const kind IQ2_XXS = {
+    ASSAY_PRECISION_IQ2_XXS, 32, 8, 3, 6, 0.1f, true, true, AGAIN_ALWAYS, 1e-15f, 1, 0, 1};
+static const kind IQ2_XS = {ASSAY_PRECISION_IQ2_XS, 16,     8, 3, 9, 0.1f, true, false,
+                            AGAIN_OFF_GRID,         1e-15f, 1, 0, 1};
+static const kind IQ2_S = {ASSAY_PRECISION_IQ2_S, 16,    8, 3,     9,      0.1f, false, false,
+                           AGAIN_OFF_GRID,        1e-8f, 2, 0.25f, 0.9875f};
+static const kind IQ3_XXS = {ASSAY_PRECISION_IQ3_XXS, 32,    4, 8, 15,     0.2f, true, false,
+                             AGAIN_OFF_GRID,          1e-8f, 2, 0, 1.0125f};
+static const kind IQ3_S = {ASSAY_PRECISION_IQ3_S, 32, 4, 8, 9,     0.2f, false, false,
+                           AGAIN_ALL_IF_ANY,      0,  2, 0, 1.033f};
 
 /* Four times seven signs and a scale. */
 static uint32_t signs_and_scale(const uint8_t *signs, uint8_t scale) {
@@ -239,7 +253,8 @@ void assay_encode_IQ2_XS(uint8_t *out, const float *w, int64_t cols, const float
         memset(out, 0, 74);
         if (!encode_block(&b, &IQ2_XS, w + c, part(importance, c))) continue;
         assay_store_half(out, b.d);
-        for (int v = 0; v < 32; v++) assay_store16(out + 2 + 2 * v, b.at[v] | (uint32_t)(b.signs[v] & 127) << 9);
+        for (int v = 0; v < 32; v++)
+            assay_store16(out + 2 + 2 * v, b.at[v] | (uint32_t)(b.signs[v] & 127) << 9);
         pack_four(out + 66, b.scales, 16);
     }
 }
@@ -266,7 +281,8 @@ void assay_encode_IQ3_XXS(uint8_t *out, const float *w, int64_t cols, const floa
         if (!encode_block(&b, &IQ3_XXS, w + c, part(importance, c))) continue;
         assay_store_half(out, b.d);
         for (int v = 0; v < 64; v++) out[2 + v] = (uint8_t)b.at[v];
-        for (int g = 0; g < 8; g++) assay_store32(out + 66 + 4 * g, signs_and_scale(b.signs + 4 * g, b.scales[g]));
+        for (int g = 0; g < 8; g++)
+            assay_store32(out + 66 + 4 * g, signs_and_scale(b.signs + 4 * g, b.scales[g]));
     }
 }
 

@@ -1,8 +1,9 @@
-/* iq4.c: encoders of IQ4_NL and IQ4_XS: four bits that index a table of sixteen values, finer near zero (ggml-quants.c:
- * quantize_row_iq4_nl_impl, with the fifteen scales that llama-quantize tries, with importance or without).
+/* iq4.c: encoders of IQ4_NL and IQ4_XS: four bits that index a table of sixteen values, finer near zero
+ * (ggml-quants.c: quantize_row_iq4_nl_impl, with the fifteen scales that llama-quantize tries, with
+ * importance or without).
  *
- * IQ4_XS rounds eight groups' scales to six bits each and chooses the codes again for those; a lone IQ4_NL block stores its scale as
- * float16 but chooses the codes for the unrounded one. */
+ * IQ4_XS rounds eight groups' scales to six bits each and chooses the codes again for those; a lone IQ4_NL
+ * block stores its scale as float16 but chooses the codes for the unrounded one. */
 #include <math.h>
 #include <string.h>
 
@@ -64,7 +65,8 @@ static float search(const float *w, const float *weight) {
 /* One group's scale; mean is of squares over the block. */
 static float search_group(const float *w, const float *importance, float mean) {
     float weight[N];
-    if (importance) assay_temper(weight, importance, w, N, mean);
+    if (importance)
+        assay_temper(weight, importance, w, N, mean);
     else
         for (int i = 0; i < N; i++) weight[i] = w[i] * w[i];
     return search(w, weight);
@@ -85,7 +87,8 @@ void assay_encode_IQ4_XS(uint8_t *out, const float *w, int64_t cols, const float
     enum { GROUPS = ASSAY_BLOCK_MAX / N };
     for (int64_t c = 0; c < cols; c += ASSAY_BLOCK_MAX, out += 136) {
         uint8_t codes[N];
-        float scales[GROUPS], largest = 0, mean = assay_sum_squares(w + c, ASSAY_BLOCK_MAX) * (2.0f / ASSAY_BLOCK_MAX);
+        float scales[GROUPS], largest = 0,
+                              mean = assay_sum_squares(w + c, ASSAY_BLOCK_MAX) * (2.0f / ASSAY_BLOCK_MAX);
         for (int g = 0; g < GROUPS; g++) {
             scales[g] = search_group(w + c + N * g, importance ? importance + c + N * g : NULL, mean);
             largest = fabsf(scales[g]) > fabsf(largest) ? scales[g] : largest;

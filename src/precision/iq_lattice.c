@@ -1,5 +1,6 @@
-/* iq_lattice.c: candidates for vectors that are not on an IQ grid (ggml-quants.c: iq2xs_init_impl, iq3xs_init_impl and the
- * find_best_neighbour functions). Two-bit grids have three levels, so 6,561 vectors of eight; three-bit ones 4,096 of four. */
+/* iq_lattice.c: candidates for vectors that are not on an IQ grid (ggml-quants.c: iq2xs_init_impl,
+ * iq3xs_init_impl and the find_best_neighbour functions). Two-bit grids have three levels, so 6,561
+ * vectors of eight; three-bit ones 4,096 of four. */
 #include "precision/iq_lattice.h"
 
 #include <float.h>
@@ -25,14 +26,21 @@ static const source SOURCES[N_LATTICES] = {
 
 static int index_of(assay_precision p) {
     switch (p) {
-    case ASSAY_PRECISION_IQ2_XXS: return IQ2_XXS;
-    case ASSAY_PRECISION_IQ2_XS: return IQ2_XS;
-    case ASSAY_PRECISION_IQ2_S: return IQ2_S;
+    case ASSAY_PRECISION_IQ2_XXS:
+        return IQ2_XXS;
+    case ASSAY_PRECISION_IQ2_XS:
+        return IQ2_XS;
+    case ASSAY_PRECISION_IQ2_S:
+        return IQ2_S;
     case ASSAY_PRECISION_IQ1_S:
-    case ASSAY_PRECISION_IQ1_M: return IQ1;
-    case ASSAY_PRECISION_IQ3_XXS: return IQ3_XXS;
-    case ASSAY_PRECISION_IQ3_S: return IQ3_S;
-    default: return -1;
+    case ASSAY_PRECISION_IQ1_M:
+        return IQ1;
+    case ASSAY_PRECISION_IQ3_XXS:
+        return IQ3_XXS;
+    case ASSAY_PRECISION_IQ3_S:
+        return IQ3_S;
+    default:
+        return -1;
     }
 }
 
@@ -50,7 +58,8 @@ static void measure(uint8_t *restrict distance, const uint8_t (*restrict points)
                     const uint8_t *restrict levels) {
     for (int j = 0; j < n; j++) {
         int d = 0;
-        for (int i = 0; i < ASSAY_LATTICE_DIMS; i++) d += (points[j][i] - levels[i]) * (points[j][i] - levels[i]);
+        for (int i = 0; i < ASSAY_LATTICE_DIMS; i++)
+            d += (points[j][i] - levels[i]) * (points[j][i] - levels[i]);
         distance[j] = (uint8_t)d;
     }
 }
@@ -145,8 +154,8 @@ assay_status assay_lattice_get(const assay_lattice **out, assay_precision p, ass
 
 /* --- choosing --- */
 
-int assay_lattice_find(uint8_t *levels, bool *on_grid, const assay_lattice *g, const float *w, const float *weight, float scale,
-                       const float *values) {
+int assay_lattice_find(uint8_t *levels, bool *on_grid, const assay_lattice *g, const float *w,
+                       const float *weight, float scale, const float *values) {
     /* Errors of each element at each level; a candidate's are added in the elements' order. */
     float error[ASSAY_LATTICE_DIMS][ASSAY_LATTICE_LEVELS], best = FLT_MAX;
     uint32_t v = 0;

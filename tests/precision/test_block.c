@@ -1,5 +1,6 @@
-/* test_block.c: ggml's block types against ggml's own results (golden/blocks.json, made by golden/make_blocks.py with the versions it
- * names): what bytes mean, which bytes are chosen with importance and without; conversions to and from integers; every refusal. */
+/* test_block.c: ggml's block types against ggml's own results (golden/blocks.json, made by
+ * golden/make_blocks.py with the versions it names): what bytes mean, which bytes are chosen with
+ * importance and without; conversions to and from integers; every refusal. */
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -81,7 +82,8 @@ static void expect_hash(const char *what, const json_t *expected, const void *go
     char digest[ASSAY_HASH_HEX];
     assert_non_null(json_string_value(expected));
     assay_hash_bytes(digest, got, n);
-    if (strcmp(digest, json_string_value(expected)) != 0) fail_msg("%s: the hash of %zu bytes differs", what, n);
+    if (strcmp(digest, json_string_value(expected)) != 0)
+        fail_msg("%s: the hash of %zu bytes differs", what, n);
 }
 
 /* What a matrix of blocks decodes to, with one bit pattern for NaN. */
@@ -100,7 +102,8 @@ static void expect_values(const char *what, const json_t *expected, const assay_
     assay_free(w);
 }
 
-static assay_matrix encode(const float *w, int64_t rows, int64_t cols, assay_precision p, const float *importance) {
+static assay_matrix encode(const float *w, int64_t rows, int64_t cols, assay_precision p,
+                           const float *importance) {
     assay_matrix m;
     assay_err err = {0};
     if (assay_encode_block(&m, w, rows, cols, p, importance, &err) != ASSAY_OK) fail_msg("%s", err.message);
@@ -148,13 +151,15 @@ static void tells_stored_sizes(void **state) {
     struct {
         assay_precision p;
         double bits;
-    } expected[] = {{ASSAY_PRECISION_Q4_0, 4.5}, {ASSAY_PRECISION_Q8_0, 8.5}, {ASSAY_PRECISION_Q4_K, 4.5},
-                    {ASSAY_PRECISION_Q6_K, 6.5625}, {ASSAY_PRECISION_IQ1_S, 1.5625}, {ASSAY_PRECISION_TQ1_0, 1.6875}};
+    } expected[] = {{ASSAY_PRECISION_Q4_0, 4.5},     {ASSAY_PRECISION_Q8_0, 8.5},
+                    {ASSAY_PRECISION_Q4_K, 4.5},     {ASSAY_PRECISION_Q6_K, 6.5625},
+                    {ASSAY_PRECISION_IQ1_S, 1.5625}, {ASSAY_PRECISION_TQ1_0, 1.6875}};
     for (size_t i = 0; i < ASSAY_LEN(expected); i++) {
         assay_matrix m = {.precision = expected[i].p, .rows = 3, .cols = 512};
         double codes, scales;
         assert_true(assay_matrix_bits(&m, &codes, &scales) == expected[i].bits * 3 * 512);
-        assert_true(codes == assay_precision_bits(m.precision) * 3.0 * 512 && scales == expected[i].bits * 3 * 512 - codes);
+        assert_true(codes == assay_precision_bits(m.precision) * 3.0 * 512 &&
+                    scales == expected[i].bits * 3 * 512 - codes);
     }
 }
 
@@ -174,12 +179,14 @@ static void expands_any_bytes_as_ggml_does(void **state) {
     each_type(check_noise);
 }
 
-/* Every possible byte in every place, at addresses of every alignment, into buffers of exactly the promised size. */
+/* Every possible byte in every place, at addresses of every alignment, into buffers of exactly the
+ * promised size. */
 static void check_bounds(assay_precision p, const assay_block_info *b, const json_t *expected) {
     (void)expected;
     int groups = b->elements / b->group;
     int8_t *q = assay_malloc((size_t)b->elements);
-    float *scales = assay_malloc((size_t)groups * sizeof *scales), *mins = assay_malloc((size_t)groups * sizeof *mins);
+    float *scales = assay_malloc((size_t)groups * sizeof *scales),
+          *mins = assay_malloc((size_t)groups * sizeof *mins);
     for (int v = 0; v < 256; v++) {
         uint8_t *block = assay_malloc((size_t)b->bytes + (size_t)(v & 7));
         memset(block, v, (size_t)b->bytes + (size_t)(v & 7));
@@ -249,7 +256,8 @@ static void check_plain(assay_precision p, const assay_block_info *b, const json
 static void check_importance(assay_precision p, const assay_block_info *b, const json_t *expected) {
     (void)b;
     float *v = assay_mallocn(LARGE_COLS, sizeof *v);
-    fill_importance(v, (size_t)cols_of_rows(), (uint32_t)json_integer_value(json_object_get(golden, "importance_seed")));
+    fill_importance(v, (size_t)cols_of_rows(),
+                    (uint32_t)json_integer_value(json_object_get(golden, "importance_seed")));
     check_rows(p, json_object_get(expected, "importance"), v);
     fill_importance(v, LARGE_COLS, 6);
     check_large(p, json_object_get(expected, "importance"), v);
@@ -266,8 +274,8 @@ static void encodes_with_importance_as_ggml_does(void **state) {
     each_type(check_importance);
 }
 
-/* ggml writes the groups that follow a group of zeros 32 weights too early. Here they stay where they belong: they decode to what they
- * do beside a group of next to nothing, which ggml does not trip over. */
+/* ggml writes the groups that follow a group of zeros 32 weights too early. Here they stay where they
+ * belong: they decode to what they do beside a group of next to nothing, which ggml does not trip over. */
 static void keeps_iq3_s_groups_behind_a_gap_in_place(void **state) {
     (void)state;
     float w[512], back[2][512];
@@ -279,7 +287,8 @@ static void keeps_iq3_s_groups_behind_a_gap_in_place(void **state) {
         assay_matrix_deinit(&m);
     }
     for (int i = 0; i < 512; i++)
-        if (i / 32 % 2) assert_true(back[0][i] == back[1][i] && (fabsf(w[i]) < 0.1f || back[0][i] * w[i] > 0));
+        if (i / 32 % 2)
+            assert_true(back[0][i] == back[1][i] && (fabsf(w[i]) < 0.1f || back[0][i] * w[i] > 0));
 }
 
 /* --- threads: the grids' neighbours are made by whoever needs them first --- */
@@ -293,7 +302,8 @@ typedef struct race {
 static void encode_one(void *ctx, size_t task, int thread) {
     (void)thread;
     race *r = ctx;
-    r->status[task] = assay_encode_block(&r->m[task], r->w, 1, 512, ASSAY_PRECISION_IQ2_XS, r->importance, NULL);
+    r->status[task] =
+        assay_encode_block(&r->m[task], r->w, 1, 512, ASSAY_PRECISION_IQ2_XS, r->importance, NULL);
 }
 
 static void makes_a_lattice_once_among_threads(void **state) {
@@ -311,8 +321,8 @@ static void makes_a_lattice_once_among_threads(void **state) {
 
 /* --- refusals --- */
 
-static void expect_refusal(assay_status want, const char *part, const float *w, int64_t cols, assay_precision p,
-                           const float *importance) {
+static void expect_refusal(assay_status want, const char *part, const float *w, int64_t cols,
+                           assay_precision p, const float *importance) {
     assay_matrix m;
     assay_err err = {0};
     assert_int_equal(assay_encode_block(&m, w, 1, cols, p, importance, &err), want);
@@ -325,8 +335,10 @@ static void refuses_what_cannot_be_encoded(void **state) {
     float w[512], v[512];
     fill_lcg(w, 512, 1, 1);
     fill_importance(v, 512, 2);
-    expect_refusal(ASSAY_EUSAGE, "rows of 48 are no whole q4_0 blocks of 32", w, 48, ASSAY_PRECISION_Q4_0, NULL);
-    expect_refusal(ASSAY_EUSAGE, "rows of 32 are no whole q4_k blocks of 256", w, 32, ASSAY_PRECISION_Q4_K, NULL);
+    expect_refusal(ASSAY_EUSAGE, "rows of 48 are no whole q4_0 blocks of 32", w, 48, ASSAY_PRECISION_Q4_0,
+                   NULL);
+    expect_refusal(ASSAY_EUSAGE, "rows of 32 are no whole q4_k blocks of 256", w, 32, ASSAY_PRECISION_Q4_K,
+                   NULL);
     expect_refusal(ASSAY_EUSAGE, "iq2_xxs needs an importance matrix", w, 256, ASSAY_PRECISION_IQ2_XXS, NULL);
     expect_refusal(ASSAY_EUSAGE, "iq1_m needs an importance matrix", w, 256, ASSAY_PRECISION_IQ1_M, NULL);
     expect_refusal(ASSAY_EUSAGE, "int4 is no block type", w, 256, ASSAY_PRECISION_INT4, NULL);
@@ -339,7 +351,8 @@ static void refuses_what_cannot_be_encoded(void **state) {
     w[300] = -3e8f;
     expect_refusal(ASSAY_EINPUT, "row 0 column 300 is -3e+08, beyond", w, 512, ASSAY_PRECISION_Q6_K, NULL);
     w[300] = 2e7f; /* / 31 is beyond float16 */
-    expect_refusal(ASSAY_EINPUT, "the scale of row 0 from column 288 is NaN or infinite", w, 512, ASSAY_PRECISION_Q5_1, NULL);
+    expect_refusal(ASSAY_EINPUT, "the scale of row 0 from column 288 is NaN or infinite", w, 512,
+                   ASSAY_PRECISION_Q5_1, NULL);
 }
 
 /* Sums that overflow, with every encoder: no undefined behaviour, whatever comes of it. */
@@ -400,7 +413,8 @@ static void checks_matrices(void **state) {
         m = encode(w, 2, 512, p, v);
         const assay_block_info *b = assay_block_get(p);
         /* All bits of the last block: whatever its scale is made of is NaN. */
-        memset((uint8_t *)(uintptr_t)m.data + 2 * assay_block_row_bytes(p, 512) - (size_t)b->bytes, 0xff, (size_t)b->bytes);
+        memset((uint8_t *)(uintptr_t)m.data + 2 * assay_block_row_bytes(p, 512) - (size_t)b->bytes, 0xff,
+               (size_t)b->bytes);
         char part[80];
         snprintf(part, sizeof part, "the scale of row 1 from column %d is NaN", 512 - b->elements);
         expect_unchecked(&m, part);
@@ -443,23 +457,29 @@ static void goes_to_integers_and_back(void **state) {
     }
 }
 
-static assay_matrix encode_int(const float *w, int64_t rows, int64_t cols, int bits, int64_t group, bool asymmetric) {
-    assay_int_opts o = {.bits = bits, .group_size = group, .asymmetric = asymmetric, .scale_dtype = ASSAY_DTYPE_F16};
+static assay_matrix encode_int(const float *w, int64_t rows, int64_t cols, int bits, int64_t group,
+                               bool asymmetric) {
+    assay_int_opts o = {
+        .bits = bits, .group_size = group, .asymmetric = asymmetric, .scale_dtype = ASSAY_DTYPE_F16};
     assay_matrix m;
     assay_err err = {0};
     if (assay_encode_int(&m, w, rows, cols, &o, &err) != ASSAY_OK) fail_msg("%s", err.message);
     return m;
 }
 
-/* The other way round: an integer matrix of groups of 32 comes back with its own codes, scales and zero points. */
+/* The other way round: an integer matrix of groups of 32 comes back with its own codes, scales and zero
+ * points. */
 static void takes_integers_and_gives_them_back(void **state) {
     (void)state;
     static const struct {
         assay_precision p;
         int bits;
         bool asymmetric;
-    } CASES[] = {{ASSAY_PRECISION_Q4_0, 4, false}, {ASSAY_PRECISION_Q5_0, 5, false}, {ASSAY_PRECISION_Q8_0, 8, false},
-                 {ASSAY_PRECISION_Q4_1, 4, true}, {ASSAY_PRECISION_Q5_1, 5, true}};
+    } CASES[] = {{ASSAY_PRECISION_Q4_0, 4, false},
+                 {ASSAY_PRECISION_Q5_0, 5, false},
+                 {ASSAY_PRECISION_Q8_0, 8, false},
+                 {ASSAY_PRECISION_Q4_1, 4, true},
+                 {ASSAY_PRECISION_Q5_1, 5, true}};
     float w[4 * 96];
     char why[160] = "";
     fill_lcg(w, 4 * 96, 12, 1);
@@ -490,8 +510,10 @@ static void takes_what_fits_otherwise(void **state) {
         int bits;
         int64_t group;
         bool asymmetric;
-    } CASES[] = {{ASSAY_PRECISION_Q4_0, 3, 32, false}, {ASSAY_PRECISION_Q8_0, 4, 32, true},
-                 {ASSAY_PRECISION_Q4_0, 4, 128, false}, {ASSAY_PRECISION_Q8_0, 8, 0, false}};
+    } CASES[] = {{ASSAY_PRECISION_Q4_0, 3, 32, false},
+                 {ASSAY_PRECISION_Q8_0, 4, 32, true},
+                 {ASSAY_PRECISION_Q4_0, 4, 128, false},
+                 {ASSAY_PRECISION_Q8_0, 8, 0, false}};
     float w[4 * 256];
     char why[160] = "";
     fill_lcg(w, 4 * 256, 12, 1);
@@ -523,7 +545,8 @@ static void says_why_integers_do_not_fit(void **state) {
 
     i = encode_int(w, 4, 96, 4, 32, false);
     i.scales[4] = 0.1f;
-    expect_no_block(&i, ASSAY_PRECISION_Q4_0, "has a scale of 0.100000001 in row 1 column 32, q4_0 has float16");
+    expect_no_block(&i, ASSAY_PRECISION_Q4_0,
+                    "has a scale of 0.100000001 in row 1 column 32, q4_0 has float16");
     i.g_idx = assay_calloc(96, sizeof *i.g_idx);
     expect_no_block(&i, ASSAY_PRECISION_Q4_0, "order of activations");
     assay_matrix_deinit(&i);
@@ -540,7 +563,8 @@ static void says_why_integers_do_not_fit(void **state) {
     i = encode_int(w, 4, 96, 8, 32, false);
     memset(i.codes, 128, 4 * 96);
     i.codes[5] = 255;
-    expect_no_block(&i, ASSAY_PRECISION_Q4_0, "has code 255 with zero point 128 in row 0 column 5, beyond q4_0");
+    expect_no_block(&i, ASSAY_PRECISION_Q4_0,
+                    "has code 255 with zero point 128 in row 0 column 5, beyond q4_0");
     i.cols = 72;
     expect_no_block(&i, ASSAY_PRECISION_Q8_0, "has rows of 72, no multiple of q8_0's 32");
     assay_matrix_deinit(&i);
