@@ -158,3 +158,48 @@ void assay_gguf_vocab_put(assay_str *out, uint64_t *n, const assay_gguf_vocab *v
     }
     put_text(out, n, "tokenizer.chat_template", v->chat_template);
 }
+
+/* --- carrying over --- */
+
+static assay_status copy_values(assay_str *out, uint64_t *n, const char *file, assay_err *err) {
+    assay_gguf *g;
+    ASSAY_TRY(assay_gguf_open(&g, file, err));
+    for (size_t i = 0; i < assay_gguf_n_values(g); i++) {
+        const assay_gguf_value *v = assay_gguf_value_at(g, i);
+        if (strncmp(v->key, "tokenizer.", 10) != 0) continue;
+        assay_gguf_put_value(out, v);
+        ++*n;
+    }
+    assay_gguf_close(g);
+    return assay_str_status(out, err);
+}
+
+static assay_status put_tokenizer(assay_str *out, uint64_t *n, const char *path, size_t n_vocab, assay_err *err) {
+    assay_tokenizer *t = NULL;
+    assay_template *tmpl = NULL;
+    assay_gguf_vocab v = ASSAY_GGUF_VOCAB_INIT;
+    assay_err none = {0};
+    assay_status s;
+    ASSAY_GO(assay_tokenizer_open(&t, path, err));
+    s = assay_template_open(&tmpl, path, &none);
+    if (s != ASSAY_OK && s != ASSAY_ENOTFOUND) {
+        assay_fail(err, s, "%s", none.message);
+        goto out;
+    }
+    ASSAY_GO(assay_tokenizer_to_gguf(&v, t, tmpl, n_vocab, err));
+    assay_gguf_vocab_put(out, n, &v);
+    s = assay_str_status(out, err);
+out:
+    assay_gguf_vocab_free(&v);
+    assay_template_close(tmpl);
+    assay_tokenizer_close(t);
+    return s;
+}
+
+assay_status assay_gguf_vocab_carry(assay_str *out, uint64_t *n, const char *path, size_t n_vocab, assay_err *err) {
+    char *file = NULL;
+    assay_status s = assay_gguf_find_file(&file, path, NULL);
+    s = s == ASSAY_OK ? copy_values(out, n, file, err) : put_tokenizer(out, n, path, n_vocab, err);
+    assay_free(file);
+    return s;
+}

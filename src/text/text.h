@@ -20,7 +20,8 @@ typedef struct assay_token_text {
 } assay_token_text;
 
 /* Reads DIR/tokenizer.json; without one DIR/tokenizer.model (SentencePiece's protobuf), with the added tokens of
- * tokenizer_config.json, added_tokens.json and special_tokens_map.json. bos and eos are named by tokenizer_config.json or
+ * tokenizer_config.json, added_tokens.json and special_tokens_map.json; or the metadata of a GGUF file, which dir names or which
+ * alone lies in it. bos and eos are named by tokenizer_config.json or
  * special_tokens_map.json, when there. ENOTFOUND, EINPUT, EUNSUPPORTED name file and key. */
 assay_status assay_tokenizer_open(assay_tokenizer **out, const char *dir, assay_err *err);
 /* From the JSON's text alone (fuzzing, tests). config may be NULL. */
@@ -102,7 +103,8 @@ void assay_gguf_vocab_free(assay_gguf_vocab *v); /* what assay_tokenizer_to_gguf
 /* --- chat templates --- */
 /* Parses; EINPUT with line of the template, EUNSUPPORTED naming the construct. */
 assay_status assay_template_parse(assay_template **out, const char *text, size_t n, assay_err *err);
-/* From DIR/chat_template.jinja or tokenizer_config.json's chat_template (a string, or a list with name "default").
+/* From DIR/chat_template.jinja or tokenizer_config.json's chat_template (a string, or a list with name "default"), or a GGUF file's
+ * metadata.
  * ENOTFOUND when the model has none. */
 assay_status assay_template_open(assay_template **out, const char *dir, assay_err *err);
 void assay_template_close(assay_template *t);
