@@ -187,7 +187,7 @@ static assay_status take_gguf(assay_checkpoint *c, assay_err *err) {
         shard *s;
         ASSAY_TRY(add_shard(&s, c, assay_path_base(c->gguf.paths[i]), err));
         s->map.data = assay_gguf_data(c->gguf.parts[i], &s->map.size);
-        s->tensors = c->gguf_tensors.v + at;
+        s->tensors = c->gguf_tensors.n ? c->gguf_tensors.v + at : NULL;
         while (at < c->gguf_tensors.n && c->gguf_tensors.part[at] == i) at++, s->n++;
     }
     return collect(c, err);
