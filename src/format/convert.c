@@ -66,11 +66,46 @@ static assay_status outline_blocks(assay_matrix *out, const char *name, const as
     return no_integers(name, m, err);
 }
 
-/* The block type that integers fit, by their width and zero points; COUNT when there is none. */
+static bool is_half(float x) {
+    return assay_f16_to_f32(assay_f32_to_f16(x)) == x;
+}
+
+/* Whether minima -zero * scale are float16 values. */
+static bool minima_fit(const assay_matrix *m) {
+    float middle = (float)(1 << (assay_precision_bits(m->precision) - 1));
+    for (int64_t i = 0; i < m->n_scales; i++)
+        if (!is_half((m->zeros ? (float)m->zeros[i] : middle) * m->scales[i])) return false;
+    return true;
+}
+
+/* Whether a block type has room for every code less its zero point: Q4_0, Q5_0 and Q8_0 as a signed integer, Q4_1 and Q5_1 as the code
+ * with the minimum beside it. So 4 bits with zero points always find room in Q5_0. */
+static bool block_covers(assay_precision block, const assay_matrix *m) {
+    int have = assay_precision_bits(block), bits = assay_precision_bits(m->precision), top = (1 << bits) - 1;
+    if (block == ASSAY_PRECISION_Q4_1 || block == ASSAY_PRECISION_Q5_1) return bits <= have && minima_fit(m);
+    int least = m->zeros ? top : 1 << (bits - 1), most = least;
+    for (int64_t i = 0; m->zeros && i < m->n_scales; i++) {
+        if (i == 0) least = most = m->zeros[0];
+        least = ASSAY_MIN(least, m->zeros[i]);
+        most = ASSAY_MAX(most, m->zeros[i]);
+    }
+    return most <= 1 << (have - 1) && top - least < 1 << (have - 1);
+}
+
+/* The smallest block type that has room; COUNT when there is none. */
 static assay_precision block_for(const assay_matrix *m) {
     for (size_t i = 0; i < ASSAY_LEN(PAIRS); i++)
-        if (PAIRS[i].integer == m->precision && PAIRS[i].asymmetric == (m->zeros != NULL)) return PAIRS[i].block;
+        if (block_covers(PAIRS[i].block, m)) return PAIRS[i].block;
     return ASSAY_PRECISION_COUNT;
+}
+
+static assay_status to_integers(const char *name, assay_matrix *m, assay_err *err) {
+    assay_matrix out;
+    char why[160];
+    if (!assay_block_to_int(&out, m, why)) return assay_fail(err, ASSAY_EUNSUPPORTED, "%s %s", name, why);
+    assay_matrix_deinit(m);
+    *m = out;
+    return ASSAY_OK;
 }
 
 /* --- groups --- */
@@ -193,15 +228,17 @@ static void choose_scale_dtype(assay_matrix *m, assay_dtype wanted) {
 /* --- GGUF --- */
 
 static assay_status refuse_block(const char *name, const assay_matrix *m, assay_precision block, const char *why, assay_err *err) {
-    return assay_fail(err, ASSAY_EUNSUPPORTED, "%s is %s%s and %s: %s does not hold it", name, assay_precision_name(m->precision),
+    return assay_fail(err, ASSAY_EUNSUPPORTED, "%s is %s%s, and %s: %s does not hold it", name, assay_precision_name(m->precision),
                       m->zeros ? " with zero points" : "", why, block < ASSAY_PRECISION_COUNT ? assay_precision_name(block) : "gguf");
 }
 
 static assay_status check_gguf(const char *name, const assay_matrix *m, const assay_convert_target *t, assay_err *err) {
-    assay_precision block = t->block ? t->block : block_for(m);
+    assay_precision block = t->block ? t->block : is_kind(m, ASSAY_KIND_INT) ? block_for(m) : ASSAY_PRECISION_COUNT;
     if (is_kind(m, ASSAY_KIND_BLOCK)) {
+        assay_matrix integers;
         if (!t->block || t->block == m->precision) return ASSAY_OK;
-        return refuse_block(name, m, t->block, "another type was asked for", err);
+        ASSAY_TRY(outline_blocks(&integers, name, m, err));
+        return check_gguf(name, &integers, t, err); /* a wider type has room, but for minima */
     }
     if (m->precision == ASSAY_PRECISION_MXFP4 || m->precision == ASSAY_PRECISION_NVFP4) {
         if (t->block && t->block != m->precision) return refuse_block(name, m, t->block, "another type was asked for", err);
@@ -211,8 +248,9 @@ static assay_status check_gguf(const char *name, const assay_matrix *m, const as
     if (!is_kind(m, ASSAY_KIND_INT)) return refuse_block(name, m, ASSAY_PRECISION_COUNT, "ggml has no such codes", err);
     if (m->real_zeros) return refuse_block(name, m, ASSAY_PRECISION_COUNT, "its zero points are real numbers", err);
     if (m->g_idx) return refuse_block(name, m, ASSAY_PRECISION_COUNT, "it has an activation order (g_idx)", err);
-    if (block == ASSAY_PRECISION_COUNT) return refuse_block(name, m, block, "ggml has no blocks of such integers (4 and 5 bits, 8 without zero points)", err);
-    if (block != block_for(m)) return refuse_block(name, m, block, "another type was asked for", err);
+    if (block == ASSAY_PRECISION_COUNT) return refuse_block(name, m, block, "ggml has no blocks of integers with room for it", err);
+    if (t->block && (t->block > ASSAY_PRECISION_Q8_0 || !block_covers(block, m)))
+        return refuse_block(name, m, block, "has codes or minima that the type that was asked for has no room for", err);
     if (!all_values_of(m, ASSAY_DTYPE_F16)) return refuse_block(name, m, block, "its scales are no float16 values", err);
     return check_groups(name, m, 32, err);
 }
@@ -220,8 +258,9 @@ static assay_status check_gguf(const char *name, const assay_matrix *m, const as
 static assay_status to_block(const char *name, assay_matrix *m, const assay_convert_target *t, assay_err *err) {
     assay_matrix out;
     char why[160];
+    if (t->block && t->block != m->precision && is_kind(m, ASSAY_KIND_BLOCK)) ASSAY_TRY(to_integers(name, m, err));
     if (!is_kind(m, ASSAY_KIND_INT)) return ASSAY_OK;
-    ASSAY_TRY(regroup(m, 32, err));
+    if (m->group_size == 0) ASSAY_TRY(regroup(m, 32, err));
     assay_precision block = t->block ? t->block : block_for(m);
     if (!assay_block_from_int(&out, m, block, why)) return assay_fail(err, ASSAY_EUNSUPPORTED, "%s %s", name, why);
     assay_matrix_deinit(m);
@@ -253,15 +292,7 @@ assay_status assay_convert_check(const char *name, const assay_matrix *m, const 
 
 static assay_status apply(const char *name, assay_matrix *m, const assay_convert_target *t, assay_err *err) {
     if (t->convention == ASSAY_CONVENTION_GGUF) return to_block(name, m, t, err);
-    if (is_kind(m, ASSAY_KIND_BLOCK)) {
-        assay_matrix out;
-        char why[160];
-        if (!assay_block_to_int(&out, m, why)) return assay_fail(err, ASSAY_EUNSUPPORTED, "%s %s", name, why);
-        out.act_bits = 16;
-        out.act_dtype = m->act_dtype;
-        assay_matrix_deinit(m);
-        *m = out;
-    }
+    if (is_kind(m, ASSAY_KIND_BLOCK)) ASSAY_TRY(to_integers(name, m, err));
     if (is_kind(m, ASSAY_KIND_INT) && t->group_size) {
         ASSAY_TRY(check_groups(name, m, t->group_size, err));
         ASSAY_TRY(regroup(m, t->group_size, err));

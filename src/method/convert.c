@@ -335,16 +335,23 @@ static assay_status execute(convert_run *r, const char *out_dir, assay_err *err)
     return finish(r, err);
 }
 
+static assay_status load_config(convert_run *r, assay_err *err) {
+    char *path = NULL;
+    assay_status s;
+    if (assay_checkpoint_is_gguf(r->source)) {
+        s = assay_gguf_find_file(&path, r->model, err);
+        if (s == ASSAY_OK) s = assay_gguf_config(&r->config, path, err);
+    } else {
+        path = assay_path_join(r->model, "config.json");
+        s = path ? assay_json_load(&r->config, path, err) : assay_nomem(err);
+    }
+    assay_free(path);
+    return s;
+}
+
 static assay_status open_source(convert_run *r, assay_err *err) {
     ASSAY_TRY(assay_checkpoint_open(&r->source, r->model, err));
-    if (assay_checkpoint_is_gguf(r->source)) {
-        ASSAY_TRY(assay_gguf_config(&r->config, r->model, err));
-    } else {
-        char *path = assay_path_join(r->model, "config.json");
-        assay_status s = path ? assay_json_load(&r->config, path, err) : assay_nomem(err);
-        assay_free(path);
-        ASSAY_TRY(s);
-    }
+    ASSAY_TRY(load_config(r, err));
     r->quant = json_object_get(r->config, "quantization_config");
     if (json_is_null(r->quant)) r->quant = NULL;
     ASSAY_TRY(assay_convention_detect(&r->from, r->quant, err));
