@@ -2,7 +2,7 @@
 SECONDS ?= 60
 FUZZ_BUILD := build/fuzz
 
-.PHONY: all help deps demo test check check-asan bench interop interop-methods fuzz clean
+.PHONY: all help deps demo test check check-asan bench interop interop-tokenizers interop-methods fuzz clean
 all: $(PROGRAM)
 
 help:
@@ -13,6 +13,7 @@ help:
 	@echo 'make check-asan  the tests under AddressSanitizer and UndefinedBehaviorSanitizer'
 	@echo 'make fuzz        every fuzz target for SECONDS=60 each (T=name for one)'
 	@echo 'make interop     compare with the originals in Python (installs them into build/interop)'
+	@echo 'make interop-tokenizers  token ids and chat templates against tokenizers, sentencepiece, llama.cpp and transformers'
 	@echo 'make interop-methods  quantize with the originals and with ours: KL, perplexity, time, memory (about 40 minutes the first time)'
 	@echo 'make install     PREFIX=/usr/local DESTDIR='
 
@@ -51,8 +52,14 @@ $(BUILD)/kl: $(BUILD)/tools/kl.o $(call room_libs,method) $(call room_libs,runti
 $(BUILD)/encode_file: $(BUILD)/tests/text/encode_file.o $(BUILD)/lib/text.a $(BUILD)/lib/base.a
 	$(call say,LD,$@) $(CC) $(LDFLAGS) -o $@ $^ $(LIBS)
 
-interop: all $(BUILD)/logits $(BUILD)/encode_file
+$(BUILD)/render_file: $(BUILD)/tests/text/render_file.o $(BUILD)/lib/text.a $(BUILD)/lib/base.a
+	$(call say,LD,$@) $(CC) $(LDFLAGS) -o $@ $^ $(LIBS)
+
+interop: all $(BUILD)/logits $(BUILD)/encode_file $(BUILD)/render_file
 	$(Q)BUILD=$(BUILD) sh tools/interop.sh $(PROGRAM)
+
+interop-tokenizers: $(BUILD)/encode_file $(BUILD)/render_file
+	$(Q)BUILD=$(BUILD) sh tools/interop_tokenizers.sh
 
 interop-methods: all $(BUILD)/kl
 	$(Q)BUILD=$(BUILD) sh tools/interop_methods.sh $(PROGRAM)

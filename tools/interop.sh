@@ -13,11 +13,11 @@ model=models/demo
 out=build/interop/checkpoints
 failed=0
 
-if [ ! -x "$venv/bin/python" ] || ! "$venv/bin/python" -c 'import torch, transformers, bitsandbytes, compressed_tensors, tokenizers, safetensors' 2>/dev/null; then
+if [ ! -x "$venv/bin/python" ] || ! "$venv/bin/python" -c 'import torch, transformers, bitsandbytes, compressed_tensors, tokenizers, safetensors, sentencepiece' 2>/dev/null; then
     [ -z "${ASSAY_INTEROP_VENV:-}" ] || { echo "interop.sh: $venv lacks torch, transformers, bitsandbytes or compressed-tensors" >&2; exit 4; }
     echo "installing the originals into $venv (about 3 GB)"
     python3 -m venv "$venv" && "$venv/bin/pip" install -q torch==2.15.0 transformers==5.23.0 bitsandbytes==0.50.2 \
-        compressed-tensors==0.20.0 tokenizers==0.23.3 safetensors==0.8.0 accelerate==1.15.0 numpy==2.4.6 || {
+        compressed-tensors==0.20.0 tokenizers==0.23.3 sentencepiece==0.2.3 safetensors==0.8.0 accelerate==1.15.0 numpy==2.4.6 || {
         echo "interop.sh: cannot install the originals: python3-venv and PyPI are needed" >&2; exit 4; }
 fi
 python=$venv/bin/python
@@ -48,8 +48,7 @@ step 'logits of our checkpoints in transformers' "$python" tools/interop_logits.
     "$out"/llm_int8 "$out"/llm_int8-skip "$out"/nf4 "$out"/nf4-dq "$out"/fp4-dq-b128 "$out"/int8 "$out"/int4g128 "$out"/int4g64-asym-mse \
     "$out"/int3g128 "$out"/mixed
 step 'formats' "$python" tools/interop_formats.py "$program" "$model" "$out"
-if [ -d "$shared/tokenizers" ]; then step 'tokenizers' "$python" tools/interop_tokenizers.py "$build/encode_file" "$shared"
-else echo "== tokenizers: skipped, $shared/tokenizers is absent (ASSAY_SHARED)"; fi
+step 'tokenizers' env BUILD="$build" ASSAY_INTEROP_VENV="$venv" sh tools/interop_tokenizers.sh
 
 if [ "$failed" -ne 0 ]; then echo "$failed comparisons failed"; exit 1; fi
 echo "all comparisons passed"

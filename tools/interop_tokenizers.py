@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """Compares our tokenizers with the originals over large texts: ids, and what they decode to. Prints a table; exit code 1 on a mismatch.
 
-interop_tokenizers.py ENCODE_FILE SHARED WORK [GROUP...]
-  ENCODE_FILE  tests/text/encode_file.c, compiled and linked with the rooms text and base
+interop_tokenizers.py BUILD SHARED WORK [GROUP...]
+  BUILD        folder with encode_file and render_file (tests/text/), compiled and linked with the rooms text and base
   SHARED       folder with tokenizers/, data/ and models/ (ASSAY_SHARED); texts come from its data/
   WORK         folder for what is trained and built here; kept between runs
 Groups (all when none is named):
@@ -14,6 +14,8 @@ Groups (all when none is named):
             same through GGUF's fields and back
   gguf      GGUF vocabularies: their .inp/.out (llama.cpp's own ids), and large texts against tokenizers and sentencepiece
   written   tokenizers through GGUF's fields and back, against themselves
+  templates every chat template below SHARED and in ASSAY_TEMPLATES: plain, system, multi-turn, tools, tool calls and results, reasoning,
+            against transformers
 Needs tokenizers, transformers, sentencepiece (tools/interop_tokenizers.sh installs them).
 """
 import json, os, random, struct, subprocess, sys, unicodedata
@@ -405,14 +407,88 @@ def group_written(run, shared):
         run.compare(name + " through GGUF", path, "plain", want, None, 0, True, "a SentencePiece BPE with a normalizer")
 
 
-GROUPS = {"json": group_json, "spm": group_spm, "unigram": group_unigram, "families": group_families, "gguf": group_gguf, "written": group_written}
+# ---- chat templates ----
+
+NOW = 1767323045  # 2026-01-02 03:04:05 UTC
+
+
+def shared_templates(shared):
+    """(name, template, bos, eos) of each tokenizer_config.json and GGUF below the shared folder that has one."""
+    name_of = lambda v: v["content"] if isinstance(v, dict) else v or ""
+    for base, _, files in sorted(os.walk(shared)):
+        for file in sorted(files):
+            path = os.path.join(base, file)
+            if file.endswith("tokenizer_config.json"):
+                config = json.load(open(path, encoding="utf-8"))
+                if isinstance(config.get("chat_template"), str):
+                    yield os.path.relpath(path, shared), config["chat_template"], name_of(config.get("bos_token")), name_of(config.get("eos_token"))
+            elif file.endswith(".gguf"):
+                meta = read_gguf(path)
+                if "tokenizer.chat_template" in meta:
+                    tokens = meta["tokenizer.ggml.tokens"]
+                    yield os.path.relpath(path, shared), meta["tokenizer.chat_template"], tokens[meta["tokenizer.ggml.bos_token_id"]], tokens[meta["tokenizer.ggml.eos_token_id"]]
+    folder = os.environ.get("ASSAY_TEMPLATES")
+    for file in sorted(os.listdir(folder)) if folder else []:
+        if file.endswith(".jinja"):
+            yield file, open(os.path.join(folder, file), encoding="utf-8").read(), "<s>", "</s>"
+
+
+def group_templates(run, shared):
+    import datetime, time
+    from transformers.utils import chat_template_utils
+    sys.path[:0] = ["tests/text"]
+    sys.argv[1:2] = [shared]
+    from make_golden import conversations
+
+    class fixed(datetime.datetime):
+        @classmethod
+        def now(cls, tz=None):
+            return cls.fromtimestamp(NOW, datetime.timezone.utc)
+
+    chat_template_utils.datetime = fixed
+    renders = refused = laxer = 0
+    for name, template, bos, eos in shared_templates(shared):
+        cases, want = [], []
+        for c in conversations():
+            extra = {"bos_token": bos, "eos_token": eos, **c.get("vars", {})}
+            cases.append({"template": template, "messages": c["messages"], "tools": c.get("tools"), "gen": c["gen"], "vars": {**extra, "$now": NOW}})
+            try:
+                want.append(chat_template_utils.render_jinja_template([c["messages"]], tools=c.get("tools"), chat_template=template, add_generation_prompt=c["gen"], **extra)[0][0])
+            except Exception as e:
+                want.append(e)
+        source, result = os.path.join(run.work, "cases.json"), os.path.join(run.work, "rendered.json")
+        json.dump(cases, open(source, "w", encoding="utf-8"))
+        done = subprocess.run([os.path.join(os.path.dirname(run.program), "render_file"), source, result], capture_output=True, text=True)
+        got = json.load(open(result, encoding="utf-8")) if done.returncode == 0 else [{"error": done.stderr}] * len(cases)
+        differ = 0
+        for i, (ours, theirs) in enumerate(zip(got, want, strict=True)):
+            if isinstance(theirs, Exception):
+                refused += 1
+                laxer += "error" not in ours
+                same = True
+            else:
+                renders += 1
+                same = ours.get("text") == theirs
+            if not same:
+                differ += 1
+                if differ <= 1:
+                    a, b = ours.get("text", "error: " + ours.get("error", "")), theirs if isinstance(theirs, str) else "%s: %s" % (type(theirs).__name__, theirs)
+                    k = next((i for i, (x, y) in enumerate(zip(a, b)) if x != y), min(len(a), len(b)))
+                    print("  conversation %d, character %d:\n    ours   %r\n    theirs %r" % (i, k, a[max(0, k - 60) : k + 100], b[max(0, k - 60) : k + 100]))
+        run.bad += differ
+        print("%-70s %3d conversations, %d differ" % (name, len(cases), differ), flush=True)
+    print("%d rendered; %d refused by transformers, of which we render %d" % (renders, refused, laxer))
+
+
+GROUPS = {"templates": group_templates, "json": group_json, "spm": group_spm, "unigram": group_unigram, "families": group_families, "gguf": group_gguf, "written": group_written}
 
 
 def main():
-    program, shared, work = sys.argv[1:4]
+    build, shared, work = sys.argv[1:4]
+    groups = sys.argv[4:] or list(GROUPS)
     os.makedirs(work, exist_ok=True)
-    run = Run(program, texts(shared), work)
-    for name in sys.argv[4:] or GROUPS:
+    run = Run(os.path.join(build, "encode_file"), texts(shared), work)
+    for name in groups:
         print("== %s" % name, flush=True)
         GROUPS[name](run, shared)
     print("%d comparisons failed" % run.bad if run.bad else "all comparisons passed")

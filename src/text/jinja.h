@@ -291,6 +291,7 @@ typedef struct assay_jparser {
     const assay_jtoken *tok; /* current */
     int depth;
     int loops; /* for statements around, for break and continue */
+    int branches; /* if statements around: what is unknown there fails when it is reached, as in Jinja */
     assay_err *err;
 } assay_jparser;
 

@@ -134,9 +134,20 @@ out:
 
 /* ---- filters and tests ---- */
 
+/* Stands for a filter or test that is not there. */
+static assay_status unknown(const void **fn, assay_jparser *p) {
+    assay_jbuiltin *b = assay_arena_alloc(&p->t->arena, sizeof *b);
+    char *name = assay_arena_strndup(&p->t->arena, p->tok->s, p->tok->n);
+    if (!b || !name) return assay_nomem(p->err);
+    b->name = name;
+    *fn = b;
+    return ASSAY_OK;
+}
+
 static assay_status lookup(const void **fn, assay_jparser *p, const assay_jbuiltin *table, const char *what) {
     if (p->tok->kind != ASSAY_JT_NAME) return assay_jsyntax(p, "expected the name of a %s", what);
     const assay_jbuiltin *b = assay_jbuiltin_find(table, p->tok->s, p->tok->n);
+    if ((!b || !b->fn) && p->branches) return unknown(fn, p);
     if (!b || !b->fn)
         return assay_fail(p->err, ASSAY_EUNSUPPORTED, "chat template line %d: the %s '%.*s' is not supported",
                           p->tok->line, what, (int)ASSAY_MIN(p->tok->n, (size_t)60), p->tok->s);

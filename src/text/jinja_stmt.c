@@ -76,6 +76,7 @@ static assay_status parse_if(assay_jnode **out, assay_jparser *p) {
     assay_jnode *node = assay_jnode_new(p, ASSAY_JN_IF);
     if (!node) return ASSAY_ENOMEM;
     bool last = false;
+    p->branches++;
     do {
         ASSAY_GO(assay_grow(&v, &cap, n + 2, sizeof *v, p->err));
         v[n] = NULL;
@@ -91,6 +92,7 @@ static assay_status parse_if(assay_jnode **out, assay_jparser *p) {
     s = node->kids ? ASSAY_OK : ASSAY_ENOMEM;
     *out = node;
 out:
+    p->branches--;
     assay_free(v);
     return s;
 }

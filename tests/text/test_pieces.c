@@ -314,6 +314,49 @@ static void test_vocabularies(void **state) {
     if (!seen) skip();
 }
 
+#define TEXT(s) {s, sizeof s - 1}
+
+/* Every name of llama.cpp that we know, and the name that stands for the same steps when it is written again. */
+static void test_pre_tokenizers(void **state) {
+    (void)state;
+    static const struct {
+        const char *name, *written;
+    } names[] = {{"gpt-2", "gpt-2"},           {"phi-2", "gpt-2"},          {"mpt", "gpt-2"},            {"olmo", "gpt-2"},
+                 {"jais", "gpt-2"},            {"llama-bpe", "llama-bpe"},  {"llama3", "llama-bpe"},     {"pixtral", "llama-bpe"},
+                 {"smaug-bpe", "smaug-bpe"},   {"dbrx", "smaug-bpe"},       {"glm4", "smaug-bpe"},       {"qwen2", "qwen2"},
+                 {"stablelm2", "qwen2"},       {"qwen35", "qwen35"},        {"starcoder", "starcoder"},  {"refact", "starcoder"},
+                 {"command-r", "starcoder"},   {"smollm", "starcoder"},     {"falcon", "falcon"},        {"deepseek-llm", "deepseek-llm"},
+                 {"deepseek-coder", "deepseek-coder"}, {"deepseek-v3", "deepseek-v3"}, {"tekken", "tekken"}, {"gpt-4o", "gpt-4o"},
+                 {"llama4", "gpt-4o"},         {"bloom", "bloom"},          {"viking", "viking"},        {"bailingmoe", "bailingmoe"},
+                 {"seed-coder", "seed-coder"}, {"exaone-moe", "exaone-moe"}, {"jais-2", "jais-2"},       {"tiny_aya", "tiny_aya"},
+                 {"minicpm5", "minicpm5"},     {"default", "default"},      {"", "default"}};
+    const assay_token_text tokens[] = {TEXT("a"), TEXT("b"), TEXT("ab"), TEXT("<s>")}, merges[] = {TEXT("a b")};
+    const int32_t types[] = {1, 1, 1, 3};
+    for (size_t i = 0; i < ASSAY_LEN(names); i++) {
+        assay_gguf_vocab v = ASSAY_GGUF_VOCAB_INIT, again;
+        assay_err err = {0};
+        assay_tokenizer *t = NULL;
+        v.model = (assay_token_text)TEXT("gpt2");
+        v.pre = (assay_token_text){names[i].name, (uint32_t)strlen(names[i].name)};
+        v.tokens = tokens;
+        v.types = types;
+        v.n_tokens = 4;
+        v.merges = merges;
+        v.n_merges = 1;
+        v.bos = 3;
+        if (assay_tokenizer_from_gguf(&t, &v, &err) != ASSAY_OK) fail_msg("%s: %s", names[i].name, err.message);
+        if (assay_tokenizer_to_gguf(&again, t, NULL, 0, &err) != ASSAY_OK) fail_msg("%s: %s", names[i].name, err.message);
+        assert_int_equal(again.pre.n, strlen(names[i].written));
+        assert_memory_equal(again.pre.s, names[i].written, again.pre.n);
+        assert_int_equal(again.n_merges, 1);
+        assert_memory_equal(again.merges[0].s, "a b", 3);
+        bool adds = strcmp(names[i].written, "llama-bpe") == 0 || strcmp(names[i].written, "tekken") == 0;
+        assert_int_equal(again.add_bos, adds ? ASSAY_FLAG_TRUE : ASSAY_FLAG_FALSE);
+        assay_gguf_vocab_free(&again);
+        assay_tokenizer_close(t);
+    }
+}
+
 /* ---- refusals ---- */
 
 static void refused(const assay_gguf_vocab *v, assay_status status, const char *message) {
@@ -323,8 +366,6 @@ static void refused(const assay_gguf_vocab *v, assay_status status, const char *
     assert_null(t);
     assert_string_equal(err.message, message);
 }
-
-#define TEXT(s) {s, sizeof s - 1}
 
 static void test_refusals(void **state) {
     (void)state;
@@ -435,7 +476,8 @@ int main(void) {
         cmocka_unit_test(test_models),         cmocka_unit_test(test_shared_models),
         cmocka_unit_test(test_config),         cmocka_unit_test(test_unigram_json),
         cmocka_unit_test(test_rewritten_models), cmocka_unit_test(test_written_fields),
-        cmocka_unit_test(test_vocabularies),   cmocka_unit_test(test_refusals),
+        cmocka_unit_test(test_vocabularies),   cmocka_unit_test(test_pre_tokenizers),
+        cmocka_unit_test(test_refusals),
         cmocka_unit_test(test_broken_models),  cmocka_unit_test(test_truncated),
         cmocka_unit_test(test_out_of_memory),
     };

@@ -88,6 +88,7 @@ static void test_unsupported(void **state) {
         {"\n\n{% include 'x' %}", "chat template line 3: the tag 'include' is not supported"},
         {"{% extends 'x' %}", "chat template line 1: the tag 'extends' is not supported"},
         {"a\n{{ x|urlencode }}", "chat template line 2: the filter 'urlencode' is not supported"},
+        {"{% if true %}{{ x|urlencode }}{% endif %}", "chat template line 1: 'urlencode' is not supported"},
         {"{{ x is escaped }}", "chat template line 1: the test 'escaped' is not supported"},
         {"{% for i in x recursive %}{% endfor %}", "chat template line 1: recursive loops are not supported"},
         {"\n{{ 'x'.encode() }}", "chat template line 2: the method 'encode' of a str is not supported"},
