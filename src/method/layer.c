@@ -9,6 +9,7 @@
 #include <string.h>
 #include "base/mem.h"
 #include "linalg/linalg.h"
+#include "method/acts.h"
 #include "num/convert.h"
 
 struct assay_layer_bench {
@@ -224,6 +225,7 @@ assay_status assay_layer_collect(assay_layer *layer, unsigned roles, unsigned wh
         if (roles & ASSAY_ROLE_BIT(role)) layer->items[i].in = &layer->inputs[role];
     }
 out:
+    assay_layer_release(layer);
     for (int r = 0; r < ASSAY_ROLE_COUNT; r++)
         assay_free(c.sums[r]);
     return s;
@@ -249,6 +251,11 @@ static assay_status tick_rows(void *ctx, assay_tensor_role role, const float *x,
     (void)n_rows;
     (void)cols;
     return assay_layer_tick(ctx, 0, err);
+}
+
+void assay_layer_release(const assay_layer *layer) {
+    if (layer->x_file) assay_acts_release(layer->x_file);
+    if (layer->y_file) assay_acts_release(layer->y_file);
 }
 
 assay_status assay_layer_output(assay_layer *layer, float *y, const float *x, const int32_t *lengths, size_t n_seqs, assay_err *err) {

@@ -1,7 +1,7 @@
 /* layered.c: one decoder layer from disk to disk, with its calibration inputs.
  *
  *   x_k  (.partial-x-k)  what goes into layer k, as the quantized layers before it give it (or the original ones, when asked)
- *   r_k  (.partial-r-k)  the same from the original layers, where a method wants it
+ *   r_k  (.partial-r-k)  the same from the original layers, where a method wants what comes out of them; also behind the last layer
  *
  *   transforms                 AWQ's and SmoothQuant's scales: the layer computes the same with other weights
  *   stages q,k,v | o | gate,up | down
@@ -31,7 +31,7 @@ typedef struct work {
     assay_layer layer;
     const assay_step **item_steps; /* of layer.items */
     double *seconds;               /* per item */
-    assay_acts x, ref;
+    assay_acts x, ref, next_ref;   /* next_ref: r_k+1, the outputs that methods aim at */
     double collecting, quantizing; /* seconds, for estimates */
     assay_ticker ticker;
 } work;
@@ -128,6 +128,7 @@ static void unload(work *w) {
     assay_free(w->seconds);
     assay_acts_close(&w->x);
     assay_acts_close(&w->ref);
+    assay_acts_close(&w->next_ref);
 }
 
 /* --- how far it is --- */
@@ -325,9 +326,14 @@ static bool is_last(const work *w) {
 
 /* From the original layer: before anything in it changes. */
 static assay_status write_original(work *w, assay_err *err) {
-    if (is_last(w)) return ASSAY_OK;
-    if (w->run->keep_reference) ASSAY_TRY(write_next(w, 'r', &w->ref, err));
-    return w->run->o->original_inputs ? write_next(w, 'x', &w->x, err) : ASSAY_OK;
+    assay_run *r = w->run;
+    if (r->keep_reference) {
+        ASSAY_TRY(write_next(w, 'r', &w->ref, err));
+        ASSAY_TRY(assay_acts_open(&w->next_ref, r->out_dir, 'r', w->layer.index + 1, n_hidden(r), err));
+        w->layer.y_ref = w->next_ref.v;
+        w->layer.y_file = &w->next_ref;
+    }
+    return r->o->original_inputs && !is_last(w) ? write_next(w, 'x', &w->x, err) : ASSAY_OK;
 }
 
 static assay_status write_quantized(work *w, assay_err *err) {
@@ -338,10 +344,8 @@ static assay_status open_inputs(work *w, assay_err *err) {
     assay_run *r = w->run;
     ASSAY_TRY(assay_acts_open(&w->x, r->out_dir, 'x', w->layer.index, n_hidden(r), err));
     w->layer.x = w->x.v;
-    if (!r->keep_reference) return ASSAY_OK;
-    ASSAY_TRY(assay_acts_open(&w->ref, r->out_dir, 'r', w->layer.index, n_hidden(r), err));
-    w->layer.x_ref = w->ref.v;
-    return ASSAY_OK;
+    w->layer.x_file = &w->x;
+    return r->keep_reference ? assay_acts_open(&w->ref, r->out_dir, 'r', w->layer.index, n_hidden(r), err) : ASSAY_OK;
 }
 
 /* --- writing --- */
@@ -391,6 +395,7 @@ static assay_status work_layer(work *w, int layer, assay_err *err) {
     ASSAY_GO(put_all(w, losses, err));
     assay_acts_remove(w->run->out_dir, 'x', layer);
     assay_acts_remove(w->run->out_dir, 'r', layer);
+    if (is_last(w)) assay_acts_remove(w->run->out_dir, 'r', layer + 1);
     w->run->worked_bytes += bytes;
     w->run->worked_seconds += assay_now() - begin;
 out:
@@ -431,7 +436,7 @@ static assay_status embed_trial(work *w, const trial *t, float **x, assay_err *e
     if (!*x) return assay_nomem(err);
     for (size_t k = 0; e && k < t->n_tokens; k++)
         assay_item_read(*x + k * hidden, &item, (int64_t)r->calibration->ids[k] * (int64_t)hidden, (int64_t)hidden);
-    w->layer.x = w->layer.x_ref = *x;
+    w->layer.x = *x;
     w->layer.n_seqs = t->n_seqs;
     w->layer.n_tokens = t->n_tokens;
     return ASSAY_OK;
@@ -466,11 +471,13 @@ static assay_status run_trial(assay_run *r, trial *t, int index, const assay_ste
     ASSAY_GO(load(&w, 0, err));
     ASSAY_GO(embed_trial(&w, t, &x, err));
     double factor = shorten(&w, choices, t);
-    ASSAY_GO(quantize(&w, losses, err));
     if (!(y = assay_mallocn(t->n_tokens, (size_t)r->config.hidden_size * sizeof *y))) {
         s = assay_nomem(err);
         goto out;
     }
+    ASSAY_GO(assay_layer_output(&w.layer, y, x, w.layer.lengths, w.layer.n_seqs, err));
+    w.layer.y_ref = y;
+    ASSAY_GO(quantize(&w, losses, err));
     double begin = assay_now();
     ASSAY_GO(assay_layer_output(&w.layer, y, x, w.layer.lengths, w.layer.n_seqs, err));
     t->collecting = w.collecting + (assay_now() - begin) * (r->keep_reference ? 2 : 1);

@@ -51,7 +51,7 @@ enum {
     ASSAY_COLLECT_SAMPLE = 2,
     ASSAY_COLLECT_STATS = 4, /* absmax, absmean */
     ASSAY_NEED_LAYER = 8,    /* methods only: quantize is called once for all its matrices of a decoder layer, not stage by stage */
-    ASSAY_NEED_REFERENCE = 16 /* methods only: layer->x_ref */
+    ASSAY_NEED_REFERENCE = 16 /* methods only: layer->y_ref */
 };
 #define ASSAY_SAMPLE_ROWS 512
 
@@ -92,8 +92,10 @@ typedef struct assay_layer {
     int64_t vector_n[ASSAY_ROLE_COUNT];
     bool vector_changed[ASSAY_ROLE_COUNT];
     /* Calibration; n_seqs 0 = none. x: inputs of the layer [n_tokens][hidden], as the quantized (or, when asked for, the original) layers
-     * before it give them; x_ref: as the original ones do, where a method needs it. Mapped files: read in order, do not keep. */
-    const float *x, *x_ref;
+     * before it give them; y_ref: what comes out of the original layer behind the original ones, where a method needs it. Files that
+     * may be larger than memory: whoever reads them gives the pages back (assay_layer_release). */
+    const float *x, *y_ref;
+    const struct assay_acts *x_file, *y_file; /* what they are mapped from; NULL: plain memory */
     const int32_t *lengths; /* [n_seqs] */
     size_t n_seqs, n_tokens;
     assay_inputs inputs[ASSAY_ROLE_COUNT]; /* per input role (model/layer.h): Q, O, GATE, DOWN */
@@ -139,9 +141,12 @@ assay_status assay_layer_collect(assay_layer *layer, unsigned roles, unsigned wh
 assay_status assay_layer_tick(const assay_layer *layer, double share, assay_err *err);
 /* Frees what was collected for these roles. */
 void assay_layer_forget(assay_layer *layer, unsigned roles);
-/* The layer's outputs y [n_tokens][hidden] as it is now, for the sequences [first, first + n) alone whose inputs are x (from layer->x or
- * x_ref, or the caller's own). */
+/* The layer's outputs y [n_tokens][hidden] as it is now, for the sequences [first, first + n) alone whose inputs are x (from layer->x
+ * or the caller's own). */
 assay_status assay_layer_output(assay_layer *layer, float *y, const float *x, const int32_t *lengths, size_t n_seqs, assay_err *err);
+
+/* Takes the pages of x and y_ref that were read off the process; they are read again where they are wanted. */
+void assay_layer_release(const assay_layer *layer);
 
 /* Is the matrix's input role. */
 #define ASSAY_ROLE_BIT(role) (1u << (role))

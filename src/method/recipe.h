@@ -50,6 +50,7 @@ bool assay_method_parse(assay_method_id *out, const char *name);
 
 typedef enum assay_scale_layout { ASSAY_SCALE_CHANNEL, ASSAY_SCALE_TENSOR, ASSAY_SCALE_BLOCK } assay_scale_layout;
 typedef enum assay_act_format { ASSAY_ACTIVATIONS_16BIT, ASSAY_ACTIVATIONS_DYNAMIC, ASSAY_ACTIVATIONS_STATIC } assay_act_format;
+typedef enum assay_start { ASSAY_START_RTN, ASSAY_START_GPTQ } assay_start;
 typedef enum assay_act_order { ASSAY_ACT_ORDER_NONE, ASSAY_ACT_ORDER_STATIC, ASSAY_ACT_ORDER_GROUP, ASSAY_ACT_ORDER_GAR } assay_act_order;
 
 /* What is done with one matrix. Complete: every field has the value in effect. Fields without a method named are plain options that
@@ -64,7 +65,7 @@ typedef struct assay_choice {
     double threshold;             /* llm_int8 */
     assay_scale_layout scale;     /* fp8: a scale per channel, for the whole tensor, or per 128 x 128 block */
     assay_act_format activations; /* 16 bit, or 8 bit with scales per token, or with a scale from calibration */
-    double damp_percent;          /* gptq: of the mean diagonal of H */
+    double damp_percent;          /* gptq, also as a start: of the mean diagonal of H */
     assay_act_order act_order;    /* gptq */
     bool true_sequential;         /* gptq: inputs of o, up and down come from the quantized matrices before them in the layer */
     bool awq_scale, awq_clip;     /* AWQ's two searches before the codes are chosen */
@@ -72,8 +73,9 @@ typedef struct assay_choice {
     bool smooth;                  /* SmoothQuant's scales before the codes are chosen */
     double alpha;                 /* smooth: migration strength */
     bool alpha_search;            /* smooth: the best of a grid per norm, instead of alpha */
+    assay_start start;            /* autoround: the codes and ranges that it learns from */
     int64_t iters;                /* autoround */
-    double lr;                    /* autoround: 0 = 1 / iters */
+    double lr;                    /* autoround: 0 = by start and iters */
     int64_t batch_size;           /* autoround: sequences per step */
     int64_t seed;                 /* autoround */
 } assay_choice;

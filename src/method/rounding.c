@@ -15,6 +15,7 @@
 #include "num/convert.h"
 
 enum { MAX_TABLE = 16 };
+#define MARGIN 0.05f /* of the half gap that a start keeps from the next code */
 
 /* The values that codes stand for, ascending, and what follows from them. */
 typedef struct ladder {
@@ -63,7 +64,8 @@ static size_t n_values(const assay_rounding *r) {
 }
 
 void assay_rounding_close(assay_rounding *r) {
-    void *all[] = {r->value, r->grad, r->v, r->lo, r->hi, r->low, r->high, r->grid, r->best_grid, r->codes, r->best_codes, r->scratch};
+    void *all[] = {r->value, r->grad, r->v, r->lo, r->hi, r->low, r->high, r->grid, r->best_grid, r->codes, r->best_codes, r->scratch,
+                   r->base,  r->start_grid};
     for (size_t i = 0; i < ASSAY_LEN(all); i++) assay_free(all[i]);
     *r = (assay_rounding){0};
 }
@@ -100,6 +102,11 @@ static float *read_row(const assay_rounding *r, int64_t row, int thread) {
     return w;
 }
 
+/* What is learned from: the start's, or the weight. */
+static const float *learned_row(const assay_rounding *r, int64_t row, int thread) {
+    return r->base ? r->base + row * r->cols : read_row(r, row, thread);
+}
+
 static float round_scale(float s, assay_dtype t) {
     if (t == ASSAY_DTYPE_BF16) return assay_bf16_to_f32(assay_f32_to_bf16(s));
     if (t == ASSAY_DTYPE_F16) return assay_f16_to_f32(assay_f32_to_f16(s));
@@ -112,6 +119,10 @@ static bool is_signed(const assay_rounding *r) {
 
 static void group_grid(assay_grid *g, const assay_rounding *r, size_t at) {
     float lo = r->lo[at] * r->low[at], hi = r->hi[at] * r->high[at];
+    if (r->start_grid && r->low[at] == 1 && r->high[at] == 1) {
+        *g = r->start_grid[at];
+        return;
+    }
     assay_grid_from_range(g, &r->spec, lo, hi);
     if (!is_signed(r)) return;
     float middle = (float)(1 << (assay_precision_bits(r->spec.precision) - 1));
@@ -181,9 +192,10 @@ static void step_row(const assay_rounding *r, const ladder *l, int64_t row, cons
 static void rows_task(void *ctx, size_t begin, size_t end, int thread) {
     const job *j = ctx;
     for (size_t row = begin; row < end; row++) {
-        float *w = read_row(j->r, (int64_t)row, thread);
+        const float *w = learned_row(j->r, (int64_t)row, thread);
+        float *moved = j->r->scratch + ((size_t)thread * 2 + 1) * (size_t)j->r->cols;
         if (j->lr > 0) step_row(j->r, j->ladder, (int64_t)row, w, j->lr);
-        round_row(j->r, j->ladder, (int64_t)row, w, w + j->r->cols);
+        round_row(j->r, j->ladder, (int64_t)row, w, moved);
     }
 }
 
@@ -200,16 +212,6 @@ void assay_rounding_step(assay_rounding *r, float lr) {
     run_rows(r, rows_task, lr);
 }
 
-static void restore_rows(void *ctx, size_t begin, size_t end, int thread) {
-    const job *j = ctx;
-    (void)thread;
-    assay_item_read(j->r->value + begin * (size_t)j->r->cols, j->r->item, (int64_t)begin * j->r->cols,
-                    (int64_t)(end - begin) * j->r->cols);
-}
-void assay_rounding_restore(assay_rounding *r) {
-    run_rows(r, restore_rows, 0);
-}
-
 static void nearest_rows(void *ctx, size_t begin, size_t end, int thread) {
     const job *j = ctx;
     const assay_rounding *r = j->r;
@@ -223,9 +225,6 @@ static void nearest_rows(void *ctx, size_t begin, size_t end, int thread) {
             assay_grid_round(r->codes + first, r->value + first, &r->spec, grid, w + g * r->group, n);
         }
     }
-}
-void assay_rounding_nearest(assay_rounding *r) {
-    run_rows(r, nearest_rows, 0);
 }
 
 static void decode_rows(void *ctx, size_t begin, size_t end, int thread) {
@@ -296,7 +295,67 @@ assay_status assay_rounding_open(assay_rounding *r, assay_item *item, bool learn
     ASSAY_TRY(allocate(r, learn, err));
     ASSAY_TRY(measure(r, &absmax, err));
     r->spec.global_scale = assay_grid_spec_global(&r->spec, ASSAY_MAX(absmax, item->fused_absmax));
-    assay_rounding_nearest(r);
+    run_rows(r, nearest_rows, 0);
+    return ASSAY_OK;
+}
+
+/* --- another start --- */
+
+/* Half the distance to the value below and above a code's, in units of the scale; beyond the last one there is none. */
+static void half_gaps(float *below, float *above, const assay_rounding *r, const ladder *l, uint8_t code) {
+    float most = (float)(1 << assay_precision_bits(r->spec.precision)) - 1;
+    float value = l->n ? assay_precision_table(r->spec.precision)[code] : 0;
+    *below = code == 0 ? INFINITY : 0.5f;
+    *above = (float)code == most ? INFINITY : 0.5f;
+    for (int i = 0; i < l->n; i++) {
+        if (l->t[i] != value) continue;
+        *below = i == 0 ? INFINITY : l->gap[i - 1] / 2;
+        *above = i == l->n - 1 ? INFINITY : l->gap[i] / 2;
+    }
+}
+
+static void start_rows(void *ctx, size_t begin, size_t end, int thread) {
+    const job *j = ctx;
+    const assay_rounding *r = j->r;
+    for (int64_t row = (int64_t)begin; row < (int64_t)end; row++) {
+        const float *w = read_row(r, row, thread);
+        for (int64_t c = 0; c < r->cols; c++) {
+            size_t at = (size_t)(row * r->cols + c);
+            float s = r->start_grid[row * r->n_groups + c / r->group].scale, below, above;
+            half_gaps(&below, &above, r, j->ladder, r->codes[at]);
+            r->base[at] = clampf(w[c], r->value[at] - (1 - MARGIN) * below * s, r->value[at] + (1 - MARGIN) * above * s);
+        }
+    }
+}
+
+/* The range that a grid spans. */
+static void span_grid(assay_rounding *r, size_t at) {
+    const assay_grid *g = &r->grid[at];
+    const float *table = assay_precision_table(r->spec.precision);
+    float codes = (float)(1 << assay_precision_bits(r->spec.precision)), most = 0;
+    for (int i = 0; table && i < MAX_TABLE; i++) most = fmaxf(most, table[i]);
+    r->lo[at] = table ? -most * g->scale : -g->zero * g->scale;
+    r->hi[at] = table ? most * g->scale : r->spec.asymmetric ? (codes - 1 - g->zero) * g->scale : 0;
+    r->low[at] = r->high[at] = 1;
+}
+
+assay_status assay_rounding_start_at(assay_rounding *r, const assay_matrix *m, assay_err *err) {
+    memcpy(r->codes, m->codes, n_values(r));
+    for (size_t at = 0; at < n_scales(r); at++) {
+        int64_t i = assay_matrix_scale_index(m, (int64_t)at / r->n_groups, (int64_t)at % r->n_groups * r->group);
+        assay_grid *g = &r->grid[at];
+        *g = (assay_grid){.stored = m->scales[i], .scale = m->global_scale != 0 ? m->scales[i] / m->global_scale : m->scales[i]};
+        if (assay_precision_get_kind(r->spec.precision) == ASSAY_KIND_INT)
+            g->zero = m->zeros ? (float)m->zeros[i] : (float)(1 << (assay_precision_bits(r->spec.precision) - 1));
+        if (r->lo) span_grid(r, at);
+    }
+    if (!r->lo) return ASSAY_OK; /* nothing is to be learned */
+    r->base = assay_mallocn(n_values(r), sizeof *r->base);
+    r->start_grid = assay_mallocn(n_scales(r), sizeof *r->start_grid);
+    if (!r->base || !r->start_grid) return assay_nomem(err);
+    memcpy(r->start_grid, r->grid, n_scales(r) * sizeof *r->grid);
+    run_rows(r, decode_rows, 0);
+    run_rows(r, start_rows, 0);
     return ASSAY_OK;
 }
 

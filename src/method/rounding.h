@@ -6,6 +6,10 @@
  *   grid   the precision's own, of the range [lo * low, hi * high], its parameters rounded as the format stores them
  *   value  of w + v * step rounded to that grid; step is the grid's distance at w
  *
+ * Learning may begin at codes that are not the nearest ones (another method's, chosen with regard to each other). Then lo and hi span those
+ * codes' grids, and the nearest point to w that rounds to its code stands for w, a little inside: v = 0 gives the codes, v within its
+ * bounds one code up or down.
+ *
  * Symmetric integers take the original's range: scale = +-extreme / 2^(b-1) with the sign that makes the larger extreme the code that has
  * no counterpart, so that it is hit exactly; a negative scale is as good as a positive one to whoever multiplies by it. */
 #ifndef ASSAY_METHOD_ROUNDING_H
@@ -20,8 +24,10 @@ typedef struct assay_rounding {
     float *value; /* [rows][cols] what the matrix is now */
     float *grad;  /* [rows][cols] gradient of value, given to a step; NULL when it is not to be learned */
     float *v;     /* [rows][cols], in steps */
+    float *base;  /* [rows][cols] what stands for the weights; NULL: they themselves */
     float *lo, *hi, *low, *high; /* [rows][n_groups] */
     assay_grid *grid, *best_grid; /* [rows][n_groups] */
+    assay_grid *start_grid;       /* [rows][n_groups], with base: of factors 1 */
     uint8_t *codes, *best_codes;  /* [rows][cols] */
     float *scratch;               /* per thread */
     int n_threads;
@@ -32,8 +38,8 @@ typedef struct assay_rounding {
 assay_status assay_rounding_open(assay_rounding *r, assay_item *item, bool learn, int n_threads, assay_err *err);
 void assay_rounding_close(assay_rounding *r); /* all-zero and half-built are fine */
 
-/* The values of the weights themselves, for reference outputs. */
-void assay_rounding_restore(assay_rounding *r);
+/* Begins at the codes and parameters of an encoded matrix of the item's choice (without g_idx) instead. */
+assay_status assay_rounding_start_at(assay_rounding *r, const assay_matrix *m, assay_err *err);
 /* Quantizes with the parameters as they are. */
 void assay_rounding_apply(assay_rounding *r);
 /* Moves every parameter by lr against the sign of its gradient (straight through the rounding), then applies. */
@@ -42,8 +48,6 @@ void assay_rounding_step(assay_rounding *r, float lr);
 void assay_rounding_keep(assay_rounding *r);
 /* Makes the remembered codes and grids current and the current ones remembered. */
 void assay_rounding_swap(assay_rounding *r);
-/* Forgets what was learned: nearest codes on the encoders' own grids. */
-void assay_rounding_nearest(assay_rounding *r);
 /* Makes item->out of the current codes and grids. */
 assay_status assay_rounding_finish(assay_rounding *r, assay_err *err);
 

@@ -6,10 +6,12 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <cmocka.h>
 #include "base/mem.h"
 #include "base/rng.h"
+#include "method/layer.h"
 #include "method/methods.h"
 #include "method/rounding.h"
 #include "num/convert.h"
@@ -32,7 +34,7 @@ typedef struct bench {
     assay_choice choice[MAX_ITEMS];
     assay_layer layer;
     int32_t lengths[MAX_SEQS];
-    float *x, *x_ref;
+    float *x, *x_ref, *y_ref;
 } bench;
 
 #define CONFIG                                                                                                                      \
@@ -47,6 +49,26 @@ static void random_bf16(assay_tensor *t, const char *name, int64_t rows, int64_t
     for (size_t i = 0; i < n; i++) data[i] = assay_f32_to_bf16((float)(assay_rng_normal(rng) / sqrt((double)cols)));
     *t = (assay_tensor){
         .name = name, .dtype = ASSAY_DTYPE_BF16, .n_dims = 2, .dims = {rows, cols}, .data = data, .n_bytes = 2 * n};
+}
+
+/* y = the layer with its matrices as they are now: encoded or not. */
+static void run_layer(float *y, const bench *b, const float *x) {
+    assay_err err = {0};
+    assay_tape *tape = NULL;
+    assay_params p = {{0}};
+    float *w[MAX_ITEMS];
+    for (int r = 0; r < ASSAY_ROLE_COUNT; r++) p.w[r] = b->layer.vector[r];
+    for (int i = 0; i < MAX_ITEMS; i++) {
+        int64_t rows = b->tensor[i].dims[0], elements = rows * b->tensor[i].dims[1];
+        w[i] = assay_mallocn((size_t)elements, sizeof(float));
+        assay_item_read(w[i], &b->item[i], 0, elements);
+        if (b->item[i].out.codes) assay_matrix_decode_rows(w[i], &b->item[i].out, 0, rows);
+        p.w[b->item[i].role] = w[i];
+    }
+    must(assay_tape_open(&tape, &b->config, 1, &err), &err);
+    must(assay_tape_forward(y, tape, 0, &p, x, b->lengths, b->layer.n_seqs, &err), &err);
+    assay_tape_close(tape);
+    for (int i = 0; i < MAX_ITEMS; i++) assay_free(w[i]);
 }
 
 /* choice is what all matrices of the layer get. Inputs of the quantized path differ a little from the original ones, and tokens are
@@ -85,16 +107,20 @@ static void bench_open(bench *b, int hidden, int ffn, const assay_choice *choice
         b->x[i] = b->x_ref[i] + (float)(0.02 * assay_rng_normal(&rng));
     }
     b->layer.x = b->x;
-    b->layer.x_ref = b->x_ref;
     for (int r = ASSAY_ROLE_ATTN_NORM; r <= ASSAY_ROLE_MLP_NORM; r += ASSAY_ROLE_MLP_NORM - ASSAY_ROLE_ATTN_NORM) {
         b->layer.vector[r] = assay_mallocn((size_t)hidden, sizeof(float));
         b->layer.vector_n[r] = hidden;
         for (int i = 0; i < hidden; i++) b->layer.vector[r][i] = (float)(1 + 0.2 * assay_rng_normal(&rng));
     }
+    b->y_ref = assay_mallocn(n, sizeof *b->y_ref);
+    run_layer(b->y_ref, b, b->x_ref);
+    b->layer.y_ref = b->y_ref;
+    must(assay_bench_open(&b->layer.bench, &b->config, n_threads, &err), &err);
 }
 
 static void bench_close(bench *b) {
     for (int i = 0; i < MAX_ITEMS; i++) {
+        assay_item_touch(&b->layer, &b->item[i]);
         assay_free((void *)(uintptr_t)b->tensor[i].data);
         assay_free(b->item[i].clip);
         assay_matrix_deinit(&b->item[i].out);
@@ -102,6 +128,8 @@ static void bench_close(bench *b) {
     for (int r = 0; r < ASSAY_ROLE_COUNT; r++) assay_free(b->layer.vector[r]);
     assay_free(b->x);
     assay_free(b->x_ref);
+    assay_free(b->y_ref);
+    assay_bench_close(b->layer.bench);
     assay_config_deinit(&b->config);
 }
 
@@ -112,40 +140,21 @@ static void bench_run(bench *b) {
     for (int i = 0; i < MAX_ITEMS; i++) {
         assay_matrix_deinit(&b->item[i].out);
         b->item[i].out = (assay_matrix){0};
+        b->item[i].chosen[0] = 0;
         if (b->choice[i].method != ASSAY_METHOD_NONE) items[n++] = &b->item[i];
     }
     must(assay_method_autoround.quantize(&b->layer, items, n, &err), &err);
     for (size_t i = 0; i < n; i++) must(assay_matrix_check(&items[i]->out, "out", &err), &err);
 }
 
-/* |layer_now(x) - layer(x_ref)|^2 over all sequences. */
+/* |layer_now(x) - y_ref|^2 over all sequences. */
 static double layer_error(const bench *b) {
-    assay_err err = {0};
-    assay_tape *tape = NULL;
-    assay_params original = {{0}}, now;
     size_t n = b->layer.n_tokens * (size_t)b->config.hidden_size;
-    float *w[2][MAX_ITEMS] = {{0}}, *y = assay_mallocn(n, sizeof *y), *want = assay_mallocn(n, sizeof *want);
+    float *y = assay_mallocn(n, sizeof *y);
     double error = 0;
-    for (int r = 0; r < ASSAY_ROLE_COUNT; r++) original.w[r] = b->layer.vector[r];
-    now = original;
-    for (int i = 0; i < MAX_ITEMS; i++) {
-        int64_t rows = b->tensor[i].dims[0], elements = rows * b->tensor[i].dims[1];
-        for (int k = 0; k < 2; k++) {
-            w[k][i] = assay_mallocn((size_t)elements, sizeof(float));
-            assay_item_read(w[k][i], &b->item[i], 0, elements);
-        }
-        if (b->item[i].out.codes) assay_matrix_decode_rows(w[1][i], &b->item[i].out, 0, rows);
-        original.w[b->item[i].role] = w[0][i];
-        now.w[b->item[i].role] = w[1][i];
-    }
-    must(assay_tape_open(&tape, &b->config, 1, &err), &err);
-    must(assay_tape_forward(want, tape, 0, &original, b->x_ref, b->lengths, b->layer.n_seqs, &err), &err);
-    must(assay_tape_forward(y, tape, 0, &now, b->x, b->lengths, b->layer.n_seqs, &err), &err);
-    for (size_t i = 0; i < n; i++) error += ((double)y[i] - (double)want[i]) * ((double)y[i] - (double)want[i]);
-    for (int i = 0; i < 2 * MAX_ITEMS; i++) assay_free(w[i / MAX_ITEMS][i % MAX_ITEMS]);
-    assay_tape_close(tape);
+    run_layer(y, b, b->x);
+    for (size_t i = 0; i < n; i++) error += ((double)y[i] - (double)b->y_ref[i]) * ((double)y[i] - (double)b->y_ref[i]);
     assay_free(y);
-    assay_free(want);
     return error;
 }
 
@@ -158,7 +167,7 @@ typedef struct variant {
 
 static const variant variants[] = {
     {ASSAY_PRECISION_INT4, 32, false, 0.6}, {ASSAY_PRECISION_INT4, 0, true, 0.7},   {ASSAY_PRECISION_INT2, 16, true, 0.5},
-    {ASSAY_PRECISION_INT3, 32, false, 0.5}, {ASSAY_PRECISION_INT8, 0, false, 1.0},  {ASSAY_PRECISION_MXFP4, 32, false, 0.7},
+    {ASSAY_PRECISION_INT3, 32, false, 0.5}, {ASSAY_PRECISION_INT8, 0, false, 1.0},  {ASSAY_PRECISION_MXFP4, 32, false, 0.75},
     {ASSAY_PRECISION_NVFP4, 16, false, 0.7}, {ASSAY_PRECISION_NF4, 32, false, 0.7},
 };
 
@@ -253,6 +262,77 @@ static void never_worse_than_rtn(void **state) {
     bench_close(&b);
 }
 
+/* --- from GPTQ's codes --- */
+
+/* Of the elements, how many codes differ, and by how many at most. */
+static size_t differing(int *most, const assay_matrix *a, const assay_matrix *b) {
+    size_t n = 0;
+    *most = 0;
+    for (int64_t i = 0; i < a->rows * a->cols; i++) {
+        int d = abs(a->codes[i] - b->codes[i]);
+        n += d != 0;
+        *most = d > *most ? d : *most;
+    }
+    return n;
+}
+
+static void starts_at_the_given_codes(void **state) {
+    (void)state;
+    for (size_t k = 0; k < ASSAY_LEN(variants); k++) {
+        bench b;
+        assay_err err = {0};
+        assay_rounding r;
+        int most;
+        assay_choice c = choice_of(&variants[k], 0);
+        c.start = ASSAY_START_GPTQ;
+        c.damp_percent = 0.01;
+        bench_open(&b, 64, 96, &c, 2);
+        bench_run(&b);
+        assay_matrix plain = {0}, *gptq = &b.item[6].out, back = {0};
+        encode_plainly(&plain, &b, 6);
+        assert_true(differing(&most, gptq, &plain) > 0);
+        must(assay_rounding_open(&r, &b.item[6], true, 2, &err), &err);
+        must(assay_rounding_start_at(&r, gptq, &err), &err);
+        assay_rounding_apply(&r);
+        assay_matrix_decode_rows(b.y_ref, gptq, 0, r.rows); /* room enough; values, since a zero has two codes in some */
+        for (int64_t i = 0; i < r.rows * r.cols; i++) assert_true(r.value[i] == b.y_ref[i]);
+        for (int64_t i = 0; i < r.rows * r.n_groups; i++) assert_true(r.grid[i].stored == gptq->scales[i]);
+        /* as far as offsets go, a code moves to the next one: by one where codes are in the order of their values */
+        for (int64_t i = 0; i < r.rows * r.cols; i++) r.v[i] = i % 2 ? 0.5f : -0.5f;
+        assay_rounding_apply(&r);
+        back = *gptq;
+        back.codes = r.codes;
+        assert_true(differing(&most, gptq, &back) > 0);
+        if (assay_precision_get_kind(c.precision) == ASSAY_KIND_INT) assert_int_equal(most, 1);
+        assay_rounding_close(&r);
+        assay_matrix_deinit(&plain);
+        bench_close(&b);
+    }
+}
+
+static void never_worse_than_its_start(void **state) {
+    (void)state;
+    for (size_t k = 0; k < ASSAY_LEN(variants); k++) {
+        bench b;
+        assay_choice c = choice_of(&variants[k], 0);
+        c.start = ASSAY_START_GPTQ;
+        c.damp_percent = 1;
+        bench_open(&b, 64, 96, &c, 2);
+        b.config.dtype = ASSAY_DTYPE_F32;
+        bench_run(&b);
+        double start = layer_error(&b);
+        for (int i = 0; i < MAX_ITEMS; i++) b.choice[i].iters = 30;
+        bench_run(&b);
+        double learned = layer_error(&b);
+        print_message("# %s: %.3f of the start's error, %s\n", assay_precision_name(variants[k].precision), learned / start, b.item[0].chosen);
+        assert_true(learned <= start * (1 + 1e-5));
+        if (k == 0) assert_true(learned < 0.95 * start);
+        bench_close(&b);
+    }
+}
+
+/* --- others --- */
+
 /* Matrices that the recipe leaves alone, or that another method has encoded, stay as they are and take part in the layer. */
 static void others_take_part_as_they_are(void **state) {
     (void)state;
@@ -283,9 +363,11 @@ static void same_codes(const bench *a, const bench *b, bool equal) {
 static void threads_do_not_matter_but_the_seed_does(void **state) {
     (void)state;
     static const size_t some[] = {1, 6};
-    for (size_t k = 0; k < ASSAY_LEN(some); k++) {
+    for (size_t k = 0; k < 2 * ASSAY_LEN(some); k++) {
         bench one, other;
-        assay_choice c = choice_of(&variants[some[k]], 12);
+        assay_choice c = choice_of(&variants[some[k / 2]], 20);
+        c.start = k % 2 ? ASSAY_START_GPTQ : ASSAY_START_RTN;
+        c.damp_percent = k % 2 ? 0.5 : 0;
         bench_open(&one, 64, 96, &c, 1);
         bench_run(&one);
         for (int n_threads = 2; n_threads <= 3; n_threads++) {
@@ -475,10 +557,11 @@ static void damaged_weights_are_named(void **state) {
 static void every_allocation_may_fail(void **state) {
     (void)state;
     assay_status s = ASSAY_ENOMEM;
-    for (long n = 0; s != ASSAY_OK; n += 3) {
+    for (long n = 0; s != ASSAY_OK; n += 5) {
         bench b;
         assay_err err = {0};
         assay_choice c = choice_of(&variants[1], 1);
+        c.start = ASSAY_START_GPTQ;
         bench_open(&b, 64, 96, &c, 1);
         assay_item *items[MAX_ITEMS];
         for (int i = 0; i < MAX_ITEMS; i++) items[i] = &b.item[i];
@@ -496,9 +579,22 @@ static void options_are_checked(void **state) {
     assay_method_autoround.complete(&c, 0);
     assert_int_equal(c.precision, ASSAY_PRECISION_INT4);
     assert_int_equal(c.group_size, 128);
+    assert_int_equal(c.start, ASSAY_START_GPTQ);
+    assert_int_equal(c.iters, 75);
+    assert_int_equal(c.batch_size, 4);
+    assert_true(c.damp_percent == 1);
+    assert_null(assay_method_autoround.check(&c));
+    c.start = ASSAY_START_RTN; /* asked for: the original's settings */
+    assay_method_autoround.complete(&c, ASSAY_OPT_START);
     assert_int_equal(c.iters, 200);
     assert_int_equal(c.batch_size, 8);
-    assert_null(assay_method_autoround.check(&c));
+    assert_true(c.damp_percent == 0);
+    c.damp_percent = 0.1;
+    assert_non_null(assay_method_autoround.check(&c));
+    c.iters = 0; /* nothing to be learned: rtn, as the original */
+    assay_method_autoround.complete(&c, ASSAY_OPT_ITERS);
+    assert_int_equal(c.start, ASSAY_START_RTN);
+    assay_method_autoround.complete(&c, 0);
     assert_non_null(assay_method_autoround.check_shape(&c, 10, 100));
     c.precision = ASSAY_PRECISION_FP8_E4M3;
     assert_non_null(assay_method_autoround.check(&c));
@@ -515,6 +611,8 @@ int main(void) {
         cmocka_unit_test(without_iterations_it_is_rtn),
         cmocka_unit_test(the_layer_comes_nearer_its_original),
         cmocka_unit_test(never_worse_than_rtn),
+        cmocka_unit_test(starts_at_the_given_codes),
+        cmocka_unit_test(never_worse_than_its_start),
         cmocka_unit_test(others_take_part_as_they_are),
         cmocka_unit_test(threads_do_not_matter_but_the_seed_does),
         cmocka_unit_test(offsets_move_against_the_gradient_within_bounds),

@@ -24,6 +24,7 @@ static const char *const recipes[] = {
     "smoothquant",
     "gptq,int4g32,rotate,rotate_online",
     "autoround,int4g32,iters=3,batch_size=4",
+    "autoround,int4g32,start=rtn,iters=3,batch_size=4",
     "rtn,int8;match=mlp\\.,method=gptq,precision=int4g32;match=o_proj,method=fp8",
 };
 #define N_RECIPES ASSAY_LEN(recipes)
