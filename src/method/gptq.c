@@ -13,7 +13,7 @@
  *
  * Defaults: static, as llm-compressor has it, and p = 0.05, as GPTQModel; the original's 0.01 in the columns' own order trusts a short
  * calibration too much. Two and three bits search the clipping. Held-out KL of models/demo in groups of 128, calibrated on 128 short
- * chats, measured on other text (another draw of chats moves these by a quarter):
+ * chats, measured on other text; one draw of chats, so small differences mean little:
  *           rtn     none .01  none .05  gar .05  static .01  static .05   with mse: none .01  gar .05  static .05
  *   int4    .0047   .0054     .0036     .0038    .0049       .0031                  .0052     -        .0045
  *   int3    .0383   .0358     .0356     .0215    .0230       .0229                  .0227     .0178    .0163
