@@ -21,12 +21,17 @@
 static inline uint8_t code_at(const pack_job *j, const uint8_t *row, size_t c) {
     return row[j->w->columns ? j->w->columns[c] : c];
 }
+/* The codes of a row and where they go, the room behind the last zeroed. */
+static inline uint8_t *begin_row(const uint8_t **codes, const pack_job *j, size_t row) {
+    uint8_t *out = j->out + row * j->w->rows.stride;
+    *codes = j->m->codes + row * j->w->k;
+    return memset(out, 0, j->w->rows.stride);
+}
 static void pack_q4(void *ctx, size_t row, int thread) {
     pack_job *j = ctx;
-    const uint8_t *c = j->m->codes + row * j->w->k;
-    uint8_t *out = j->out + row * j->w->rows.stride;
+    const uint8_t *c;
+    uint8_t *out = begin_row(&c, j, row);
     (void)thread;
-    memset(out, 0, j->w->rows.stride);
     for (size_t i = 0; i < j->w->k; i++) {
         size_t in = i % ASSAY_KERN_BLOCK, word = in % 32, nibble = in / 32;
         out[i / ASSAY_KERN_BLOCK * 64 + 2 * word + nibble / 2] |=
@@ -35,19 +40,17 @@ static void pack_q4(void *ctx, size_t row, int thread) {
 }
 static void pack_q8(void *ctx, size_t row, int thread) {
     pack_job *j = ctx;
-    const uint8_t *c = j->m->codes + row * j->w->k;
-    uint8_t *out = j->out + row * j->w->rows.stride;
+    const uint8_t *c;
+    uint8_t *out = begin_row(&c, j, row);
     (void)thread;
-    memset(out, 0, j->w->rows.stride);
     for (size_t i = 0; i < j->w->k; i++)
         out[i] = code_at(j, c, i);
 }
 static void pack_f8(void *ctx, size_t row, int thread) {
     pack_job *j = ctx;
-    const uint8_t *c = j->m->codes + row * j->w->k;
-    uint8_t *out = j->out + row * j->w->rows.stride;
+    const uint8_t *c;
+    uint8_t *out = begin_row(&c, j, row);
     (void)thread;
-    memset(out, 0, j->w->rows.stride);
     for (size_t i = 0; i < j->w->k; i++) {
         size_t in = i % ASSAY_KERN_BLOCK8;
         out[i - in + 2 * (in % 32) + in / 32] = code_at(j, c, i);
