@@ -25,17 +25,8 @@ float assay_e5m2_to_f32(uint8_t v) {
 uint8_t assay_f32_to_e5m2(float f) {
     return assay_narrow_e5m2(f);
 }
-float assay_e2m1_to_f32(uint8_t v) {
-    return assay_widen_e2m1(v);
-}
-uint8_t assay_f32_to_e2m1(float f) {
-    return assay_narrow_e2m1(f);
-}
 float assay_e8m0_to_f32(uint8_t v) {
     return assay_widen_e8m0(v);
-}
-uint8_t assay_f32_to_e8m0(float f) {
-    return assay_narrow_e8m0(f);
 }
 
 static inline float from_f64(double d) {

@@ -3,7 +3,6 @@
  *   bf16  the upper half of a binary32
  *   e4m3  OCP OFP8 E4M3 (no infinity, S.1111.111 is NaN, max 448): encode saturates finite values to 448
  *   e5m2  OCP OFP8 E5M2 (IEEE-like, max 57344): encode saturates finite values
- *   e2m1  OCP MX FP4 (no infinity, no NaN, max 6), one per byte in the low four bits: encode saturates
  *   e8m0  OCP MX scales, powers of two from 2^-127 to 2^127, 255 is NaN: encode takes the power not above (no rounding) */
 #ifndef ASSAY_NUM_CONVERT_H
 #define ASSAY_NUM_CONVERT_H
@@ -31,10 +30,7 @@ float assay_e4m3_to_f32(uint8_t v);
 uint8_t assay_f32_to_e4m3(float f);
 float assay_e5m2_to_f32(uint8_t v);
 uint8_t assay_f32_to_e5m2(float f);
-float assay_e2m1_to_f32(uint8_t v);
-uint8_t assay_f32_to_e2m1(float f);
 float assay_e8m0_to_f32(uint8_t v);
-uint8_t assay_f32_to_e8m0(float f);
 
 /* n elements of a float type (F64 F32 F16 BF16 F8_*), unaligned src, to floats; and back. Other types:
  * false. */
