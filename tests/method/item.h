@@ -1,4 +1,4 @@
-/* item.h: one matrix with random bfloat16 weights, encoded by a method as the pipeline does it. */
+/* item.h: the choice of a recipe; one matrix with random bfloat16 weights, encoded by a method as the pipeline does it. */
 #ifndef TESTS_METHOD_ITEM_H
 #define TESTS_METHOD_ITEM_H
 
@@ -11,6 +11,18 @@
 /* Several blocks of rows (assay_block_rows), the last one short. */
 enum { ITEM_ROWS = 298, ITEM_COLS = 512 };
 
+/* What a recipe chooses for a linear matrix. */
+static inline assay_choice choice_of(const char *recipe) {
+    assay_recipe *r;
+    assay_err err = {0};
+    assay_tensor_spec spec = {.name = "m", .is_linear = true};
+    assay_choice c;
+    if (assay_recipe_from_string(&r, recipe, &err) != ASSAY_OK) fail_msg("%s", err.message);
+    assert_int_equal(assay_recipe_choose(&c, r, &spec, NULL), ASSAY_OK);
+    assay_recipe_free(r);
+    return c;
+}
+
 typedef struct item_fixture {
     uint16_t *data;
     float *w; /* the same as floats */
@@ -22,8 +34,6 @@ typedef struct item_fixture {
 static inline void item_make(item_fixture *f, const char *recipe) {
     enum { N = ITEM_ROWS * ITEM_COLS };
     assay_rng rng;
-    assay_err err = {0};
-    assay_recipe *r;
     assay_rng_init(&rng, 42);
     f->data = assay_mallocn(N, sizeof *f->data);
     f->w = assay_mallocn(N, sizeof *f->w);
@@ -36,9 +46,7 @@ static inline void item_make(item_fixture *f, const char *recipe) {
                                .dims = {ITEM_ROWS, ITEM_COLS},
                                .data = f->data,
                                .n_bytes = N * 2};
-    if (assay_recipe_from_string(&r, recipe, &err) != ASSAY_OK) fail_msg("%s", err.message);
-    f->choice = *assay_recipe_base(r);
-    assay_recipe_free(r);
+    f->choice = choice_of(recipe);
     f->item = (assay_item){
         .weight = &f->tensor, .choice = &f->choice, .role = ASSAY_ROLE_UP, .model_dtype = ASSAY_DTYPE_BF16};
 }

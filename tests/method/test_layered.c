@@ -5,8 +5,6 @@
 #include <setjmp.h>
 #include <cmocka.h>
 #include <math.h>
-#include <signal.h>
-#include <sys/wait.h>
 #include "backend/backend.h"
 #include "method/tiny.h"
 #include "model/model.h"
@@ -32,10 +30,7 @@ static const char *const recipes[] = {
 static int make_model(void **state) {
     (void)state;
     assay_err err = {0};
-    assay_rng rng;
-    assay_rng_init(&rng, 3);
-    for (size_t i = 0; i < ASSAY_LEN(ids); i++)
-        ids[i] = (int32_t)assay_rng_below(&rng, TINY_VOCAB);
+    tiny_tokens(ids, ASSAY_LEN(ids), 3);
     for (size_t i = 0; i < 24; i++)
         first[i + 1] = first[i] + 17 + i; /* all lengths differ */
     model = tiny_dir();
@@ -60,38 +55,6 @@ static void quantize(assay_quantize_result *res, char digest[65], const char *re
     tiny_digest(digest, out);
 }
 
-/* A child that kills itself once it has reported so many matrices: in the middle of writing a layer, or (0) just before the commit. */
-static void die_at(void *ctx, const assay_loss *l) {
-    (void)l;
-    if (--*(int *)ctx == 0) kill(getpid(), SIGKILL);
-}
-
-static int die_in_layer(void *ctx, const char *phase, double done, double total, const char *unit) {
-    (void)phase;
-    (void)unit;
-    if (done >= total * *(double *)ctx) kill(getpid(), SIGKILL);
-    return 0;
-}
-
-static void run_killed(const char *out, const char *recipe, int matrices, double share) {
-    pid_t pid = fork();
-    if (!pid) {
-        assay_progress p = {.fn = die_in_layer, .ctx = &share};
-        assay_quantize_opts o = options(1);
-        assay_quantize_result res;
-        if (matrices) {
-            o.on_loss = die_at;
-            o.on_loss_ctx = &matrices;
-        } else
-            o.progress = &p;
-        tiny_quantize(&res, model, out, recipe, &o, NULL);
-        _exit(1);
-    }
-    int status;
-    assert_int_equal(waitpid(pid, &status, 0), pid);
-    assert_true(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL);
-}
-
 static void any_thread_count_gives_the_same_bytes_and_so_does_going_on_after_a_kill(void **state) {
     (void)state;
     static const struct {
@@ -106,7 +69,8 @@ static void any_thread_count_gives_the_same_bytes_and_so_does_going_on_after_a_k
         assay_free(out);
         for (size_t k = 0; k < ASSAY_LEN(kills); k++) {
             out = tiny_dir();
-            run_killed(out, recipes[r], kills[k].matrices, kills[k].share);
+            assay_quantize_opts o = options(1);
+            tiny_run_killed(model, out, recipes[r], &o, kills[k].matrices, kills[k].share);
             quantize(&res, got, recipes[r], out, k ? 3 : 2);
             if (strcmp(got, want)) fail_msg("%s: other bytes after kill %zu", recipes[r], k);
             assert_int_equal(res.n_matrices, TINY_MATRICES);

@@ -8,21 +8,7 @@
 #include <cmocka.h>
 #include <math.h>
 #include <string.h>
-#include "base/mem.h"
-#include "base/rng.h"
-#include "method/methods.h"
-#include "num/convert.h"
-
-static assay_choice choice_of(const char *recipe) {
-    assay_recipe *r;
-    assay_err err = {0};
-    assay_tensor_spec spec = {.name = "m", .is_linear = true};
-    assay_choice c;
-    if (assay_recipe_from_string(&r, recipe, &err) != ASSAY_OK) fail_msg("%s", err.message);
-    assert_int_equal(assay_recipe_choose(&c, r, &spec, NULL), ASSAY_OK);
-    assay_recipe_free(r);
-    return c;
-}
+#include "method/item.h"
 
 typedef struct fixture {
     assay_tensor t;

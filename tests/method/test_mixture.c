@@ -99,10 +99,7 @@ static assay_calibration calibration = {.ids = ids, .first = first, .n_seqs = 16
 static int make_model(void **state) {
     (void)state;
     assay_err err = {0};
-    assay_rng rng;
-    assay_rng_init(&rng, 5);
-    for (size_t i = 0; i < ASSAY_LEN(ids); i++)
-        ids[i] = (int32_t)assay_rng_below(&rng, TINY_VOCAB);
+    tiny_tokens(ids, ASSAY_LEN(ids), 5);
     for (size_t i = 0; i < 16; i++)
         first[i + 1] = first[i] + 32;
     model = tiny_dir();

@@ -44,38 +44,9 @@ static int remove_model(void **state) {
     return 0;
 }
 
-static void die_at(void *ctx, const assay_loss *l) {
-    (void)l;
-    if (--*(int *)ctx == 0) kill(getpid(), SIGKILL);
-}
-
-static int die_at_the_end(void *ctx, const char *phase, double done, double total, const char *unit) {
-    (void)ctx;
-    (void)phase;
-    (void)unit;
-    if (done >= total) kill(getpid(), SIGKILL);
-    return 0;
-}
-
-/* Runs in a child that kills itself after `matrices` matrices, or (0) when all are done and nothing is
- * committed. */
+/* Killed after `matrices` matrices, or (0) when all are done and nothing is committed. */
 static void run_killed(const char *out, const char *recipe, int matrices) {
-    pid_t pid = fork();
-    if (!pid) {
-        assay_progress p = {.fn = die_at_the_end};
-        assay_quantize_opts o = one_thread;
-        assay_quantize_result res;
-        if (matrices) {
-            o.on_loss = die_at;
-            o.on_loss_ctx = &matrices;
-        } else
-            o.progress = &p;
-        tiny_quantize(&res, model, out, recipe, &o, NULL);
-        _exit(1);
-    }
-    int status;
-    assert_int_equal(waitpid(pid, &status, 0), pid);
-    assert_true(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL);
+    tiny_run_killed(model, out, recipe, &one_thread, matrices, 1);
 }
 
 static bool has_model(const char *out) {

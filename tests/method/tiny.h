@@ -4,9 +4,11 @@
 
 #include <dirent.h>
 #include <stdio.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 #include "base/file.h"
 #include "base/hash.h"
@@ -148,6 +150,48 @@ static inline assay_status tiny_quantize(assay_quantize_result *res, const char 
     assay_status s = assay_quantize(res, model, out, r, o, err);
     assay_recipe_free(r);
     return s;
+}
+
+/* n ids of the vocabulary. */
+static inline void tiny_tokens(int32_t *ids, size_t n, uint64_t seed) {
+    assay_rng rng;
+    assay_rng_init(&rng, seed);
+    for (size_t i = 0; i < n; i++)
+        ids[i] = (int32_t)assay_rng_below(&rng, TINY_VOCAB);
+}
+
+static inline void tiny_die_at(void *ctx, const assay_loss *l) {
+    (void)l;
+    if (--*(int *)ctx == 0) kill(getpid(), SIGKILL);
+}
+
+static inline int tiny_die_behind(void *ctx, const char *phase, double done, double total, const char *unit) {
+    (void)phase;
+    (void)unit;
+    if (done >= total * *(double *)ctx) kill(getpid(), SIGKILL);
+    return 0;
+}
+
+/* Quantizes in a child that kills itself once it has told the losses of so many matrices; or, with 0 of them, once that share of its
+ * work is done. */
+static inline void tiny_run_killed(const char *model, const char *out, const char *recipe, const assay_quantize_opts *options,
+                                   int matrices, double share) {
+    pid_t pid = fork();
+    if (!pid) {
+        assay_progress p = {.fn = tiny_die_behind, .ctx = &share};
+        assay_quantize_opts o = *options;
+        assay_quantize_result res;
+        if (matrices) {
+            o.on_loss = tiny_die_at;
+            o.on_loss_ctx = &matrices;
+        } else
+            o.progress = &p;
+        tiny_quantize(&res, model, out, recipe, &o, NULL);
+        _exit(1);
+    }
+    int status;
+    assert_int_equal(waitpid(pid, &status, 0), pid);
+    assert_true(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL);
 }
 
 #endif
