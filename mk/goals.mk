@@ -2,7 +2,7 @@
 SECONDS ?= 60
 FUZZ_BUILD := build/fuzz
 
-.PHONY: all help deps demo test check check-asan bench interop interop-tokenizers interop-methods fuzz clean
+.PHONY: all help deps demo test check check-asan bench interop interop-tokenizers interop-methods interop-models fuzz clean
 all: $(PROGRAM)
 
 help:
@@ -15,6 +15,7 @@ help:
 	@echo 'make interop     compare with the originals in Python (installs them into build/interop)'
 	@echo 'make interop-tokenizers  token ids and chat templates against tokenizers, sentencepiece, llama.cpp and transformers'
 	@echo 'make interop-methods  quantize with the originals and with ours: KL, perplexity, time, memory (about 40 minutes the first time)'
+	@echo 'make interop-models   every architecture against transformers on tiny checkpoints (two minutes after the installation)'
 	@echo 'make install     PREFIX=/usr/local DESTDIR='
 
 # Installs what the build, the tests and the demo need (Debian packages), only what is missing.
@@ -63,6 +64,9 @@ interop-tokenizers: $(BUILD)/encode_file $(BUILD)/render_file
 
 interop-methods: all $(BUILD)/kl
 	$(Q)BUILD=$(BUILD) sh tools/interop_methods.sh $(PROGRAM)
+
+interop-models: $(BUILD)/logits
+	$(Q)BUILD=$(BUILD) sh tools/interop_models.sh $(PROGRAM)
 
 fuzz:
 	$(Q)sh tools/fuzz.sh '$(T)' $(SECONDS)

@@ -10,7 +10,7 @@
 #include "base/file.h"
 #include "base/mem.h"
 #include "format/format.h"
-#include "model/config.h"
+#include "model/arch.h"
 #include "report/table.h"
 #include "text/text.h"
 
@@ -153,9 +153,8 @@ static void put_config(assay_str *t, const char *model, const assay_config *c, d
                      (long long)c->n_kv_heads, (long long)c->head_dim);
     if (c->sliding_window) assay_str_printf(t, ", window %lld", (long long)c->sliding_window);
     assay_str_printf(t, "\n  context        %lld, rope theta %g", (long long)c->max_position_embeddings,
-                     c->rope_theta);
-    if (c->rope_kind == ASSAY_ROPE_LLAMA3) assay_str_printf(t, ", llama3 scaling x%g", c->rope_factor);
-    if (c->rope_kind == ASSAY_ROPE_LINEAR) assay_str_printf(t, ", linear scaling x%g", c->rope_factor);
+                     c->rope.theta);
+    if (c->rope.kind > ASSAY_ROPE_DEFAULT) assay_str_printf(t, ", %s scaling x%g", assay_rope_word(c->rope.kind), c->rope.factor);
     assay_str_putc(t, '\n');
 }
 

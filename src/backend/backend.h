@@ -61,6 +61,10 @@ void assay_buf_read(assay_backend *b, void *dst, const assay_buf *buf, size_t of
  * mapped file does); codes are copied, so m may be deinited after. EUNSUPPORTED when no kernel runs that precision in that mode. */
 assay_status assay_weight_new(assay_weight **out, assay_backend *b, const assay_matrix *m, assay_act_mode mode, assay_err *err);
 void assay_weight_free(assay_backend *b, assay_weight *w);
+/* From now on linear operations give W x + up (down x): down [rank][cols], up [rows][rank], dense, computed in their own act_dtype, data
+ * copied or borrowed as assay_weight_new says. Freed with w. EINPUT when shapes do not fit, EUSAGE when w has such a part. Looking rows
+ * up (embed) does not see it. */
+assay_status assay_weight_add_lowrank(assay_backend *b, assay_weight *w, const assay_matrix *down, const assay_matrix *up, assay_err *err);
 /* Bytes read when the whole weight is streamed once (decode), and the mode in effect. */
 size_t assay_weight_n_bytes(const assay_weight *w);
 assay_act_mode assay_weight_mode(const assay_weight *w);
@@ -76,15 +80,36 @@ void assay_op_linear_multi(assay_backend *b, assay_buf *const *y, assay_weight *
 void assay_op_embed(assay_backend *b, assay_buf *y, const assay_weight *w, const int32_t *ids, size_t n_rows);
 /* y = x / sqrt(mean(x^2) + eps) * weight per row of n; in place allowed (y == x). */
 void assay_op_rmsnorm(assay_backend *b, assay_buf *y, const assay_buf *x, const assay_buf *weight, size_t n_rows, size_t n, float eps);
+/* y = (x - mean(x)) / sqrt(mean((x - mean)^2) + eps) * weight + bias per row of n; bias may be NULL, y may be x. */
+void assay_op_layernorm(assay_backend *b, assay_buf *y, const assay_buf *x, const assay_buf *weight, const assay_buf *bias, size_t n_rows,
+                        size_t n, float eps);
+/* x *= s; x = cap * tanh(x / cap); x = 0: over n floats */
+void assay_op_scale(assay_backend *b, assay_buf *x, size_t n, float s);
+void assay_op_soft_cap(assay_backend *b, assay_buf *x, size_t n, float cap);
+void assay_op_clear(assay_backend *b, assay_buf *x, size_t n);
 /* x += y, elementwise over n floats */
 void assay_op_add(assay_backend *b, assay_buf *x, const assay_buf *y, size_t n);
-/* y = fn(gate) * up, elementwise over n floats; y may be gate */
+/* y = fn(gate) * up, elementwise over n floats; y may be gate; up NULL: y = fn(gate) */
 void assay_op_gate(assay_backend *b, assay_buf *y, const assay_buf *gate, const assay_buf *up, size_t n, assay_gate_fn fn);
+/* How positions turn pairs: by position * inv_freq[i], cos and sin times scale (attention factor, 1 usually). Positions from `near` on
+ * (0 = none) have frequencies of their own, which far() gives: a function of the position alone, evaluated once for each. */
+typedef struct assay_turning {
+    const float *inv_freq; /* host [half] */
+    int half;
+    float scale;
+    int32_t near;
+    void (*far)(float *inv_freq, const void *ctx, int32_t pos);
+    const void *ctx;
+    uint64_t tag; /* equal for equal far frequencies: tables of angles are kept by it */
+} assay_turning;
 /* Rotates the first 2*half of each head of x [n_rows][n_heads][head_dim] by position pos[row] (host), Hugging Face's half-split
- * convention: (x[i], x[i+half]). inv_freq: host float [half]; scale multiplies cos and sin (attention factor, 1 usually).
- * cos and sin are evaluated in double from pos*inv_freq(float) and rounded to float once. */
-void assay_op_rope(assay_backend *b, assay_buf *x, const int32_t *pos, size_t n_rows, int n_heads, int head_dim, int half,
-                   const float *inv_freq, float scale);
+ * convention: (x[i], x[i+half]). cos and sin are evaluated in double from pos*inv_freq(float) and rounded to float once. */
+void assay_op_rotate(assay_backend *b, assay_buf *x, const int32_t *pos, size_t n_rows, int n_heads, int head_dim, const assay_turning *r);
+static inline void assay_op_rope(assay_backend *b, assay_buf *x, const int32_t *pos, size_t n_rows, int n_heads, int head_dim, int half,
+                                 const float *inv_freq, float scale) {
+    assay_turning r = {.inv_freq = inv_freq, .half = half, .scale = scale};
+    assay_op_rotate(b, x, pos, n_rows, n_heads, head_dim, &r);
+}
 
 /* Paged KV cache of one layer: pages of ASSAY_KV_PAGE positions that start at multiples of it. Within a page, keys are
  * [n_kv_heads][head_dim][PAGE] (transposed: scores have a lane per key) and values [n_kv_heads][PAGE][head_dim], head_dim rounded up
@@ -120,6 +145,16 @@ void assay_op_attention(assay_backend *b, assay_buf *y, const assay_buf *q, cons
 /* Each row of x [n_rows][n] times the orthonormal, symmetric-or-not Hadamard matrix of order n as linalg/hadamard.h defines it (n split
  * into blocks of `block`, which divides n and is at most 65536 unless a power of two): x <- x * H. In place. */
 void assay_op_hadamard(assay_backend *b, assay_buf *x, size_t n_rows, size_t n, size_t block);
+/* Columns of the rows of a buffer, in blocks: element i of block k of row r stands at r*row + first + k*block + i*step (floats). */
+typedef struct assay_span {
+    size_t row, first, block, step;
+} assay_span;
+/* Copies n_blocks blocks of `width` elements per row: takes fused projections apart, puts heads together. src.block 0 repeats a block. */
+void assay_op_copy(assay_backend *b, assay_buf *dst, assay_span to, const assay_buf *src, assay_span from, size_t n_rows, size_t n_blocks,
+                   size_t width);
+/* x row rows[i] += weights[i] * y row i, n floats each; rows (host) are all different. */
+void assay_op_scatter_add(assay_backend *b, assay_buf *x, const assay_buf *y, const int32_t *rows, const float *weights, size_t n_rows,
+                          size_t n);
 /* dst row i = src row rows[i] (host indices), n floats each: picks the rows whose logits are wanted. */
 void assay_op_gather_rows(assay_backend *b, assay_buf *dst, const assay_buf *src, const int32_t *rows, size_t n_rows, size_t n);
 

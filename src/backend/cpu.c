@@ -42,9 +42,10 @@ void assay_backend_close(assay_backend *b) {
     assay_free(b->acts.values);
     assay_free_aligned(b->tiles);
     assay_free_aligned(b->att);
-    assay_free(b->rope.inv_freq);
-    assay_free(b->rope.table);
-    assay_free(b->rope.have);
+    assay_buf_free(b, b->narrow);
+    assay_buf_free(b, b->wide);
+    for (size_t i = 0; i < ROPE_CACHES; i++)
+        backend_rope_free(&b->rope[i]);
     assay_free(b);
 }
 

@@ -30,15 +30,14 @@ typedef struct acts {
     size_t n_outliers[256];
 } acts;
 
-/* cos and sin by position for one (inv_freq, scale); recomputed when another comes. */
+/* cos and sin by position for one rotation. */
 typedef struct rope_cache {
-    float *inv_freq; /* [half] */
-    int half;
-    float scale;
+    assay_turning r; /* inv_freq is a copy */
     float *table;  /* [n][2][half]: cos then sin */
     uint8_t *have; /* [n] */
     size_t n;      /* positions */
 } rope_cache;
+#define ROPE_CACHES 4 /* a model has one or two rotations; the last is recomputed when more come */
 
 struct assay_backend {
     assay_kern k;
@@ -48,7 +47,8 @@ struct assay_backend {
     uint8_t *tiles; /* [n_threads][tile_size]: decoded rows of a weight */
     size_t tile_size;
     float *att; /* [n_threads][ATT_FLOATS + ATT_TILES] */
-    rope_cache rope;
+    assay_buf *narrow, *wide; /* lowrank.c's scratch */
+    rope_cache rope[ROPE_CACHES];
 };
 
 struct assay_weight {
@@ -61,6 +61,7 @@ struct assay_weight {
     size_t act_group;  /* FP8: columns of the input per scale, at most k */
     uint32_t *columns; /* [k]: packed column i is the matrix's columns[i]; NULL = as they stand */
     size_t n_bytes;
+    assay_weight *down, *up; /* the low-rank part, or NULL */
     void *owned[8]; /* codes or converted elements, scales, zeros, columns; freed with the weight */
 };
 
@@ -99,9 +100,12 @@ assay_status backend_pack_fp8(assay_backend *b, assay_weight *w, const assay_mat
 assay_status backend_pack_int8(assay_backend *b, assay_weight *w, const assay_matrix *m, bool regular,
                                assay_err *err);
 
+/* y += the low-rank part of w on x, where it has one. */
+void backend_add_lowrank(assay_backend *b, assay_buf *y, const assay_weight *w, const assay_buf *x, size_t n_rows);
 /* Bytes of one prepared input row, and rows prepared at a time. */
 size_t backend_acts_stride(const assay_weight *w);
 size_t backend_acts_rows(size_t stride);
+void backend_rope_free(rope_cache *c); /* all-zero is fine */
 /* Grows the scratch so that operations on w need none. ENOMEM. */
 assay_status backend_reserve(assay_backend *b, const assay_weight *w, assay_err *err);
 /* One head's tiles of a packed page from its keys [head_dim][PAGE] and values [PAGE][head_dim up to 16] in type. */

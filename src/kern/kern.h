@@ -228,9 +228,13 @@ typedef struct assay_kern {
 
     /* y = (x * (1/sqrt(mean(x^2) + eps))) * w; squares summed in the f32 class's order. y may be x. */
     void (*rmsnorm)(float *y, const float *x, const float *w, size_t n, float eps);
+    /* y = ((x - mean(x)) * (1/sqrt(mean((x - mean(x))^2) + eps))) * w + b (b NULL: no addition), the square's mean in
+     * a second walk; both sums in the f32 class's order. y may be x. */
+    void (*layernorm)(float *y, const float *x, const float *w, const float *b, size_t n, float eps);
+    void (*soft_cap)(float *x, size_t n, float cap); /* x = tanh(x / cap) * cap */
     void (*add)(float *x, const float *y, size_t n); /* x += y */
     void (*gate[ASSAY_KERN_GATES])(float *y, const float *g, const float *u,
-                                   size_t n); /* y = f(g) * u; y may be g */
+                                   size_t n); /* y = f(g) * u; y may be g; u NULL: y = f(g) */
     /* (a, b) = (a*cos - b*sin, b*cos + a*sin) over n pairs, in place */
     void (*rope)(float *a, float *b, const float *cos, const float *sin, size_t n);
     void (*to_bf16)(uint16_t *out, const float *x, size_t n); /* nearest even */

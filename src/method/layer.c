@@ -125,7 +125,7 @@ void assay_layer_deinit(assay_layer *layer) {
         assay_free(item->w);
         assay_free(item->clip);
     }
-    assay_layer_forget(layer, ~0u);
+    assay_layer_forget(layer, UINT64_MAX);
     for (int r = 0; r < ASSAY_ROLE_COUNT; r++)
         assay_free(layer->vector[r]);
     if (layer->bench) clear_block(layer->bench);
@@ -170,9 +170,10 @@ static void add_sample(assay_inputs *in, const float *x, size_t n, size_t n_toke
     }
 }
 
-static assay_status collect(void *ctx, assay_tensor_role role, const float *x, size_t n_rows, size_t cols, assay_err *err) {
+static assay_status collect(void *ctx, assay_tensor_role role, int expert, const float *x, size_t n_rows, size_t cols, assay_err *err) {
     collector *c = ctx;
     assay_inputs *in = &c->layer->inputs[role];
+    (void)expert;
     bool bf16 = c->layer->config->dtype == ASSAY_DTYPE_BF16;
     if (c->what & ASSAY_COLLECT_GRAM) ASSAY_TRY(assay_gram_add(in->gram, x, n_rows, cols, bf16, c->layer->n_threads, err));
     if (c->what & ASSAY_COLLECT_STATS) add_stats(in, c->sums[role], x, n_rows);
@@ -205,7 +206,7 @@ static assay_status prepare_inputs(collector *c, int role, assay_err *err) {
     return ASSAY_OK;
 }
 
-assay_status assay_layer_collect(assay_layer *layer, unsigned roles, unsigned what, assay_err *err) {
+assay_status assay_layer_collect(assay_layer *layer, uint64_t roles, unsigned what, assay_err *err) {
     collector c = {.layer = layer, .what = what};
     assay_taps taps = {.fn = collect, .ctx = &c, .roles = roles, .until = ASSAY_ROLE_COUNT};
     assay_status s = ASSAY_OK;
@@ -231,7 +232,7 @@ out:
     return s;
 }
 
-void assay_layer_forget(assay_layer *layer, unsigned roles) {
+void assay_layer_forget(assay_layer *layer, uint64_t roles) {
     for (int r = 0; r < ASSAY_ROLE_COUNT; r++) {
         assay_inputs *in = &layer->inputs[r];
         if (!(roles & ASSAY_ROLE_BIT(r))) continue;
@@ -245,8 +246,9 @@ void assay_layer_forget(assay_layer *layer, unsigned roles) {
         if (roles & ASSAY_ROLE_BIT(assay_role_input(layer->items[i].role))) layer->items[i].in = NULL;
 }
 
-static assay_status tick_rows(void *ctx, assay_tensor_role role, const float *x, size_t n_rows, size_t cols, assay_err *err) {
+static assay_status tick_rows(void *ctx, assay_tensor_role role, int expert, const float *x, size_t n_rows, size_t cols, assay_err *err) {
     (void)role;
+    (void)expert;
     (void)x;
     (void)n_rows;
     (void)cols;

@@ -201,7 +201,7 @@ static assay_status run_methods(work *w, assay_tensor_role stage, bool whole_lay
     return s;
 }
 
-static assay_status collect(work *w, unsigned roles, unsigned what, assay_err *err) {
+static assay_status collect(work *w, uint64_t roles, unsigned what, assay_err *err) {
     double begin = assay_now();
     assay_status s = assay_layer_collect(&w->layer, roles, what, err);
     w->collecting += assay_now() - begin;

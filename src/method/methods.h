@@ -134,13 +134,13 @@ assay_item *assay_layer_item(assay_layer *layer, assay_tensor_role role);
 /* Runs the layer over all calibration sequences as it is now (items already encoded run encoded, in their compute mode; the others as
  * their present weights rounded to the model's dtype) and collects `what` (ASSAY_COLLECT_*) for the input roles in `roles` (bits 1 <<
  * role) into layer->inputs, replacing what was there. */
-assay_status assay_layer_collect(assay_layer *layer, unsigned roles, unsigned what, assay_err *err);
+assay_status assay_layer_collect(assay_layer *layer, uint64_t roles, unsigned what, assay_err *err);
 /* What takes more than seconds calls this now and then, from the thread that was called: tells how far the work is (share of 1 of the
  * part in hand; less than was told before: as before) and returns EINTR when it shall stop. Collecting and running the layer do so after
  * each piece of rows. */
 assay_status assay_layer_tick(const assay_layer *layer, double share, assay_err *err);
 /* Frees what was collected for these roles. */
-void assay_layer_forget(assay_layer *layer, unsigned roles);
+void assay_layer_forget(assay_layer *layer, uint64_t roles);
 /* The layer's outputs y [n_tokens][hidden] as it is now, for the sequences [first, first + n) alone whose inputs are x (from layer->x
  * or the caller's own). */
 assay_status assay_layer_output(assay_layer *layer, float *y, const float *x, const int32_t *lengths, size_t n_seqs, assay_err *err);
@@ -149,7 +149,7 @@ assay_status assay_layer_output(assay_layer *layer, float *y, const float *x, co
 void assay_layer_release(const assay_layer *layer);
 
 /* Is the matrix's input role. */
-#define ASSAY_ROLE_BIT(role) (1u << (role))
+#define ASSAY_ROLE_BIT(role) ASSAY_TAP(role)
 
 /* --- choice.c --- */
 /* The grid that a choice stands for; global_scale is filled in by who knows the matrix. */

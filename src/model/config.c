@@ -1,17 +1,19 @@
 /* config.c: config.json and generation_config.json of the Hugging Face layout, held against the architecture
- * table.
+ * table: sizes, biases, scales. What differs by layer is config_layers.c's, rotary positions are config_rope.c's.
  *
  * Keys that change the arithmetic and that no row of the table knows how to honour are refused by name rather
  * than ignored: a wrong activation, rope type or partial rotation would still produce plausible text. Keys of
  * training (dropout, initializer) and of caching are ignored. Sizes are bounded here, so that later products
  * cannot overflow 64 bits. */
 #include "model/config.h"
+#include <math.h>
 #include <stdio.h>
 #include <string.h>
 #include "base/file.h"
 #include "base/mem.h"
 #include "base/str.h"
-#include "model/arch.h"
+#include "format/gguf.h"
+#include "model/config_impl.h"
 
 static const assay_arch architectures[] = {
 #define ARCH(ID, class, type, ...) {.class_name = class, .model_type = type, __VA_ARGS__},
@@ -21,8 +23,7 @@ static const assay_arch architectures[] = {
 
 /* --- helpers --- */
 
-/* A required integer of [lo, hi]. */
-static assay_status need_int(int64_t *out, const json_t *j, const char *key, int64_t lo, int64_t hi,
+assay_status config_need_int(int64_t *out, const json_t *j, const char *key, int64_t lo, int64_t hi,
                              const char *where, assay_err *err) {
     const json_t *v = json_object_get(j, key);
     if (!v || json_is_null(v)) return assay_fail(err, ASSAY_EINPUT, "%s: missing key '%s'", where, key);
@@ -33,14 +34,13 @@ static assay_status need_int(int64_t *out, const json_t *j, const char *key, int
     return ASSAY_OK;
 }
 
-/* An optional one; *out holds the default. */
-static assay_status want_int(int64_t *out, const json_t *j, const char *key, int64_t lo, int64_t hi,
+assay_status config_want_int(int64_t *out, const json_t *j, const char *key, int64_t lo, int64_t hi,
                              const char *where, assay_err *err) {
     const json_t *v = json_object_get(j, key);
-    return v && !json_is_null(v) ? need_int(out, j, key, lo, hi, where, err) : ASSAY_OK;
+    return v && !json_is_null(v) ? config_need_int(out, j, key, lo, hi, where, err) : ASSAY_OK;
 }
 
-static assay_status want_double(double *out, const json_t *j, const char *key, double lo, double hi,
+assay_status config_want_double(double *out, const json_t *j, const char *key, double lo, double hi,
                                 const char *where, assay_err *err) {
     ASSAY_TRY(assay_json_get_double(out, j, key, where, err));
     if (!(*out >= lo && *out <= hi))
@@ -48,9 +48,17 @@ static assay_status want_double(double *out, const json_t *j, const char *key, d
     return ASSAY_OK;
 }
 
-static const json_t *present(const json_t *j, const char *key) {
+const json_t *config_present(const json_t *j, const char *key) {
     const json_t *v = json_object_get(j, key);
     return v && !json_is_null(v) ? v : NULL;
+}
+
+const char *config_key(const assay_config *c, const json_t *j, const char *key) {
+    const char *const *a = c->arch->aliases;
+    if (config_present(j, key)) return key;
+    for (; a && *a; a += 2)
+        if (strcmp(a[0], key) == 0) return a[1];
+    return key;
 }
 
 /* --- parts of config.json --- */
@@ -67,7 +75,7 @@ static const char *known_architectures(assay_str *b) {
 static assay_status parse_arch(assay_config *c, const json_t *j, const char *where, assay_err *err) {
     const char *type = NULL, *class_name = NULL;
     ASSAY_TRY(assay_json_get_str(&type, j, "model_type", where, err));
-    const json_t *list = present(j, "architectures");
+    const json_t *list = config_present(j, "architectures");
     if (list) {
         if (!json_is_array(list) || json_array_size(list) == 0 || !json_is_string(json_array_get(list, 0)))
             return assay_fail(err, ASSAY_EINPUT, "%s: 'architectures' is not a list of strings", where);
@@ -92,139 +100,143 @@ static assay_status parse_arch(assay_config *c, const json_t *j, const char *whe
     return ASSAY_OK;
 }
 
-static assay_status parse_sizes(assay_config *c, const json_t *j, const char *where, assay_err *err) {
-    ASSAY_TRY(need_int(&c->hidden_size, j, "hidden_size", 1, 1 << 17, where, err));
-    ASSAY_TRY(need_int(&c->intermediate_size, j, "intermediate_size", 1, 1 << 20, where, err));
-    ASSAY_TRY(need_int(&c->n_layers, j, "num_hidden_layers", 1, 1024, where, err));
-    ASSAY_TRY(need_int(&c->n_heads, j, "num_attention_heads", 1, 1024, where, err));
-    ASSAY_TRY(need_int(&c->vocab_size, j, "vocab_size", 1, 1 << 22, where, err));
-    ASSAY_TRY(need_int(&c->max_position_embeddings, j, "max_position_embeddings", 1, 1 << 26, where, err));
+static assay_status parse_heads(assay_config *c, const json_t *j, const char *where, assay_err *err) {
+    const assay_arch *a = c->arch;
     c->n_kv_heads = c->n_heads;
-    ASSAY_TRY(want_int(&c->n_kv_heads, j, "num_key_value_heads", 1, 1024, where, err));
+    ASSAY_TRY(config_want_int(&c->n_kv_heads, j, "num_key_value_heads", 1, 1024, where, err));
     if (c->n_heads % c->n_kv_heads != 0)
         return assay_fail(err, ASSAY_EINPUT,
                           "%s: 'num_attention_heads' %lld is not a multiple of 'num_key_value_heads' %lld",
                           where, (long long)c->n_heads, (long long)c->n_kv_heads);
-    bool has_head_dim = present(j, "head_dim") != NULL;
-    if (!has_head_dim && c->arch->default_head_dim == 0 && c->hidden_size % c->n_heads != 0)
+    if (a->default_head_dim == 0 && c->hidden_size % c->n_heads != 0 && !config_present(j, "head_dim"))
         return assay_fail(
             err, ASSAY_EINPUT,
             "%s: 'hidden_size' %lld is not a multiple of 'num_attention_heads' %lld and 'head_dim' is absent",
             where, (long long)c->hidden_size, (long long)c->n_heads);
-    c->head_dim = c->arch->default_head_dim ? c->arch->default_head_dim : c->hidden_size / c->n_heads;
-    ASSAY_TRY(want_int(&c->head_dim, j, "head_dim", 2, 1024, where, err));
+    c->head_dim = a->default_head_dim ? a->default_head_dim : c->hidden_size / c->n_heads;
+    ASSAY_TRY(config_want_int(&c->head_dim, j, "head_dim", 2, 1024, where, err));
     if (c->head_dim % 2 != 0)
         return assay_fail(err, ASSAY_EINPUT, "%s: head size %lld is odd", where, (long long)c->head_dim);
+    c->v_head_dim = c->rotary_dim = c->head_dim;
     return ASSAY_OK;
+}
+
+/* Heads of latent attention: every head has keys of its own, of a part that turns and one that does not. */
+static assay_status parse_latent(assay_config *c, const json_t *j, const char *where, assay_err *err) {
+    ASSAY_TRY(config_need_int(&c->kv_rank, j, "kv_lora_rank", 1, 1 << 16, where, err));
+    ASSAY_TRY(config_want_int(&c->q_rank, j, "q_lora_rank", 1, 1 << 16, where, err));
+    ASSAY_TRY(config_need_int(&c->nope_dim, j, "qk_nope_head_dim", 1, 512, where, err));
+    ASSAY_TRY(config_need_int(&c->rotary_dim, j, "qk_rope_head_dim", 2, 512, where, err));
+    ASSAY_TRY(config_need_int(&c->v_head_dim, j, "v_head_dim", 1, 1024, where, err));
+    c->n_kv_heads = c->n_heads;
+    c->head_dim = c->nope_dim + c->rotary_dim;
+    if (c->rotary_dim % 2 != 0)
+        return assay_fail(err, ASSAY_EINPUT, "%s: 'qk_rope_head_dim' %lld is odd", where, (long long)c->rotary_dim);
+    if (c->v_head_dim > c->head_dim)
+        return assay_fail(err, ASSAY_EUNSUPPORTED, "%s: values of %lld are larger than keys of %lld", where, (long long)c->v_head_dim,
+                          (long long)c->head_dim);
+    return ASSAY_OK;
+}
+
+static assay_status parse_sizes(assay_config *c, const json_t *j, const char *where, assay_err *err) {
+    const struct {
+        int64_t *out;
+        const char *key;
+        int64_t hi;
+    } needed[] = {{&c->hidden_size, "hidden_size", 1 << 17},
+                  {&c->intermediate_size, "intermediate_size", 1 << 20},
+                  {&c->n_layers, "num_hidden_layers", ASSAY_MOST_LAYERS},
+                  {&c->n_heads, "num_attention_heads", 1024},
+                  {&c->vocab_size, "vocab_size", 1 << 22},
+                  {&c->max_position_embeddings, "max_position_embeddings", 1 << 26}};
+    for (size_t i = 0; i < ASSAY_LEN(needed); i++) {
+        const char *key = config_key(c, j, needed[i].key);
+        if (needed[i].out == &c->intermediate_size && c->arch->default_ffn && !config_present(j, key))
+            c->intermediate_size = c->arch->default_ffn * c->hidden_size;
+        else
+            ASSAY_TRY(config_need_int(needed[i].out, j, key, 1, needed[i].hi, where, err));
+    }
+    return c->arch->latent ? parse_latent(c, j, where, err) : parse_heads(c, j, where, err);
 }
 
 static bool wants_bias(assay_arch_bias rule, bool config) {
     return rule == ASSAY_BIAS_ALWAYS || (rule == ASSAY_BIAS_CONFIG && config);
 }
 
+static assay_status parse_act(assay_config *c, const json_t *j, const char *where, assay_err *err) {
+    static const struct {
+        const char *name;
+        assay_gate_fn fn;
+    } known[] = {{"silu", ASSAY_GATE_SILU},           {"swish", ASSAY_GATE_SILU},         {"gelu", ASSAY_GATE_GELU},
+                 {"gelu_new", ASSAY_GATE_GELU_TANH},  {"gelu_fast", ASSAY_GATE_GELU_TANH}, {"gelu_pytorch_tanh", ASSAY_GATE_GELU_TANH}};
+    const char *key = c->arch->act_key ? c->arch->act_key : "hidden_act", *name = c->arch->act_name ? c->arch->act_name : "silu";
+    ASSAY_TRY(assay_json_get_str(&name, j, key, where, err));
+    for (size_t i = 0; i < ASSAY_LEN(known); i++) {
+        if (strcmp(name, known[i].name) != 0) continue;
+        c->act = known[i].fn;
+        return ASSAY_OK;
+    }
+    return assay_fail(err, ASSAY_EUNSUPPORTED, "%s: '%s' is '%.40s'; known: silu, swish, gelu, gelu_new, gelu_fast, gelu_pytorch_tanh",
+                      where, key, name);
+}
+
+/* Keys that ask for something that is not here. */
+static assay_status check_unit_keys(const assay_config *c, const json_t *j, const char *where, assay_err *err) {
+    char key[64];
+    for (const char *p = c->arch->unit_keys; p && *p; p += strspn(p, " ")) {
+        size_t n = strcspn(p, " ");
+        snprintf(key, sizeof key, "%.*s", (int)n, p);
+        p += n;
+        const json_t *v = config_present(j, key);
+        if (v && !json_is_false(v))
+            return assay_fail(err, ASSAY_EUNSUPPORTED, "%s: '%s' is set, which is not supported for %s", where, key, c->architecture);
+    }
+    return ASSAY_OK;
+}
+
 static assay_status parse_flags(assay_config *c, const json_t *j, const char *where, assay_err *err) {
-    bool attention = false, mlp = false;
-    ASSAY_TRY(assay_json_get_bool(&c->tie_word_embeddings, j, "tie_word_embeddings", where, err));
-    ASSAY_TRY(assay_json_get_bool(&attention, j, "attention_bias", where, err));
-    ASSAY_TRY(assay_json_get_bool(&mlp, j, "mlp_bias", where, err));
-    c->attention_bias = wants_bias(c->arch->qkv_bias, attention);
-    c->attention_out_bias = wants_bias(c->arch->out_bias, attention);
-    c->mlp_bias = wants_bias(c->arch->mlp_bias, mlp);
-    c->rms_norm_eps = 1e-6;
-    ASSAY_TRY(want_double(&c->rms_norm_eps, j, "rms_norm_eps", 0, 1, where, err));
-    const char *act = c->arch->act_name;
-    ASSAY_TRY(assay_json_get_str(&act, j, "hidden_act", where, err));
-    if (strcmp(act, c->arch->act_name) != 0)
-        return assay_fail(err, ASSAY_EUNSUPPORTED, "%s: 'hidden_act' is '%.40s'; %s is run with '%s' only",
-                          where, act, c->architecture, c->arch->act_name);
-    double partial = 1;
-    ASSAY_TRY(assay_json_get_double(&partial, j, "partial_rotary_factor", where, err));
-    if (partial != 1)
-        return assay_fail(err, ASSAY_EUNSUPPORTED, "%s: 'partial_rotary_factor' %g is not supported for %s",
-                          where, partial, c->architecture);
-    return ASSAY_OK;
-}
-
-/* Newer configs also list each layer's kind; it must say what the older keys say: the list is not kept. */
-static assay_status check_layer_types(const assay_config *c, const json_t *j, const char *where,
-                                      assay_err *err) {
-    const json_t *types = present(j, "layer_types");
-    if (!types) return ASSAY_OK;
-    if (!json_is_array(types) || json_array_size(types) != (size_t)c->n_layers)
-        return assay_fail(err, ASSAY_EINPUT, "%s: 'layer_types' is not a list of %lld names", where,
-                          (long long)c->n_layers);
-    for (int64_t i = 0; i < c->n_layers; i++) {
-        const char *t = json_string_value(json_array_get(types, (size_t)i));
-        const char *expected = assay_config_window(c, i) ? "sliding_attention" : "full_attention";
-        if (!t || strcmp(t, expected) != 0)
-            return assay_fail(err, ASSAY_EUNSUPPORTED,
-                              "%s: 'layer_types' has '%.40s' for layer %lld where the other keys mean '%s'",
-                              where, t ? t : "(not a string)", (long long)i, expected);
-    }
-    return ASSAY_OK;
-}
-
-static assay_status parse_window(assay_config *c, const json_t *j, const char *where, assay_err *err) {
     const assay_arch *a = c->arch;
-    bool use = a->window == ASSAY_WINDOW_ALL;
-    if (a->window == ASSAY_WINDOW_FROM_LAYER)
-        ASSAY_TRY(assay_json_get_bool(&use, j, "use_sliding_window", where, err));
-    if (use) {
-        const json_t *v = json_object_get(j, "sliding_window");
-        c->sliding_window = v ? 0 : a->default_window; /* an explicit null means none */
-        ASSAY_TRY(want_int(&c->sliding_window, j, "sliding_window", 1, 1 << 26, where, err));
-        c->first_sliding_layer = a->window == ASSAY_WINDOW_FROM_LAYER ? a->default_window_layers : 0;
-        if (a->window == ASSAY_WINDOW_FROM_LAYER)
-            ASSAY_TRY(want_int(&c->first_sliding_layer, j, "max_window_layers", 0, 1 << 20, where, err));
+    bool attention = a->default_bias, mlp = a->default_bias;
+    c->tie_word_embeddings = a->default_tied;
+    c->parallel_residual = a->parallel;
+    ASSAY_TRY(assay_json_get_bool(&c->tie_word_embeddings, j, "tie_word_embeddings", where, err));
+    ASSAY_TRY(assay_json_get_bool(&attention, j, a->attention_bias_key ? a->attention_bias_key : "attention_bias", where, err));
+    ASSAY_TRY(assay_json_get_bool(&mlp, j, a->mlp_bias_key ? a->mlp_bias_key : "mlp_bias", where, err));
+    if (a->parallel) ASSAY_TRY(assay_json_get_bool(&c->parallel_residual, j, "use_parallel_residual", where, err));
+    c->attention_bias = wants_bias(a->qkv_bias, attention);
+    c->attention_out_bias = wants_bias(a->out_bias, attention);
+    c->mlp_bias = wants_bias(a->mlp_bias, mlp);
+    c->rms_norm_eps = a->default_eps > 0 ? a->default_eps : 1e-6;
+    ASSAY_TRY(config_want_double(&c->rms_norm_eps, j, a->eps_key ? a->eps_key : "rms_norm_eps", 0, 1, where, err));
+    ASSAY_TRY(parse_act(c, j, where, err));
+    return check_unit_keys(c, j, where, err);
+}
+
+/* What stands between the matrices: multipliers and caps. The scale of the scores is config_rope.c's to complete. */
+static assay_status parse_scales(assay_config *c, const json_t *j, const char *where, assay_err *err) {
+    const assay_arch *a = c->arch;
+    double scalar = a->default_score_scalar, logits = 1;
+    bool scaled = true, capped = a->norm == ASSAY_NORM_RMS_PLUS_ONE;
+    c->embedding_scale = a->scaled_embedding ? sqrt((double)c->hidden_size) : 1;
+    c->residual_scale = c->logit_scale = 1;
+    if (scalar > 0) ASSAY_TRY(config_want_double(&scalar, j, "query_pre_attn_scalar", 1e-6, 1e9, where, err));
+    if (a->no_rope) ASSAY_TRY(assay_json_get_bool(&scaled, j, "scale_attn_weights", where, err));
+    c->attention_scale = scaled ? 1 / sqrt(scalar > 0 ? scalar : (double)c->head_dim) : 1;
+    if (a->has_multipliers) {
+        c->attention_scale = 1;
+        ASSAY_TRY(config_want_double(&c->attention_scale, j, "attention_multiplier", 1e-9, 1e9, where, err));
+        ASSAY_TRY(config_want_double(&c->embedding_scale, j, "embedding_multiplier", 1e-9, 1e9, where, err));
+        ASSAY_TRY(config_want_double(&c->residual_scale, j, "residual_multiplier", 1e-9, 1e9, where, err));
+        ASSAY_TRY(config_want_double(&logits, j, "logits_scaling", 1e-9, 1e9, where, err));
+        c->logit_scale = 1 / logits;
     }
-    return check_layer_types(c, j, where, err);
-}
-
-static assay_status parse_llama3(assay_config *c, const json_t *r, const char *where, assay_err *err) {
-    static const char *const keys[] = {"low_freq_factor", "high_freq_factor",
-                                       "original_max_position_embeddings"};
-    for (size_t i = 0; i < ASSAY_LEN(keys); i++)
-        if (!present(r, keys[i]))
-            return assay_fail(err, ASSAY_EINPUT, "%s: rope type 'llama3' without '%s'", where, keys[i]);
-    ASSAY_TRY(want_double(&c->rope_low_freq_factor, r, "low_freq_factor", 1e-3, 1e6, where, err));
-    ASSAY_TRY(want_double(&c->rope_high_freq_factor, r, "high_freq_factor", 1e-3, 1e6, where, err));
-    ASSAY_TRY(need_int(&c->rope_original_max_position, r, "original_max_position_embeddings", 1, 1 << 26,
-                       where, err));
-    if (c->rope_high_freq_factor <= c->rope_low_freq_factor)
-        return assay_fail(err, ASSAY_EINPUT, "%s: 'high_freq_factor' %g is not above 'low_freq_factor' %g",
-                          where, c->rope_high_freq_factor, c->rope_low_freq_factor);
-    return ASSAY_OK;
-}
-
-/* rope_theta and rope_scaling {type | rope_type, factor, ...}; in transformers 5 both in rope_parameters. */
-static assay_status parse_rope(assay_config *c, const json_t *j, const char *where, assay_err *err) {
-    const char *place = present(j, "rope_parameters") ? "rope_parameters" : "rope_scaling";
-    const json_t *r = present(j, place);
-    if (r && !json_is_object(r))
-        return assay_fail(err, ASSAY_EINPUT, "%s: '%s' is not an object", where, place);
-    c->rope_theta = 10000;
-    ASSAY_TRY(want_double(&c->rope_theta, j, "rope_theta", 1, 1e12, where, err));
-    c->rope_kind = ASSAY_ROPE_DEFAULT;
-    if (!r) return ASSAY_OK;
-    char inner[200];
-    snprintf(inner, sizeof inner, "%.150s: %s", where, place);
-    ASSAY_TRY(want_double(&c->rope_theta, r, "rope_theta", 1, 1e12, inner, err));
-    const char *type = NULL;
-    ASSAY_TRY(assay_json_get_str(&type, r, "rope_type", inner, err));
-    if (!type) ASSAY_TRY(assay_json_get_str(&type, r, "type", inner, err));
-    if (!type)
-        return assay_fail(err, ASSAY_EUNSUPPORTED,
-                          "%s: no 'rope_type' (one per kind of layer is not supported)", inner);
-    if (strcmp(type, "default") == 0) return ASSAY_OK;
-    if (strcmp(type, "linear") != 0 && strcmp(type, "llama3") != 0)
-        return assay_fail(err, ASSAY_EUNSUPPORTED,
-                          "%s: rope type '%.40s' is not supported; known: default, linear, llama3", inner,
-                          type);
-    if (!present(r, "factor"))
-        return assay_fail(err, ASSAY_EINPUT, "%s: rope type '%s' without 'factor'", inner, type);
-    ASSAY_TRY(want_double(&c->rope_factor, r, "factor", 1e-3, 1e6, inner, err));
-    c->rope_kind = type[1] == 'i' ? ASSAY_ROPE_LINEAR : ASSAY_ROPE_LLAMA3;
-    return c->rope_kind == ASSAY_ROPE_LLAMA3 ? parse_llama3(c, r, inner, err) : ASSAY_OK;
+    if (!capped) return ASSAY_OK;
+    c->attention_soft_cap = a->default_attention_cap;
+    c->logit_soft_cap = a->default_logit_cap;
+    if (json_is_null(json_object_get(j, "attn_logit_softcapping"))) c->attention_soft_cap = 0; /* an explicit null means none */
+    if (json_is_null(json_object_get(j, "final_logit_softcapping"))) c->logit_soft_cap = 0;
+    ASSAY_TRY(config_want_double(&c->attention_soft_cap, j, "attn_logit_softcapping", 0, 1e9, where, err));
+    return config_want_double(&c->logit_soft_cap, j, "final_logit_softcapping", 0, 1e9, where, err);
 }
 
 static assay_status parse_dtype(assay_config *c, const json_t *j, const char *where, assay_err *err) {
@@ -232,7 +244,7 @@ static assay_status parse_dtype(assay_config *c, const json_t *j, const char *wh
         const char *name;
         assay_dtype type;
     } known[] = {{"bfloat16", ASSAY_DTYPE_BF16}, {"float16", ASSAY_DTYPE_F16}, {"float32", ASSAY_DTYPE_F32}};
-    const char *key = present(j, "dtype") ? "dtype" : "torch_dtype",
+    const char *key = config_present(j, "dtype") ? "dtype" : "torch_dtype",
                *name = "float32"; /* PyTorch's default */
     ASSAY_TRY(assay_json_get_str(&name, j, key, where, err));
     if (strncmp(name, "torch.", 6) == 0) name += 6;
@@ -264,9 +276,9 @@ static assay_status add_eos(assay_config *c, const json_t *v, const char *where,
 
 static assay_status parse_special(assay_config *c, const json_t *j, const char *where, assay_err *err) {
     int64_t bos = c->bos_token_id;
-    ASSAY_TRY(want_int(&bos, j, "bos_token_id", 0, c->vocab_size - 1, where, err));
+    ASSAY_TRY(config_want_int(&bos, j, "bos_token_id", 0, c->vocab_size - 1, where, err));
     c->bos_token_id = (int32_t)bos;
-    const json_t *eos = present(j, "eos_token_id");
+    const json_t *eos = config_present(j, "eos_token_id");
     if (!eos) return ASSAY_OK;
     if (!json_is_array(eos)) return add_eos(c, eos, where, err);
     for (size_t i = 0; i < json_array_size(eos); i++)
@@ -317,7 +329,7 @@ static assay_status parse_transforms(assay_config *c, const char *where, assay_e
 }
 
 static assay_status parse_quantization(assay_config *c, const json_t *j, const char *where, assay_err *err) {
-    const json_t *q = present(j, "quantization_config");
+    const json_t *q = config_present(j, "quantization_config");
     if (!q) return ASSAY_OK;
     if (!json_is_object(q))
         return assay_fail(err, ASSAY_EINPUT, "%s: 'quantization_config' is not an object", where);
@@ -336,8 +348,11 @@ assay_status assay_config_parse(assay_config *out, const json_t *config, const j
     ASSAY_GO(parse_arch(out, config, where, err));
     ASSAY_GO(parse_sizes(out, config, where, err));
     ASSAY_GO(parse_flags(out, config, where, err));
-    ASSAY_GO(parse_window(out, config, where, err));
-    ASSAY_GO(parse_rope(out, config, where, err));
+    ASSAY_GO(parse_scales(out, config, where, err));
+    ASSAY_GO(config_parse_positions(out, config, where, err));
+    ASSAY_GO(config_parse_window(out, config, where, err));
+    ASSAY_GO(config_parse_experts(out, config, where, err));
+    ASSAY_GO(config_parse_rope(out, config, where, err));
     ASSAY_GO(parse_dtype(out, config, where, err));
     ASSAY_GO(parse_special(out, config, where, err));
     if (generation && !json_is_object(generation)) {
@@ -354,8 +369,25 @@ out:
     return s;
 }
 
-assay_status assay_config_open(assay_config *out, const char *dir, assay_err *err) {
+/* What a GGUF file's metadata say; ENOTFOUND where there is none. */
+static assay_status open_gguf(assay_config *out, const char *path, assay_err *err) {
     assay_status s;
+    json_t *config = NULL;
+    char *file = NULL;
+    ASSAY_TRY(assay_gguf_find_file(&file, path, err));
+    ASSAY_GO(assay_gguf_config(&config, file, err));
+    s = assay_config_parse(out, config, NULL, file, err);
+out:
+    json_decref(config);
+    assay_free(file);
+    return s;
+}
+
+assay_status assay_config_open(assay_config *out, const char *dir, assay_err *err) {
+    assay_err none = {0};
+    assay_status s = open_gguf(out, dir, &none);
+    if (s == ASSAY_OK) return s;
+    if (s != ASSAY_ENOTFOUND) return assay_fail(err, s, "%s", none.message);
     json_t *config = NULL, *generation = NULL;
     char *path = NULL, *gen_path = NULL, *parent = NULL;
     memset(out, 0, sizeof *out);
@@ -386,5 +418,17 @@ void assay_config_deinit(assay_config *c) {
 }
 
 int assay_config_window(const assay_config *c, int64_t layer) {
-    return layer >= c->first_sliding_layer ? (int)c->sliding_window : 0;
+    return c->layer[layer] & ASSAY_LAYER_SLIDES ? (int)c->sliding_window : 0;
+}
+
+double assay_config_active_share(const assay_config *c) {
+    return c->n_experts ? (double)c->n_active / (double)c->n_experts : 1;
+}
+
+float assay_config_vector_offset(const assay_config *c, assay_tensor_role role) {
+    static const assay_tensor_role norms[] = {ASSAY_ROLE_ATTN_NORM, ASSAY_ROLE_MLP_NORM,       ASSAY_ROLE_Q_NORM,       ASSAY_ROLE_K_NORM,
+                                              ASSAY_ROLE_FINAL_NORM, ASSAY_ROLE_POST_ATTN_NORM, ASSAY_ROLE_POST_MLP_NORM};
+    for (size_t i = 0; i < ASSAY_LEN(norms) && c->arch->norm == ASSAY_NORM_RMS_PLUS_ONE; i++)
+        if (role == norms[i]) return 1.0f;
+    return 0.0f;
 }

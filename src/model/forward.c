@@ -1,14 +1,10 @@
-/* forward.c: the forward pass of a pre-norm decoder (Touvron et al. 2023), written once against backend.h.
+/* forward.c: the forward pass of a decoder (Vaswani et al. 2017; Touvron et al. 2023), written once against backend.h.
  *
- *   x = embed(id)                                        residual stream, float32 throughout
- *   per layer:  h = norm(x)                              [rows][hidden]
- *               q, k, v = h W + b, norm per head where the architecture has it, rotated by position
- *               k, v -> cache;  a = attention(q, cache)
- *               x += a Wo
- *               h = norm(x);  x += (fn(h Wg) * h Wu) Wd
- *   logits = norm(x) Whead
+ *   x = embed(id)            residual stream, float32 throughout: scaled, with positions added, as the architecture has it
+ *   per layer                pass.c
+ *   logits = norm(x) Whead   scaled, capped
  *
- * The layers are pass.c's. In the last one only the wanted rows go on after keys and values are stored: nobody looks at the others
+ * In the last one only the wanted rows go on after keys and values are stored: nobody looks at the others
  * again. Which rows share a call never shows in a row's result: every operation is row-wise (backend.h,
  * INVARIANCE), and what is done here besides calling them is copying rows. Memory is allocated at open; a
  * call allocates nothing. */
@@ -72,6 +68,7 @@ assay_status assay_model_open(assay_model **out, assay_backend *b, const char *d
     m->max_rows = o && o->max_rows ? o->max_rows : DEFAULT_MAX_ROWS;
     ASSAY_GO(assay_config_open(&m->config, dir, err));
     ASSAY_GO(assay_checkpoint_open(&m->checkpoint, dir, err));
+    assay_config_match(&m->config, m->checkpoint);
     s = assay_weights_open(&m->weights, b, &m->config, m->checkpoint, m->act, err);
     if (s != ASSAY_OK) {
         assay_err_prefix(err, "%s", dir);
@@ -103,14 +100,15 @@ void assay_model_forward(assay_model *m, assay_kv *kv, const assay_batch *batch)
     assay_pass *p = &m->pass;
     assay_row_set r = {batch->n, batch->pos, batch->pages, p->buf[ASSAY_BUF_X], p->buf[ASSAY_BUF_H]};
     if (batch->n == 0) return;
-    assay_op_embed(m->backend, r.x, outside->matrix[ASSAY_ROLE_EMBED], batch->ids, batch->n);
+    assay_embed_run(m->backend, &m->config, outside, r.x, r.h, batch->ids, batch->pos, batch->n);
     for (int64_t layer = 0; layer < m->config.n_layers; layer++) {
         bool narrow = layer + 1 == m->config.n_layers && batch->n_out < batch->n;
         assay_err none; /* only taps fail */
         (void)assay_pass_layer(p, &m->weights.blocks[layer], kv, layer, layer, &r, narrow ? &wanted : NULL, &none);
         if (r.n == 0) return;
     }
-    assay_pass_norm(p, p->buf[ASSAY_BUF_H_OUT], r.x, outside->vector[ASSAY_ROLE_FINAL_NORM], r.n);
+    assay_norm_run(m->backend, &m->config, p->buf[ASSAY_BUF_H_OUT], r.x, outside->vector[ASSAY_ROLE_FINAL_NORM],
+                   outside->vector[ASSAY_ROLE_FINAL_NORM_BIAS], r.n, (size_t)m->config.hidden_size);
 }
 
 const float *assay_model_logits(assay_model *m, size_t first, size_t n) {
@@ -123,7 +121,7 @@ const float *assay_model_logits(assay_model *m, size_t first, size_t n) {
         assay_op_gather_rows(m->backend, p->buf[ASSAY_BUF_X], h, p->out_pos, n, hidden);
         h = p->buf[ASSAY_BUF_X];
     }
-    assay_op_linear(m->backend, m->logits_buf, m->weights.head, NULL, h, n);
+    assay_head_run(m->backend, &m->config, &m->weights, m->logits_buf, NULL, h, n);
     assay_buf_read(m->backend, m->logits, m->logits_buf, 0, n * vocab * sizeof(float));
     return m->logits;
 }

@@ -19,8 +19,43 @@ struct assay_layer_runner {
 };
 
 assay_tensor_role assay_role_input(assay_tensor_role role) {
-    if (role == ASSAY_ROLE_K || role == ASSAY_ROLE_V) return ASSAY_ROLE_Q;
-    return role == ASSAY_ROLE_UP ? ASSAY_ROLE_GATE : role;
+    switch (role) {
+    case ASSAY_ROLE_K:
+    case ASSAY_ROLE_V:
+    case ASSAY_ROLE_QKV:
+    case ASSAY_ROLE_KV_A:
+    case ASSAY_ROLE_Q_A: return ASSAY_ROLE_Q;
+    case ASSAY_ROLE_UP:
+    case ASSAY_ROLE_GATE_UP:
+    case ASSAY_ROLE_SHARED_GATE:
+    case ASSAY_ROLE_SHARED_UP:
+    case ASSAY_ROLE_ROUTER:
+    case ASSAY_ROLE_SHARED_ROUTER: return ASSAY_ROLE_GATE;
+    case ASSAY_ROLE_EXPERT_UP: return ASSAY_ROLE_EXPERT_GATE;
+    default: return role;
+    }
+}
+
+void assay_embed_run(assay_backend *b, const assay_config *c, const assay_block *outside, assay_buf *x, assay_buf *aside, const int32_t *ids,
+                     const int32_t *pos, size_t n_rows) {
+    size_t n = n_rows * (size_t)c->hidden_size;
+    assay_op_embed(b, x, outside->matrix[ASSAY_ROLE_EMBED], ids, n_rows);
+    if (c->embedding_scale != 1) assay_op_scale(b, x, n, (float)c->embedding_scale);
+    if (!outside->matrix[ASSAY_ROLE_POSITIONS]) return;
+    assay_op_embed(b, aside, outside->matrix[ASSAY_ROLE_POSITIONS], pos, n_rows);
+    assay_op_add(b, x, aside, n);
+}
+
+void assay_head_run(assay_backend *b, const assay_config *c, const assay_weights *w, assay_buf *logits, assay_buf *h, const assay_buf *x,
+                    size_t n_rows) {
+    const assay_block *outside = &w->blocks[w->n_layers];
+    size_t n = n_rows * (size_t)c->vocab_size;
+    if (h)
+        assay_norm_run(b, c, h, x, outside->vector[ASSAY_ROLE_FINAL_NORM], outside->vector[ASSAY_ROLE_FINAL_NORM_BIAS], n_rows,
+                       (size_t)c->hidden_size);
+    assay_op_linear(b, logits, w->head, NULL, h ? h : x, n_rows);
+    if (c->logit_scale != 1) assay_op_scale(b, logits, n, (float)c->logit_scale);
+    if (c->logit_soft_cap > 0) assay_op_soft_cap(b, logits, n, (float)c->logit_soft_cap);
 }
 
 /* A sequence of the model's whole context and, for many short ones, as much again a few times over. */
@@ -44,8 +79,11 @@ assay_status assay_layer_runner_open(assay_layer_runner **out, assay_backend *b,
     r->seqs = assay_calloc(r->max_rows, sizeof *r->seqs);
     r->pos = assay_mallocn(r->max_rows, sizeof *r->pos);
     r->pages = assay_mallocn(r->max_rows, sizeof *r->pages);
-    size_t widest = (size_t)ASSAY_MAX(ASSAY_MAX(c->hidden_size, c->intermediate_size), c->n_heads * c->head_dim);
-    r->pass.tapped = assay_mallocn(r->max_rows, widest * sizeof(float));
+    const int64_t widths[] = {c->hidden_size, c->intermediate_size, c->n_heads * c->head_dim, c->expert_size, c->shared_size, c->kv_rank,
+                              c->q_rank};
+    int64_t widest = 0;
+    for (size_t i = 0; i < ASSAY_LEN(widths); i++) widest = ASSAY_MAX(widest, widths[i]);
+    r->pass.tapped = assay_mallocn(r->max_rows, (size_t)widest * sizeof(float));
     if (!r->seqs || !r->pos || !r->pages || !r->pass.tapped) s = assay_nomem(err);
 out:
     if (s == ASSAY_OK)

@@ -5,20 +5,38 @@
 
 #include "model/weights.h"
 
-/* Called with the input rows of matrices: role is the first one that takes them, ASSAY_ROLE_Q (k and v too), ASSAY_ROLE_O,
- * ASSAY_ROLE_GATE (up too) or ASSAY_ROLE_DOWN. x [n_rows][cols] on the host, valid during the call. Rows come in the order of the
- * sequences, in pieces. */
-typedef assay_status (*assay_tap_fn)(void *ctx, assay_tensor_role role, const float *x, size_t n_rows, size_t cols, assay_err *err);
+/* Called with the input rows of matrices: role is the one whose inputs they are (assay_role_input), expert its number or -1. In the order of
+ * the pass: Q, KV_B, Q_B, O, GATE, DOWN, and where there are experts EXPERT_GATE and EXPERT_DOWN of each expert that has rows, SHARED_DOWN.
+ * x [n_rows][cols] on the host, valid during the call. Rows come in the order of the sequences, in pieces; an expert sees its own alone. */
+typedef assay_status (*assay_tap_fn)(void *ctx, assay_tensor_role role, int expert, const float *x, size_t n_rows, size_t cols, assay_err *err);
 
+#define ASSAY_TAP(role) (UINT64_C(1) << (role))
 typedef struct assay_taps {
     assay_tap_fn fn;
     void *ctx;
-    unsigned roles;          /* bit (1 << role) of each role wanted */
-    assay_tensor_role until; /* the run ends after this role's tap and x stays as it was; ASSAY_ROLE_COUNT: runs through */
+    uint64_t roles;          /* ASSAY_TAP of each role wanted */
+    assay_tensor_role until; /* the run ends after this role's tap and x stays as it was; ASSAY_ROLE_COUNT: runs through. Experts' roles
+                                do not end a run */
 } assay_taps;
 
-/* The first role that shares the inputs of a matrix: K and V -> Q, UP -> GATE. */
+/* The first role that shares the inputs of a matrix: K, V, QKV, KV_A, Q_A -> Q; UP, GATE_UP, SHARED_GATE, SHARED_UP and the routers -> GATE;
+ * EXPERT_UP -> EXPERT_GATE. */
 assay_tensor_role assay_role_input(assay_tensor_role role);
+
+/* --- outside the layers --- */
+
+/* y = norm(x) as the architecture's norms are: rows of n. bias NULL where there is none. y may be x. */
+void assay_norm_run(assay_backend *b, const assay_config *c, assay_buf *y, const assay_buf *x, const assay_buf *weight,
+                    const assay_buf *bias, size_t n_rows, size_t n);
+/* The residual stream's beginning: row i for id ids[i] at position pos[i], with embeddings scaled and positions added as the architecture
+ * has it. outside: the weights' last block. aside: room for as much again, used where positions are learned; may be NULL elsewhere. */
+void assay_embed_run(assay_backend *b, const assay_config *c, const assay_block *outside, assay_buf *x, assay_buf *aside, const int32_t *ids,
+                     const int32_t *pos, size_t n_rows);
+/* Its end: logits [n_rows][vocab] of rows of x, by way of their norm in h (NULL: x is normed already). */
+void assay_head_run(assay_backend *b, const assay_config *c, const assay_weights *w, assay_buf *logits, assay_buf *h, const assay_buf *x,
+                    size_t n_rows);
+
+/* --- one layer --- */
 
 typedef struct assay_layer_runner assay_layer_runner;
 

@@ -1,84 +1,245 @@
 /* pass.c: one decoder layer: attention and feed-forward block with their norms, written once against backend.h.
  *
+ *   h = norm(x);  q, k, v = h W + b, together or apart, or by way of latents
+ *   q, k norms, rotation by position;  k, v -> cache;  a = attention(q, cache)
+ *   x += s norm(a Wo)
+ *   x += s norm(mlp(norm(x)))        mlp: down(fn(gate h) * up h), down(fn(up h)), or a mixture of experts (experts.c)
+ *
+ * What an architecture does not have is not in its block, and then not computed: nearly all differences between architectures are
+ * weights that are there or not. Parallel blocks add what attention gave together with the MLP's, which starts from the same x.
+ *
+ * LATENT ATTENTION (DeepSeek-V2) is run expanded: the cache has each head's keys and values, not their latents. A head of queries and
+ * keys is kept with its turning part first, halves together instead of interleaved, and values are filled up with zeros to the keys'
+ * size; scores do not change by either.
+ *
  * Whoever wants to see what goes into the matrices (calibration) gives taps: they are called between the operations with a copy of the
  * input rows, and can end the run early. Without taps nothing is copied and nothing can fail. */
 #include "model/pass.h"
-#include <math.h>
 #include <string.h>
 #include "base/mem.h"
 
+/* Floats per row of each buffer; 0 where the architecture does not use it. */
+static void buffer_widths(size_t width[ASSAY_BUF_LAYER_COUNT], const assay_config *c) {
+    size_t hidden = (size_t)c->hidden_size, q = (size_t)(c->n_heads * c->head_dim), kv = (size_t)(c->n_kv_heads * c->head_dim);
+    size_t ffn = (size_t)ASSAY_MAX(c->intermediate_size, ASSAY_MAX(c->expert_size, c->shared_size));
+    size_t latent = (size_t)ASSAY_MAX(c->kv_rank + c->rotary_dim, c->q_rank);
+    size_t fused = ASSAY_MAX(ASSAY_MAX(q + 2 * kv, 2 * ffn), (size_t)c->kv_rank);
+    const size_t widths[ASSAY_BUF_LAYER_COUNT] = {[ASSAY_BUF_X] = hidden,
+                                                  [ASSAY_BUF_X_OUT] = hidden,
+                                                  [ASSAY_BUF_H] = hidden,
+                                                  [ASSAY_BUF_H_OUT] = hidden,
+                                                  [ASSAY_BUF_Q] = q,
+                                                  [ASSAY_BUF_K] = kv,
+                                                  [ASSAY_BUF_V] = kv,
+                                                  [ASSAY_BUF_A] = q,
+                                                  [ASSAY_BUF_GATE] = ffn,
+                                                  [ASSAY_BUF_UP] = ffn,
+                                                  [ASSAY_BUF_FUSED] = fused,
+                                                  [ASSAY_BUF_LATENT] = c->kv_rank ? latent : 0,
+                                                  [ASSAY_BUF_TURN] = c->kv_rank ? (size_t)c->rotary_dim : 0,
+                                                  [ASSAY_BUF_ASIDE] = c->parallel_residual ? hidden : 0,
+                                                  [ASSAY_BUF_ROUTE] = (size_t)c->n_experts,
+                                                  [ASSAY_BUF_PICKED] = c->n_experts ? hidden : 0,
+                                                  [ASSAY_BUF_MIXED] = c->n_experts ? hidden : 0};
+    memcpy(width, widths, sizeof widths);
+}
+
 assay_status assay_pass_open(assay_pass *p, assay_backend *b, const assay_config *c, size_t max_rows, assay_err *err) {
-    size_t hidden = (size_t)c->hidden_size, ffn = (size_t)c->intermediate_size;
-    size_t q = (size_t)(c->n_heads * c->head_dim), kv = (size_t)(c->n_kv_heads * c->head_dim);
-    const size_t width[ASSAY_BUF_LAYER_COUNT] = {
-        [ASSAY_BUF_X] = hidden, [ASSAY_BUF_X_OUT] = hidden, [ASSAY_BUF_H] = hidden, [ASSAY_BUF_H_OUT] = hidden, [ASSAY_BUF_Q] = q,
-        [ASSAY_BUF_K] = kv,     [ASSAY_BUF_V] = kv,         [ASSAY_BUF_A] = q,      [ASSAY_BUF_GATE] = ffn,     [ASSAY_BUF_UP] = ffn};
+    size_t width[ASSAY_BUF_LAYER_COUNT];
     *p = (assay_pass){.backend = b, .config = c, .max_rows = max_rows};
+    buffer_widths(width, c);
     for (int i = 0; i < ASSAY_BUF_LAYER_COUNT; i++) {
         size_t n;
         if (!assay_mul_size(&n, max_rows, width[i] * sizeof(float))) return assay_nomem(err);
         ASSAY_TRY(assay_buf_new(&p->buf[i], b, n, err));
     }
-    p->inv_freq = assay_mallocn((size_t)c->head_dim / 2, sizeof *p->inv_freq);
+    for (int i = 0; i < 2; i++) {
+        p->rope[i] = (assay_rope_source){c, i ? &c->rope_local : &c->rope};
+        if (!(p->inv_freq[i] = assay_mallocn((size_t)c->rotary_dim / 2, sizeof *p->inv_freq[i]))) return assay_nomem(err);
+        p->turning[i] = assay_rope_rotation(p->inv_freq[i], &p->rope[i]);
+    }
     p->out_pos = assay_mallocn(max_rows, sizeof *p->out_pos);
     p->out_pages = assay_mallocn(max_rows, sizeof *p->out_pages);
-    if (!p->inv_freq || !p->out_pos || !p->out_pages) return assay_nomem(err);
-    assay_rope_frequencies(p->inv_freq, c);
-    return ASSAY_OK;
+    if (!p->out_pos || !p->out_pages) return assay_nomem(err);
+    return c->n_experts ? assay_routing_open(&p->routing, c, max_rows, err) : ASSAY_OK;
 }
 
 void assay_pass_close(assay_pass *p) {
     for (int i = 0; i < ASSAY_BUF_LAYER_COUNT; i++)
         if (p->buf[i]) assay_buf_free(p->backend, p->buf[i]);
-    assay_free(p->inv_freq);
+    assay_free(p->inv_freq[0]);
+    assay_free(p->inv_freq[1]);
     assay_free(p->out_pos);
     assay_free(p->out_pages);
     assay_free(p->tapped);
+    assay_routing_close(&p->routing);
     *p = (assay_pass){0};
 }
 
-void assay_pass_norm(assay_pass *p, assay_buf *y, const assay_buf *x, const assay_buf *weight, size_t n_rows) {
-    assay_op_rmsnorm(p->backend, y, x, weight, n_rows, (size_t)p->config->hidden_size, (float)p->config->rms_norm_eps);
+void assay_norm_run(assay_backend *b, const assay_config *c, assay_buf *y, const assay_buf *x, const assay_buf *weight,
+                    const assay_buf *bias, size_t n_rows, size_t n) {
+    if (c->arch->norm == ASSAY_NORM_LAYER)
+        assay_op_layernorm(b, y, x, weight, bias, n_rows, n, (float)c->rms_norm_eps);
+    else
+        assay_op_rmsnorm(b, y, x, weight, n_rows, n, (float)c->rms_norm_eps);
 }
 
-static assay_status tap(assay_pass *p, assay_tensor_role role, const assay_buf *x, size_t n_rows, size_t cols, assay_err *err) {
+assay_status assay_pass_tap(assay_pass *p, assay_tensor_role role, int expert, const assay_buf *x, size_t n_rows, size_t cols,
+                            assay_err *err) {
     const assay_taps *t = p->taps;
     if (!t) return ASSAY_OK;
-    if (t->roles & (1u << role)) {
+    if (t->roles & ASSAY_TAP(role)) {
         assay_buf_read(p->backend, p->tapped, x, 0, n_rows * cols * sizeof(float));
-        ASSAY_TRY(t->fn(t->ctx, role, p->tapped, n_rows, cols, err));
+        ASSAY_TRY(t->fn(t->ctx, role, expert, p->tapped, n_rows, cols, err));
     }
-    p->stopped = t->until == role;
+    p->stopped = t->until == role && expert < 0;
     return ASSAY_OK;
 }
 
-typedef struct projection {
-    assay_tensor_role matrix, bias;
-    assay_scratch y;
-} projection;
-
-/* Several matrices times one input. Neighbours of equal mode share the rounding of the input; a mixed recipe
- * may break the row. */
-static void project(assay_pass *p, const assay_block *block, const projection *proj, int n_proj, const assay_buf *x, size_t n_rows) {
+/* Neighbours of equal mode share the rounding of the input; a mixed recipe may break the row. */
+void assay_pass_project(assay_pass *p, const assay_projection *proj, int n_proj, const assay_buf *x, size_t n_rows) {
     assay_buf *y[3], *bias[3];
     assay_weight *w[3];
     for (int i = 0, n = 0; i < n_proj; i++) {
-        w[n] = block->matrix[proj[i].matrix];
-        y[n] = p->buf[proj[i].y];
-        bias[n] = block->vector[proj[i].bias];
+        w[n] = proj[i].w;
+        y[n] = proj[i].y;
+        bias[n] = proj[i].bias;
         n++;
-        if (i + 1 < n_proj && assay_weight_mode(block->matrix[proj[i + 1].matrix]) == assay_weight_mode(w[n - 1])) continue;
+        if (i + 1 < n_proj && assay_weight_mode(proj[i + 1].w) == assay_weight_mode(w[n - 1])) continue;
         assay_op_linear_multi(p->backend, y, w, bias, n, x, n_rows);
         n = 0;
     }
 }
 
-/* Norm per head where there is one, then rotation by position. */
-static void place(assay_pass *p, assay_buf *x, const assay_buf *head_norm, const assay_row_set *r, int64_t n_heads) {
+/* Norm of the heads where there is one, each on its own or all together, then rotation by position. */
+static void place(assay_pass *p, assay_buf *x, const assay_buf *norm, const assay_row_set *r, int64_t layer, int64_t n_heads) {
     const assay_config *c = p->config;
-    if (head_norm)
-        assay_op_rmsnorm(p->backend, x, x, head_norm, r->n * (size_t)n_heads, (size_t)c->head_dim, (float)c->rms_norm_eps);
-    assay_op_rope(p->backend, x, r->pos, r->n, (int)n_heads, (int)c->head_dim, (int)c->head_dim / 2, p->inv_freq, 1.0f);
+    bool whole = c->arch->qk_norm == ASSAY_QK_NORM_WHOLE;
+    if (norm)
+        assay_op_rmsnorm(p->backend, x, x, norm, whole ? r->n : r->n * (size_t)n_heads,
+                         (size_t)(whole ? n_heads * c->head_dim : c->head_dim), (float)c->rms_norm_eps);
+    if (c->rope.kind == ASSAY_ROPE_NONE || (c->layer[layer] & ASSAY_LAYER_NO_ROPE)) return;
+    assay_op_rotate(p->backend, x, r->pos, r->n, (int)n_heads, (int)c->head_dim,
+                    &p->turning[(c->layer[layer] & ASSAY_LAYER_SLIDES) != 0]);
+}
+
+/* --- queries, keys and values --- */
+
+/* q, k and v out of one projection's rows. */
+static void take_apart(assay_pass *p, size_t n_rows) {
+    const assay_config *c = p->config;
+    size_t head = (size_t)c->head_dim, q = (size_t)c->n_heads * head, kv = (size_t)c->n_kv_heads * head;
+    size_t group = (size_t)(c->n_heads / c->n_kv_heads) * head, row = q + 2 * kv;
+    bool by_head = c->arch->heads_fused;
+    const struct {
+        assay_scratch y;
+        size_t width, first, heads_first, heads_width;
+    } parts[] = {{ASSAY_BUF_Q, q, 0, 0, group}, {ASSAY_BUF_K, kv, q, group, head}, {ASSAY_BUF_V, kv, q + kv, group + head, head}};
+    for (size_t i = 0; i < ASSAY_LEN(parts); i++) {
+        size_t width = by_head ? parts[i].heads_width : parts[i].width;
+        assay_span to = {parts[i].width, 0, width, 1}, from = {row, by_head ? parts[i].heads_first : parts[i].first, group + 2 * head, 1};
+        assay_op_copy(p->backend, p->buf[parts[i].y], to, p->buf[ASSAY_BUF_FUSED], from, n_rows, by_head ? (size_t)c->n_kv_heads : 1, width);
+    }
+}
+
+/* The turning part of n_heads heads from `from` on, whose pairs are neighbours, to the beginning of heads in halves. */
+static void copy_turning(assay_pass *p, assay_buf *dst, assay_span to, const assay_buf *src, assay_span from, size_t n_rows, size_t n_heads) {
+    size_t half = (size_t)p->config->rotary_dim / 2;
+    from.step = 2;
+    assay_op_copy(p->backend, dst, to, src, from, n_rows, n_heads, half);
+    from.first++;
+    to.first += half;
+    assay_op_copy(p->backend, dst, to, src, from, n_rows, n_heads, half);
+}
+
+/* Latent attention's keys and values of the rows of h, placed. */
+static assay_status latent_kv(assay_pass *p, const assay_block *block, const assay_row_set *r, const assay_buf *h, assay_err *err) {
+    const assay_config *c = p->config;
+    assay_backend *b = p->backend;
+    size_t rank = (size_t)c->kv_rank, turn = (size_t)c->rotary_dim, nope = (size_t)c->nope_dim, head = (size_t)c->head_dim,
+           value = (size_t)c->v_head_dim, n_heads = (size_t)c->n_heads;
+    assay_buf *raw = p->buf[ASSAY_BUF_LATENT], *rot = p->buf[ASSAY_BUF_TURN], *all = p->buf[ASSAY_BUF_FUSED];
+    assay_op_linear(b, raw, block->matrix[ASSAY_ROLE_KV_A], NULL, h, r->n);
+    copy_turning(p, rot, (assay_span){turn, 0, 0, 1}, raw, (assay_span){rank + turn, rank, 0, 1}, r->n, 1);
+    assay_op_rotate(b, rot, r->pos, r->n, 1, (int)turn, &p->turning[0]);
+    assay_op_copy(b, all, (assay_span){rank, 0, 0, 1}, raw, (assay_span){rank + turn, 0, 0, 1}, r->n, 1, rank);
+    assay_op_rmsnorm(b, raw, all, block->vector[ASSAY_ROLE_KV_A_NORM], r->n, rank, (float)c->rms_norm_eps);
+    ASSAY_TRY(assay_pass_tap(p, ASSAY_ROLE_KV_B, -1, raw, r->n, rank, err));
+    if (p->stopped) return ASSAY_OK;
+    assay_op_linear(b, all, block->matrix[ASSAY_ROLE_KV_B], NULL, raw, r->n);
+    const assay_span heads = {n_heads * head, 0, head, 1}, behind = {n_heads * head, turn, head, 1};
+    const assay_span keys = {n_heads * (nope + value), 0, nope + value, 1}, values = {n_heads * (nope + value), nope, nope + value, 1};
+    assay_op_copy(b, p->buf[ASSAY_BUF_K], heads, rot, (assay_span){turn, 0, 0, 1}, r->n, n_heads, turn);
+    assay_op_copy(b, p->buf[ASSAY_BUF_K], behind, all, keys, r->n, n_heads, nope);
+    assay_op_copy(b, p->buf[ASSAY_BUF_V], heads, all, values, r->n, n_heads, value);
+    return ASSAY_OK;
+}
+
+/* And its queries. */
+static assay_status latent_q(assay_pass *p, const assay_block *block, const assay_row_set *r, const assay_buf *h, assay_err *err) {
+    const assay_config *c = p->config;
+    assay_backend *b = p->backend;
+    assay_buf *raw = p->buf[ASSAY_BUF_FUSED], *q = p->buf[ASSAY_BUF_Q], *low = p->buf[ASSAY_BUF_LATENT];
+    size_t head = (size_t)c->head_dim, turn = (size_t)c->rotary_dim, nope = (size_t)c->nope_dim, n_heads = (size_t)c->n_heads;
+    if (c->q_rank) {
+        assay_op_linear(b, low, block->matrix[ASSAY_ROLE_Q_A], NULL, h, r->n);
+        assay_op_rmsnorm(b, low, low, block->vector[ASSAY_ROLE_Q_A_NORM], r->n, (size_t)c->q_rank, (float)c->rms_norm_eps);
+        ASSAY_TRY(assay_pass_tap(p, ASSAY_ROLE_Q_B, -1, low, r->n, (size_t)c->q_rank, err));
+        if (p->stopped) return ASSAY_OK;
+    }
+    assay_op_linear(b, raw, block->matrix[c->q_rank ? ASSAY_ROLE_Q_B : ASSAY_ROLE_Q], NULL, c->q_rank ? low : h, r->n);
+    const assay_span heads = {n_heads * head, 0, head, 1}, behind = {n_heads * head, turn, head, 1}, last = {n_heads * head, nope, head, 1};
+    copy_turning(p, q, heads, raw, last, r->n, n_heads);
+    assay_op_copy(b, q, behind, raw, heads, r->n, n_heads, nope);
+    assay_op_rotate(b, q, r->pos, r->n, (int)n_heads, (int)head, &p->turning[0]);
+    return ASSAY_OK;
+}
+
+/* What a call of query_key_value is for; fused projections give all at any rate. */
+typedef enum part { PART_KV, PART_Q, PART_ALL } part;
+
+static assay_projection of(assay_pass *p, const assay_block *block, assay_tensor_role matrix, assay_tensor_role bias, assay_scratch y) {
+    return (assay_projection){block->matrix[matrix], block->vector[bias], p->buf[y]};
+}
+
+static assay_status query_key_value(assay_pass *p, const assay_block *block, part which, const assay_row_set *r, const assay_buf *h,
+                                    int64_t layer, assay_err *err) {
+    const assay_config *c = p->config;
+    if (c->kv_rank) {
+        if (which != PART_Q) ASSAY_TRY(latent_kv(p, block, r, h, err));
+        return which == PART_KV || p->stopped ? ASSAY_OK : latent_q(p, block, r, h, err);
+    }
+    const assay_projection qkv[] = {of(p, block, ASSAY_ROLE_Q, ASSAY_ROLE_Q_BIAS, ASSAY_BUF_Q),
+                                    of(p, block, ASSAY_ROLE_K, ASSAY_ROLE_K_BIAS, ASSAY_BUF_K),
+                                    of(p, block, ASSAY_ROLE_V, ASSAY_ROLE_V_BIAS, ASSAY_BUF_V)};
+    if (block->matrix[ASSAY_ROLE_QKV]) {
+        assay_op_linear(p->backend, p->buf[ASSAY_BUF_FUSED], block->matrix[ASSAY_ROLE_QKV], block->vector[ASSAY_ROLE_QKV_BIAS], h, r->n);
+        take_apart(p, r->n);
+    } else {
+        assay_pass_project(p, which == PART_KV ? qkv + 1 : qkv, which == PART_ALL ? 3 : which == PART_KV ? 2 : 1, h, r->n);
+    }
+    if (which != PART_Q) place(p, p->buf[ASSAY_BUF_K], block->vector[ASSAY_ROLE_K_NORM], r, layer, c->n_kv_heads);
+    if (which != PART_KV) place(p, p->buf[ASSAY_BUF_Q], block->vector[ASSAY_ROLE_Q_NORM], r, layer, c->n_heads);
+    return ASSAY_OK;
+}
+
+/* --- the blocks --- */
+
+/* The rows that a block starts from: normed into h, or x itself where no norm stands before it. */
+static assay_buf *begin_block(assay_pass *p, const assay_block *block, const assay_row_set *r, assay_tensor_role norm, assay_tensor_role bias) {
+    if (!block->vector[norm]) return r->x;
+    assay_norm_run(p->backend, p->config, r->h, r->x, block->vector[norm], block->vector[bias], r->n, (size_t)p->config->hidden_size);
+    return r->h;
+}
+
+/* x += s norm(y); y may be h. */
+static void end_block(assay_pass *p, const assay_block *block, const assay_row_set *r, assay_buf *y, assay_tensor_role norm) {
+    const assay_config *c = p->config;
+    size_t n = r->n * (size_t)c->hidden_size;
+    if (block->vector[norm])
+        assay_norm_run(p->backend, c, y, y, block->vector[norm], NULL, r->n, (size_t)c->hidden_size);
+    if (c->residual_scale != 1) assay_op_scale(p->backend, y, n, (float)c->residual_scale);
+    assay_op_add(p->backend, r->x, y, n);
 }
 
 /* Copies the wanted rows of x and h beside; from here on r is those. */
@@ -93,55 +254,81 @@ static void keep_wanted(assay_pass *p, assay_row_set *r, const assay_wanted *wan
     *r = (assay_row_set){wanted->n, p->out_pos, p->out_pages, p->buf[ASSAY_BUF_X_OUT], p->buf[ASSAY_BUF_H_OUT]};
 }
 
-/* x += attention(...) Wo. r shrinks to the wanted rows. */
+/* What attention adds to x: added, or with parallel blocks left in ASIDE. r shrinks to the wanted rows. */
 static assay_status attend(assay_pass *p, const assay_block *block, assay_kv *kv, int64_t layer, int64_t kv_layer, assay_row_set *r,
                            const assay_wanted *wanted, assay_err *err) {
-    static const projection qkv[] = {{ASSAY_ROLE_Q, ASSAY_ROLE_Q_BIAS, ASSAY_BUF_Q},
-                                     {ASSAY_ROLE_K, ASSAY_ROLE_K_BIAS, ASSAY_BUF_K},
-                                     {ASSAY_ROLE_V, ASSAY_ROLE_V_BIAS, ASSAY_BUF_V}};
     const assay_config *c = p->config;
-    assay_buf *q = p->buf[ASSAY_BUF_Q], *k = p->buf[ASSAY_BUF_K], *v = p->buf[ASSAY_BUF_V];
+    assay_backend *b = p->backend;
     const assay_kv_layer cache = assay_kv_get_layer(kv, kv_layer);
     int n_heads = (int)c->n_heads, n_kv = (int)c->n_kv_heads, head = (int)c->head_dim;
+    size_t value = (size_t)c->v_head_dim, values = (size_t)c->n_heads * value;
+    assay_buf *a = p->buf[ASSAY_BUF_A], *h = begin_block(p, block, r, ASSAY_ROLE_ATTN_NORM, ASSAY_ROLE_ATTN_NORM_BIAS);
 
-    assay_pass_norm(p, r->h, r->x, block->vector[ASSAY_ROLE_ATTN_NORM], r->n);
-    ASSAY_TRY(tap(p, ASSAY_ROLE_Q, r->h, r->n, (size_t)c->hidden_size, err));
+    ASSAY_TRY(assay_pass_tap(p, ASSAY_ROLE_Q, -1, h, r->n, (size_t)c->hidden_size, err));
     if (p->stopped) return ASSAY_OK;
-    project(p, block, wanted ? qkv + 1 : qkv, wanted ? 2 : 3, r->h, r->n);
-    place(p, k, block->vector[ASSAY_ROLE_K_NORM], r, n_kv);
-    assay_op_kv_store(p->backend, &cache, k, v, r->pages, r->pos, r->n, n_kv, head);
+    ASSAY_TRY(query_key_value(p, block, wanted ? PART_KV : PART_ALL, r, h, layer, err));
+    if (p->stopped) return ASSAY_OK;
+    assay_op_kv_store(b, &cache, p->buf[ASSAY_BUF_K], p->buf[ASSAY_BUF_V], r->pages, r->pos, r->n, n_kv, head);
     if (wanted) {
+        bool normed = h == r->h;
         keep_wanted(p, r, wanted);
         if (r->n == 0) return ASSAY_OK;
-        project(p, block, qkv, 1, r->h, r->n);
+        h = normed ? r->h : r->x;
+        ASSAY_TRY(query_key_value(p, block, PART_Q, r, h, layer, err));
     }
-    place(p, q, block->vector[ASSAY_ROLE_Q_NORM], r, n_heads);
-    assay_op_attention(p->backend, p->buf[ASSAY_BUF_A], q, &cache, r->pages, r->pos, r->n, n_heads, n_kv, head,
-                       (float)(1.0 / sqrt((double)head)), assay_config_window(c, layer), 0);
-    ASSAY_TRY(tap(p, ASSAY_ROLE_O, p->buf[ASSAY_BUF_A], r->n, (size_t)(c->n_heads * c->head_dim), err));
+    assay_op_attention(b, a, p->buf[ASSAY_BUF_Q], &cache, r->pages, r->pos, r->n, n_heads, n_kv, head, (float)c->attention_scale,
+                       assay_config_window(c, layer), (float)c->attention_soft_cap);
+    if (c->v_head_dim < c->head_dim) {
+        assay_op_copy(b, p->buf[ASSAY_BUF_Q], (assay_span){values, 0, value, 1}, a,
+                      (assay_span){(size_t)(n_heads * head), 0, (size_t)head, 1}, r->n, (size_t)n_heads, value);
+        a = p->buf[ASSAY_BUF_Q];
+    }
+    ASSAY_TRY(assay_pass_tap(p, ASSAY_ROLE_O, -1, a, r->n, values, err));
     if (p->stopped) return ASSAY_OK;
-    assay_op_linear(p->backend, r->h, block->matrix[ASSAY_ROLE_O], block->vector[ASSAY_ROLE_O_BIAS], p->buf[ASSAY_BUF_A], r->n);
-    assay_op_add(p->backend, r->x, r->h, r->n * (size_t)c->hidden_size);
+    assay_buf *y = c->parallel_residual ? p->buf[ASSAY_BUF_ASIDE] : r->h;
+    assay_op_linear(b, y, block->matrix[ASSAY_ROLE_O], block->vector[ASSAY_ROLE_O_BIAS], a, r->n);
+    if (!c->parallel_residual) end_block(p, block, r, y, ASSAY_ROLE_POST_ATTN_NORM);
     return ASSAY_OK;
 }
 
-/* x += (fn(h Wg) * h Wu) Wd */
-static assay_status feed_forward(assay_pass *p, const assay_block *block, const assay_row_set *r, assay_err *err) {
-    static const projection gate_up[] = {{ASSAY_ROLE_GATE, ASSAY_ROLE_GATE_BIAS, ASSAY_BUF_GATE},
-                                         {ASSAY_ROLE_UP, ASSAY_ROLE_UP_BIAS, ASSAY_BUF_UP}};
+/* The gated activations of the rows of h in GATE. */
+static void gate_up(assay_pass *p, const assay_block *block, const assay_buf *h, size_t n_rows) {
     const assay_config *c = p->config;
-    assay_buf *gate = p->buf[ASSAY_BUF_GATE];
-    assay_pass_norm(p, r->h, r->x, block->vector[ASSAY_ROLE_MLP_NORM], r->n);
-    ASSAY_TRY(tap(p, ASSAY_ROLE_GATE, r->h, r->n, (size_t)c->hidden_size, err));
+    assay_backend *b = p->backend;
+    size_t ffn = (size_t)c->intermediate_size;
+    assay_buf *gate = p->buf[ASSAY_BUF_GATE], *up = p->buf[ASSAY_BUF_UP], *fused = p->buf[ASSAY_BUF_FUSED];
+    const assay_projection both[] = {of(p, block, ASSAY_ROLE_GATE, ASSAY_ROLE_GATE_BIAS, ASSAY_BUF_GATE),
+                                     of(p, block, ASSAY_ROLE_UP, ASSAY_ROLE_UP_BIAS, ASSAY_BUF_UP)};
+    if (block->matrix[ASSAY_ROLE_GATE_UP]) {
+        const assay_span to = {ffn, 0, 0, 1};
+        assay_op_linear(b, fused, block->matrix[ASSAY_ROLE_GATE_UP], NULL, h, n_rows);
+        assay_op_copy(b, gate, to, fused, (assay_span){2 * ffn, 0, 0, 1}, n_rows, 1, ffn);
+        assay_op_copy(b, up, to, fused, (assay_span){2 * ffn, ffn, 0, 1}, n_rows, 1, ffn);
+    } else {
+        assay_pass_project(p, both, c->arch->ungated ? 1 : 2, h, n_rows);
+    }
+    assay_op_gate(b, gate, gate, c->arch->ungated ? NULL : up, n_rows * ffn, (assay_gate_fn)c->act);
+    if (c->down_hadamard) assay_op_hadamard(b, gate, n_rows, ffn, (size_t)c->down_hadamard);
+}
+
+/* x += mlp(norm(x)), and what attention left aside. */
+static assay_status feed_forward(assay_pass *p, const assay_block *block, int64_t layer, const assay_row_set *r, assay_err *err) {
+    const assay_config *c = p->config;
+    assay_buf *h = begin_block(p, block, r, ASSAY_ROLE_MLP_NORM, ASSAY_ROLE_MLP_NORM_BIAS), *y = r->h;
+    ASSAY_TRY(assay_pass_tap(p, ASSAY_ROLE_GATE, -1, h, r->n, (size_t)c->hidden_size, err));
     if (p->stopped) return ASSAY_OK;
-    project(p, block, gate_up, 2, r->h, r->n);
-    assay_op_gate(p->backend, gate, gate, p->buf[ASSAY_BUF_UP], r->n * (size_t)c->intermediate_size, c->arch->gate);
-    if (c->down_hadamard)
-        assay_op_hadamard(p->backend, gate, r->n, (size_t)c->intermediate_size, (size_t)c->down_hadamard);
-    ASSAY_TRY(tap(p, ASSAY_ROLE_DOWN, gate, r->n, (size_t)c->intermediate_size, err));
+    if (c->layer[layer] & ASSAY_LAYER_EXPERTS) {
+        ASSAY_TRY(assay_pass_experts(p, block, h, r->n, err));
+        y = p->buf[ASSAY_BUF_MIXED];
+    } else {
+        gate_up(p, block, h, r->n);
+        ASSAY_TRY(assay_pass_tap(p, ASSAY_ROLE_DOWN, -1, p->buf[ASSAY_BUF_GATE], r->n, (size_t)c->intermediate_size, err));
+        if (!p->stopped)
+            assay_op_linear(p->backend, y, block->matrix[ASSAY_ROLE_DOWN], block->vector[ASSAY_ROLE_DOWN_BIAS], p->buf[ASSAY_BUF_GATE], r->n);
+    }
     if (p->stopped) return ASSAY_OK;
-    assay_op_linear(p->backend, r->h, block->matrix[ASSAY_ROLE_DOWN], block->vector[ASSAY_ROLE_DOWN_BIAS], gate, r->n);
-    assay_op_add(p->backend, r->x, r->h, r->n * (size_t)c->hidden_size);
+    if (c->parallel_residual) end_block(p, block, r, p->buf[ASSAY_BUF_ASIDE], ASSAY_ROLE_POST_ATTN_NORM);
+    end_block(p, block, r, y, ASSAY_ROLE_POST_MLP_NORM);
     return ASSAY_OK;
 }
 
@@ -150,5 +337,5 @@ assay_status assay_pass_layer(assay_pass *p, const assay_block *block, assay_kv 
     p->stopped = false;
     ASSAY_TRY(attend(p, block, kv, layer, kv_layer, r, wanted, err));
     if (p->stopped || r->n == 0) return ASSAY_OK;
-    return feed_forward(p, block, r, err);
+    return feed_forward(p, block, layer, r, err);
 }

@@ -21,23 +21,66 @@ typedef struct binder {
     size_t n_modules, cap_modules;
 } binder;
 
+static assay_dtype dense_type(assay_precision p) {
+    return p == ASSAY_PRECISION_F16 ? ASSAY_DTYPE_F16 : p == ASSAY_PRECISION_BF16 ? ASSAY_DTYPE_BF16 : ASSAY_DTYPE_F32;
+}
+
 static assay_status check_dense(const assay_matrix *m, const char *name, assay_err *err) {
-    assay_dtype type = m->precision == ASSAY_PRECISION_F32   ? ASSAY_DTYPE_F32
-                       : m->precision == ASSAY_PRECISION_F16 ? ASSAY_DTYPE_F16
-                                                             : ASSAY_DTYPE_BF16;
-    int64_t at = assay_find_nonfinite(m->data, type, (size_t)(m->rows * m->cols));
+    int64_t at = assay_find_nonfinite(m->data, dense_type(m->precision), (size_t)(m->rows * m->cols));
     if (at < 0) return ASSAY_OK;
     return assay_fail(err, ASSAY_EINPUT,
                       "tensor '%s' holds a NaN or infinity at [%lld, %lld]; the checkpoint is damaged", name,
                       (long long)(at / m->cols), (long long)(at % m->cols));
 }
 
+/* A matrix that the file has lying on its side (GPT-2's Conv1D), set upright in its own type; codes become float32. */
+static assay_status set_upright(binder *b, assay_matrix *m, const assay_tensor_spec *spec, assay_err *err) {
+    assay_matrix lying = {0};
+    assay_weights *w = b->w;
+    float *row = NULL;
+    uint8_t *out = NULL;
+    assay_status s;
+    ASSAY_GO(assay_checkpoint_matrix(&lying, b->ckpt, b->config->quantization_config, spec->name, spec->cols,
+                                     spec->rows, b->config->dtype, err));
+    ASSAY_GO(assay_grow(&w->kept, &w->cap_kept, w->n_kept + 1, sizeof *w->kept, err));
+    bool dense = assay_precision_get_kind(lying.precision) == ASSAY_KIND_DENSE;
+    assay_dtype type = dense ? dense_type(lying.precision) : ASSAY_DTYPE_F32;
+    size_t size = assay_dtype_size(type);
+    row = assay_mallocn((size_t)spec->rows, sizeof *row);
+    out = assay_mallocn((size_t)spec->rows * (size_t)spec->cols, size);
+    if (!row || !out) {
+        s = assay_nomem(err);
+        goto out;
+    }
+    for (int64_t c = 0; c < spec->cols; c++) {
+        assay_matrix_decode_rows(row, &lying, c, 1);
+        for (int64_t r = 0; r < spec->rows; r++)
+            assay_from_f32(out + (size_t)(r * spec->cols + c) * size, type, &row[r], 1);
+    }
+    *m = (assay_matrix){.precision = dense ? lying.precision : ASSAY_PRECISION_F32,
+                        .rows = spec->rows,
+                        .cols = spec->cols,
+                        .data = out,
+                        .act_bits = lying.act_bits,
+                        .act_dtype = lying.act_dtype};
+    w->kept[w->n_kept++] = (float *)(void *)out;
+    out = NULL;
+out:
+    assay_free(row);
+    assay_free(out);
+    assay_matrix_deinit(&lying);
+    return s;
+}
+
 static assay_status bind_matrix(binder *b, assay_weight **out, const assay_tensor_spec *spec,
                                 assay_err *err) {
     assay_status s;
     assay_matrix m = {0};
-    ASSAY_GO(assay_checkpoint_matrix(&m, b->ckpt, b->config->quantization_config, spec->name, spec->rows,
-                                     spec->cols, b->config->dtype, err));
+    if (spec->is_transposed)
+        ASSAY_GO(set_upright(b, &m, spec, err));
+    else
+        ASSAY_GO(assay_checkpoint_matrix(&m, b->ckpt, b->config->quantization_config, spec->name, spec->rows,
+                                         spec->cols, b->config->dtype, err));
     bool dense = assay_precision_get_kind(m.precision) == ASSAY_KIND_DENSE;
     ASSAY_GO(dense ? check_dense(&m, spec->name, err) : assay_matrix_check(&m, spec->name, err));
     bool keep_home = b->act == ASSAY_ACT_INT8 && assay_precision_get_kind(m.precision) != ASSAY_KIND_INT;
@@ -54,12 +97,16 @@ out:
     return s;
 }
 
-static assay_status bind_vector(binder *b, assay_buf **out, const assay_tensor_spec *spec, assay_err *err) {
+static assay_status bind_vector(binder *b, assay_buf **out, assay_tensor_role role, const assay_tensor_spec *spec,
+                                assay_err *err) {
     assay_status s;
     size_t n = (size_t)spec->rows;
+    float offset = assay_config_vector_offset(b->config, role);
     float *v = assay_mallocn(n, sizeof *v);
     if (!v) return assay_nomem(err);
     ASSAY_GO(assay_checkpoint_vector(v, b->ckpt, spec->name, spec->rows, err));
+    for (size_t i = 0; i < n && offset != 0; i++)
+        v[i] += offset;
     ASSAY_GO(assay_buf_new(out, b->w->backend, n * sizeof *v, err));
     assay_buf_write(b->w->backend, *out, 0, v, n * sizeof *v);
     const assay_tensor *t = assay_checkpoint_find(b->ckpt, spec->name);
@@ -82,8 +129,25 @@ static assay_status bind(void *ctx, assay_tensor_role role, const assay_tensor_s
     binder *b = ctx;
     assay_block *block = &b->w->blocks[spec->layer < 0 ? b->w->n_layers : spec->layer];
     ASSAY_TRY(note_module(b, spec->name, err));
-    if (spec->is_vector) return bind_vector(b, &block->vector[role], spec, err);
-    return bind_matrix(b, &block->matrix[role], spec, err);
+    if (spec->is_vector) return bind_vector(b, &block->vector[role], role, spec, err);
+    if (spec->expert >= 0 && !block->expert[0])
+        ASSAY_TRY(assay_block_alloc_experts(block, b->config->n_experts, err));
+    return bind_matrix(b, assay_block_slot(block, role, spec->expert), spec, err);
+}
+
+/* One allocation for the three parts. */
+assay_status assay_block_alloc_experts(assay_block *b, int64_t n_experts, assay_err *err) {
+    size_t n = (size_t)n_experts;
+    b->expert[0] = assay_calloc(ASSAY_EXPERT_PARTS * n, sizeof *b->expert[0]);
+    if (!b->expert[0]) return assay_nomem(err);
+    for (size_t i = 1; i < ASSAY_EXPERT_PARTS; i++)
+        b->expert[i] = b->expert[0] + i * n;
+    return ASSAY_OK;
+}
+
+void assay_block_free_experts(assay_block *b) {
+    assay_free(b->expert[0]);
+    memset(b->expert, 0, sizeof b->expert);
 }
 
 static int compare_names(const void *a, const void *b) {
@@ -120,6 +184,7 @@ assay_status assay_weights_open(assay_weights *out, assay_backend *b, const assa
     memset(out, 0, sizeof *out);
     out->backend = b;
     out->n_layers = config->n_layers;
+    out->n_experts = config->n_experts;
     out->blocks = assay_calloc((size_t)config->n_layers + 1, sizeof *out->blocks);
     if (!out->blocks) {
         s = assay_nomem(err);
@@ -138,12 +203,19 @@ out:
 
 void assay_weights_close(assay_weights *w) {
     if (!w) return;
-    for (int64_t l = 0; w->blocks && l <= w->n_layers; l++)
+    for (int64_t l = 0; w->blocks && l <= w->n_layers; l++) {
+        assay_block *block = &w->blocks[l];
         for (int r = 0; r < ASSAY_ROLE_COUNT; r++) {
-            if (w->blocks[l].matrix[r]) assay_weight_free(w->backend, w->blocks[l].matrix[r]);
-            if (w->blocks[l].vector[r]) assay_buf_free(w->backend, w->blocks[l].vector[r]);
+            if (block->matrix[r]) assay_weight_free(w->backend, block->matrix[r]);
+            if (block->vector[r]) assay_buf_free(w->backend, block->vector[r]);
         }
+        for (int64_t e = 0; block->expert[0] && e < ASSAY_EXPERT_PARTS * w->n_experts; e++)
+            if (block->expert[0][e]) assay_weight_free(w->backend, block->expert[0][e]);
+        assay_block_free_experts(block);
+    }
     assay_free(w->blocks);
+    for (size_t i = 0; i < w->n_kept; i++) assay_free(w->kept[i]);
+    assay_free(w->kept);
     assay_str_free(&w->unused);
     memset(w, 0, sizeof *w);
 }

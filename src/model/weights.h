@@ -11,17 +11,29 @@
  * none. */
 typedef struct assay_block {
     assay_weight *matrix[ASSAY_ROLE_COUNT];
-    assay_buf *vector[ASSAY_ROLE_COUNT];
+    assay_buf *vector[ASSAY_ROLE_COUNT]; /* with the offset that config.h's arithmetic wants (assay_config_vector_offset) */
+    assay_weight **expert[ASSAY_EXPERT_PARTS]; /* [n_experts] gate, up, down; NULL in a layer without experts */
 } assay_block;
+/* Where the weight of a role stands in its block; expert is -1 but for experts' roles. */
+static inline assay_weight **assay_block_slot(assay_block *b, assay_tensor_role role, int expert) {
+    return assay_role_is_expert(role) ? &b->expert[role - ASSAY_ROLE_EXPERT_GATE][expert] : &b->matrix[role];
+}
+/* Arrays for the experts of n_experts; freed by assay_block_free_experts (the weights are not). */
+assay_status assay_block_alloc_experts(assay_block *b, int64_t n_experts, assay_err *err);
+void assay_block_free_experts(assay_block *b);
 
 typedef struct assay_weights {
     assay_backend *backend; /* borrowed */
     assay_block *blocks;    /* [n_layers + 1]; the last one is outside the layers */
-    int64_t n_layers;
+    int64_t n_layers, n_experts;
     assay_weight *head; /* the output matrix; the embedding's own weight when tied: borrowed from blocks */
     int64_t n_elements[ASSAY_PRECISION_COUNT]; /* matrix elements per stored precision */
     int64_t n_mode[ASSAY_ACT_INT8 + 1];        /* decoder matrices per compute mode in effect */
     double bits;                               /* stored size of all matrices and vectors */
+    char adapter_hash[65];                     /* "" without an adapter */
+    size_t n_adapted;                          /* matrices with a low-rank part */
+    float **kept;                              /* numbers of an adapter and matrices set upright, which the backend may borrow [n_kept] */
+    size_t n_kept, cap_kept;
     size_t n_unused;                           /* tensors of the checkpoint that nothing asked for */
     assay_str unused;                          /* their names, comma-separated, the first 16 */
 } assay_weights;

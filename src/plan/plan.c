@@ -94,7 +94,7 @@ static double activation_bytes(const assay_config *c, const assay_runtime_profil
     double t = (double)ASSAY_MAX(ASSAY_MIN(r->chunk, context), concurrency);
     double heads = (double)c->head_dim;
     double attention = 2.0 * (double)c->n_heads * heads + 2.0 * (double)c->n_kv_heads * heads;
-    double mlp = 3.0 * (double)c->intermediate_size;
+    double mlp = 3.0 * (double)(c->n_experts ? c->n_active * c->expert_size + c->shared_size : c->intermediate_size);
     double bytes = r->act_bytes * t * (2.0 * (double)c->hidden_size + ASSAY_MAX(attention, mlp) / n);
     double rows = r->full_logits ? t : (double)concurrency;
     if (r->full_logits) bytes += 4.0 * t * (double)context; /* the mask */
@@ -179,7 +179,7 @@ static double compute_seconds(const assay_device *d, double macs16, double macs8
 static double attended(const assay_config *c, double t) {
     double sum = 0;
     for (int64_t layer = 0; layer < c->n_layers; layer++) {
-        double w = c->sliding_window > 0 && layer >= c->first_sliding_layer ? (double)c->sliding_window : t;
+        double w = assay_config_window(c, layer) ? (double)assay_config_window(c, layer) : t;
         sum += t <= w ? t * (t + 1) / 2 : w * (w + 1) / 2 + (t - w) * w;
     }
     return sum;

@@ -208,7 +208,7 @@ static assay_status find_line(assay_size_line **out, assay_sizes *z, assay_part 
 static assay_part part_of(const assay_tensor_spec *t) {
     if (t->is_embedding) return ASSAY_PART_EMBEDDING;
     if (t->is_head) return ASSAY_PART_HEAD;
-    return t->is_vector ? ASSAY_PART_VECTORS : ASSAY_PART_LINEAR;
+    return t->is_linear || t->is_router ? ASSAY_PART_LINEAR : ASSAY_PART_VECTORS;
 }
 
 static assay_status add_tensor(void *vctx, const assay_tensor_spec *t, assay_err *err) {
@@ -237,10 +237,11 @@ static assay_status add_tensor(void *vctx, const assay_tensor_spec *t, assay_err
         x->head_act = s.act_bits;
         return ASSAY_OK;
     }
-    x->out->read_per_token += all;
+    double met = t->expert >= 0 ? assay_config_active_share(x->c) : 1; /* of a mixture's experts a token meets a few */
+    x->out->read_per_token += all * met;
     if (part == ASSAY_PART_LINEAR) {
-        x->out->macs_per_token += n;
-        if (s.act_bits == 8) x->out->macs_act8 += n;
+        x->out->macs_per_token += n * met;
+        if (s.act_bits == 8) x->out->macs_act8 += n * met;
         x->by_bits[assay_precision_bits(s.precision)] += n;
     }
     return ASSAY_OK;

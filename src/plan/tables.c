@@ -131,11 +131,6 @@ double assay_kv_token_layer_bytes(const assay_config *c, assay_kv_format k) {
     return (double)c->n_kv_heads * (keys + values + 2.0 * row->page_bytes / KV_PAGE);
 }
 
-/* A layer slides when the model has a window and the layer is not below Qwen2's max_window_layers. */
-static bool layer_slides(const assay_config *c, int64_t layer) {
-    return c->sliding_window > 0 && layer >= c->first_sliding_layer;
-}
-
 double assay_kv_sequence_bytes(const assay_config *c, assay_kv_format k, int64_t context, int64_t block,
                                int64_t chunk) {
     if (context <= 0) return 0.0;
@@ -148,7 +143,7 @@ double assay_kv_sequence_bytes(const assay_config *c, assay_kv_format k, int64_t
     for (int64_t layer = 0; layer < c->n_layers; layer++) {
         int64_t held = context;
         /* the last chunk's queries still need the window before its first token */
-        if (layer_slides(c, layer)) held = ASSAY_MIN(context, c->sliding_window - 1 + chunk);
+        if (assay_config_window(c, layer)) held = ASSAY_MIN(context, c->sliding_window - 1 + chunk);
         tokens += (double)((held + block - 1) / block * block);
     }
     return tokens * assay_kv_token_layer_bytes(c, k) + recent;

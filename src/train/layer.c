@@ -96,8 +96,31 @@ double assay_tape_bytes(const assay_config *c, size_t n_rows, size_t max_length,
                             (double)assay_attention_scratch(&t, max_length));
 }
 
+/* What of the architecture the backward pass does not know; NULL when it knows all. */
+static const char *unknown_part(const assay_config *c) {
+    const assay_arch *a = c->arch;
+    static const assay_arch_layout known = ASSAY_LAYOUT_LLAMA; /* a norm before each block, separate projections */
+    if (c->n_experts) return "mixtures of experts";
+    if (c->kv_rank) return "latent attention";
+    if (a->layout != known) return "its norms or its projections";
+    if (a->norm != ASSAY_NORM_RMS || a->ungated || c->parallel_residual) return "its norms or its blocks";
+    if (c->residual_scale != 1 || c->attention_soft_cap > 0 || c->logit_soft_cap > 0 || c->logit_scale != 1 ||
+        c->embedding_scale != 1)
+        return "its multipliers or caps";
+    if (fabs(c->attention_scale * sqrt((double)c->head_dim) - 1) > 1e-9) return "its scale of scores";
+    if (c->rotary_dim != c->head_dim || c->rope.scale != 1 || c->rope.kind == ASSAY_ROPE_DYNAMIC || c->rope.kind == ASSAY_ROPE_LONGROPE)
+        return "its rotary positions";
+    for (int64_t l = 0; l < c->n_layers; l++)
+        if (c->layer[l] & ASSAY_LAYER_NO_ROPE) return "layers without positions";
+    return NULL;
+}
+
 assay_status assay_tape_open(assay_tape **out, const assay_config *c, int n_threads, assay_err *err) {
+    const char *what = unknown_part(c);
     *out = NULL;
+    if (what)
+        return assay_fail(err, ASSAY_EUNSUPPORTED,
+                          "%s has no backward pass here yet (%s): use a method that needs no gradients, such as gptq", c->architecture, what);
     assay_tape *t = assay_calloc(1, sizeof *t);
     if (!t) return assay_nomem(err);
     t->config = c;
@@ -260,7 +283,7 @@ static assay_status feed_forward(float *y, assay_tape *t, const assay_params *w,
     ASSAY_TRY(project(t, p[PART_GATE], p[PART_H], w, ASSAY_ROLE_GATE, ASSAY_ROLE_GATE_BIAS, t->ffn, t->hidden, err));
     ASSAY_TRY(project(t, p[PART_UP], p[PART_H], w, ASSAY_ROLE_UP, ASSAY_ROLE_UP_BIAS, t->ffn, t->hidden, err));
     if (!y) return ASSAY_OK;
-    assay_gate_forward(p[PART_FFN], p[PART_GATE], p[PART_UP], t->rows * t->ffn, t->config->arch->gate, t->n_threads);
+    assay_gate_forward(p[PART_FFN], p[PART_GATE], p[PART_UP], t->rows * t->ffn, (assay_gate_fn)t->config->act, t->n_threads);
     ASSAY_TRY(project(t, y, p[PART_FFN], w, ASSAY_ROLE_DOWN, ASSAY_ROLE_DOWN_BIAS, t->hidden, t->ffn, err));
     assay_sum(y, y, p[PART_X2], t->rows * t->hidden, t->n_threads);
     return ASSAY_OK;
@@ -301,10 +324,10 @@ static assay_status mlp_back(assay_tape *t, const assay_grads *g, const assay_pa
     float **p = t->part, *d_gate = p[PART_FFN], *d_up = p[PART_D_FFN];
     size_t n = t->rows * t->ffn;
     if (g->w[ASSAY_ROLE_DOWN])
-        assay_gate_forward(p[PART_FFN], p[PART_GATE], p[PART_UP], n, t->config->arch->gate, t->n_threads);
+        assay_gate_forward(p[PART_FFN], p[PART_GATE], p[PART_UP], n, (assay_gate_fn)t->config->act, t->n_threads);
     ASSAY_TRY(weight_grads(t, g, dy, p[PART_FFN], ASSAY_ROLE_DOWN, ASSAY_ROLE_DOWN_BIAS, t->hidden, t->ffn, err));
     ASSAY_TRY(input_grad(t, p[PART_D_FFN], dy, w->w[ASSAY_ROLE_DOWN], t->hidden, t->ffn, false, err));
-    assay_gate_backward(d_gate, d_up, p[PART_D_FFN], p[PART_GATE], p[PART_UP], n, t->config->arch->gate, t->n_threads);
+    assay_gate_backward(d_gate, d_up, p[PART_D_FFN], p[PART_GATE], p[PART_UP], n, (assay_gate_fn)t->config->act, t->n_threads);
     assay_norm_forward(p[PART_H], p[PART_X2], w->w[ASSAY_ROLE_MLP_NORM], t->rows, t->hidden, t->eps, t->n_threads);
     ASSAY_TRY(weight_grads(t, g, d_gate, p[PART_H], ASSAY_ROLE_GATE, ASSAY_ROLE_GATE_BIAS, t->ffn, t->hidden, err));
     ASSAY_TRY(weight_grads(t, g, d_up, p[PART_H], ASSAY_ROLE_UP, ASSAY_ROLE_UP_BIAS, t->ffn, t->hidden, err));

@@ -1,7 +1,7 @@
 /* train/layer.h: the forward and backward pass of one decoder layer in float32, over plain arrays.
  *
- * The layer is the one that model/ runs (architectures.def): pre-norm, grouped-query attention with rotary positions, gated MLP; its
- * weights are pointers that the caller may exchange between passes. A tape holds what a forward pass leaves for the backward pass of
+ * The layer is Llama's and its near kin's among those that model/ runs (architectures.def): pre-norm, grouped-query attention with rotary
+ * positions, gated MLP; its weights are pointers that the caller may exchange between passes. A tape holds what a forward pass leaves for the backward pass of
  * the same layer: scores, norms and gated activations are made again instead of being kept.
  *
  * The backward pass of a whole model is this one, layers in reverse: keep each layer's input, then for the last layer down to the first
@@ -26,7 +26,7 @@ typedef struct assay_grads {
 
 typedef struct assay_tape assay_tape;
 
-/* For layers of c, borrowed. n_threads 0 = all cores. */
+/* For layers of c, borrowed. n_threads 0 = all cores. EUNSUPPORTED for architectures with other parts than the above, naming one. */
 assay_status assay_tape_open(assay_tape **out, const assay_config *c, int n_threads, assay_err *err);
 /* From now on the products of weights, in both directions, are taken of operands rounded to bf16, as mixed-precision training does: at
  * about twice the speed, good to three digits. Sums, attention, norms and gates stay in float32. */

@@ -479,12 +479,25 @@ static void check_pointwise(const assay_kern *kern) {
             kern->gate[f](p[2], p[0], p[1], n);
             ref_kern.gate[f](p[3], p[0], p[1], n);
             assert_same_floats(p[2], p[3], n, "gate", n, (size_t)f);
+            kern->gate[f](p[2], p[0], NULL, n);
+            ref_kern.gate[f](p[3], p[0], NULL, n);
+            assert_same_floats(p[2], p[3], n, "gate alone", n, (size_t)f);
         }
         if (n > 0) {
             kern->rmsnorm(p[2], p[0], p[1], n, 1e-5f);
             ref_kern.rmsnorm(p[3], p[0], p[1], n, 1e-5f);
             assert_same_floats(p[2], p[3], n, "rmsnorm", n, 1);
+            for (int bias = 0; bias < 2; bias++) {
+                kern->layernorm(p[2], p[0], p[1], bias ? p[4] : NULL, n, 1e-5f);
+                ref_kern.layernorm(p[3], p[0], p[1], bias ? p[4] : NULL, n, 1e-5f);
+                assert_same_floats(p[2], p[3], n, "layernorm", n, (size_t)bias);
+            }
         }
+        memcpy(p[2], p[0], n * 4);
+        memcpy(p[3], p[0], n * 4);
+        kern->soft_cap(p[2], n, 30.0f);
+        ref_kern.soft_cap(p[3], n, 30.0f);
+        assert_same_floats(p[2], p[3], n, "soft_cap", n, 0);
         memcpy(p[1], p[0], n * 4);
         memcpy(p[3], p[2], n * 4);
         kern->rope(p[0], p[2], p[4], p[5], n);

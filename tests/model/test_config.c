@@ -41,8 +41,8 @@ static void completes_what_is_absent(void **state) {
     assert_int_equal(c.sliding_window, 0);
     assert_false(c.tie_word_embeddings);
     assert_false(c.attention_bias);
-    assert_int_equal(c.rope_kind, ASSAY_ROPE_DEFAULT);
-    assert_true(c.rope_theta == 10000.0 && c.rms_norm_eps == 1e-6);
+    assert_int_equal(c.rope.kind, ASSAY_ROPE_DEFAULT);
+    assert_true(c.rope.theta == 10000.0 && c.rms_norm_eps == 1e-6);
     assert_int_equal(c.dtype, ASSAY_DTYPE_F32);
     assert_int_equal(c.bos_token_id, -1);
     assert_int_equal(c.n_eos, 0);
@@ -71,7 +71,7 @@ static void reads_both_files(void **state) {
     assert_int_equal(c.n_eos, 3);
     assert_int_equal(c.eos_token_ids[0], 7);
     assert_int_equal(c.eos_token_ids[2], 11);
-    assert_true(c.rope_theta == 500000.0);
+    assert_true(c.rope.theta == 500000.0);
     assert_string_equal(json_string_value(json_object_get(c.quantization_config, "quant_method")), "x");
     assay_config_deinit(&c);
 }
@@ -124,7 +124,7 @@ static void refuses_by_name(void **state) {
         {"{}", ASSAY_EINPUT, "missing key 'architectures'"},
         {"{\"architectures\": \"Llama\"}", ASSAY_EINPUT, "'architectures' is not a list of strings"},
         {"{\"architectures\": [\"FooForCausalLM\"], " SIZES "}", ASSAY_EUNSUPPORTED,
-         "unknown architecture 'FooForCausalLM'; known: LlamaForCausalLM, MistralForCausalLM, Qwen2ForCausalLM"},
+         "unknown architecture 'FooForCausalLM'; known: LlamaForCausalLM, MistralForCausalLM, MixtralForCausalLM, Qwen2ForCausalLM"},
         {"{\"model_type\": \"llama\", \"hidden_size\": 64}", ASSAY_EINPUT, "missing key 'intermediate_size'"},
         {"{\"model_type\": \"llama\", \"hidden_size\": \"64\"}", ASSAY_EINPUT, "'hidden_size'"},
         {"{\"model_type\": \"llama\", \"hidden_size\": 64, \"intermediate_size\": 9, \"num_hidden_layers\": 99999}",
@@ -133,15 +133,15 @@ static void refuses_by_name(void **state) {
         {"{" LLAMA ", \"num_key_value_heads\": 3}", ASSAY_EINPUT,
          "'num_attention_heads' 4 is not a multiple of 'num_key_value_heads' 3"},
         {"{" LLAMA ", \"head_dim\": 15}", ASSAY_EINPUT, "head size 15 is odd"},
-        {"{" LLAMA ", \"hidden_act\": \"gelu\"}", ASSAY_EUNSUPPORTED, "'hidden_act' is 'gelu'"},
+        {"{" LLAMA ", \"hidden_act\": \"relu\"}", ASSAY_EUNSUPPORTED, "'hidden_act' is 'relu'"},
         {"{" LLAMA ", \"partial_rotary_factor\": 0.5}", ASSAY_EUNSUPPORTED, "'partial_rotary_factor' 0.5"},
         {"{" LLAMA ", \"torch_dtype\": \"int8\"}", ASSAY_EUNSUPPORTED, "'torch_dtype' is 'int8'"},
         {"{" LLAMA ", \"eos_token_id\": 100}", ASSAY_EINPUT,
          "'eos_token_id' 100 is outside the vocabulary of 100"},
         {"{" LLAMA ", \"eos_token_id\": \"</s>\"}", ASSAY_EINPUT, "'eos_token_id' is neither"},
         {"{" LLAMA ", \"rms_norm_eps\": 2}", ASSAY_EINPUT, "'rms_norm_eps' is 2"},
-        {"{" LLAMA ", \"rope_scaling\": {\"type\": \"yarn\", \"factor\": 4}}", ASSAY_EUNSUPPORTED,
-         "rope type 'yarn' is not supported"},
+        {"{" LLAMA ", \"rope_scaling\": {\"type\": \"spiral\", \"factor\": 4}}", ASSAY_EUNSUPPORTED,
+         "rope type 'spiral' is not supported; known: default, linear, dynamic, yarn, longrope, llama3"},
         {"{" LLAMA ", \"rope_scaling\": {\"type\": \"linear\"}}", ASSAY_EINPUT,
          "rope_scaling: rope type 'linear' without 'factor'"},
         {"{" LLAMA ", \"rope_scaling\": {\"rope_type\": \"llama3\", \"factor\": 8}}", ASSAY_EINPUT,
@@ -151,7 +151,7 @@ static void refuses_by_name(void **state) {
         {"{" LLAMA ", \"layer_types\": [\"full_attention\"]}", ASSAY_EINPUT,
          "'layer_types' is not a list of 2"},
         {"{" LLAMA ", \"layer_types\": [\"full_attention\", \"sliding_attention\"]}", ASSAY_EUNSUPPORTED,
-         "layer 1"},
+         "layer 1 where the other keys mean 'full_attention'"},
         {"{" LLAMA ", \"quantization_config\": []}", ASSAY_EINPUT, "'quantization_config' is not an object"},
     };
     for (size_t i = 0; i < ASSAY_LEN(bad); i++) {

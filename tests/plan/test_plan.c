@@ -297,12 +297,13 @@ static void sliding_windows_bound_the_cache_layer_by_layer(void **state) {
     assay_config c;
     llama(&c, 8);
     c.sliding_window = 4096;
+    memset(c.layer, ASSAY_LAYER_SLIDES, 32);
     double layer = assay_kv_token_layer_bytes(&c, ASSAY_KV_FORMAT_F16);
     assert_float_equal(assay_kv_sequence_bytes(&c, ASSAY_KV_FORMAT_F16, 2048, 1, 1), 32 * 2048 * layer, 0);
     assert_float_equal(assay_kv_sequence_bytes(&c, ASSAY_KV_FORMAT_F16, 100000, 1, 1), 32 * 4096 * layer, 0);
     assert_float_equal(assay_kv_sequence_bytes(&c, ASSAY_KV_FORMAT_F16, 100000, 1, 512),
                        32 * (4095 + 512) * layer, 0);
-    c.first_sliding_layer = 28;
+    memset(c.layer, 0, 28);
     assert_float_equal(assay_kv_sequence_bytes(&c, ASSAY_KV_FORMAT_F16, 10000, 1, 1),
                        (28 * 10000 + 4 * 4096) * layer, 0);
     assert_float_equal(assay_kv_sequence_bytes(&c, ASSAY_KV_FORMAT_F16, 0, 1, 1), 0, 0);

@@ -39,13 +39,13 @@ static float gelu(float g) {
     return g * (g < 0 ? tail : 1.0f - tail);
 }
 static void gate_silu(float *y, const float *g, const float *u, size_t n) {
-    for (size_t i = 0; i < n; i++) y[i] = silu(g[i]) * u[i];
+    for (size_t i = 0; i < n; i++) y[i] = silu(g[i]) * (u ? u[i] : 1.0f);
 }
 static void gate_gelu_tanh(float *y, const float *g, const float *u, size_t n) {
-    for (size_t i = 0; i < n; i++) y[i] = gelu_tanh(g[i]) * u[i];
+    for (size_t i = 0; i < n; i++) y[i] = gelu_tanh(g[i]) * (u ? u[i] : 1.0f);
 }
 static void gate_gelu(float *y, const float *g, const float *u, size_t n) {
-    for (size_t i = 0; i < n; i++) y[i] = gelu(g[i]) * u[i];
+    for (size_t i = 0; i < n; i++) y[i] = gelu(g[i]) * (u ? u[i] : 1.0f);
 }
 
 static void rmsnorm(float *y, const float *x, const float *w, size_t n, float eps) {
@@ -53,6 +53,20 @@ static void rmsnorm(float *y, const float *x, const float *w, size_t n, float ep
     for (size_t i = 0; i < n; i++) lane[i % 16] = fmaf(x[i], x[i], lane[i % 16]);
     float r = 1.0f / sqrtf(ref_fold(lane) / (float)n + eps);
     for (size_t i = 0; i < n; i++) y[i] = x[i] * r * w[i];
+}
+static void layernorm(float *y, const float *x, const float *w, const float *b, size_t n, float eps) {
+    float sum[16] = {0}, lane[16] = {0};
+    for (size_t i = 0; i < n; i++) sum[i % 16] = fmaf(x[i], 1.0f, sum[i % 16]);
+    float mean = ref_fold(sum) / (float)n;
+    for (size_t i = 0; i < n; i++) lane[i % 16] = fmaf(x[i] - mean, x[i] - mean, lane[i % 16]);
+    float r = 1.0f / sqrtf(ref_fold(lane) / (float)n + eps);
+    for (size_t i = 0; i < n; i++) {
+        float v = (x[i] - mean) * r * w[i];
+        y[i] = b ? v + b[i] : v;
+    }
+}
+static void soft_cap(float *x, size_t n, float cap) {
+    for (size_t i = 0; i < n; i++) x[i] = assay_ref_tanh(x[i] / cap) * cap;
 }
 static void add(float *x, const float *y, size_t n) {
     for (size_t i = 0; i < n; i++) x[i] += y[i];
@@ -73,6 +87,8 @@ static void round_f16(float *out, const float *x, size_t n) {
 
 void assay_kern_set_point_ref(assay_kern *k) {
     k->rmsnorm = rmsnorm;
+    k->layernorm = layernorm;
+    k->soft_cap = soft_cap;
     k->add = add;
     k->gate[ASSAY_KERN_SILU] = gate_silu;
     k->gate[ASSAY_KERN_GELU_TANH] = gate_gelu_tanh;
