@@ -6,21 +6,14 @@ saved it while it could (5.23 raises NotImplementedError for hqq).
 
 Writes FOLDER/hqq-NAME/{config.json,model.safetensors} and FOLDER/expected_hqq.json, in the manner of make_format.py.
 """
-import hashlib, importlib.metadata, json, os, sys
+import importlib.metadata, json, os
 os.environ["CUDA_VISIBLE_DEVICES"] = ""
 import numpy as np
 import torch
 from hqq.core.quantize import BaseQuantizeConfig, HQQLinear, Quantizer
-from safetensors.torch import load_file, save_file
+from golden import SHAPES, digest, save_checkpoint, save_json
 
 torch.set_num_threads(1)
-out = sys.argv[1] if len(sys.argv) > 1 else os.path.dirname(os.path.abspath(__file__))
-SHAPES = {"mlp.down_proj": (32, 64), "mlp.gate_proj": (64, 32), "mlp.up_proj": (64, 32), "self_attn.k_proj": (16, 32),
-          "self_attn.o_proj": (32, 32), "self_attn.q_proj": (32, 32), "self_attn.v_proj": (16, 32)}
-
-
-def digest(a, dtype):
-    return hashlib.sha256(np.ascontiguousarray(a).astype(dtype).tobytes()).hexdigest()
 
 
 def make(name, bits, group, dtype, view_as_float=False):
@@ -43,12 +36,7 @@ def make(name, bits, group, dtype, view_as_float=False):
         expected[m] = dict(codes=digest(codes.numpy(), np.uint8), scales=digest(again.meta["scale"].numpy(), np.float32),
                            real_zeros=digest(again.meta["zero"].numpy(), np.float32), weights=digest(again.dequantize().numpy(), np.float32),
                            bits=bits, group=group or shape[1], act_bits=16)
-    folder = os.path.join(out, name)
-    os.makedirs(folder, exist_ok=True)
-    save_file(tensors, folder + "/model.safetensors", metadata={"format": "pt"})
-    with open(folder + "/config.json", "w") as f:
-        json.dump({"quantization_config": {"quant_config": saved, "quant_method": "hqq", "skip_modules": ["lm_head"]}}, f, indent=1)
-        f.write("\n")
+    save_checkpoint(name, tensors, {"quant_config": saved, "quant_method": "hqq", "skip_modules": ["lm_head"]})
     return expected
 
 
@@ -60,6 +48,4 @@ models = {
     "hqq-int2": make("hqq-int2", 2, None, torch.float16),
     "hqq-view": make("hqq-view", 4, 16, torch.bfloat16, view_as_float=True),
 }
-with open(os.path.join(out, "expected_hqq.json"), "w") as f:
-    json.dump(dict(made_by="make_hqq.py", torch=torch.__version__, hqq=importlib.metadata.version("hqq"), models=models), f, indent=1)
-    f.write("\n")
+save_json("expected_hqq.json", dict(made_by="make_hqq.py", torch=torch.__version__, hqq=importlib.metadata.version("hqq"), models=models))

@@ -6,7 +6,7 @@
 
 Writes FOLDER/ct-order/{config.json,model.safetensors} and FOLDER/expected_order.json, in the manner of make_format.py.
 """
-import hashlib, json, os, sys
+import json, os
 os.environ["CUDA_VISIBLE_DEVICES"] = ""
 import numpy as np
 import torch
@@ -15,18 +15,9 @@ from compressed_tensors.compressors.quantized_compressors.pack_quantized import 
 from compressed_tensors.quantization import QuantizationArgs
 from compressed_tensors.quantization.lifecycle.forward import dequantize, quantize
 from compressed_tensors.quantization.utils import calculate_qparams
-from safetensors.torch import save_file
+from golden import SHAPES, digest, save_checkpoint, save_json
 
 torch.set_num_threads(1)
-out = sys.argv[1] if len(sys.argv) > 1 else os.path.dirname(os.path.abspath(__file__))
-SHAPES = {"mlp.down_proj": (32, 64), "mlp.gate_proj": (64, 32), "mlp.up_proj": (64, 32), "self_attn.k_proj": (16, 32),
-          "self_attn.o_proj": (32, 32), "self_attn.q_proj": (32, 32), "self_attn.v_proj": (16, 32)}
-
-
-def digest(a, dtype):
-    return hashlib.sha256(np.ascontiguousarray(a).astype(dtype).tobytes()).hexdigest()
-
-
 torch.manual_seed(7)
 args = QuantizationArgs(num_bits=4, type="int", symmetric=False, strategy="group", group_size=8, actorder="group")
 tensors, expected = {}, {}
@@ -50,16 +41,9 @@ for tag, shape in SHAPES.items():
     expected[m] = dict(codes=digest(q.numpy().astype(np.int16) + 8, np.uint8), zeros=digest(zero.float().numpy() + 8, np.uint8),
                        scales=digest(scale.float().numpy(), np.float32), weights=digest(decoded.numpy(), np.float32),
                        g_idx=digest(g_idx.numpy(), np.int32), bits=4, group=8, act_bits=16)
-folder = os.path.join(out, "ct-order")
-os.makedirs(folder, exist_ok=True)
-save_file(tensors, folder + "/model.safetensors", metadata={"format": "pt"})
 config = {"quant_method": "compressed-tensors", "format": "pack-quantized", "quantization_status": "compressed", "ignore": ["lm_head"],
           "config_groups": {"group_0": {"targets": ["Linear"], "input_activations": None, "output_activations": None,
                                         "weights": json.loads(args.model_dump_json(exclude={"zp_dtype", "scale_dtype"}))}}}
-with open(folder + "/config.json", "w") as f:
-    json.dump({"quantization_config": config}, f, indent=1)
-    f.write("\n")
-with open(os.path.join(out, "expected_order.json"), "w") as f:
-    json.dump(dict(made_by="make_order.py", torch=torch.__version__, compressed_tensors=compressed_tensors.__version__,
-                   models={"ct-order": expected}), f, indent=1)
-    f.write("\n")
+save_checkpoint("ct-order", tensors, config)
+save_json("expected_order.json", dict(made_by="make_order.py", torch=torch.__version__, compressed_tensors=compressed_tensors.__version__,
+                                      models={"ct-order": expected}))
