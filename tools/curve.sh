@@ -11,6 +11,7 @@ model=${1:-models/demo} text=${2:-models/demo/prose.txt} calibration=${3:-models
 method=${METHOD:-gptq} length=${LENGTH:-256}
 mix=${MIX:-int2g128 int2g64 int2g32 int3g128 int3g64 int3g32 int4g128 int4g32 int5g128 int6g128 int8g128 bf16}
 work=${WORK:-$(mktemp -d)}
+make --no-print-directory BUILD="$build" "$build/assay" "$build/kl" >&2
 mkdir -p "$work"
 [ -n "${WORK:-}" ] || trap 'rm -rf "$work"' EXIT
 
