@@ -2,7 +2,8 @@
 # interop.sh PROGRAM: compares with the originals in Python: what we write they load and compute alike, what they write we read.
 #
 # Installs them (pinned) into build/interop/venv on the first run, or uses ASSAY_INTEROP_VENV. Needs PyPI for the installation, nothing after.
-# The environment: BUILD (of PROGRAM's build, set by make interop), ASSAY_SHARED (folder with tokenizers and texts, default ../shared).
+# The environment: BUILD (of PROGRAM's build, set by make interop), ASSAY_SHARED (folder with tokenizers and texts, default ../shared),
+# ASSAY_INTEROP_HQQ (an environment that has hqq too; without it hqq's checkpoints are left out).
 set -u
 program=${1:?usage: interop.sh PROGRAM}
 build=${BUILD:-$(dirname "$program")}
@@ -29,9 +30,11 @@ step() { # NAME COMMAND...
 }
 
 rm -rf "$out"; mkdir -p "$out"
-# name and recipe of each variant
+# name and recipe of each variant; those with a + are made with calibration
 while read -r name recipe; do
-    step "quantize $name ($recipe)" "$program" quantize "$model" "$out/$name" --recipe "$recipe" > "$out/$name.log" 2>&1 || cat "$out/$name.log"
+    more=
+    case $name in +*) name=${name#+} more="--calibration $model/calibration.jsonl,samples=16,length=128" ;; esac
+    step "quantize $name ($recipe)" "$program" quantize "$model" "$out/$name" --recipe "$recipe" $more > "$out/$name.log" 2>&1 || cat "$out/$name.log"
 done <<'LIST'
 llm_int8 llm_int8
 llm_int8-skip llm_int8,skip=layers\.0\.
@@ -43,11 +46,37 @@ int4g128 rtn,int4g128
 int4g64-asym-mse rtn,int4g64,symmetric=false,mse
 int3g128 rtn,int3g128
 mixed rtn,int8;match=mlp\.,precision=int4g64;match=layers\.0\.self_attn\.v_proj,none
+fp8 fp8
+fp8-weights fp8,activations=16bit
+fp8-tensor fp8,scale=tensor
+fp8-block fp8,scale=block
+fp8-e5m2 fp8,fp8_e5m2,activations=16bit
+nvfp4 rtn,nvfp4
+mxfp4 rtn,mxfp4
+hqq4 hqq,int4
+hqq3 hqq,int3,group_size=64
++gptq4 gptq,int4g128
++gptq4-static gptq,int4g128,act_order=static
++awq4 awq,int4g128
++autoround4 autoround,int4g128,iters=20
++smoothquant smoothquant
++fp8-static fp8,activations=static
 LIST
-step 'logits of our checkpoints in transformers' "$python" tools/interop_logits.py "$build/logits" "$model" \
-    "$out"/llm_int8 "$out"/llm_int8-skip "$out"/nf4 "$out"/nf4-dq "$out"/fp4-dq-b128 "$out"/int8 "$out"/int4g128 "$out"/int4g64-asym-mse \
-    "$out"/int3g128 "$out"/mixed
-step 'formats' "$python" tools/interop_formats.py "$program" "$model" "$out"
+# What hqq wrote is compared where hqq is: in the environment of ASSAY_INTEROP_HQQ, or in the same one when it has it.
+hqq_python=${ASSAY_INTEROP_HQQ:-$venv}/bin/python
+variants() { # those that $python can judge; hqq's apart
+    for d in "$out"/*/; do
+        case $d in */hqq*) ;; *) echo "${d%/}" ;; esac
+    done
+}
+step 'logits of our checkpoints in transformers' "$python" tools/interop_logits.py "$build/logits" "$model" $(variants)
+if "$hqq_python" -c 'import hqq' 2>/dev/null; then
+    step 'logits of our checkpoints in hqq' "$hqq_python" tools/interop_logits.py "$build/logits" "$model" "$out"/hqq[34]
+    step 'formats' "$hqq_python" tools/interop_formats.py "$program" "$model" "$out"
+else
+    echo "== hqq: skipped, $hqq_python lacks it (ASSAY_INTEROP_HQQ)"
+    step 'formats' "$python" tools/interop_formats.py "$program" "$model" "$out"
+fi
 step 'tokenizers' env BUILD="$build" ASSAY_INTEROP_VENV="$venv" sh tools/interop_tokenizers.sh
 
 if [ "$failed" -ne 0 ]; then echo "$failed comparisons failed"; exit 1; fi

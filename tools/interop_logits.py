@@ -114,6 +114,9 @@ def main():
         as_run = theirs(model, ids) if model is not None else None  # before decoding: some kernels repack weights in place
         weights = decoded_weights(path, q, load(path, q) if q.get("quant_method") == "bitsandbytes" else None, tensors)
         dense = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
+        stored = Tensors(path)
+        changed = {k: stored[k].float() for k in dense.state_dict() if k in stored and k.removesuffix(".weight") not in weights}
+        dense.load_state_dict(changed, strict=False)  # norms that took up a scaling
         for name, w in weights.items():
             dense.get_submodule(name).weight.data = w
         exact = theirs(dense, ids)
