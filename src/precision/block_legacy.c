@@ -42,21 +42,15 @@ static inline float least(float a, float b) {
     return a < b ? a : b;
 }
 
-/* The lower half of `width` least and largest numbers takes up the upper half. */
-static inline void halve(float *restrict lo, float *restrict hi, int width) {
-    for (int k = 0; k < width / 2; k++) {
-        float a = lo[k + width / 2], b = hi[k + width / 2];
-        lo[k] = a < lo[k] ? a : lo[k];
-        hi[k] = b > hi[k] ? b : hi[k];
-    }
-}
-
+/* Four lanes go down the 32 weights, a chain for each end. */
 static inline void find_range(float *lo, float *hi, const float *restrict w) {
-    float a[N], b[N];
-    for (int k = 0; k < N; k++) a[k] = b[k] = w[k];
-    halve(a, b, 32);
-    halve(a, b, 16);
-    halve(a, b, 8);
+    float a[4], b[4];
+    for (int k = 0; k < 4; k++) a[k] = b[k] = w[k];
+#pragma GCC unroll 7
+    for (int i = 4; i < N; i += 4) {
+        for (int k = 0; k < 4; k++) a[k] = w[i + k] < a[k] ? w[i + k] : a[k];
+        for (int k = 0; k < 4; k++) b[k] = w[i + k] > b[k] ? w[i + k] : b[k];
+    }
     *lo = least(least(a[0], a[1]), least(a[2], a[3]));
     *hi = -least(least(-b[0], -b[1]), least(-b[2], -b[3]));
 }
