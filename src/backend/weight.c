@@ -77,6 +77,7 @@ static bool borrow_dense(assay_weight *w, const assay_matrix *m) {
                                                             : ASSAY_FORM_BF16;
     bool same = w->mode == ASSAY_ACT_F32 || (w->mode == ASSAY_ACT_BF16 && form == ASSAY_FORM_BF16) ||
                 (w->mode == ASSAY_ACT_F16 && form == ASSAY_FORM_F16);
+    if (m->owns_data) return false; /* it goes with the matrix */
     if (!same || (uintptr_t)m->data % (form == ASSAY_FORM_F32 ? 4 : 2) != 0) return false;
     size_t stride = w->k * (form == ASSAY_FORM_F32 ? 4 : 2);
     bool in_place = form == (w->mode == ASSAY_ACT_BF16 ? ASSAY_FORM_BF16 : ASSAY_FORM_F32);
