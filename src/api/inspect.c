@@ -8,6 +8,7 @@
 #include <string.h>
 #include "api/doc.h"
 #include "base/file.h"
+#include "base/gguf.h"
 #include "base/mem.h"
 #include "format/format.h"
 #include "model/arch.h"
@@ -295,8 +296,12 @@ assay_status assay_inspect(assay_doc **out, const char *model, const assay_inspe
     json_t *j = NULL;
     assay_status s;
     if (assay_path_exists(model) && !assay_path_is_dir(model)) {
-        s = assay_fail(err, ASSAY_EINPUT, "'%s' is a file: give the folder that it lies in", model);
-        goto out;
+        char *gguf = NULL;
+        s = assay_gguf_find_file(&gguf, model, NULL);
+        assay_free(gguf);
+        if (s == ASSAY_ENOTFOUND)
+            s = assay_fail(err, ASSAY_EINPUT, "'%s' is a file, and none of GGUF: give the folder that it lies in", model);
+        if (s != ASSAY_OK) goto out;
     }
     ASSAY_GO(assay_config_open(&c, model, err));
     ASSAY_GO(assay_checkpoint_open(&ckpt, model, err));
