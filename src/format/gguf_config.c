@@ -108,18 +108,18 @@ static int64_t head_dim_of(const maker *m) {
 
 /* --- rotary embeddings --- */
 
+/* In float32, as the original's tensors are. */
 void assay_gguf_llama3_factors(float *out, int64_t n, double theta, double factor, double low, double high, double context) {
-    const double pi = 3.14159265358979323846;
+    const float two_pi = 6.2831853071795862f;
     for (int64_t i = 0; i < n; i++) {
-        double frequency = 1.0 / (double)(float)pow(theta, (double)i / (double)n), wave = 2 * pi / frequency;
-        if (wave < context / high)
+        float frequency = 1.0f / powf((float)theta, (float)(2 * i) / (float)(2 * n)), wave = two_pi / frequency;
+        float smooth = ((float)context / wave - (float)low) / (float)(high - low);
+        if ((double)wave < context / high)
             out[i] = 1;
-        else if (wave > context / low)
+        else if ((double)wave > context / low)
             out[i] = (float)factor;
-        else {
-            double smooth = (context / wave - low) / (high - low);
-            out[i] = (float)(1 / ((1 - smooth) / factor + smooth));
-        }
+        else
+            out[i] = 1.0f / ((1.0f - smooth) / (float)factor + smooth);
     }
 }
 
