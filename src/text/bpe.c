@@ -5,9 +5,9 @@
  * position); the least is merged until none is left: O(n log n) on a word of any length. An entry is stale,
  * and skipped, when the pair at its position has another rank by now.
  *
- * SentencePiece (bpe_model.cc) merges by the score of what comes out, whichever two neighbours it is made of. From the pieces all
- * such pairs are found beforehand, ranked by score with equal scores sharing a rank, and the same heap gives its order:
- * the best score, then the leftmost.
+ * SentencePiece (bpe_model.cc) merges by the score of what comes out, whichever two neighbours it is made of.
+ * From the pieces all such pairs are found beforehand, ranked by score with equal scores sharing a rank, and
+ * the same heap gives its order: the best score, then the leftmost.
  *
  * Dropout is refused: it belongs to training. */
 #include "text/bpe.h"
@@ -86,18 +86,19 @@ static assay_status merge_halves(const char *half[2], size_t n[2], const json_t 
 }
 
 /* One merge; `both` is scratch. */
-static assay_status add_merge(assay_bpe *b, assay_str *both, const char *const half[2], const size_t n[2], uint32_t rank, size_t i,
-                              const char *where, assay_err *err) {
+static assay_status add_merge(assay_bpe *b, assay_str *both, const char *const half[2], const size_t n[2],
+                              uint32_t rank, size_t i, const char *where, assay_err *err) {
     size_t skip = b->prefix ? strlen(b->prefix) : 0;
-    int32_t left = assay_vocab_find(&b->vocab, half[0], n[0]), right = assay_vocab_find(&b->vocab, half[1], n[1]);
+    int32_t left = assay_vocab_find(&b->vocab, half[0], n[0]),
+            right = assay_vocab_find(&b->vocab, half[1], n[1]);
     assay_str_clear(both);
     assay_str_putn(both, half[0], n[0]);
     if (n[1] >= skip) assay_str_putn(both, half[1] + skip, n[1] - skip);
     ASSAY_TRY(assay_str_status(both, err));
     int32_t id = assay_vocab_find(&b->vocab, assay_str_c(both), both->len);
     if (left < 0 || right < 0 || id < 0 || n[1] < skip)
-        return assay_fail(err, ASSAY_EINPUT, "%s: model.merges[%zu] ('%.*s' '%.*s') is not in the vocabulary", where, i,
-                          (int)ASSAY_MIN(n[0], 40), half[0], (int)ASSAY_MIN(n[1], 40), half[1]);
+        return assay_fail(err, ASSAY_EINPUT, "%s: model.merges[%zu] ('%.*s' '%.*s') is not in the vocabulary",
+                          where, i, (int)ASSAY_MIN(n[0], 40), half[0], (int)ASSAY_MIN(n[1], 40), half[1]);
     assay_merges_put(&b->merges, left, right, rank, id);
     return ASSAY_OK;
 }
@@ -122,7 +123,8 @@ out:
     return s;
 }
 
-assay_status assay_bpe_from_merges(assay_bpe *b, const assay_token_text *merges, size_t n_merges, const char *where, assay_err *err) {
+assay_status assay_bpe_from_merges(assay_bpe *b, const assay_token_text *merges, size_t n_merges,
+                                   const char *where, assay_err *err) {
     assay_status s;
     assay_str both = {0};
     b->n_known = INT32_MAX;
@@ -150,8 +152,8 @@ static assay_status parse_options(assay_bpe *b, const json_t *model, const char 
     double dropout = 0;
     ASSAY_TRY(assay_json_get_str(&type, model, "type", where, err));
     if (strcmp(type, "BPE") != 0)
-        return assay_fail(err, ASSAY_EUNSUPPORTED, "%s: model.type '%.40s' is not supported, only BPE and Unigram are",
-                          where, type);
+        return assay_fail(err, ASSAY_EUNSUPPORTED,
+                          "%s: model.type '%.40s' is not supported, only BPE and Unigram are", where, type);
     ASSAY_TRY(assay_json_get_double(&dropout, model, "dropout", where, err));
     if (dropout != 0)
         return assay_fail(err, ASSAY_EUNSUPPORTED, "%s: model.dropout is not supported, set it to null",
@@ -229,7 +231,8 @@ typedef struct found_merges {
     size_t n, cap;
 } found_merges;
 
-static assay_status find_halves(found_merges *f, const assay_bpe *b, const struct assay_vocab_key *key, assay_err *err) {
+static assay_status find_halves(found_merges *f, const assay_bpe *b, const struct assay_vocab_key *key,
+                                assay_err *err) {
     for (size_t i = 0, len; i < key->n; i += len) {
         int32_t left = i ? assay_vocab_find(&b->vocab, key->s, i) : -1;
         int32_t right = left >= 0 ? assay_vocab_find(&b->vocab, key->s + i, key->n - i) : -1;
@@ -256,8 +259,8 @@ assay_status assay_bpe_from_pieces(assay_bpe *b, const float *scores, assay_err 
         if (b->vocab.keys[k].n <= MAX_PIECE) ASSAY_GO(find_halves(&found, b, &b->vocab.keys[k], err));
     ASSAY_GO(assay_merges_reserve(&b->merges, found.n, err));
     for (size_t k = 0; k < found.n; k++)
-        assay_merges_put(&b->merges, found.v[k].left, found.v[k].right, rank_of(sorted, n_keys, scores[found.v[k].id]),
-                         found.v[k].id);
+        assay_merges_put(&b->merges, found.v[k].left, found.v[k].right,
+                         rank_of(sorted, n_keys, scores[found.v[k].id]), found.v[k].id);
     s = index_characters(b, err);
 out:
     assay_free(sorted);
@@ -440,7 +443,8 @@ static assay_status to_symbols(size_t *n_out, const assay_bpe *b, assay_bpe_scra
 }
 
 /* The same for SentencePiece's pieces. */
-static void pieces_to_symbols(size_t *n_out, const assay_bpe *b, assay_bpe_scratch *w, const char *s, size_t n) {
+static void pieces_to_symbols(size_t *n_out, const assay_bpe *b, assay_bpe_scratch *w, const char *s,
+                              size_t n) {
     size_t count = 0;
     for (size_t i = 0, len; i < n; i += len) {
         int32_t cp = assay_utf8_next(&len, s + i, n - i);
@@ -463,9 +467,10 @@ static void pieces_to_symbols(size_t *n_out, const assay_bpe *b, assay_bpe_scrat
     *n_out = count;
 }
 
-/* Appends a piece; an unused one is taken apart again as it was put together, a character without a token is its bytes or unknown. */
-static assay_status put_piece(assay_ids *ids, const assay_bpe *b, const assay_bpe_scratch *w, int32_t id, bool *after_unknown,
-                              assay_err *err) {
+/* Appends a piece; an unused one is taken apart again as it was put together, a character without a token is
+ * its bytes or unknown. */
+static assay_status put_piece(assay_ids *ids, const assay_bpe *b, const assay_bpe_scratch *w, int32_t id,
+                              bool *after_unknown, assay_err *err) {
     if (id >= 0 && id < b->n_known && b->unused && b->unused[id] && w->halves[id][1]) {
         ASSAY_TRY(put_piece(ids, b, w, w->halves[id][0], after_unknown, err));
         return put_piece(ids, b, w, w->halves[id][1] - 1, after_unknown, err);
@@ -501,7 +506,8 @@ assay_status assay_bpe_encode(assay_ids *ids, const assay_bpe *b, assay_bpe_scra
     if (most > w->cap_symbols)
         ASSAY_TRY(assay_grow(&w->symbols, &w->cap_symbols, most, sizeof *w->symbols, err));
     if (most * 3 > w->cap_heap) ASSAY_TRY(assay_grow(&w->heap, &w->cap_heap, most * 3, sizeof *w->heap, err));
-    if (b->unused && !w->halves && !(w->halves = assay_calloc((size_t)b->n_known, sizeof *w->halves))) return assay_nomem(err);
+    if (b->unused && !w->halves && !(w->halves = assay_calloc((size_t)b->n_known, sizeof *w->halves)))
+        return assay_nomem(err);
     size_t count;
     if (b->pieces)
         pieces_to_symbols(&count, b, w, s, n);

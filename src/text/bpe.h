@@ -19,16 +19,17 @@ typedef struct assay_bpe {
     bool byte_fallback, fuse_unk, ignore_merges;
     /* SentencePiece's way: no affixes, unknown neighbours are one, and */
     bool pieces;
-    int32_t n_known;         /* ids from here on are characters without a token, which may still merge */
-    const assay_trie *user;  /* strings that are one symbol each and never merge; borrowed, NULL: none */
-    uint8_t *unused;         /* by id: may be merged to, but not put out; NULL: no such token. Owned */
+    int32_t n_known;        /* ids from here on are characters without a token, which may still merge */
+    const assay_trie *user; /* strings that are one symbol each and never merge; borrowed, NULL: none */
+    uint8_t *unused;        /* by id: may be merged to, but not put out; NULL: no such token. Owned */
     uint64_t *joins; /* a bit per hash of two characters that are neighbours in some token; NULL: not built */
 } assay_bpe;
 
 /* From the "model" object. `where` names the file in errors. */
 assay_status assay_bpe_parse(assay_bpe *b, const json_t *model, const char *where, assay_err *err);
 /* Of GGUF's metadata: b->vocab holds every token; a merge is "left right". */
-assay_status assay_bpe_from_merges(assay_bpe *b, const assay_token_text *merges, size_t n_merges, const char *where, assay_err *err);
+assay_status assay_bpe_from_merges(assay_bpe *b, const assay_token_text *merges, size_t n_merges,
+                                   const char *where, assay_err *err);
 /* Of SentencePiece's pieces: b->vocab holds those that merge, scores their scores by id, b->n_known
  * says how many tokens there are. Adds the characters that have no token, and
  * finds the merges: any two neighbours whose concatenation is a piece, the best score first. */
@@ -38,7 +39,8 @@ void assay_bpe_free(assay_bpe *b);
 /* For models without a pre-tokenizer, where a whole text is one word: finds out which neighbours can end up
  * in one token. */
 assay_status assay_bpe_index_joins(assay_bpe *b, assay_err *err);
-void assay_bpe_join(assay_bpe *b, const char *s, size_t n); /* the text is never cut inside this string either */
+void assay_bpe_join(assay_bpe *b, const char *s,
+                    size_t n); /* the text is never cut inside this string either */
 /* True when no merge can cross from character left to character right, so that a text may be cut between
  * them without changing its ids. Joins must have been built. */
 bool assay_bpe_breaks(const assay_bpe *b, int32_t left, int32_t right);
@@ -49,7 +51,8 @@ typedef struct assay_bpe_scratch {
     size_t cap_symbols;
     uint64_t *heap; /* rank << 32 | position */
     size_t n_heap, cap_heap;
-    int32_t (*halves)[2]; /* by id of an unused token: what it was merged from last (the right one plus 1); NULL until needed */
+    int32_t (*halves)[2]; /* by id of an unused token: what it was merged from last (the right one plus 1);
+                             NULL until needed */
 } assay_bpe_scratch;
 void assay_bpe_scratch_free(assay_bpe_scratch *w);
 

@@ -7,8 +7,9 @@
  *   bit 31: it holds a value (the offset of a replacement in the texts) in bits 0..30
  *   else    bits 0..7 label, bit 8 has a leaf, bit 9 the offset is in units of 256, bits 10.. offset
  *
- * and the child of unit i by byte c is i ^ offset(i) ^ c, which is right if its label is c; its leaf is at child ^
- * offset(child). Every index comes from the file and is checked before use; a rule that would break UTF-8 counts as none. */
+ * and the child of unit i by byte c is i ^ offset(i) ^ c, which is right if its label is c; its leaf is at
+ * child ^ offset(child). Every index comes from the file and is checked before use; a rule that would break
+ * UTF-8 counts as none. */
 #include "text/charsmap.h"
 
 #include <string.h>
@@ -26,7 +27,8 @@ static assay_status adopt(assay_charsmap *out, uint8_t *blob, size_t n, const ch
     *out = (assay_charsmap){.blob = blob, .n_blob = n};
     size_t trie = n > 4 ? read_u32(blob) : 0;
     if (n <= 4 || trie % 4 || trie < 4 || trie > n - 4)
-        return assay_fail(err, ASSAY_EINPUT, "%s: precompiled_charsmap: a trie of %zu bytes in %zu bytes", where, trie, n);
+        return assay_fail(err, ASSAY_EINPUT, "%s: precompiled_charsmap: a trie of %zu bytes in %zu bytes",
+                          where, trie, n);
     out->units = blob + 4;
     out->n_units = trie / 4;
     out->texts = (const char *)blob + 4 + trie;
@@ -34,7 +36,8 @@ static assay_status adopt(assay_charsmap *out, uint8_t *blob, size_t n, const ch
     return ASSAY_OK;
 }
 
-assay_status assay_charsmap_new(assay_charsmap *out, const void *data, size_t n, const char *where, assay_err *err) {
+assay_status assay_charsmap_new(assay_charsmap *out, const void *data, size_t n, const char *where,
+                                assay_err *err) {
     *out = (assay_charsmap){0};
     if (n == 0) return ASSAY_OK;
     uint8_t *blob = assay_malloc(n);
@@ -50,7 +53,8 @@ static int base64_digit(char c) {
     return c == '+' ? 62 : c == '/' ? 63 : -1;
 }
 
-assay_status assay_charsmap_decode(assay_charsmap *out, const char *base64, size_t n, const char *where, assay_err *err) {
+assay_status assay_charsmap_decode(assay_charsmap *out, const char *base64, size_t n, const char *where,
+                                   assay_err *err) {
     *out = (assay_charsmap){0};
     while (n && base64[n - 1] == '=')
         n--;
@@ -63,7 +67,8 @@ assay_status assay_charsmap_decode(assay_charsmap *out, const char *base64, size
         int d = base64_digit(base64[i]);
         if (d < 0) {
             assay_free(blob);
-            return assay_fail(err, ASSAY_EINPUT, "%s: precompiled_charsmap is not base64 at character %zu", where, i);
+            return assay_fail(err, ASSAY_EINPUT, "%s: precompiled_charsmap is not base64 at character %zu",
+                              where, i);
         }
         bits = bits << 6 | (uint32_t)d;
         if (i % 4) blob[len++] = (uint8_t)(bits >> (6 - 2 * (i % 4)));
@@ -80,7 +85,8 @@ static size_t unit_offset(uint32_t unit) {
     return (size_t)(unit >> 10) << ((unit & 0x200) >> 6);
 }
 
-bool assay_charsmap_find(size_t *len, const char **to, size_t *n_to, const assay_charsmap *m, const char *s, size_t n, bool shortest) {
+bool assay_charsmap_find(size_t *len, const char **to, size_t *n_to, const assay_charsmap *m, const char *s,
+                         size_t n, bool shortest) {
     if (!m->blob) return false;
     uint32_t unit = read_u32(m->units);
     size_t at = unit_offset(unit), value = SIZE_MAX;

@@ -82,8 +82,9 @@ static cache_slot *cache_find(encoder *e, const char *s, size_t n, bool *hit) {
 }
 
 static assay_status encode_fresh(encoder *e, const char *s, size_t n, assay_err *err) {
-    return e->t->kind == ASSAY_MODEL_UNIGRAM ? assay_unigram_encode(&e->ids, &e->t->unigram, &e->lattice, s, n, err)
-                                             : assay_bpe_encode(&e->ids, &e->t->bpe, &e->scratch, s, n, err);
+    return e->t->kind == ASSAY_MODEL_UNIGRAM
+               ? assay_unigram_encode(&e->ids, &e->t->unigram, &e->lattice, s, n, err)
+               : assay_bpe_encode(&e->ids, &e->t->bpe, &e->scratch, s, n, err);
 }
 
 static assay_status encode_piece(encoder *e, const char *s, size_t n, assay_err *err) {

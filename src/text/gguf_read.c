@@ -1,10 +1,12 @@
-/* gguf_read.c: a tokenizer from GGUF's metadata, with the defaults that llama.cpp (llama-vocab.cpp) gives absent keys.
+/* gguf_read.c: a tokenizer from GGUF's metadata, with the defaults that llama.cpp (llama-vocab.cpp) gives
+ * absent keys.
  *
  *   "gpt2"    byte-level BPE: tokens, merges, the pre-tokenizer by name (pre.def)
  *   "llama"   SentencePiece BPE: tokens, scores; spaces as U+2581, no other normalization
  *   "t5"      Unigram: tokens, scores, the character map
  *
- * Control tokens become special added tokens, user-defined ones other added tokens; both are found in the raw text. WordPiece
+ * Control tokens become special added tokens, user-defined ones other added tokens; both are found in the raw
+ * text. WordPiece
  * ("bert"), RWKV and PLaMo vocabularies are EUNSUPPORTED. */
 #include <string.h>
 #include "base/mem.h"
@@ -31,15 +33,17 @@ static int32_t id_or(int32_t id, int32_t absent, const assay_gguf_vocab *v) {
 static assay_status read_bpe(assay_tokenizer *t, const assay_gguf_vocab *v, assay_err *err) {
     const assay_pre *pre = assay_pre_find(v->pre);
     if (!pre)
-        return assay_fail(err, ASSAY_EUNSUPPORTED, WHERE ".pre: the pre-tokenizer '%.*s' is not known", (int)ASSAY_MIN(v->pre.n, 40u),
-                          v->pre.s ? v->pre.s : "");
+        return assay_fail(err, ASSAY_EUNSUPPORTED, WHERE ".pre: the pre-tokenizer '%.*s' is not known",
+                          (int)ASSAY_MIN(v->pre.n, 40u), v->pre.s ? v->pre.s : "");
     assay_vocab *vocab = &t->bpe.vocab;
     ASSAY_TRY(assay_vocab_reserve(vocab, v->n_tokens, err));
     for (size_t i = 0; i < v->n_tokens; i++) {
         size_t bad;
         bool cut;
-        if (v->tokens[i].n == 0 || assay_utf8_valid(&bad, &cut, v->tokens[i].s, v->tokens[i].n) != v->tokens[i].n)
-            return assay_fail(err, ASSAY_EINPUT, WHERE ".tokens[%zu] is %s", i, v->tokens[i].n ? "not valid UTF-8" : "empty");
+        if (v->tokens[i].n == 0 ||
+            assay_utf8_valid(&bad, &cut, v->tokens[i].s, v->tokens[i].n) != v->tokens[i].n)
+            return assay_fail(err, ASSAY_EINPUT, WHERE ".tokens[%zu] is %s", i,
+                              v->tokens[i].n ? "not valid UTF-8" : "empty");
         ASSAY_TRY(assay_vocab_add(vocab, v->tokens[i].s, v->tokens[i].n, (int64_t)i, err));
     }
     t->vocab = vocab;
@@ -50,7 +54,10 @@ static assay_status read_bpe(assay_tokenizer *t, const assay_gguf_vocab *v, assa
         bool special = v->types[i] == ASSAY_TOKEN_CONTROL || v->types[i] == ASSAY_TOKEN_UNKNOWN;
         if (!special && v->types[i] != ASSAY_TOKEN_USER_DEFINED) continue;
         const assay_token_text *k = &vocab->by_id[i];
-        assay_added_token a = {.content = (char *)(uintptr_t)k->s, .n = k->n, .id = (int32_t)i, .special = special}; /* copied there */
+        assay_added_token a = {.content = (char *)(uintptr_t)k->s,
+                               .n = k->n,
+                               .id = (int32_t)i,
+                               .special = special}; /* copied there */
         ASSAY_TRY(assay_spm_add(t, &a, err));
     }
     json_t *j = json_pack("{s:s}", "type", "ByteLevel");
@@ -91,8 +98,15 @@ static assay_status read_pieces(assay_tokenizer *t, const assay_gguf_vocab *v, b
 /* What stands for the file's hash: everything that decides about ids. */
 static assay_status hash_vocab(assay_tokenizer *t, const assay_gguf_vocab *v, assay_err *err) {
     assay_hasher *h = NULL;
-    const uint32_t numbers[] = {(uint32_t)v->n_tokens, (uint32_t)v->n_merges, (uint32_t)v->bos, (uint32_t)v->eos, (uint32_t)v->unk,
-                                v->add_bos, v->add_eos, v->add_space_prefix, v->remove_extra_whitespaces};
+    const uint32_t numbers[] = {(uint32_t)v->n_tokens,
+                                (uint32_t)v->n_merges,
+                                (uint32_t)v->bos,
+                                (uint32_t)v->eos,
+                                (uint32_t)v->unk,
+                                v->add_bos,
+                                v->add_eos,
+                                v->add_space_prefix,
+                                v->remove_extra_whitespaces};
     const assay_token_text *lists[] = {&v->model, &v->pre, v->tokens, v->merges};
     const size_t counts[] = {1, 1, v->n_tokens, v->n_merges};
     ASSAY_TRY(assay_hasher_new(&h, err));
@@ -112,13 +126,15 @@ static assay_status hash_vocab(assay_tokenizer *t, const assay_gguf_vocab *v, as
 
 static assay_status read_all(assay_tokenizer *t, const assay_gguf_vocab *v, assay_err *err) {
     if (v->n_tokens == 0 || v->n_tokens > ASSAY_VOCAB_MAX_ID || v->n_merges > ASSAY_VOCAB_MAX_ID)
-        return assay_fail(err, ASSAY_EINPUT, WHERE ": a vocabulary of %zu tokens and %zu merges", v->n_tokens, v->n_merges);
+        return assay_fail(err, ASSAY_EINPUT, WHERE ": a vocabulary of %zu tokens and %zu merges", v->n_tokens,
+                          v->n_merges);
     if (is(v->model, "gpt2"))
         ASSAY_TRY(read_bpe(t, v, err));
     else if (is(v->model, "llama") || is(v->model, "t5"))
         ASSAY_TRY(read_pieces(t, v, is(v->model, "t5"), err));
     else
-        return assay_fail(err, ASSAY_EUNSUPPORTED, WHERE ".model: a tokenizer of kind '%.*s' is not supported",
+        return assay_fail(err, ASSAY_EUNSUPPORTED,
+                          WHERE ".model: a tokenizer of kind '%.*s' is not supported",
                           (int)ASSAY_MIN(v->model.n, 40u), v->model.s ? v->model.s : "");
     t->pad = id_or(v->pad, -1, v);
     t->add_bos = flag(v->add_bos, t->add_bos);

@@ -1,13 +1,13 @@
 /* gguf_write.c: a tokenizer as GGUF's metadata.
  *
- * What llama.cpp runs is less than what tokenizer.json can say, so each kind is recognized, and what differs is refused with its name:
+ * What llama.cpp runs is less than what tokenizer.json can say, so each kind is recognized, and what differs
+ * is refused with its name:
  *
- *   byte-level BPE    "gpt2": merges as they are; the pre-tokenizer must be a row of pre.def; no normalizer but NFC, which
- *                     llama.cpp leaves out (as its own converter does)
- *   SentencePiece     "llama" or "t5": pieces, scores and types as they are
- *   BPE of a          "llama": the scores are the negated ranks of the merges, which must be those that SentencePiece would derive
- *   SentencePiece     from the vocabulary: every pair of halves of a token, together
- *   Unigram           "t5": scores as they are, the character map of Precompiled
+ *   byte-level BPE    "gpt2": merges as they are; the pre-tokenizer must be a row of pre.def; no normalizer
+ * but NFC, which llama.cpp leaves out (as its own converter does) SentencePiece     "llama" or "t5": pieces,
+ * scores and types as they are BPE of a          "llama": the scores are the negated ranks of the merges,
+ * which must be those that SentencePiece would derive SentencePiece     from the vocabulary: every pair of
+ * halves of a token, together Unigram           "t5": scores as they are, the character map of Precompiled
  *
  * Ids without a token, up to the rows of the embedding, become unused "[PADn]". */
 #include <stdio.h>
@@ -54,7 +54,8 @@ static int32_t plain_type(const assay_tokenizer *t, int32_t id) {
 }
 
 /* llama.cpp looks for user-defined tokens in the raw text, where spaces are spaces. */
-static assay_status put_user(assay_token_text *out, writer *w, assay_token_text k, bool meta, assay_err *err) {
+static assay_status put_user(assay_token_text *out, writer *w, assay_token_text k, bool meta,
+                             assay_err *err) {
     assay_str s = {0};
     for (uint32_t i = 0; i < k.n;) {
         bool space = meta && k.n - i >= 3 && memcmp(k.s + i, META, 3) == 0;
@@ -75,7 +76,8 @@ static assay_status put_tokens(writer *w, bool meta, assay_err *err) {
         if (i >= t->n_tokens || !t->tokens[i].content.s) {
             char name[32];
             types[i] = ASSAY_TOKEN_UNUSED;
-            ASSAY_TRY(put_text(&w->tokens[i], w, name, (size_t)snprintf(name, sizeof name, "[PAD%zu]", i), err));
+            ASSAY_TRY(
+                put_text(&w->tokens[i], w, name, (size_t)snprintf(name, sizeof name, "[PAD%zu]", i), err));
             continue;
         }
         types[i] = t->types && i < t->pieces.n_ids ? t->types[i] : ASSAY_TOKEN_NORMAL;
@@ -84,10 +86,12 @@ static assay_status put_tokens(writer *w, bool meta, assay_err *err) {
     }
     for (size_t i = 0; i < t->n_added; i++) {
         int32_t *type = &types[t->added[i].id];
-        if (*type == ASSAY_TOKEN_NORMAL) *type = t->added[i].special ? ASSAY_TOKEN_CONTROL : ASSAY_TOKEN_USER_DEFINED;
+        if (*type == ASSAY_TOKEN_NORMAL)
+            *type = t->added[i].special ? ASSAY_TOKEN_CONTROL : ASSAY_TOKEN_USER_DEFINED;
     }
     for (size_t i = 0; i < w->n && i < t->n_tokens; i++)
-        if (types[i] == ASSAY_TOKEN_USER_DEFINED) ASSAY_TRY(put_user(&w->tokens[i], w, t->tokens[i].content, meta, err));
+        if (types[i] == ASSAY_TOKEN_USER_DEFINED)
+            ASSAY_TRY(put_user(&w->tokens[i], w, t->tokens[i].content, meta, err));
     return ASSAY_OK;
 }
 
@@ -121,7 +125,8 @@ static assay_status put_merges(writer *w, assay_err *err) {
     assay_token_text *texts = assay_arena_alloc(&w->a, (n ? n : 1) * sizeof *texts);
     if (!texts) s = assay_nomem(err);
     for (size_t i = 0; s == ASSAY_OK && i < n; i++) {
-        const assay_token_text *left = &vocab->by_id[v[i].key >> 32], *right = &vocab->by_id[(uint32_t)v[i].key];
+        const assay_token_text *left = &vocab->by_id[v[i].key >> 32],
+                               *right = &vocab->by_id[(uint32_t)v[i].key];
         assay_str_clear(&both);
         assay_str_putn(&both, left->s, left->n);
         assay_str_putc(&both, ' ');
@@ -137,27 +142,31 @@ static assay_status put_merges(writer *w, assay_err *err) {
 }
 
 static assay_status refuse(const char *what, const char *type, assay_err *err) {
-    return assay_fail(err, ASSAY_EUNSUPPORTED, "llama.cpp has no such tokenizer: %s%s%s%s", what, type ? " '" : "", type ? type : "",
-                      type ? "'" : "");
+    return assay_fail(err, ASSAY_EUNSUPPORTED, "llama.cpp has no such tokenizer: %s%s%s%s", what,
+                      type ? " '" : "", type ? type : "", type ? "'" : "");
 }
 
 static assay_status write_byte_level(writer *w, assay_err *err) {
     const assay_tokenizer *t = w->t;
     for (size_t i = 0; i < t->normalizers.n; i++)
-        if (strcmp(t->normalizers.v[i].ops->type, "NFC") != 0) return refuse("normalizer", t->normalizers.v[i].ops->type, err);
+        if (strcmp(t->normalizers.v[i].ops->type, "NFC") != 0)
+            return refuse("normalizer", t->normalizers.v[i].ops->type, err);
     if (t->bpe.prefix || t->bpe.suffix) return refuse("a BPE with affixes", NULL, err);
     const assay_pre *pre = assay_pre_recognize(&t->pre_tokenizers, t->bpe.ignore_merges);
     if (!pre) pre = assay_pre_recognize(&t->pre_tokenizers, !t->bpe.ignore_merges);
     if (!pre) {
         for (size_t i = 0; i < t->pre_tokenizers.n; i++)
             if (t->pre_tokenizers.v[i].source)
-                return assay_fail(err, ASSAY_EUNSUPPORTED, "llama.cpp has no such tokenizer: no pre-tokenizer with the pattern '%.200s'",
-                                  t->pre_tokenizers.v[i].source);
+                return assay_fail(
+                    err, ASSAY_EUNSUPPORTED,
+                    "llama.cpp has no such tokenizer: no pre-tokenizer with the pattern '%.200s'",
+                    t->pre_tokenizers.v[i].source);
         return refuse("pre_tokenizer", t->pre_tokenizers.n ? t->pre_tokenizers.v[0].ops->type : NULL, err);
     }
     if (assay_pre_whole_words(pre) != t->bpe.ignore_merges)
-        return refuse(t->bpe.ignore_merges ? "ignore_merges with this pre-tokenizer" : "merges within whole words with this pre-tokenizer", NULL,
-                      err);
+        return refuse(t->bpe.ignore_merges ? "ignore_merges with this pre-tokenizer"
+                                           : "merges within whole words with this pre-tokenizer",
+                      NULL, err);
     w->v.pre = assay_pre_name(pre);
     ASSAY_TRY(put_name(&w->v.model, w, "gpt2", err));
     ASSAY_TRY(put_tokens(w, false, err));
@@ -178,7 +187,8 @@ static assay_status write_pieces(writer *w, assay_err *err) {
     bool unigram = t->kind == ASSAY_MODEL_UNIGRAM;
     if (t->spm.suffix) return refuse("white space as a suffix", NULL, err);
     if (t->spm.keep_spaces) return refuse("spaces that are not escaped", NULL, err);
-    if (!unigram && (t->spm.map.blob || t->spm.trim)) return refuse("a SentencePiece BPE with a normalizer", NULL, err);
+    if (!unigram && (t->spm.map.blob || t->spm.trim))
+        return refuse("a SentencePiece BPE with a normalizer", NULL, err);
     ASSAY_TRY(need_scores(w, err));
     ASSAY_TRY(put_name(&w->v.model, w, unigram ? "t5" : "llama", err));
     if (!unigram) ASSAY_TRY(put_name(&w->v.pre, w, "default", err));
@@ -203,7 +213,8 @@ static size_t count_halves(const assay_vocab *v, const assay_token_text *k) {
     return n;
 }
 
-/* Scores that make SentencePiece's order of merging this one: the merges of a token stand together and are all there are. */
+/* Scores that make SentencePiece's order of merging this one: the merges of a token stand together and are
+ * all there are. */
 static assay_status score_merges(writer *w, const assay_merge *v, size_t n, assay_err *err) {
     const assay_vocab *vocab = &w->t->bpe.vocab;
     float rank = 0;
@@ -213,13 +224,16 @@ static assay_status score_merges(writer *w, const assay_merge *v, size_t n, assa
             next++;
         if (w->scores[v[i].id] != 0 || next - i != count_halves(vocab, k))
             return assay_fail(err, ASSAY_EUNSUPPORTED,
-                              "llama.cpp has no such tokenizer: the merges of '%.40s' are not those of a SentencePiece model", k->s);
+                              "llama.cpp has no such tokenizer: the merges of '%.40s' are not those of a "
+                              "SentencePiece model",
+                              k->s);
         w->scores[v[i].id] = -(rank += 1);
     }
     for (size_t i = 0; i < vocab->n_ids; i++) {
         if (w->types[i] != ASSAY_TOKEN_NORMAL || w->scores[i] != 0 || !vocab->by_id[i].s) continue;
         if (count_halves(vocab, &vocab->by_id[i]))
-            return assay_fail(err, ASSAY_EUNSUPPORTED, "llama.cpp has no such tokenizer: '%.40s' is never merged", vocab->by_id[i].s);
+            return assay_fail(err, ASSAY_EUNSUPPORTED,
+                              "llama.cpp has no such tokenizer: '%.40s' is never merged", vocab->by_id[i].s);
         w->scores[i] = -(rank + 1);
     }
     return ASSAY_OK;
@@ -237,15 +251,18 @@ static assay_status meta_prefix(assay_flag *prefix, const assay_tokenizer *t, as
         const assay_step *s = &t->normalizers.v[i];
         if (is_type(s, "Prepend") && strcmp(s->text, META) == 0)
             *prefix = ASSAY_FLAG_TRUE;
-        else if (is_type(s, "Replace") && s->literal && strcmp(s->source, " ") == 0 && strcmp(s->text, META) == 0)
+        else if (is_type(s, "Replace") && s->literal && strcmp(s->source, " ") == 0 &&
+                 strcmp(s->text, META) == 0)
             replaces = true;
         else
             return refuse("normalizer", s->ops->type, err);
     }
     for (size_t i = 0; i < t->pre_tokenizers.n; i++) {
         const assay_step *s = &t->pre_tokenizers.v[i];
-        if (is_type(s, "Split") && s->literal && strcmp(s->source, " ") == 0 && replaces) continue; /* there is none left */
-        if (!is_type(s, "Metaspace") || s->split || strcmp(s->text, META) != 0) return refuse("pre_tokenizer", s->ops->type, err);
+        if (is_type(s, "Split") && s->literal && strcmp(s->source, " ") == 0 && replaces)
+            continue; /* there is none left */
+        if (!is_type(s, "Metaspace") || s->split || strcmp(s->text, META) != 0)
+            return refuse("pre_tokenizer", s->ops->type, err);
         replaces = true;
         if (s->prepend != ASSAY_PREPEND_NEVER) *prefix = ASSAY_FLAG_TRUE;
     }
@@ -284,7 +301,8 @@ static assay_status write_unigram(writer *w, assay_err *err) {
     for (size_t i = 0; i < t->pre_tokenizers.n; i++) {
         const assay_step *s = &t->pre_tokenizers.v[i];
         if (is_type(s, "WhitespaceSplit")) continue;
-        if (!is_type(s, "Metaspace") || strcmp(s->text, META) != 0) return refuse("pre_tokenizer", s->ops->type, err);
+        if (!is_type(s, "Metaspace") || strcmp(s->text, META) != 0)
+            return refuse("pre_tokenizer", s->ops->type, err);
         w->v.add_space_prefix = s->prepend == ASSAY_PREPEND_NEVER ? ASSAY_FLAG_FALSE : ASSAY_FLAG_TRUE;
     }
     ASSAY_TRY(need_scores(w, err));
@@ -299,7 +317,8 @@ static assay_status write_unigram(writer *w, assay_err *err) {
 
 static assay_status put_ends(writer *w, assay_err *err) {
     const assay_tokenizer *t = w->t;
-    if (t->before.n > 1 || t->after.n > 1) return refuse("more than one token before or after a text", NULL, err);
+    if (t->before.n > 1 || t->after.n > 1)
+        return refuse("more than one token before or after a text", NULL, err);
     w->v.bos = t->before.n ? t->before.v[0] : t->bos;
     w->v.eos = t->after.n ? t->after.v[0] : t->eos;
     w->v.add_bos = t->before.n ? ASSAY_FLAG_TRUE : ASSAY_FLAG_FALSE;
@@ -336,10 +355,11 @@ static assay_status write_all(writer *w, const assay_template *tmpl, assay_err *
     return tmpl ? put_text(&w->v.chat_template, w, tmpl->source, tmpl->n_source, err) : ASSAY_OK;
 }
 
-assay_status assay_tokenizer_to_gguf(assay_gguf_vocab *out, const assay_tokenizer *t, const assay_template *tmpl, size_t n_vocab,
-                                     assay_err *err) {
+assay_status assay_tokenizer_to_gguf(assay_gguf_vocab *out, const assay_tokenizer *t,
+                                     const assay_template *tmpl, size_t n_vocab, assay_err *err) {
     writer w = {.t = t, .n = ASSAY_MAX(t->n_tokens, n_vocab), .v = ASSAY_GGUF_VOCAB_INIT};
-    if (w.n == 0 || w.n > ASSAY_VOCAB_MAX_ID) return assay_fail(err, ASSAY_EINPUT, "a vocabulary of %zu tokens", w.n);
+    if (w.n == 0 || w.n > ASSAY_VOCAB_MAX_ID)
+        return assay_fail(err, ASSAY_EINPUT, "a vocabulary of %zu tokens", w.n);
     assay_status s = write_all(&w, tmpl, err);
     if (s != ASSAY_OK) {
         assay_arena_free(&w.a);

@@ -94,7 +94,8 @@ static assay_status normalize_nmt(assay_str *out, const assay_step *step, const 
 static assay_status parse_precompiled(assay_step *step, const json_t *j, const char *where, assay_err *err) {
     const json_t *v = json_object_get(j, "precompiled_charsmap");
     if (!v || json_is_null(v)) return ASSAY_OK;
-    if (!json_is_string(v)) return assay_fail(err, ASSAY_EINPUT, "%s: 'precompiled_charsmap' must be a string", where);
+    if (!json_is_string(v))
+        return assay_fail(err, ASSAY_EINPUT, "%s: 'precompiled_charsmap' must be a string", where);
     return assay_charsmap_decode(&step->map, json_string_value(v), json_string_length(v), where, err);
 }
 
@@ -107,9 +108,11 @@ static void put_mapped(assay_str *out, const assay_charsmap *map, const char *s,
         assay_str_putn(out, s, n);
 }
 
-/* SentencePiece's map as the original applies it, which is not SentencePiece's way: a short grapheme is looked up first, and the
- * shortest rule that it begins with replaces the whole of it; else each of its characters is looked up alone. */
-static assay_status normalize_precompiled(assay_str *out, const assay_step *step, const char *s, size_t n, assay_err *err) {
+/* SentencePiece's map as the original applies it, which is not SentencePiece's way: a short grapheme is
+ * looked up first, and the shortest rule that it begins with replaces the whole of it; else each of its
+ * characters is looked up alone. */
+static assay_status normalize_precompiled(assay_str *out, const assay_step *step, const char *s, size_t n,
+                                          assay_err *err) {
     (void)err;
     for (size_t i = 0, len, c; i < n; i += len) {
         const char *to;
@@ -165,7 +168,8 @@ static void put_clean(assay_str *out, const assay_step *step, const char *s, siz
     }
 }
 
-static assay_status normalize_bert(assay_str *out, const assay_step *step, const char *s, size_t n, assay_err *err) {
+static assay_status normalize_bert(assay_str *out, const assay_step *step, const char *s, size_t n,
+                                   assay_err *err) {
     assay_str a = {0}, b = {0};
     put_clean(&a, step, s, n);
     assay_status st = assay_str_status(&a, err);
@@ -174,7 +178,8 @@ static assay_status normalize_bert(assay_str *out, const assay_step *step, const
         if (st == ASSAY_OK) st = assay_str_status(&b, err);
         assay_str_clear(&a);
         for (size_t i = 0, len; st == ASSAY_OK && i < b.len; i += len)
-            if (!assay_char_is_nonspacing(assay_utf8_next(&len, b.s + i, b.len - i))) assay_str_putn(&a, b.s + i, len);
+            if (!assay_char_is_nonspacing(assay_utf8_next(&len, b.s + i, b.len - i)))
+                assay_str_putn(&a, b.s + i, len);
     }
     if (st == ASSAY_OK) st = assay_str_status(&a, err);
     if (st == ASSAY_OK && step->lowercase)

@@ -13,8 +13,8 @@
  *   (?m)            dot matches newline                 -> (?s)
  *   [a&&b]          intersection                        -> (?:(?=[a])[b])
  *   [a[bc]]         union                               -> [abc]
- * The rest is passed through. Negated classes within classes, conditionals, absent groups, subexpression calls and
- * backreferences by level are refused by name, because nothing equal exists. */
+ * The rest is passed through. Negated classes within classes, conditionals, absent groups, subexpression
+ * calls and backreferences by level are refused by name, because nothing equal exists. */
 #include <ctype.h>
 #include <string.h>
 #include "base/mem.h"
@@ -225,7 +225,8 @@ static assay_status class(reader *r) {
         } else if (c == '[' && r->i < r->n && r->re[r->i] == ':') {
             ASSAY_TRY(posix_class(r));
         } else if (c == '[') { /* a union: what it holds may as well stand here */
-            if (r->i < r->n && (r->re[r->i] == '^' || r->re[r->i] == ']')) return unsupported(r, "such a class inside a class");
+            if (r->i < r->n && (r->re[r->i] == '^' || r->re[r->i] == ']'))
+                return unsupported(r, "such a class inside a class");
             inside++;
         } else if (c == '&' && r->i < r->n && r->re[r->i] == '&') {
             if (inside) return unsupported(r, "an intersection inside a class inside a class");

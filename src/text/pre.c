@@ -7,7 +7,15 @@
 #define PRE_WHOLE 1u
 #define PRE_BOS   2u
 
-typedef enum pre_kind { PRE_END, PRE_SPLIT, PRE_DIGIT, PRE_DIGITS, PRE_PUNCTUATION, PRE_WORDS, PRE_BYTES } pre_kind;
+typedef enum pre_kind {
+    PRE_END,
+    PRE_SPLIT,
+    PRE_DIGIT,
+    PRE_DIGITS,
+    PRE_PUNCTUATION,
+    PRE_WORDS,
+    PRE_BYTES
+} pre_kind;
 
 typedef struct pre_step {
     pre_kind kind;
@@ -21,12 +29,18 @@ struct assay_pre {
     pre_step steps[MAX_STEPS]; /* up to PRE_END */
 };
 
-#define SPLIT(re)   {PRE_SPLIT, re}
-#define DIGIT       {PRE_DIGIT, NULL}
-#define DIGITS      {PRE_DIGITS, NULL}
-#define PUNCTUATION {PRE_PUNCTUATION, NULL}
-#define WORDS       {PRE_WORDS, NULL}
-#define BYTES       {PRE_BYTES, NULL}
+#define SPLIT(re)                                                                                            \
+    { PRE_SPLIT, re }
+#define DIGIT                                                                                                \
+    { PRE_DIGIT, NULL }
+#define DIGITS                                                                                               \
+    { PRE_DIGITS, NULL }
+#define PUNCTUATION                                                                                          \
+    { PRE_PUNCTUATION, NULL }
+#define WORDS                                                                                                \
+    { PRE_WORDS, NULL }
+#define BYTES                                                                                                \
+    { PRE_BYTES, NULL }
 #define PRE(names, flags, ...) {names, flags, {__VA_ARGS__}},
 static const assay_pre rows[] = {
 #include "text/pre.def"
@@ -52,15 +66,21 @@ const assay_pre *assay_pre_find(assay_token_text name) {
 static bool is_step(const pre_step *want, const assay_step *step) {
     const char *type = step->ops->type;
     switch (want->kind) {
-        case PRE_SPLIT:
-            return strcmp(type, "Split") == 0 && !step->literal && !step->invert && step->behavior == ASSAY_SPLIT_ISOLATED &&
-                   strcmp(step->source, want->regex) == 0;
-        case PRE_DIGIT: return strcmp(type, "Digits") == 0 && step->individual_digits;
-        case PRE_DIGITS: return strcmp(type, "Digits") == 0 && !step->individual_digits;
-        case PRE_PUNCTUATION: return strcmp(type, "Punctuation") == 0 && step->behavior == ASSAY_SPLIT_CONTIGUOUS;
-        case PRE_WORDS: return strcmp(type, "ByteLevel") == 0 && !step->add_prefix_space && step->pattern;
-        case PRE_BYTES: return strcmp(type, "ByteLevel") == 0 && !step->add_prefix_space && !step->pattern;
-        default: return false;
+    case PRE_SPLIT:
+        return strcmp(type, "Split") == 0 && !step->literal && !step->invert &&
+               step->behavior == ASSAY_SPLIT_ISOLATED && strcmp(step->source, want->regex) == 0;
+    case PRE_DIGIT:
+        return strcmp(type, "Digits") == 0 && step->individual_digits;
+    case PRE_DIGITS:
+        return strcmp(type, "Digits") == 0 && !step->individual_digits;
+    case PRE_PUNCTUATION:
+        return strcmp(type, "Punctuation") == 0 && step->behavior == ASSAY_SPLIT_CONTIGUOUS;
+    case PRE_WORDS:
+        return strcmp(type, "ByteLevel") == 0 && !step->add_prefix_space && step->pattern;
+    case PRE_BYTES:
+        return strcmp(type, "ByteLevel") == 0 && !step->add_prefix_space && !step->pattern;
+    default:
+        return false;
     }
 }
 
@@ -70,7 +90,9 @@ const assay_pre *assay_pre_recognize(const assay_step_list *steps, bool whole_wo
         size_t k = 0;
         while (k < steps->n && k < MAX_STEPS && is_step(&p->steps[k], &steps->v[k]))
             k++;
-        if (k == steps->n && (k == MAX_STEPS || p->steps[k].kind == PRE_END) && assay_pre_whole_words(p) == whole_words) return p;
+        if (k == steps->n && (k == MAX_STEPS || p->steps[k].kind == PRE_END) &&
+            assay_pre_whole_words(p) == whole_words)
+            return p;
     }
     return NULL;
 }
@@ -87,13 +109,17 @@ bool assay_pre_adds_bos(const assay_pre *p) {
 
 static json_t *step_json(const pre_step *s) {
     switch (s->kind) {
-        case PRE_SPLIT:
-            return json_pack("{s:s, s:{s:s}, s:s, s:b}", "type", "Split", "pattern", "Regex", s->regex, "behavior", "Isolated", "invert", 0);
-        case PRE_DIGIT:
-        case PRE_DIGITS: return json_pack("{s:s, s:b}", "type", "Digits", "individual_digits", s->kind == PRE_DIGIT);
-        case PRE_PUNCTUATION: return json_pack("{s:s, s:s}", "type", "Punctuation", "behavior", "Contiguous");
-        default:
-            return json_pack("{s:s, s:b, s:b}", "type", "ByteLevel", "add_prefix_space", 0, "use_regex", s->kind == PRE_WORDS);
+    case PRE_SPLIT:
+        return json_pack("{s:s, s:{s:s}, s:s, s:b}", "type", "Split", "pattern", "Regex", s->regex,
+                         "behavior", "Isolated", "invert", 0);
+    case PRE_DIGIT:
+    case PRE_DIGITS:
+        return json_pack("{s:s, s:b}", "type", "Digits", "individual_digits", s->kind == PRE_DIGIT);
+    case PRE_PUNCTUATION:
+        return json_pack("{s:s, s:s}", "type", "Punctuation", "behavior", "Contiguous");
+    default:
+        return json_pack("{s:s, s:b, s:b}", "type", "ByteLevel", "add_prefix_space", 0, "use_regex",
+                         s->kind == PRE_WORDS);
     }
 }
 

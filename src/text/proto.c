@@ -1,5 +1,5 @@
-/* proto.c: the wire format of protocol buffers: key = number << 3 | wire type, as a varint, then the value. Groups (wire types 3 and
- * 4, long deprecated) count as broken. */
+/* proto.c: the wire format of protocol buffers: key = number << 3 | wire type, as a varint, then the value.
+ * Groups (wire types 3 and 4, long deprecated) count as broken. */
 #include "text/proto.h"
 
 #include <string.h>
@@ -33,19 +33,26 @@ bool assay_proto_next(assay_proto_field *f, assay_proto *r) {
     *f = (assay_proto_field){.number = (uint32_t)(key >> 3), .wire = key & 7};
     if (key >> 3 == 0 || key >> 32) r->broken = true;
     switch (f->wire) {
-        case 0: f->value = read_varint(r); break;
-        case 1: f->value = read_fixed(r, 8); break;
-        case 2: {
-            uint64_t n = read_varint(r);
-            if (n > (size_t)(r->end - r->p)) r->broken = true;
-            if (r->broken) return false;
-            f->data = r->p;
-            f->n = (size_t)n;
-            r->p += n;
-            break;
-        }
-        case 5: f->value = read_fixed(r, 4); break;
-        default: r->broken = true;
+    case 0:
+        f->value = read_varint(r);
+        break;
+    case 1:
+        f->value = read_fixed(r, 8);
+        break;
+    case 2: {
+        uint64_t n = read_varint(r);
+        if (n > (size_t)(r->end - r->p)) r->broken = true;
+        if (r->broken) return false;
+        f->data = r->p;
+        f->n = (size_t)n;
+        r->p += n;
+        break;
+    }
+    case 5:
+        f->value = read_fixed(r, 4);
+        break;
+    default:
+        r->broken = true;
     }
     return !r->broken;
 }

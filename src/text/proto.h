@@ -1,4 +1,5 @@
-/* text/proto.h: reading protocol buffers: one field after another, every length checked against what is left. */
+/* text/proto.h: reading protocol buffers: one field after another, every length checked against what is left.
+ */
 #ifndef ASSAY_TEXT_PROTO_H
 #define ASSAY_TEXT_PROTO_H
 
@@ -14,8 +15,8 @@ typedef struct assay_proto {
 
 typedef struct assay_proto_field {
     uint32_t number;
-    uint32_t wire;   /* 0 varint, 1 eight bytes, 2 bytes with a length, 5 four bytes */
-    uint64_t value;  /* of wire 0, 1 and 5 */
+    uint32_t wire;       /* 0 varint, 1 eight bytes, 2 bytes with a length, 5 four bytes */
+    uint64_t value;      /* of wire 0, 1 and 5 */
     const uint8_t *data; /* of wire 2; borrowed */
     size_t n;
 } assay_proto_field;

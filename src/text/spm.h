@@ -1,4 +1,5 @@
-/* text/spm.h: what SentencePiece does to a text before its model, and building a tokenizer from its pieces. */
+/* text/spm.h: what SentencePiece does to a text before its model, and building a tokenizer from its pieces.
+ */
 #ifndef ASSAY_TEXT_SPM_H
 #define ASSAY_TEXT_SPM_H
 
@@ -10,15 +11,17 @@
 /* normalizer_spec. */
 typedef struct assay_spm_rules {
     assay_charsmap map;
-    bool prefix;        /* add_dummy_prefix: a space in front (behind, with suffix) */
-    bool prefix_first;  /* ... in front of the whole text alone, not after each added token */
-    bool suffix;        /* treat_whitespace_as_suffix */
-    bool trim;          /* remove_extra_whitespaces */
-    bool keep_spaces;   /* not escape_whitespaces: ' ' stays instead of U+2581 */
+    bool prefix;       /* add_dummy_prefix: a space in front (behind, with suffix) */
+    bool prefix_first; /* ... in front of the whole text alone, not after each added token */
+    bool suffix;       /* treat_whitespace_as_suffix */
+    bool trim;         /* remove_extra_whitespaces */
+    bool keep_spaces;  /* not escape_whitespaces: ' ' stays instead of U+2581 */
 } assay_spm_rules;
 
-/* Appends s normalized. Strings of the trie `user` (the user-defined symbols) pass unchanged. `first`: s begins the text. */
-void assay_spm_normalize(assay_str *out, const assay_spm_rules *r, const assay_trie *user, const char *s, size_t n, bool first);
+/* Appends s normalized. Strings of the trie `user` (the user-defined symbols) pass unchanged. `first`: s
+ * begins the text. */
+void assay_spm_normalize(assay_str *out, const assay_spm_rules *r, const assay_trie *user, const char *s,
+                         size_t n, bool first);
 
 /* The pieces of a model, from tokenizer.model or from GGUF. Everything is borrowed. */
 typedef struct assay_spm_pieces {
@@ -26,15 +29,18 @@ typedef struct assay_spm_pieces {
     const float *scores;
     const int32_t *types; /* of assay_token_type; NULL: all normal */
     size_t n;
-    bool unigram;         /* else BPE */
+    bool unigram; /* else BPE */
     bool byte_fallback;
-    bool user_is_added;   /* user-defined symbols are added tokens (GGUF); else part of the model (SentencePiece) */
-    bool unk_is_added;    /* so is the unknown token */
+    bool user_is_added; /* user-defined symbols are added tokens (GGUF); else part of the model
+                           (SentencePiece) */
+    bool unk_is_added;  /* so is the unknown token */
 } assay_spm_pieces;
 
 struct assay_tokenizer;
-/* Fills the model of t, its tokens by id and the decoders; control symbols become special added tokens. t->spm must have been set. */
-assay_status assay_spm_build(struct assay_tokenizer *t, const assay_spm_pieces *p, const char *where, assay_err *err);
+/* Fills the model of t, its tokens by id and the decoders; control symbols become special added tokens.
+ * t->spm must have been set. */
+assay_status assay_spm_build(struct assay_tokenizer *t, const assay_spm_pieces *p, const char *where,
+                             assay_err *err);
 /* Makes a token that the pieces have, or a new one, an added token. */
 assay_status assay_spm_add(struct assay_tokenizer *t, const assay_added_token *a, assay_err *err);
 

@@ -12,9 +12,10 @@ typedef struct assay_spm_config {
 } assay_spm_config;
 
 /* Fills the empty t from the file's bytes. */
-assay_status assay_spm_model_read(assay_tokenizer *t, const void *data, size_t n, const assay_spm_config *c, const char *where,
-                                  assay_err *err);
+assay_status assay_spm_model_read(assay_tokenizer *t, const void *data, size_t n, const assay_spm_config *c,
+                                  const char *where, assay_err *err);
 /* The added tokens, bos and eos that the JSON files name; after the pieces. */
-assay_status assay_spm_config_read(assay_tokenizer *t, const assay_spm_config *c, const char *where, assay_err *err);
+assay_status assay_spm_config_read(assay_tokenizer *t, const assay_spm_config *c, const char *where,
+                                   assay_err *err);
 
 #endif

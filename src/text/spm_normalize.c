@@ -1,7 +1,9 @@
-/* spm_normalize.c: SentencePiece's normalizer (normalizer.cc): the character map, white space, the dummy prefix.
+/* spm_normalize.c: SentencePiece's normalizer (normalizer.cc): the character map, white space, the dummy
+ * prefix.
  *
- * The longest rule of the map that fits is applied, again and again from left to right; user-defined symbols are passed over.
- * Spaces become U+2581. With `trim`, runs of spaces become one and the ends lose theirs, judged on what the rules gave. */
+ * The longest rule of the map that fits is applied, again and again from left to right; user-defined symbols
+ * are passed over. Spaces become U+2581. With `trim`, runs of spaces become one and the ends lose theirs,
+ * judged on what the rules gave. */
 #include <string.h>
 #include "text/spm.h"
 #include "text/unicode.h"
@@ -9,8 +11,8 @@
 #define META "\xE2\x96\x81"
 
 /* What the next *used bytes of s (n >= 1) become. */
-static void next_chunk(const char **to, size_t *n_to, size_t *used, const assay_spm_rules *r, const assay_trie *user, const char *s,
-                       size_t n) {
+static void next_chunk(const char **to, size_t *n_to, size_t *used, const assay_spm_rules *r,
+                       const assay_trie *user, const char *s, size_t n) {
     *to = s;
     if (assay_trie_longest(used, user, s, n) >= 0) {
         *n_to = *used;
@@ -25,7 +27,8 @@ static bool ends_with(const assay_str *b, size_t from, const char *what, size_t 
     return b->len - from >= n && memcmp(b->s + b->len - n, what, n) == 0;
 }
 
-void assay_spm_normalize(assay_str *out, const assay_spm_rules *r, const assay_trie *user, const char *s, size_t n, bool first) {
+void assay_spm_normalize(assay_str *out, const assay_spm_rules *r, const assay_trie *user, const char *s,
+                         size_t n, bool first) {
     const char *space = r->keep_spaces ? " " : META, *to;
     size_t n_to, used, i = 0, from = out->len, n_space = strlen(space);
     bool prefix = r->prefix && (first || !r->prefix_first), after_space = r->trim;

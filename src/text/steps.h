@@ -39,18 +39,18 @@ struct assay_step {
     char *text; /* Prepend: what; Replace: the content; Metaspace: the replacement; Strip: the character;
                    BPEDecoder: the suffix. Owned */
     size_t n_text;
-    assay_pattern *pattern; /* Replace, Split, ByteLevel, Whitespace. Owned */
-    char *source;           /* Split: the pattern as the file has it. Owned */
-    bool literal;           /* Split: it is a plain string */
-    assay_charsmap map;     /* Precompiled */
-    assay_split behavior;   /* Split, Punctuation */
-    assay_prepend prepend;  /* Metaspace */
-    bool invert;            /* Split */
-    bool add_prefix_space;  /* ByteLevel */
-    bool individual_digits; /* Digits */
-    bool split;             /* Metaspace */
-    bool left, right;       /* Strip (normalizer) */
-    size_t start, stop;     /* Strip (decoder): characters */
+    assay_pattern *pattern;                        /* Replace, Split, ByteLevel, Whitespace. Owned */
+    char *source;                                  /* Split: the pattern as the file has it. Owned */
+    bool literal;                                  /* Split: it is a plain string */
+    assay_charsmap map;                            /* Precompiled */
+    assay_split behavior;                          /* Split, Punctuation */
+    assay_prepend prepend;                         /* Metaspace */
+    bool invert;                                   /* Split */
+    bool add_prefix_space;                         /* ByteLevel */
+    bool individual_digits;                        /* Digits */
+    bool split;                                    /* Metaspace */
+    bool left, right;                              /* Strip (normalizer) */
+    size_t start, stop;                            /* Strip (decoder): characters */
     bool clean, chinese, strip_accents, lowercase; /* BertNormalizer */
 };
 

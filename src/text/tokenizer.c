@@ -1,5 +1,5 @@
-/* tokenizer.c: opens a tokenizer.json (and the names of bos and eos in tokenizer_config.json), or a tokenizer.model (spm_model.c), and
- * answers questions about tokens.
+/* tokenizer.c: opens a tokenizer.json (and the names of bos and eos in tokenizer_config.json), or a
+ * tokenizer.model (spm_model.c), and answers questions about tokens.
  *
  * Follows Hugging Face's tokenizers 0.23. "truncation" and "padding" are settings for batches and are
  * ignored. An added token's id must be the one that the original would assign, else the file is refused.
@@ -162,7 +162,8 @@ static assay_status parse_all(assay_tokenizer *t, const json_t *j, const char *w
                                 json_object_get(j, "pre_tokenizer"), "pre_tokenizer", where, err));
     ASSAY_TRY(assay_steps_parse(&t->decoders, ASSAY_STEP_DECODER, json_object_get(j, "decoder"), "decoder",
                                 where, err));
-    if (t->pre_tokenizers.n == 0 && t->kind == ASSAY_MODEL_BPE) ASSAY_TRY(assay_bpe_index_joins(&t->bpe, err));
+    if (t->pre_tokenizers.n == 0 && t->kind == ASSAY_MODEL_BPE)
+        ASSAY_TRY(assay_bpe_index_joins(&t->bpe, err));
     ASSAY_TRY(parse_added(t, json_object_get(j, "added_tokens"), where, err));
     ASSAY_TRY(assay_tokenizer_index(t, err));
     return assay_postprocess_parse(t, json_object_get(j, "post_processor"), where, err);
@@ -185,8 +186,8 @@ out:
     return s;
 }
 
-static assay_status read_model(assay_tokenizer **out, const void *data, size_t n, const assay_spm_config *c, const char *name,
-                               assay_err *err) {
+static assay_status read_model(assay_tokenizer **out, const void *data, size_t n, const assay_spm_config *c,
+                               const char *name, assay_err *err) {
     assay_tokenizer *t = new_tokenizer(data, n);
     if (!t) return assay_nomem(err);
     assay_status s = assay_spm_model_read(t, data, n, c, name, err);
@@ -197,8 +198,9 @@ static assay_status read_model(assay_tokenizer **out, const void *data, size_t n
     return s;
 }
 
-assay_status assay_tokenizer_parse_model(assay_tokenizer **out, const void *model, size_t n, const char *config, size_t n_config,
-                                         const char *name, assay_err *err) {
+assay_status assay_tokenizer_parse_model(assay_tokenizer **out, const void *model, size_t n,
+                                         const char *config, size_t n_config, const char *name,
+                                         assay_err *err) {
     json_t *j = NULL;
     if (config) ASSAY_TRY(assay_json_parse(&j, config, n_config, "tokenizer_config.json", err));
     assay_status s = read_model(out, model, n, &(assay_spm_config){.config = j}, name, err);
@@ -232,12 +234,14 @@ out:
     return s;
 }
 
-static assay_status open_json(assay_tokenizer **out, const char *path, const char *config_path, assay_err *err) {
+static assay_status open_json(assay_tokenizer **out, const char *path, const char *config_path,
+                              assay_err *err) {
     assay_map json = {0}, config = {0};
     assay_status s;
     ASSAY_GO(assay_map_open(&json, path, err));
     if (assay_path_exists(config_path)) ASSAY_GO(assay_map_open(&config, config_path, err));
-    s = assay_tokenizer_parse(out, (const char *)json.data, json.size, (const char *)config.data, config.size, path, err);
+    s = assay_tokenizer_parse(out, (const char *)json.data, json.size, (const char *)config.data, config.size,
+                              path, err);
 out:
     assay_map_close(&json);
     assay_map_close(&config);
@@ -259,7 +263,8 @@ out:
 }
 
 static assay_status open_folder(assay_tokenizer **out, const char *dir, assay_err *err) {
-    char *path = assay_path_join(dir, "tokenizer.json"), *config = assay_path_join(dir, "tokenizer_config.json"),
+    char *path = assay_path_join(dir, "tokenizer.json"),
+         *config = assay_path_join(dir, "tokenizer_config.json"),
          *model = assay_path_join(dir, "tokenizer.model");
     assay_status s;
     if (!path || !config || !model)

@@ -22,21 +22,21 @@ typedef enum assay_model_kind { ASSAY_MODEL_BPE, ASSAY_MODEL_UNIGRAM } assay_mod
 
 struct assay_tokenizer {
     assay_model_kind kind;
-    assay_bpe bpe;         /* kind BPE */
-    assay_unigram unigram; /* kind UNIGRAM */
-    assay_vocab pieces;    /* every token, where they came as SentencePiece's pieces */
-    float *scores;         /* by id, with `pieces`; owned */
-    uint8_t *types;        /* by id, of assay_token_type, with `pieces`; owned */
-    assay_trie user;       /* SentencePiece's user-defined symbols, by id */
+    assay_bpe bpe;            /* kind BPE */
+    assay_unigram unigram;    /* kind UNIGRAM */
+    assay_vocab pieces;       /* every token, where they came as SentencePiece's pieces */
+    float *scores;            /* by id, with `pieces`; owned */
+    uint8_t *types;           /* by id, of assay_token_type, with `pieces`; owned */
+    assay_trie user;          /* SentencePiece's user-defined symbols, by id */
     const assay_vocab *vocab; /* the model's tokens: one of the above */
-    bool is_spm;           /* texts are normalized by spm, not by normalizers */
+    bool is_spm;              /* texts are normalized by spm, not by normalizers */
     assay_spm_rules spm;
     assay_step_list normalizers, pre_tokenizers, decoders;
     assay_added_token *added; /* owned */
     size_t n_added, cap_added;
-    char **normalized;        /* NULL, or n_added: the normalized content where it differs, else NULL; owned */
-    assay_vocab added_ids;    /* contents of the added tokens to ids */
-    assay_trie raw, matched;  /* found in the raw text; found in the normalized text */
+    char **normalized;       /* NULL, or n_added: the normalized content where it differs, else NULL; owned */
+    assay_vocab added_ids;   /* contents of the added tokens to ids */
+    assay_trie raw, matched; /* found in the raw text; found in the normalized text */
     assay_token_info *tokens; /* by id */
     size_t n_tokens;          /* highest id + 1 */
     assay_ids before, after;  /* what the post-processor puts around a sequence */

@@ -152,7 +152,8 @@ void assay_text_put_upper(assay_str *b, const char *s, size_t n) {
 }
 
 /* The normalization by utf8proc's tables, which are newer. */
-static assay_status normalize_known(assay_str *b, assay_norm_form form, const char *s, size_t n, assay_err *err) {
+static assay_status normalize_known(assay_str *b, assay_norm_form form, const char *s, size_t n,
+                                    assay_err *err) {
     static const int options[] = {
         [ASSAY_NORM_NFC] = UTF8PROC_STABLE | UTF8PROC_COMPOSE,
         [ASSAY_NORM_NFD] = UTF8PROC_STABLE | UTF8PROC_DECOMPOSE,
@@ -183,7 +184,8 @@ static assay_status normalize_known(assay_str *b, assay_norm_form form, const ch
 }
 
 /* A character that Unicode 9 has not is a starter without a decomposition: the text falls apart there. */
-assay_status assay_text_normalize(assay_str *b, assay_norm_form form, const char *s, size_t n, assay_err *err) {
+assay_status assay_text_normalize(assay_str *b, assay_norm_form form, const char *s, size_t n,
+                                  assay_err *err) {
     size_t from = 0;
     for (size_t i = 0, len; i < n; i += len) {
         int32_t cp = (unsigned char)s[i] < 0x80 ? (len = 1, s[i]) : assay_utf8_next(&len, s + i, n - i);

@@ -38,7 +38,8 @@ typedef enum assay_norm_form {
     ASSAY_NORM_NFKC,
     ASSAY_NORM_NFKD
 } assay_norm_form;
-/* Appends the normalization of s (valid UTF-8) by the tables of Unicode 9, which are those of Hugging Face's tokenizers. ENOMEM, or EINPUT from utf8proc. */
+/* Appends the normalization of s (valid UTF-8) by the tables of Unicode 9, which are those of Hugging Face's
+ * tokenizers. ENOMEM, or EINPUT from utf8proc. */
 assay_status assay_text_normalize(assay_str *b, assay_norm_form form, const char *s, size_t n,
                                   assay_err *err);
 

@@ -1,10 +1,10 @@
-/* unigram.c: segmentation by a unigram language model (Kudo 2018): Viterbi over the byte positions of the text, the tokens that
- * begin at a position found in a trie. A character that no token covers alone costs ten more than the worst token and is unknown;
- * neighbouring unknowns are one.
+/* unigram.c: segmentation by a unigram language model (Kudo 2018): Viterbi over the byte positions of the
+ * text, the tokens that begin at a position found in a trie. A character that no token covers alone costs ten
+ * more than the worst token and is unknown; neighbouring unknowns are one.
  *
- * Two programs define the result, and differ in the last bit: Hugging Face's tokenizers sums the scores in double, SentencePiece in
- * float, so that in a long text two paths can become equal, and the first one found stays. Either is followed, which is why a
- * text is never cut. */
+ * Two programs define the result, and differ in the last bit: Hugging Face's tokenizers sums the scores in
+ * double, SentencePiece in float, so that in a long text two paths can become equal, and the first one found
+ * stays. Either is followed, which is why a text is never cut. */
 #include "text/unigram.h"
 
 #include <float.h>
@@ -32,7 +32,8 @@ static assay_status parse_vocab(assay_unigram *u, const json_t *vocab, const cha
     if (!u->scores) return assay_nomem(err);
     double least = DBL_MAX;
     for (size_t i = 0; i < n; i++) {
-        const json_t *pair = json_array_get(vocab, i), *token = json_array_get(pair, 0), *score = json_array_get(pair, 1);
+        const json_t *pair = json_array_get(vocab, i), *token = json_array_get(pair, 0),
+                     *score = json_array_get(pair, 1);
         double v = json_number_value(score);
         if (!json_is_string(token) || !json_is_number(score) || !isfinite(v) || fabs(v) > FLT_MAX)
             return assay_fail(err, ASSAY_EINPUT, "%s: model.vocab[%zu] must be [token, score]", where, i);
@@ -51,10 +52,12 @@ static assay_status parse_vocab(assay_unigram *u, const json_t *vocab, const cha
 assay_status assay_unigram_parse(assay_unigram *u, const json_t *model, const char *where, assay_err *err) {
     int64_t unk = -1;
     ASSAY_TRY(parse_vocab(u, json_object_get(model, "vocab"), where, err));
-    if (!json_is_null(json_object_get(model, "unk_id"))) ASSAY_TRY(assay_json_get_int(&unk, model, "unk_id", where, err));
+    if (!json_is_null(json_object_get(model, "unk_id")))
+        ASSAY_TRY(assay_json_get_int(&unk, model, "unk_id", where, err));
     ASSAY_TRY(assay_json_get_bool(&u->byte_fallback, model, "byte_fallback", where, err));
     if (unk < -1 || unk >= (int64_t)u->vocab.n_ids)
-        return assay_fail(err, ASSAY_EINPUT, "%s: model.unk_id %lld is not in the vocabulary", where, (long long)unk);
+        return assay_fail(err, ASSAY_EINPUT, "%s: model.unk_id %lld is not in the vocabulary", where,
+                          (long long)unk);
     u->unk = (int32_t)unk;
     return assay_vocab_find_bytes(u->byte_id, &u->vocab, err);
 }
@@ -75,13 +78,16 @@ void assay_unigram_scratch_free(assay_unigram_scratch *w) {
 /* ---- encoding ---- */
 
 static void offer(const assay_unigram *u, assay_unigram_node *to, double score, size_t length, int32_t id) {
-    if (u->single) score = (double)(float)score; /* the sum of two floats is exact in double: this rounds as float does */
+    if (u->single)
+        score =
+            (double)(float)score; /* the sum of two floats is exact in double: this rounds as float does */
     if (to->length && !(score > to->score)) return;
     *to = (assay_unigram_node){score, id, (uint32_t)length};
 }
 
 /* Every token that begins at `at`, and the unknown when none is as long as the character there. */
-static void extend(const assay_unigram *u, assay_unigram_node *nodes, const char *s, size_t n, size_t at, size_t char_len) {
+static void extend(const assay_unigram *u, assay_unigram_node *nodes, const char *s, size_t n, size_t at,
+                   size_t char_len) {
     double so_far = nodes[at].score;
     bool single = false;
     uint32_t node = 0;
@@ -95,7 +101,8 @@ static void extend(const assay_unigram *u, assay_unigram_node *nodes, const char
     if (!single) offer(u, &nodes[at + char_len], u->unk_score + so_far, char_len, u->unk);
 }
 
-static bool put_bytes(assay_ids *ids, const assay_unigram *u, const char *s, size_t n, assay_status *st, assay_err *err) {
+static bool put_bytes(assay_ids *ids, const assay_unigram *u, const char *s, size_t n, assay_status *st,
+                      assay_err *err) {
     for (size_t i = 0; i < n; i++)
         if (u->byte_id[(unsigned char)s[i]] < 0) return false;
     for (size_t i = 0; i < n && *st == ASSAY_OK; i++)
@@ -104,7 +111,8 @@ static bool put_bytes(assay_ids *ids, const assay_unigram *u, const char *s, siz
 }
 
 /* A run of unknown characters: a token after all, its bytes, or the unknown token. */
-static assay_status put_unknown(assay_ids *ids, const assay_unigram *u, const char *s, size_t n, assay_err *err) {
+static assay_status put_unknown(assay_ids *ids, const assay_unigram *u, const char *s, size_t n,
+                                assay_err *err) {
     assay_status st = ASSAY_OK;
     int32_t id = u->single ? -1 : assay_vocab_find(&u->vocab, s, n);
     if (id >= 0) return assay_ids_put(ids, id, err);
@@ -112,9 +120,10 @@ static assay_status put_unknown(assay_ids *ids, const assay_unigram *u, const ch
     return assay_ids_put(ids, u->unk, err);
 }
 
-assay_status assay_unigram_encode(assay_ids *ids, const assay_unigram *u, assay_unigram_scratch *w, const char *s, size_t n,
-                                  assay_err *err) {
-    if (n >= UINT32_MAX) return assay_fail(err, ASSAY_EINPUT, "a text of %zu bytes is too long to tokenize", n);
+assay_status assay_unigram_encode(assay_ids *ids, const assay_unigram *u, assay_unigram_scratch *w,
+                                  const char *s, size_t n, assay_err *err) {
+    if (n >= UINT32_MAX)
+        return assay_fail(err, ASSAY_EINPUT, "a text of %zu bytes is too long to tokenize", n);
     if (n + 1 > w->cap_nodes) ASSAY_TRY(assay_grow(&w->nodes, &w->cap_nodes, n + 1, sizeof *w->nodes, err));
     memset(w->nodes, 0, (n + 1) * sizeof *w->nodes);
     for (size_t at = 0, len; at < n; at += len) {
@@ -124,7 +133,8 @@ assay_status assay_unigram_encode(assay_ids *ids, const assay_unigram *u, assay_
     w->path.n = 0; /* lengths of the tokens, last first */
     for (size_t at = n; at > 0; at -= w->nodes[at].length) {
         if (w->nodes[at].id < 0)
-            return assay_fail(err, ASSAY_EINPUT, "a character of the text has no token, and the tokenizer has no unknown token");
+            return assay_fail(err, ASSAY_EINPUT,
+                              "a character of the text has no token, and the tokenizer has no unknown token");
         ASSAY_TRY(assay_ids_put(&w->path, (int32_t)w->nodes[at].length, err));
     }
     size_t begin = 0, at = 0;

@@ -9,10 +9,10 @@
 
 typedef struct assay_unigram {
     assay_vocab vocab;
-    assay_trie trie;   /* every token that may be chosen, by id */
-    double *scores;    /* by id; owned */
-    double unk_score;  /* of a character without a token */
-    int32_t unk;       /* or -1: then such a character is an error */
+    assay_trie trie;      /* every token that may be chosen, by id */
+    double *scores;       /* by id; owned */
+    double unk_score;     /* of a character without a token */
+    int32_t unk;          /* or -1: then such a character is an error */
     int32_t byte_id[256]; /* id of "<0xHH>", or -1 */
     bool byte_fallback;
     bool single; /* sums in float, as SentencePiece; else in double, as Hugging Face's tokenizers */
@@ -30,8 +30,9 @@ typedef struct assay_unigram_scratch {
 } assay_unigram_scratch;
 void assay_unigram_scratch_free(assay_unigram_scratch *w);
 
-/* Appends the ids of s (valid UTF-8, n >= 1). EINPUT for a character without a token when there is no unknown token. */
-assay_status assay_unigram_encode(assay_ids *ids, const assay_unigram *u, assay_unigram_scratch *w, const char *s, size_t n,
-                                  assay_err *err);
+/* Appends the ids of s (valid UTF-8, n >= 1). EINPUT for a character without a token when there is no unknown
+ * token. */
+assay_status assay_unigram_encode(assay_ids *ids, const assay_unigram *u, assay_unigram_scratch *w,
+                                  const char *s, size_t n, assay_err *err);
 
 #endif

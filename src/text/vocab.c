@@ -65,8 +65,8 @@ static const struct assay_vocab_key *find_key(const assay_vocab *v, const char *
 
 assay_status assay_vocab_add(assay_vocab *v, const char *s, size_t n, int64_t id, assay_err *err) {
     if (id < 0 || id > ASSAY_VOCAB_MAX_ID)
-        return assay_fail(err, ASSAY_EINPUT, "token '%.*s' has the id %lld, which is out of range", (int)ASSAY_MIN(n, 60), s,
-                          (long long)id);
+        return assay_fail(err, ASSAY_EINPUT, "token '%.*s' has the id %lld, which is out of range",
+                          (int)ASSAY_MIN(n, 60), s, (long long)id);
     const struct assay_vocab_key *known = find_key(v, s, n);
     if (known) return (size_t)id < v->n_ids && v->by_id[id].s ? ASSAY_OK : set_id(v, known->s, n, id, err);
     ASSAY_TRY(assay_vocab_reserve(v, v->n_keys + 1, err));

@@ -28,7 +28,8 @@ typedef struct assay_vocab {
 
 /* Room for n tokens without growing. */
 assay_status assay_vocab_reserve(assay_vocab *v, size_t n, assay_err *err);
-/* Adds a token; a string already there keeps its first id, though both ids have it. EINPUT for an id out of range. */
+/* Adds a token; a string already there keeps its first id, though both ids have it. EINPUT for an id out of
+ * range. */
 assay_status assay_vocab_add(assay_vocab *v, const char *s, size_t n, int64_t id, assay_err *err);
 int32_t assay_vocab_find(const assay_vocab *v, const char *s, size_t n); /* -1 when it is not there */
 /* out[b] = the id of "<0xHH>" for byte b, or -1. */

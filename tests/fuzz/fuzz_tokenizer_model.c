@@ -1,13 +1,14 @@
-/* fuzz_tokenizer_model.c: a tokenizer.model from anybody: read it, encode and decode, write it as GGUF's fields, read those. What it
- * encodes it must be able to decode. */
+/* fuzz_tokenizer_model.c: a tokenizer.model from anybody: read it, encode and decode, write it as GGUF's
+ * fields, read those. What it encodes it must be able to decode. */
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
 #include "base/mem.h"
 #include "text/text.h"
 
-static const char TEXT[] = "Hello  World, don't stop: 123 \xC3\xA9 e\xCC\x81 \xE4\xBD\xA0\xE5\xA5\xBD \xEF\xBD\x81\xEF\xAC\x81 "
-                           "\xF0\x9F\x99\x82\n\t<s> \xFF abc foo";
+static const char TEXT[] =
+    "Hello  World, don't stop: 123 \xC3\xA9 e\xCC\x81 \xE4\xBD\xA0\xE5\xA5\xBD \xEF\xBD\x81\xEF\xAC\x81 "
+    "\xF0\x9F\x99\x82\n\t<s> \xFF abc foo";
 
 static void encode(const assay_tokenizer *t, const char *text, size_t n) {
     assay_err err = {0};

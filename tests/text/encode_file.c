@@ -45,9 +45,11 @@ int main(int argc, char **argv) {
     size_t size = 0;
     if (argc < 4) return 2;
     const char *mode = argc > 4 ? argv[4] : "special";
-    bool add_special = strcmp(mode, "plain") != 0, parse_special = add_special && strcmp(mode, "nospecial") != 0;
+    bool add_special = strcmp(mode, "plain") != 0,
+         parse_special = add_special && strcmp(mode, "nospecial") != 0;
     double begin = assay_now();
-    if (open_any(&t, argv[1], argc > 5 && strcmp(argv[5], "written") == 0, &err) != ASSAY_OK) return fail("open", &err);
+    if (open_any(&t, argv[1], argc > 5 && strcmp(argv[5], "written") == 0, &err) != ASSAY_OK)
+        return fail("open", &err);
     double opened = assay_now();
     if (assay_read_file(&data, &size, argv[2], 0, &err) != ASSAY_OK) return fail("read", &err);
     FILE *f = fopen(argv[3], "wb");
@@ -61,7 +63,8 @@ int main(int argc, char **argv) {
         size_t n_ids = 0;
         assay_str text = {0};
         double a = assay_now();
-        if (assay_tokenizer_encode(&ids, &n_ids, t, data + i, n, add_special, parse_special, &err) != ASSAY_OK)
+        if (assay_tokenizer_encode(&ids, &n_ids, t, data + i, n, add_special, parse_special, &err) !=
+            ASSAY_OK)
             return fail("encode", &err);
         double b = assay_now();
         if (assay_tokenizer_decode(&text, t, ids, n_ids, false, &err) != ASSAY_OK)

@@ -1,6 +1,6 @@
-/* test_pieces.c: SentencePiece's models and GGUF's vocabularies. Small models are in golden/pieces.json with what sentencepiece and
- * tokenizers make of the texts (make_golden_pieces.py); those that are not ours to ship, and llama.cpp's own test vectors, are read from
- * ASSAY_SHARED, else skipped. */
+/* test_pieces.c: SentencePiece's models and GGUF's vocabularies. Small models are in golden/pieces.json with
+ * what sentencepiece and tokenizers make of the texts (make_golden_pieces.py); those that are not ours to
+ * ship, and llama.cpp's own test vectors, are read from ASSAY_SHARED, else skipped. */
 #include <math.h>
 #include "text/golden.h"
 
@@ -25,7 +25,8 @@ static assay_tokenizer *from_model(const json_t *set, const char *config) {
     const char *text = golden_str(set, "model");
     uint8_t *data = assay_malloc(strlen(text));
     size_t n = base64(data, text);
-    if (assay_tokenizer_parse_model(&t, data, n, config, config ? strlen(config) : 0, golden_str(set, "name"), &err) != ASSAY_OK)
+    if (assay_tokenizer_parse_model(&t, data, n, config, config ? strlen(config) : 0, golden_str(set, "name"),
+                                    &err) != ASSAY_OK)
         fail_msg("%s", err.message);
     assay_free(data);
     return t;
@@ -58,10 +59,12 @@ static void check_cases(const assay_tokenizer *t, const char *name, const json_t
     assay_err err = {0};
     assert_int_equal(json_array_size(cases), json_array_size(texts));
     for (size_t i = 0; i < json_array_size(cases); i++) {
-        const json_t *c = json_array_get(cases, i), *text = json_array_get(texts, i), *decoded = json_object_get(c, "decoded");
+        const json_t *c = json_array_get(cases, i), *text = json_array_get(texts, i),
+                     *decoded = json_object_get(c, "decoded");
         int32_t *ids = NULL;
         size_t n = 0;
-        if (assay_tokenizer_encode(&ids, &n, t, json_string_value(text), json_string_length(text), special, special, &err) != ASSAY_OK)
+        if (assay_tokenizer_encode(&ids, &n, t, json_string_value(text), json_string_length(text), special,
+                                   special, &err) != ASSAY_OK)
             fail_msg("%s: %s", name, err.message);
         if (!same_ids(ids, n, json_object_get(c, "ids"))) {
             for (size_t k = 0; k < n; k++)
@@ -105,7 +108,8 @@ static void test_shared_models(void **state) {
         assay_tokenizer *t = NULL;
         if (path && assay_path_exists(path)) {
             assert_int_equal(assay_read_file(&data, &n, path, 0, &err), ASSAY_OK);
-            if (assay_tokenizer_parse_model(&t, data, n, NULL, 0, path, &err) != ASSAY_OK) fail_msg("%s", err.message);
+            if (assay_tokenizer_parse_model(&t, data, n, NULL, 0, path, &err) != ASSAY_OK)
+                fail_msg("%s", err.message);
             check_cases(t, path, json_object_get(set, "cases"), false);
             seen++;
         }
@@ -124,21 +128,25 @@ static const json_t *find_set(const char *name) {
     return NULL;
 }
 
-static void same_list(const assay_tokenizer *t, const char *text, bool special, const int32_t *want, size_t n_want) {
+static void same_list(const assay_tokenizer *t, const char *text, bool special, const int32_t *want,
+                      size_t n_want) {
     assay_err err = {0};
     int32_t *ids = NULL;
     size_t n = 0;
-    assert_int_equal(assay_tokenizer_encode(&ids, &n, t, text, strlen(text), special, special, &err), ASSAY_OK);
+    assert_int_equal(assay_tokenizer_encode(&ids, &n, t, text, strlen(text), special, special, &err),
+                     ASSAY_OK);
     assert_int_equal(n, n_want);
     assert_memory_equal(ids, want, n * sizeof *ids);
     assay_free(ids);
 }
 
-/* What tokenizer_config.json adds: tokens behind the pieces, BOS and EOS around the text, no prefix after a special token. */
+/* What tokenizer_config.json adds: tokens behind the pieces, BOS and EOS around the text, no prefix after a
+ * special token. */
 static void test_config(void **state) {
     (void)state;
     assay_tokenizer *plain = from_model(find_set("bpe"), NULL);
-    int32_t x = assay_tokenizer_find(plain, "\xE2\x96\x81"), n = assay_tokenizer_n_vocab(plain), one = assay_tokenizer_find(plain, "1");
+    int32_t x = assay_tokenizer_find(plain, "\xE2\x96\x81"), n = assay_tokenizer_n_vocab(plain),
+            one = assay_tokenizer_find(plain, "1");
     assert_true(x > 0 && one > 0);
     assert_int_equal(assay_tokenizer_bos(plain), 1);
     assert_int_equal(assay_tokenizer_eos(plain), 2);
@@ -149,8 +157,11 @@ static void test_config(void **state) {
 
     char config[400];
     snprintf(config, sizeof config,
-             "{\"added_tokens_decoder\":{\"%d\":{\"content\":\"<|end|>\",\"special\":true,\"rstrip\":true},\"2\":{\"content\":\"</s>\",\"special\":true}},"
-             "\"add_bos_token\":false,\"add_eos_token\":true,\"eos_token\":\"<|end|>\",\"legacy\":false,\"tokenizer_class\":\"LlamaTokenizer\"}", n);
+             "{\"added_tokens_decoder\":{\"%d\":{\"content\":\"<|end|>\",\"special\":true,\"rstrip\":true},"
+             "\"2\":{\"content\":\"</s>\",\"special\":true}},"
+             "\"add_bos_token\":false,\"add_eos_token\":true,\"eos_token\":\"<|end|>\",\"legacy\":false,"
+             "\"tokenizer_class\":\"LlamaTokenizer\"}",
+             n);
     assay_tokenizer *t = from_model(find_set("bpe"), config);
     assert_int_equal(assay_tokenizer_n_vocab(t), n + 1);
     assert_int_equal(assay_tokenizer_eos(t), n);
@@ -169,7 +180,8 @@ static void test_unigram_json(void **state) {
         char *text = json_dumps(json_object_get(set, "tokenizer"), JSON_COMPACT);
         assay_err err = {0};
         assay_tokenizer *t = NULL;
-        if (assay_tokenizer_parse(&t, text, strlen(text), NULL, 0, golden_str(set, "name"), &err) != ASSAY_OK) fail_msg("%s", err.message);
+        if (assay_tokenizer_parse(&t, text, strlen(text), NULL, 0, golden_str(set, "name"), &err) != ASSAY_OK)
+            fail_msg("%s", err.message);
         check_cases(t, golden_str(set, "name"), json_object_get(set, "cases"), true);
         free(text);
         assay_tokenizer_close(t);
@@ -226,7 +238,8 @@ static void test_written_fields(void **state) {
     assert_int_equal(v.bos, assay_tokenizer_bos(t));
     assert_int_equal(v.types[v.bos], ASSAY_TOKEN_CONTROL);
     assert_int_equal(v.types[n + 2], ASSAY_TOKEN_UNUSED);
-    assert_true(v.tokens[n + 2].n == strlen("[PAD2050]") && memcmp(v.tokens[n + 2].s, "[PAD2050]", v.tokens[n + 2].n) == 0);
+    assert_true(v.tokens[n + 2].n == strlen("[PAD2050]") &&
+                memcmp(v.tokens[n + 2].s, "[PAD2050]", v.tokens[n + 2].n) == 0);
     assert_int_equal(v.chat_template.n, 4);
     assert_memory_equal(v.chat_template.s, "a\r\nb", 4);
     assert_int_equal(assay_tokenizer_from_gguf(&again, &v, &err), ASSAY_OK);
@@ -257,7 +270,8 @@ static size_t next_input(const char **at, const char *end) {
     return n;
 }
 
-static void check_vectors(const assay_tokenizer *t, const char *name, const char *in, size_t n_in, const char *out) {
+static void check_vectors(const assay_tokenizer *t, const char *name, const char *in, size_t n_in,
+                          const char *out) {
     assay_err err = {0};
     size_t count = 0;
     for (const char *at = in; at <= in + n_in; count++) {
@@ -268,7 +282,8 @@ static void check_vectors(const assay_tokenizer *t, const char *name, const char
         for (; *out && *out != '\n'; k++) {
             char *end;
             long want = strtol(out, &end, 10);
-            if (k >= n_ids || ids[k] != want) fail_msg("%s: id %zu of [%.*s] is not %ld", name, k, (int)n, text, want);
+            if (k >= n_ids || ids[k] != want)
+                fail_msg("%s: id %zu of [%.*s] is not %ld", name, k, (int)n, text, want);
             out = end;
             while (*out == ' ')
                 out++;
@@ -283,7 +298,9 @@ static void check_vectors(const assay_tokenizer *t, const char *name, const char
 /* llama.cpp's vocabularies with its own ids of 47 texts; and through the fields and back. */
 static void test_vocabularies(void **state) {
     (void)state;
-    static const char *const names[] = {"deepseek-coder", "deepseek-llm", "falcon", "gpt-2", "llama-spm", "mpt", "phi-3", "refact", "starcoder"};
+    static const char *const names[] = {"deepseek-coder", "deepseek-llm", "falcon",
+                                        "gpt-2",          "llama-spm",    "mpt",
+                                        "phi-3",          "refact",       "starcoder"};
     size_t seen = 0;
     for (size_t i = 0; i < ASSAY_LEN(names); i++) {
         char name[100], *in = NULL, *out = NULL;
@@ -314,23 +331,52 @@ static void test_vocabularies(void **state) {
     if (!seen) skip();
 }
 
-#define TEXT(s) {s, sizeof s - 1}
+#define TEXT(s)                                                                                              \
+    { s, sizeof s - 1 }
 
-/* Every name of llama.cpp that we know, and the name that stands for the same steps when it is written again. */
+/* Every name of llama.cpp that we know, and the name that stands for the same steps when it is written again.
+ */
 static void test_pre_tokenizers(void **state) {
     (void)state;
     static const struct {
         const char *name, *written;
-    } names[] = {{"gpt-2", "gpt-2"},           {"phi-2", "gpt-2"},          {"mpt", "gpt-2"},            {"olmo", "gpt-2"},
-                 {"jais", "gpt-2"},            {"llama-bpe", "llama-bpe"},  {"llama3", "llama-bpe"},     {"pixtral", "llama-bpe"},
-                 {"smaug-bpe", "smaug-bpe"},   {"dbrx", "smaug-bpe"},       {"glm4", "smaug-bpe"},       {"qwen2", "qwen2"},
-                 {"stablelm2", "qwen2"},       {"qwen35", "qwen35"},        {"starcoder", "starcoder"},  {"refact", "starcoder"},
-                 {"command-r", "starcoder"},   {"smollm", "starcoder"},     {"falcon", "falcon"},        {"deepseek-llm", "deepseek-llm"},
-                 {"deepseek-coder", "deepseek-coder"}, {"deepseek-v3", "deepseek-v3"}, {"tekken", "tekken"}, {"gpt-4o", "gpt-4o"},
-                 {"llama4", "gpt-4o"},         {"bloom", "bloom"},          {"viking", "viking"},        {"bailingmoe", "bailingmoe"},
-                 {"seed-coder", "seed-coder"}, {"exaone-moe", "exaone-moe"}, {"jais-2", "jais-2"},       {"tiny_aya", "tiny_aya"},
-                 {"minicpm5", "minicpm5"},     {"default", "default"},      {"", "default"}};
-    const assay_token_text tokens[] = {TEXT("a"), TEXT("b"), TEXT("ab"), TEXT("<s>")}, merges[] = {TEXT("a b")};
+    } names[] = {{"gpt-2", "gpt-2"},
+                 {"phi-2", "gpt-2"},
+                 {"mpt", "gpt-2"},
+                 {"olmo", "gpt-2"},
+                 {"jais", "gpt-2"},
+                 {"llama-bpe", "llama-bpe"},
+                 {"llama3", "llama-bpe"},
+                 {"pixtral", "llama-bpe"},
+                 {"smaug-bpe", "smaug-bpe"},
+                 {"dbrx", "smaug-bpe"},
+                 {"glm4", "smaug-bpe"},
+                 {"qwen2", "qwen2"},
+                 {"stablelm2", "qwen2"},
+                 {"qwen35", "qwen35"},
+                 {"starcoder", "starcoder"},
+                 {"refact", "starcoder"},
+                 {"command-r", "starcoder"},
+                 {"smollm", "starcoder"},
+                 {"falcon", "falcon"},
+                 {"deepseek-llm", "deepseek-llm"},
+                 {"deepseek-coder", "deepseek-coder"},
+                 {"deepseek-v3", "deepseek-v3"},
+                 {"tekken", "tekken"},
+                 {"gpt-4o", "gpt-4o"},
+                 {"llama4", "gpt-4o"},
+                 {"bloom", "bloom"},
+                 {"viking", "viking"},
+                 {"bailingmoe", "bailingmoe"},
+                 {"seed-coder", "seed-coder"},
+                 {"exaone-moe", "exaone-moe"},
+                 {"jais-2", "jais-2"},
+                 {"tiny_aya", "tiny_aya"},
+                 {"minicpm5", "minicpm5"},
+                 {"default", "default"},
+                 {"", "default"}};
+    const assay_token_text tokens[] = {TEXT("a"), TEXT("b"), TEXT("ab"), TEXT("<s>")},
+                           merges[] = {TEXT("a b")};
     const int32_t types[] = {1, 1, 1, 3};
     for (size_t i = 0; i < ASSAY_LEN(names); i++) {
         assay_gguf_vocab v = ASSAY_GGUF_VOCAB_INIT, again;
@@ -344,8 +390,10 @@ static void test_pre_tokenizers(void **state) {
         v.merges = merges;
         v.n_merges = 1;
         v.bos = 3;
-        if (assay_tokenizer_from_gguf(&t, &v, &err) != ASSAY_OK) fail_msg("%s: %s", names[i].name, err.message);
-        if (assay_tokenizer_to_gguf(&again, t, NULL, 0, &err) != ASSAY_OK) fail_msg("%s: %s", names[i].name, err.message);
+        if (assay_tokenizer_from_gguf(&t, &v, &err) != ASSAY_OK)
+            fail_msg("%s: %s", names[i].name, err.message);
+        if (assay_tokenizer_to_gguf(&again, t, NULL, 0, &err) != ASSAY_OK)
+            fail_msg("%s: %s", names[i].name, err.message);
         assert_int_equal(again.pre.n, strlen(names[i].written));
         assert_memory_equal(again.pre.s, names[i].written, again.pre.n);
         assert_int_equal(again.n_merges, 1);
@@ -369,7 +417,8 @@ static void refused(const assay_gguf_vocab *v, assay_status status, const char *
 
 static void test_refusals(void **state) {
     (void)state;
-    const assay_token_text tokens[] = {TEXT("a"), TEXT("b"), TEXT("ab")}, good[] = {TEXT("a b")}, bad[] = {TEXT("a c")}, one[] = {TEXT("ab")};
+    const assay_token_text tokens[] = {TEXT("a"), TEXT("b"), TEXT("ab")}, good[] = {TEXT("a b")},
+                           bad[] = {TEXT("a c")}, one[] = {TEXT("ab")};
     const float scores[] = {0, -1, (float)INFINITY};
     assay_gguf_vocab v = ASSAY_GGUF_VOCAB_INIT;
     v.tokens = tokens;
@@ -403,23 +452,37 @@ static void test_broken_models(void **state) {
         assay_status status;
     } cases[] = {
         {"\x0A\x7F", NULL, "m: not a SentencePiece model: broken at byte 2 of 2", 2, ASSAY_EINPUT},
-        {"\x0A\x03\x0A\x01" "a", NULL, "m: no piece is the unknown one", 5, ASSAY_EINPUT},
+        {"\x0A\x03\x0A\x01"
+         "a",
+         NULL, "m: no piece is the unknown one", 5, ASSAY_EINPUT},
         {"\x0A\x03\x0A\x01\xFF", NULL, "m: token 0 is not valid UTF-8", 5, ASSAY_EINPUT},
-        {"\x12\x02\x18\x03", NULL, "m: a SentencePiece model of type word is not supported, only BPE and Unigram are", 4, ASSAY_EUNSUPPORTED},
-        {"\x1A\x06\x12\x04\xFF\xFF\xFF\x7F", NULL, "m: precompiled_charsmap: a trie of 0 bytes in 4 bytes", 8, ASSAY_EINPUT},
-        {"", NULL, "m: a vocabulary of 0 tokens", 0, ASSAY_EINPUT},
-        {"IQ== 0\nIg== 1\n", NULL, "m is tiktoken's list of ranks, which lacks pattern and special tokens: use the model's tokenizer.json", 14,
+        {"\x12\x02\x18\x03", NULL,
+         "m: a SentencePiece model of type word is not supported, only BPE and Unigram are", 4,
          ASSAY_EUNSUPPORTED},
-        {"\x0A\x05\x0A\x01" "a\x18\x02", "{\"tokenizer_class\":\"CamembertTokenizerFast\"}",
-         "m: the ids of CamembertTokenizer are not those of its file: tokenizer.json is needed", 7, ASSAY_EUNSUPPORTED},
-        {"\x0A\x05\x0A\x01" "a\x18\x02", "{\"added_tokens_decoder\":{\"0\":{\"content\":\"b\"}}}",
+        {"\x1A\x06\x12\x04\xFF\xFF\xFF\x7F", NULL, "m: precompiled_charsmap: a trie of 0 bytes in 4 bytes", 8,
+         ASSAY_EINPUT},
+        {"", NULL, "m: a vocabulary of 0 tokens", 0, ASSAY_EINPUT},
+        {"IQ== 0\nIg== 1\n", NULL,
+         "m is tiktoken's list of ranks, which lacks pattern and special tokens: use the model's "
+         "tokenizer.json",
+         14, ASSAY_EUNSUPPORTED},
+        {"\x0A\x05\x0A\x01"
+         "a\x18\x02",
+         "{\"tokenizer_class\":\"CamembertTokenizerFast\"}",
+         "m: the ids of CamembertTokenizer are not those of its file: tokenizer.json is needed", 7,
+         ASSAY_EUNSUPPORTED},
+        {"\x0A\x05\x0A\x01"
+         "a\x18\x02",
+         "{\"added_tokens_decoder\":{\"0\":{\"content\":\"b\"}}}",
          "m: added token 'b' has the id 0 of another", 7, ASSAY_EINPUT},
     };
     for (size_t i = 0; i < ASSAY_LEN(cases); i++) {
         assay_err err = {0};
         assay_tokenizer *t = NULL;
         const char *config = cases[i].config;
-        assert_int_equal(assay_tokenizer_parse_model(&t, cases[i].data, cases[i].n, config, config ? strlen(config) : 0, "m", &err), cases[i].status);
+        assert_int_equal(assay_tokenizer_parse_model(&t, cases[i].data, cases[i].n, config,
+                                                     config ? strlen(config) : 0, "m", &err),
+                         cases[i].status);
         assert_null(t);
         assert_string_equal(err.message, cases[i].message);
     }
@@ -473,13 +536,12 @@ static void test_out_of_memory(void **state) {
 int main(void) {
     golden = golden_load("tests/text/golden/pieces.json");
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_models),         cmocka_unit_test(test_shared_models),
-        cmocka_unit_test(test_config),         cmocka_unit_test(test_unigram_json),
+        cmocka_unit_test(test_models),           cmocka_unit_test(test_shared_models),
+        cmocka_unit_test(test_config),           cmocka_unit_test(test_unigram_json),
         cmocka_unit_test(test_rewritten_models), cmocka_unit_test(test_written_fields),
-        cmocka_unit_test(test_vocabularies),   cmocka_unit_test(test_pre_tokenizers),
-        cmocka_unit_test(test_refusals),
-        cmocka_unit_test(test_broken_models),  cmocka_unit_test(test_truncated),
-        cmocka_unit_test(test_out_of_memory),
+        cmocka_unit_test(test_vocabularies),     cmocka_unit_test(test_pre_tokenizers),
+        cmocka_unit_test(test_refusals),         cmocka_unit_test(test_broken_models),
+        cmocka_unit_test(test_truncated),        cmocka_unit_test(test_out_of_memory),
     };
     int failed = cmocka_run_group_tests_name("text/pieces", tests, NULL, NULL);
     json_decref(golden);
