@@ -34,7 +34,7 @@
  *   gptq, damp 0.05            .57  1.66  1.71        .75  1.74  2.03     4
  *   gptq, damp 1               .76   .95   .89        .73  1.00  1.04     4
  *   from it, 50 and 4          .64  1.05   .88        .67   .99  1.04    21
- *   from it, 75 and 4          .65   .95   .85        .75   .99  1.02    26    (auto-round: 113)
+ *   from it, 75 and 4          .66   .94   .86        .66   .98  1.04    27    (auto-round: 113)
  *   from it, 50, twice as far  .62  1.02   .90       1.21   .96  1.02    21
  *   rtn, 50 and 4             1.48  1.13  1.01          -                18 */
 static const struct {
