@@ -292,7 +292,7 @@ static void defaults(void **state) {
     assert_int_equal(c.precision, ASSAY_PRECISION_INT4);
     assert_int_equal(c.group_size, 128);
     assert_int_equal(c.act_order, ASSAY_ACT_ORDER_STATIC);
-    assert_true(c.damp_percent == 0.05 && c.true_sequential && !c.asymmetric && !c.mse);
+    assert_true(c.damp_percent == 0.2 && c.true_sequential && !c.asymmetric && !c.mse);
     assert_true(choice_of("gptq,int3").mse && !choice_of("gptq,nf4").mse);
     assert_int_equal(choice_of("gptq,int8").group_size, 0);
     assert_int_equal(choice_of("gptq,nf4").group_size, 64);
