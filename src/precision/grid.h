@@ -3,7 +3,7 @@
  *
  * Methods that do not simply round (GPTQ, AWQ's clipping, AutoRound, mixtures) see every precision through
  * this: fit parameters to a group, round values to it, decode. Rounding for given parameters is exactly what
- * the encoders of precision.h do.
+ * the encoders of precision.h do where the spec says the type of quotients that they have.
  *
  *   INT       value = (code - zero) * scale
  *   CODEBOOK  value = table[code] * scale      FLOAT  the same

@@ -182,6 +182,19 @@ static assay_choice choice_of(const variant *v, int64_t iters) {
 
 /* --- nothing to learn --- */
 
+/* The same grids, each weight at the nearest value: with quotients in float32, as the learned roundings start from; rtn's own are
+ * rounded to the model's type. */
+static void round_in_float(assay_matrix *m, const assay_grid_spec *spec, const float *w) {
+    int64_t n_groups = assay_matrix_n_groups(m), group = m->group_size > 0 ? m->group_size : m->cols;
+    for (int64_t r = 0; r < m->rows; r++)
+        for (int64_t g = 0; g < n_groups; g++) {
+            int64_t i = r * n_groups + g, at = r * m->cols + g * group;
+            float middle = (float)(1 << (assay_precision_bits(m->precision) - 1));
+            assay_grid grid = {.scale = m->scales[i], .stored = m->scales[i], .zero = m->zeros ? (float)m->zeros[i] : middle};
+            assay_grid_round(m->codes + at, NULL, spec, &grid, w + at, (size_t)ASSAY_MIN(group, m->cols - g * group));
+        }
+}
+
 static void encode_plainly(assay_matrix *out, const bench *b, int i) {
     const assay_choice *c = &b->choice[i];
     assay_err err = {0};
@@ -194,7 +207,10 @@ static void encode_plainly(assay_matrix *out, const bench *b, int i) {
                         .asymmetric = c->asymmetric,
                         .scale_dtype = ASSAY_DTYPE_BF16};
     switch (assay_precision_get_kind(c->precision)) {
-    case ASSAY_KIND_INT: must(assay_encode_int(out, w, rows, cols, &o, &err), &err); break;
+    case ASSAY_KIND_INT:
+        must(assay_encode_int(out, w, rows, cols, &o, &err), &err);
+        round_in_float(out, &spec, w);
+        break;
     case ASSAY_KIND_FLOAT: must(assay_encode_float(out, w, rows, cols, &spec, &err), &err); break;
     default: must(assay_encode_codebook(out, w, rows, cols, c->precision, c->group_size, false, &err), &err); break;
     }
