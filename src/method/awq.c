@@ -11,8 +11,9 @@
  * both divided by sqrt(max s * min s),
  *
  * and the one is taken whose rounding to nearest changes the block's output least (fold_trial.c); leaving the
- * weights alone is the first of them. The originals search one of the forms only; both cost twice the time
- * and are never worse on the tokens tried. With grouped-query attention, where the originals leave o alone,
+ * weights alone is the first of them. The error is smooth in r: every second ratio is tried, then those beside
+ * the best. The originals search one of the forms only; both cost twice the time and are never worse on the
+ * tokens tried. With grouped-query attention, where the originals leave o alone,
  * the query heads that share a value head share its scales.
  *
  * Clipping: awq_clip.c; not for q and k, whose outputs meet in a product.
@@ -125,7 +126,7 @@ static assay_status try_one(search *h, double ratio, bool duo, assay_err *err) {
     return ASSAY_OK;
 }
 
-static assay_status open_search(search *h, const assay_fold *f, assay_err *err) {
+static assay_status open_search(search *h, const assay_fold *f, assay_fold_tokens *tokens, assay_err *err) {
     size_t n = (size_t)f->n_scales;
     assay_status s;
     *h = (search){.fold = f};
@@ -141,7 +142,7 @@ static assay_status open_search(search *h, const assay_fold *f, assay_err *err) 
     assay_fold_mean(h->x, f, f->layer->inputs[f->input].absmean);
     ASSAY_GO(assay_fold_columns(mean, NULL, f, err));
     assay_fold_mean(h->w, f, mean);
-    s = assay_fold_trial_open(&h->trial, f, err);
+    s = assay_fold_trial_open(&h->trial, f, tokens, err);
 out:
     assay_free(mean);
     return s;
@@ -155,13 +156,22 @@ static void close_search(search *h) {
     assay_free(h->best);
 }
 
-static assay_status scale(const assay_fold *f, bool both, assay_err *err) {
-    search h;
-    assay_status s;
-    ASSAY_GO(open_search(&h, f, err));
+/* Every second ratio of each form, then those beside the best. */
+static assay_status try_all(search *h, bool both, assay_err *err) {
     for (int duo = 0; duo <= (both ? 1 : 0); duo++)
-        for (int i = 0; i < N_RATIOS; i++)
-            ASSAY_GO(try_one(&h, (double)i / N_RATIOS, duo, err));
+        for (int i = 0; i < N_RATIOS; i += 2)
+            ASSAY_TRY(try_one(h, (double)i / N_RATIOS, duo, err));
+    int best = (int)lrint(h->ratio * N_RATIOS);
+    bool duo = h->duo;
+    if (best > 0) ASSAY_TRY(try_one(h, (double)(best - 1) / N_RATIOS, duo, err));
+    return try_one(h, (double)(best + 1) / N_RATIOS, duo, err);
+}
+
+static assay_status scale(const assay_fold *f, assay_fold_tokens *tokens, bool both, assay_err *err) {
+    search h = {0};
+    assay_status s;
+    ASSAY_GO(open_search(&h, f, tokens, err));
+    ASSAY_GO(try_all(&h, both, err));
     for (size_t i = 0; i < f->n_into; i++) {
         assay_item_note(f->into[i], "\"awq_ratio\": %.2f, \"awq_duo\": %s", h.ratio,
                         h.duo ? "true" : "false");
@@ -174,6 +184,8 @@ out:
 }
 
 /* --- a layer --- */
+
+static const assay_tensor_role inputs[] = {ASSAY_ROLE_Q, ASSAY_ROLE_O, ASSAY_ROLE_GATE, ASSAY_ROLE_DOWN};
 
 /* What the choices of the matrices of an input ask for. */
 typedef struct wishes {
@@ -203,16 +215,12 @@ static assay_status clip(assay_layer *layer, assay_tensor_role input, assay_err 
     return ASSAY_OK;
 }
 
-static assay_status prepare(assay_layer *layer, assay_tensor_role input, assay_err *err) {
+static assay_status prepare(assay_layer *layer, assay_tensor_role input, assay_fold_tokens *tokens,
+                            assay_err *err) {
     wishes w = wishes_of(layer, input);
     assay_fold f;
-    if (!w.scale && !w.clip) return ASSAY_OK;
-    assay_item *first = assay_layer_item(layer, input);
     const char *why_not = w.scale ? assay_fold_open(&f, layer, input) : NULL;
-    bool gram = w.clip && first && first->weight->dims[1] <= ASSAY_AWQ_GRAM_COLS;
-    unsigned what = ASSAY_COLLECT_SAMPLE | ASSAY_COLLECT_STATS | (gram ? ASSAY_COLLECT_GRAM : 0);
-    ASSAY_TRY(assay_layer_collect(layer, ASSAY_ROLE_BIT(input), what, err));
-    if (w.scale && !why_not) ASSAY_TRY(scale(&f, w.duo, err));
+    if (w.scale && !why_not) ASSAY_TRY(scale(&f, tokens, w.duo, err));
     for (size_t i = 0; why_not && i < layer->n_items; i++)
         if (assay_role_input(layer->items[i].role) == input)
             assay_item_note(&layer->items[i], "\"awq_unscaled\": \"%s\"", why_not);
@@ -221,9 +229,32 @@ static assay_status prepare(assay_layer *layer, assay_tensor_role input, assay_e
     return ASSAY_OK;
 }
 
+/* All inputs that are wanted, once: foldings scale what was collected along. */
+static assay_status collect(assay_layer *layer, uint64_t roles, bool gram, assay_err *err) {
+    unsigned what = ASSAY_COLLECT_SAMPLE | ASSAY_COLLECT_STATS;
+    uint64_t wide = assay_excerpt_roles(layer, roles);
+    if (roles & ~wide)
+        ASSAY_TRY(assay_layer_collect(layer, roles & ~wide, what | (gram ? ASSAY_COLLECT_GRAM : 0), err));
+    return wide ? assay_excerpt_collect(layer, wide, what, err) : ASSAY_OK;
+}
+
 assay_status assay_awq_prepare(assay_layer *layer, assay_err *err) {
-    static const assay_tensor_role inputs[] = {ASSAY_ROLE_Q, ASSAY_ROLE_O, ASSAY_ROLE_GATE, ASSAY_ROLE_DOWN};
-    for (size_t i = 0; i < ASSAY_LEN(inputs); i++)
-        ASSAY_TRY(prepare(layer, inputs[i], err));
-    return ASSAY_OK;
+    assay_fold_tokens tokens = {0};
+    uint64_t roles = 0;
+    bool any_scale = false, any_clip = false;
+    assay_status s = ASSAY_OK;
+    for (size_t i = 0; i < ASSAY_LEN(inputs); i++) {
+        wishes w = wishes_of(layer, inputs[i]);
+        if (w.scale || w.clip) roles |= ASSAY_ROLE_BIT(inputs[i]);
+        any_scale = any_scale || w.scale;
+        any_clip = any_clip || w.clip;
+    }
+    if (!roles) return ASSAY_OK;
+    ASSAY_TRY(collect(layer, roles, any_clip, err));
+    if (any_scale) ASSAY_GO(assay_fold_tokens_open(&tokens, layer, err));
+    for (size_t i = 0; i < ASSAY_LEN(inputs) && s == ASSAY_OK; i++)
+        s = prepare(layer, inputs[i], &tokens, err);
+out:
+    assay_fold_tokens_close(&tokens);
+    return s;
 }

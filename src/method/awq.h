@@ -4,10 +4,6 @@
 
 #include "method/methods.h"
 
-/* Columns up to which the clipping search wants the inputs' Gram matrix; above, it makes do with the sample.
- */
-enum { ASSAY_AWQ_GRAM_COLS = 2048 };
-
 /* item->clip: per row and group the range whose rounding changes the group's part of the output least, on
  * what was collected of the inputs (a Gram matrix or a sample). Leaves it NULL where a row's groups have no
  * scales of their own. Notes the mean of the ranges. */

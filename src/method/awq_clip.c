@@ -6,7 +6,7 @@
  *
  * X_g being the inputs of its columns. The original sums over 512 tokens each time; the Gram matrix of a
  * group of 128 columns says the same in a quarter of the work, and can hold all tokens where it was
- * collected. Groups wider than the sample take the sample itself. */
+ * collected (of narrow inputs: excerpt.h). Groups wider than the sample take the sample itself. */
 #include "method/awq.h"
 
 #include <math.h>
@@ -38,6 +38,7 @@ typedef struct patch {
     float *form;  /* [n_form][n]: the Gram matrix or the sample of these columns */
     float *w, *d; /* [ROWS_AT_ONCE][n]: weights; what rounding changes */
     float *y;     /* [ROWS_AT_ONCE][n_form] */
+    float lo[ROWS_AT_ONCE], hi[ROWS_AT_ONCE]; /* of the weights' rows, 0 among them */
 } patch;
 
 /* The inputs of the patch's columns. */
@@ -67,14 +68,9 @@ static assay_status try_factor(double *errors, const patch *p, size_t rows, floa
     const assay_grid_spec *spec = &p->job->spec;
     for (size_t r = 0; r < rows; r++) {
         const float *w = p->w + r * p->n;
-        float *d = p->d + r * p->n, lo = 0, hi = 0;
+        float *d = p->d + r * p->n, clip = fmaxf(-p->lo[r], p->hi[r]) * factor;
         assay_grid grid;
-        for (size_t c = 0; c < p->n; c++) {
-            lo = w[c] < lo ? w[c] : lo;
-            hi = w[c] > hi ? w[c] : hi;
-        }
-        float clip = fmaxf(-lo, hi) * factor;
-        assay_grid_from_range(&grid, spec, fmaxf(lo, -clip), fminf(hi, clip));
+        assay_grid_from_range(&grid, spec, fmaxf(p->lo[r], -clip), fminf(p->hi[r], clip));
         assay_grid_round(NULL, d, spec, &grid, w, p->n);
         for (size_t c = 0; c < p->n; c++)
             d[c] -= w[c];
@@ -90,12 +86,17 @@ static assay_status try_factor(double *errors, const patch *p, size_t rows, floa
     return ASSAY_OK;
 }
 
-static assay_status search_rows(double *shrink, const patch *p, int64_t row, size_t rows, assay_err *err) {
+static assay_status search_rows(double *shrink, patch *p, int64_t row, size_t rows, assay_err *err) {
     const job *j = p->job;
     double least[ROWS_AT_ONCE], errors[ROWS_AT_ONCE];
     float factor[ROWS_AT_ONCE];
-    for (size_t r = 0; r < rows; r++)
-        assay_item_read(p->w + r * p->n, j->item, (row + (int64_t)r) * j->cols + p->first, (int64_t)p->n);
+    for (size_t r = 0; r < rows; r++) {
+        float *w = p->w + r * p->n;
+        assay_item_read(w, j->item, (row + (int64_t)r) * j->cols + p->first, (int64_t)p->n);
+        assay_extremes(&p->lo[r], &p->hi[r], w, p->n);
+        p->lo[r] = fminf(p->lo[r], 0);
+        p->hi[r] = fmaxf(p->hi[r], 0);
+    }
     for (int i = 0; i < N_STEPS; i++) {
         ASSAY_TRY(try_factor(errors, p, rows, 1 - (float)i * STEP, err));
         for (size_t r = 0; r < rows; r++) {
@@ -105,9 +106,7 @@ static assay_status search_rows(double *shrink, const patch *p, int64_t row, siz
         }
     }
     for (size_t r = 0; r < rows; r++) {
-        float most = 0;
-        for (size_t c = 0; c < p->n; c++)
-            most = fmaxf(most, fabsf(p->w[r * p->n + c]));
+        float most = fmaxf(-p->lo[r], p->hi[r]);
         j->item->clip[(row + (int64_t)r) * j->n_groups + p->first / j->group] = most * factor[r];
         *shrink += (double)factor[r];
     }

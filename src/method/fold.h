@@ -20,6 +20,7 @@
 #ifndef ASSAY_METHOD_FOLD_H
 #define ASSAY_METHOD_FOLD_H
 
+#include "method/excerpt.h"
 #include "method/methods.h"
 
 typedef struct assay_fold {
@@ -67,27 +68,50 @@ assay_status assay_fold_encode(assay_item *item, const float *col_scale, const f
 int64_t assay_item_group(const assay_item *item);
 int64_t assay_item_n_groups(const assay_item *item);
 
+/* --- fold_delta.c: what a scaling would lose, from the change of the weights alone --- */
+
+typedef struct assay_fold_delta assay_fold_delta;
+
+/* Whether that is possible: o, down, or gate with up, in 16-bit activations and with scales within rows. */
+bool assay_fold_delta_can(const assay_fold *f);
+/* x [n][cols]: their inputs, borrowed. On failure, too, *out is closed by the caller. */
+assay_status assay_fold_delta_open(assay_fold_delta **out, const assay_fold *f, const float *x, size_t n,
+                                   assay_err *err);
+/* Sum over the inputs of weight [n] times the squared difference that quantizing the matrices with columns
+ * scaled by col_scale [cols] makes. */
+assay_status assay_fold_delta_error(double *out, assay_fold_delta *d, const float *col_scale, const double *weight,
+                                    assay_err *err);
+void assay_fold_delta_close(assay_fold_delta *d); /* NULL is fine */
+
 /* --- fold_trial.c: what a scaling would lose --- */
 
-enum { ASSAY_TRIAL_SEQS = 8 };
+/* Tokens that scalings of a layer are tried on, and what the error of each counts. */
+typedef struct assay_fold_tokens {
+    assay_excerpt excerpt;
+    double *weight; /* [excerpt.n_tokens] */
+} assay_fold_tokens;
+
+/* The same for every place of a layer, whatever was folded in between. The layer must not have encoded
+ * matrices. */
+assay_status assay_fold_tokens_open(assay_fold_tokens *t, assay_layer *layer, assay_err *err);
+void assay_fold_tokens_close(assay_fold_tokens *t); /* all-zero is fine */
 
 typedef struct assay_fold_trial {
     const assay_fold *fold;
-    size_t n, width;      /* rows and columns of what is compared */
-    float *reference;     /* [n][width]: from the weights as they are */
-    float *col_scale;     /* [cols] */
-    float *absmax, *norm; /* as they were; norm: NULL for matrices */
-    assay_item *next;     /* norms: the matrix that the compared rows go into */
-    float *inputs;        /* matrices: [n][cols] */
-    double *weight;       /* [n] of the compared rows */
-    float *x;             /* hidden states of the tokens tried [n_tokens][hidden] */
-    int32_t lengths[ASSAY_TRIAL_SEQS];
-    size_t n_seqs, n_tokens;
+    assay_fold_tokens *tokens;
+    assay_fold_delta *delta; /* NULL: through the forward pass */
+    size_t n, width;         /* rows and columns of what is compared */
+    float *reference;        /* [n][width]: from the weights as they are */
+    float *col_scale;        /* [cols] */
+    float *absmax, *norm;    /* as they were; norm: NULL for matrices */
+    assay_item *next;        /* norms: the matrix that the compared rows go into */
+    float *inputs;           /* matrices: [n][cols] */
 } assay_fold_trial;
 
 /* Needs absmax of the input collected where activations are static. The layer must not have encoded matrices.
- */
-assay_status assay_fold_trial_open(assay_fold_trial *t, const assay_fold *f, assay_err *err);
+ * tokens: borrowed until close. */
+assay_status assay_fold_trial_open(assay_fold_trial *t, const assay_fold *f, assay_fold_tokens *tokens,
+                                   assay_err *err);
 /* Sum over tokens of the squared difference that quantizing `into` scaled by s makes, activations included,
  * relative to the token's hidden state: for q, k, v behind attention and o; for gate, up behind down; for o
  * and down in their own output. s [n_scales] must have seen assay_fold_exact. */

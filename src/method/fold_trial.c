@@ -10,8 +10,10 @@
  * tokens with enormous states, which a plain sum would serve first, bear them best. The original sums plainly
  * over all calibration data.
  *
- * Runs use the forward pass's own arithmetic with the matrices encoded, so activations in eight bits need
- * nothing further. Sums are kept per block of rows and added in order: the same for any number of threads. */
+ * q, k and v are tried in the forward pass's own arithmetic with the matrices encoded, and so is everything
+ * whose activations are in eight bits; the others by what changes alone (fold_delta.c), on some of their rows.
+ * Of a matrix behind attention some rows are enough here, too. Sums are kept per block of rows and added in
+ * order: the same for any number of threads. */
 #include <math.h>
 #include <string.h>
 #include "base/mem.h"
@@ -22,14 +24,17 @@
 
 /* --- products --- */
 
-/* Rows of W in a task: enough that reading x once for them is worth it. */
-enum { ROWS_AT_ONCE = 128 };
+/* Rows of W in a task: enough that reading x once for them is worth it; and tasks, spread evenly, that a matrix
+ * of more is known from where that is allowed. */
+enum { ROWS_AT_ONCE = 128, TASKS_TRIED = 8 };
 
 typedef struct product {
     const assay_item *item; /* W: the encoded matrix where there is one */
     const float *x;         /* [n][cols] */
     size_t n;
+    bool some; /* a part of the rows will do */
     int64_t rows, cols, block_rows;
+    size_t n_tasks, n_blocks;
     float *y;             /* [n][rows]: where x W^T goes; NULL: nowhere */
     const float *minus;   /* [n][rows] is compared with it; NULL: with 0 */
     const double *weight; /* [n] of a row's squares; NULL: 1 */
@@ -40,7 +45,8 @@ typedef struct product {
 
 static void product_task(void *ctx, size_t task, int thread) {
     product *p = ctx;
-    int64_t row = (int64_t)task * p->block_rows, m = ASSAY_MIN(p->block_rows, p->rows - row);
+    int64_t row = (int64_t)(task * p->n_blocks / p->n_tasks) * p->block_rows;
+    int64_t m = ASSAY_MIN(p->block_rows, p->rows - row);
     size_t cols = (size_t)p->cols;
     float *w = p->scratch[thread], *y = w + p->block_rows * p->cols;
     if (p->item->out.codes)
@@ -62,12 +68,13 @@ static void product_task(void *ctx, size_t task, int thread) {
     }
 }
 
-/* *sum = |x W^T - minus|^2. */
+/* *sum = |x W^T - minus|^2 of the rows tried. */
 static assay_status run_product(double *sum, product *p, int n_threads, assay_err *err) {
     p->rows = p->item->weight->dims[0];
     p->cols = p->item->weight->dims[1];
     p->block_rows = ASSAY_MIN(ROWS_AT_ONCE, p->rows);
-    size_t n_tasks = (size_t)((p->rows + p->block_rows - 1) / p->block_rows);
+    p->n_blocks = (size_t)((p->rows + p->block_rows - 1) / p->block_rows);
+    size_t n_tasks = p->n_tasks = p->some ? ASSAY_MIN(p->n_blocks, (size_t)TASKS_TRIED) : p->n_blocks;
     assay_status s = ASSAY_OK;
     n_threads = ASSAY_MAX(n_threads, 1);
     p->scratch = assay_calloc((size_t)n_threads, sizeof *p->scratch);
@@ -93,24 +100,8 @@ static assay_status run_product(double *sum, product *p, int n_threads, assay_er
 
 /* --- the tokens tried --- */
 
-enum { TRIAL_TOKENS = 1024 };
-
-/* The beginnings of sequences spread evenly over the calibration data. */
-static assay_status choose_tokens(assay_fold_trial *t, assay_err *err) {
-    const assay_layer *layer = t->fold->layer;
-    size_t hidden = (size_t)layer->config->hidden_size, first = 0, picked = 0;
-    t->n_seqs = ASSAY_MIN(layer->n_seqs, (size_t)ASSAY_TRIAL_SEQS);
-    t->x = assay_mallocn(TRIAL_TOKENS * hidden, sizeof *t->x);
-    if (!t->x) return assay_nomem(err);
-    for (size_t i = 0; i < layer->n_seqs; first += (size_t)layer->lengths[i++]) {
-        if (picked >= t->n_seqs || i != picked * layer->n_seqs / t->n_seqs) continue;
-        size_t n = ASSAY_MIN((size_t)layer->lengths[i], TRIAL_TOKENS / t->n_seqs);
-        memcpy(t->x + t->n_tokens * hidden, layer->x + first * hidden, n * hidden * sizeof *t->x);
-        t->lengths[picked++] = (int32_t)n;
-        t->n_tokens += n;
-    }
-    return ASSAY_OK;
-}
+/* All of them fit into a sample of inputs, so that its rows are theirs. */
+enum { TRIAL_TOKENS = ASSAY_SAMPLE_ROWS, TRIAL_LENGTH = 128 };
 
 static void set_inputs(assay_layer *layer, assay_tensor_role input, const assay_inputs *in) {
     layer->inputs[input] = *in;
@@ -120,47 +111,47 @@ static void set_inputs(assay_layer *layer, assay_tensor_role input, const assay_
 
 /* *sample [n][cols]: what goes into the matrices of that input now, for these tokens. What was collected of
  * it before stays. */
-static assay_status take_sample(float **sample, size_t *n, size_t *cols, assay_fold_trial *t,
-                                assay_tensor_role input, assay_err *err) {
-    assay_layer *layer = t->fold->layer, was = *layer;
+static assay_status take_sample(float **sample, size_t *cols, assay_fold_trial *t, assay_tensor_role input,
+                                assay_err *err) {
+    assay_layer *layer = t->fold->layer;
+    assay_inputs was = layer->inputs[input];
     layer->inputs[input] = (assay_inputs){0};
-    layer->x = t->x;
-    layer->lengths = t->lengths;
-    layer->n_seqs = t->n_seqs;
-    layer->n_tokens = t->n_tokens;
+    assay_excerpt_swap(&t->tokens->excerpt, layer);
     assay_status s = assay_layer_collect(layer, ASSAY_ROLE_BIT(input), ASSAY_COLLECT_SAMPLE, err);
+    assay_excerpt_swap(&t->tokens->excerpt, layer);
     assay_inputs *in = &layer->inputs[input];
     *sample = in->sample;
-    *n = in->n_sample;
     *cols = (size_t)in->cols;
     in->sample = NULL;
     assay_layer_forget(layer, ASSAY_ROLE_BIT(input));
-    set_inputs(layer, input, &was.inputs[input]);
-    layer->x = was.x;
-    layer->lengths = was.lengths;
-    layer->n_seqs = was.n_seqs;
-    layer->n_tokens = was.n_tokens;
+    set_inputs(layer, input, &was);
     return s;
 }
 
 /* A token's part in the error: relative to what the layer leaves of it, as the norms after it see it. */
-static assay_status weigh_tokens(assay_fold_trial *t, assay_err *err) {
-    assay_layer *layer = t->fold->layer;
+assay_status assay_fold_tokens_open(assay_fold_tokens *t, assay_layer *layer, assay_err *err) {
     size_t hidden = (size_t)layer->config->hidden_size;
-    float *y = assay_mallocn(t->n_tokens * hidden, sizeof *y);
-    t->weight = assay_mallocn(t->n, sizeof *t->weight);
+    *t = (assay_fold_tokens){0};
+    ASSAY_TRY(assay_excerpt_open(&t->excerpt, layer, TRIAL_TOKENS, TRIAL_LENGTH, err));
+    const assay_excerpt *e = &t->excerpt;
+    float *y = assay_mallocn(e->n_tokens * hidden, sizeof *y);
+    t->weight = assay_mallocn(e->n_tokens, sizeof *t->weight);
     assay_status s = y && t->weight ? ASSAY_OK : assay_nomem(err);
-    if (s == ASSAY_OK) s = assay_layer_output(layer, y, t->x, t->lengths, t->n_seqs, err);
-    for (size_t i = 0; s == ASSAY_OK && i < t->n; i++) {
-        size_t row =
-            ((i + 1) * t->n_tokens + t->n - 1) / t->n - 1; /* the i-th of an evenly spread sample (layer.c) */
+    if (s == ASSAY_OK) s = assay_layer_output(layer, y, e->x, e->lengths, e->n_seqs, err);
+    for (size_t i = 0; s == ASSAY_OK && i < e->n_tokens; i++) {
         double sum = 1e-12;
         for (size_t k = 0; k < hidden; k++)
-            sum += (double)y[row * hidden + k] * (double)y[row * hidden + k];
+            sum += (double)y[i * hidden + k] * (double)y[i * hidden + k];
         t->weight[i] = 1 / sum;
     }
     assay_free(y);
     return s;
+}
+
+void assay_fold_tokens_close(assay_fold_tokens *t) {
+    assay_excerpt_close(&t->excerpt);
+    assay_free(t->weight);
+    *t = (assay_fold_tokens){0};
 }
 
 /* --- norms --- */
@@ -175,20 +166,20 @@ static assay_status open_norm(assay_fold_trial *t, assay_err *err) {
     t->norm = assay_mallocn((size_t)f->n_scales, sizeof *t->norm);
     if (!t->norm) return assay_nomem(err);
     memcpy(t->norm, layer->vector[f->vector], (size_t)f->n_scales * sizeof *t->norm);
-    return take_sample(&t->reference, &t->n, &t->width, t, t->next->role, err);
+    return take_sample(&t->reference, &t->width, t, t->next->role, err);
 }
 
 static assay_status error_of_norm(double *out, assay_fold_trial *t, const float *s, assay_err *err) {
     const assay_fold *f = t->fold;
     float *norm = f->layer->vector[f->vector], *x = NULL;
-    size_t n, width;
+    size_t width;
     for (int64_t i = 0; i < f->n_scales; i++)
         norm[i] = t->norm[i] / s[i];
-    assay_status status = take_sample(&x, &n, &width, t, t->next->role, err);
+    assay_status status = take_sample(&x, &width, t, t->next->role, err);
     memcpy(norm, t->norm, (size_t)f->n_scales * sizeof *norm);
-    for (size_t i = 0; status == ASSAY_OK && i < n * width; i++)
+    for (size_t i = 0; status == ASSAY_OK && i < t->n * width; i++)
         x[i] -= t->reference[i];
-    product p = {.item = t->next, .x = x, .n = n, .weight = t->weight};
+    product p = {.item = t->next, .x = x, .n = t->n, .some = true, .weight = t->tokens->weight};
     if (status == ASSAY_OK) status = run_product(out, &p, f->layer->n_threads, err);
     assay_free(x);
     return status;
@@ -199,7 +190,6 @@ static assay_status error_of_norm(double *out, assay_fold_trial *t, const float 
 static assay_status open_matrix(assay_fold_trial *t, assay_err *err) {
     const assay_fold *f = t->fold;
     double sum;
-    ASSAY_TRY(take_sample(&t->inputs, &t->n, &t->width, t, f->input, err));
     t->width = (size_t)f->into[0]->weight->dims[0];
     t->reference = assay_mallocn(t->n * t->width, sizeof *t->reference);
     if (!t->reference) return assay_nomem(err);
@@ -243,7 +233,7 @@ static assay_status error_of_matrix(double *out, assay_fold_trial *t, assay_err 
     for (size_t i = 0; i < t->n * cols; i++)
         x[i] = t->inputs[i] / t->col_scale[i % cols];
     round_activations(x, t->n, cols, &item->out);
-    product p = {.item = item, .x = x, .n = t->n, .minus = t->reference, .weight = t->weight};
+    product p = {.item = item, .x = x, .n = t->n, .minus = t->reference, .weight = t->tokens->weight};
     assay_status s = run_product(out, &p, t->fold->layer->n_threads, err);
     assay_free(x);
     return s;
@@ -251,9 +241,12 @@ static assay_status error_of_matrix(double *out, assay_fold_trial *t, assay_err 
 
 /* --- both --- */
 
-assay_status assay_fold_trial_open(assay_fold_trial *t, const assay_fold *f, assay_err *err) {
+assay_status assay_fold_trial_open(assay_fold_trial *t, const assay_fold *f, assay_fold_tokens *tokens,
+                                   assay_err *err) {
     const assay_inputs *in = &f->layer->inputs[f->input];
-    *t = (assay_fold_trial){.fold = f};
+    bool delta = assay_fold_delta_can(f);
+    size_t cols;
+    *t = (assay_fold_trial){.fold = f, .tokens = tokens, .n = tokens->excerpt.n_tokens};
     t->col_scale = assay_mallocn((size_t)f->cols, sizeof *t->col_scale);
     if (!t->col_scale) return assay_nomem(err);
     if (in->absmax) {
@@ -261,9 +254,9 @@ assay_status assay_fold_trial_open(assay_fold_trial *t, const assay_fold *f, ass
         if (!t->absmax) return assay_nomem(err);
         memcpy(t->absmax, in->absmax, (size_t)f->cols * sizeof *t->absmax);
     }
-    ASSAY_TRY(choose_tokens(t, err));
-    ASSAY_TRY(f->before ? open_matrix(t, err) : open_norm(t, err));
-    return weigh_tokens(t, err);
+    if (delta || f->before) ASSAY_TRY(take_sample(&t->inputs, &cols, t, f->input, err));
+    if (delta) return assay_fold_delta_open(&t->delta, f, t->inputs, t->n, err);
+    return f->before ? open_matrix(t, err) : open_norm(t, err);
 }
 
 /* The largest inputs are what a static scale is made of: as they would be. */
@@ -278,6 +271,7 @@ assay_status assay_fold_trial_error(double *out, assay_fold_trial *t, const floa
     assay_status status = ASSAY_OK;
     for (int64_t c = 0; c < f->cols; c++)
         t->col_scale[c] = s[assay_fold_index(f, c)];
+    if (t->delta) return assay_fold_delta_error(out, t->delta, t->col_scale, t->tokens->weight, err);
     scale_absmax(t, false);
     for (size_t i = 0; status == ASSAY_OK && i < f->n_into; i++) {
         status = assay_fold_encode(f->into[i], t->col_scale, NULL, f->layer->n_threads, err);
@@ -298,8 +292,7 @@ void assay_fold_trial_close(assay_fold_trial *t) {
     assay_free(t->col_scale);
     assay_free(t->absmax);
     assay_free(t->norm);
-    assay_free(t->x);
     assay_free(t->inputs);
-    assay_free(t->weight);
+    assay_fold_delta_close(t->delta);
     *t = (assay_fold_trial){0};
 }

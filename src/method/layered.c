@@ -14,6 +14,7 @@
 #include "base/clock.h"
 #include "base/mem.h"
 #include "method/acts.h"
+#include "method/excerpt.h"
 #include "method/layer.h"
 #include "method/pipeline.h"
 #include "method/rotate.h"
@@ -32,7 +33,8 @@ typedef struct work {
     const assay_step **item_steps; /* of layer.items */
     double *seconds;               /* per item */
     assay_acts x, ref, next_ref;   /* next_ref: r_k+1, the outputs that methods aim at */
-    double collecting, quantizing; /* seconds, for estimates */
+    double collecting, quantizing; /* seconds, for estimates: the former grow with the tokens */
+    double searching;              /* what looks at an excerpt of them: AWQ, samples of wide inputs */
     assay_ticker ticker;
 } work;
 
@@ -202,9 +204,13 @@ static assay_status run_methods(work *w, assay_tensor_role stage, bool whole_lay
 }
 
 static assay_status collect(work *w, uint64_t roles, unsigned what, assay_err *err) {
+    uint64_t wide = what == ASSAY_COLLECT_SAMPLE ? assay_excerpt_roles(&w->layer, roles) : 0;
     double begin = assay_now();
-    assay_status s = assay_layer_collect(&w->layer, roles, what, err);
+    assay_status s = roles & ~wide ? assay_layer_collect(&w->layer, roles & ~wide, what, err) : ASSAY_OK;
     w->collecting += assay_now() - begin;
+    begin = assay_now();
+    if (s == ASSAY_OK && wide) s = assay_excerpt_collect(&w->layer, wide, what, err);
+    w->searching += assay_now() - begin;
     return s;
 }
 
@@ -258,8 +264,10 @@ static assay_status transform(work *w, assay_err *err) {
     if (!any(w, wants_smooth) && !any(w, wants_awq)) return ASSAY_OK;
     ASSAY_TRY(begin_part(w, TRANSFORM_ENDS, err));
     if (any(w, wants_smooth)) ASSAY_TRY(assay_smooth_prepare(&w->layer, err));
-    if (any(w, wants_awq)) ASSAY_TRY(assay_awq_prepare(&w->layer, err));
     w->collecting += assay_now() - begin;
+    begin = assay_now();
+    if (any(w, wants_awq)) ASSAY_TRY(assay_awq_prepare(&w->layer, err));
+    w->searching += assay_now() - begin;
     return ASSAY_OK;
 }
 
@@ -421,7 +429,7 @@ assay_status assay_layered_work(assay_run *r, size_t first, size_t n, int layer,
 /* One trial: the first decoder layer with the first n_seqs sequences, nothing written. */
 typedef struct trial {
     size_t n_seqs, n_tokens;
-    double collecting, quantizing; /* seconds */
+    double collecting, quantizing, searching; /* seconds */
 } trial;
 
 /* Hidden states before the first layer in plain memory. */
@@ -482,6 +490,7 @@ static assay_status run_trial(assay_run *r, trial *t, int index, const assay_ste
     ASSAY_GO(assay_layer_output(&w.layer, y, x, w.layer.lengths, w.layer.n_seqs, err));
     t->collecting = w.collecting + (assay_now() - begin) * (r->keep_reference ? 2 : 1);
     t->quantizing = w.quantizing * factor;
+    t->searching = w.searching;
 out:
     unload(&w);
     assay_free(losses);
@@ -513,11 +522,12 @@ assay_status assay_layered_estimate(assay_quantize_result *out, assay_run *r, as
     ASSAY_TRY(assay_progress_report(r->o->progress, "timing the first layer", 2, 2, "runs", err));
     /* A straight line through the two; what does not depend on tokens is its beginning. */
     double slope = 0, fixed = few.collecting, quantizing = ASSAY_MAX(few.quantizing, more.quantizing);
+    double searching = ASSAY_MAX(few.searching, more.searching);
     if (more.n_tokens > few.n_tokens) {
         slope = ASSAY_MAX(0.0, (more.collecting - few.collecting) / (double)(more.n_tokens - few.n_tokens));
         fixed = ASSAY_MAX(0.0, few.collecting - slope * (double)few.n_tokens);
     }
-    out->seconds += (double)r->config.n_layers * (fixed + slope * (double)r->n_tokens + quantizing);
+    out->seconds += (double)r->config.n_layers * (fixed + slope * (double)r->n_tokens + quantizing + searching);
     out->activation_bytes = n_hidden(r) * sizeof(float) * 2 * (r->keep_reference ? 2 : 1);
     out->memory_bytes = ASSAY_MAX(out->memory_bytes, assay_peak_rss() - before);
     return ASSAY_OK;

@@ -92,11 +92,13 @@ static void form_scales(smoother *h, double alpha) {
 /* *alpha: the best, negative when no scaling is; its scales in h->best. */
 static assay_status search(double *alpha, smoother *h, assay_err *err) {
     size_t n = (size_t)h->fold->n_scales;
-    assay_fold_trial trial;
+    assay_fold_tokens tokens = {0};
+    assay_fold_trial trial = {0};
     assay_status s;
     double least, e;
     *alpha = -1;
-    ASSAY_GO(assay_fold_trial_open(&trial, h->fold, err));
+    ASSAY_GO(assay_fold_tokens_open(&tokens, h->fold->layer, err));
+    ASSAY_GO(assay_fold_trial_open(&trial, h->fold, &tokens, err));
     for (size_t i = 0; i < n; i++)
         h->best[i] = 1;
     ASSAY_GO(assay_fold_trial_error(&least, &trial, h->best, err));
@@ -110,6 +112,7 @@ static assay_status search(double *alpha, smoother *h, assay_err *err) {
     }
 out:
     assay_fold_trial_close(&trial);
+    assay_fold_tokens_close(&tokens);
     return s;
 }
 

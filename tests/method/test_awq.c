@@ -226,6 +226,91 @@ static void the_search_finds_the_planted_scales(void **state) {
     fl_close(&f);
 }
 
+/* Inputs of a role for the tokens tried; the caller frees. */
+static float *inputs_of(fold_layer *f, assay_fold_tokens *t, assay_tensor_role role) {
+    assay_err err = {0};
+    assay_excerpt_swap(&t->excerpt, &f->layer);
+    fl_must(assay_layer_collect(&f->layer, ASSAY_ROLE_BIT(role), ASSAY_COLLECT_SAMPLE, &err), &err);
+    assay_excerpt_swap(&t->excerpt, &f->layer);
+    float *x = f->layer.inputs[role].sample;
+    f->layer.inputs[role].sample = NULL;
+    assay_layer_forget(&f->layer, ASSAY_ROLE_BIT(role));
+    return x;
+}
+
+/* Sum over tokens of weight * |x W^T - x' W'^T|^2, in double; what is NULL is as without. */
+static double difference(const assay_fold_tokens *t, const float *x, const float *w, const float *x2,
+                         const float *w2, size_t rows, size_t cols) {
+    double sum = 0;
+    for (size_t i = 0; i < t->excerpt.n_tokens; i++)
+        for (size_t r = 0; r < rows; r++) {
+            double d = 0;
+            for (size_t c = 0; c < cols; c++)
+                d += (double)x[i * cols + c] * (double)w[r * cols + c] - (double)x2[i * cols + c] * (double)w2[r * cols + c];
+            sum += t->weight[i] * d * d;
+        }
+    return sum;
+}
+
+/* The layer with the fold's matrices encoded and its norm divided, or of o and down the product itself: all
+ * that fold_delta.c does without. */
+static double error_at_length(fold_layer *f, assay_fold_tokens *t, const assay_fold *fold, const float *s) {
+    assay_err err = {0};
+    assay_tensor_role at = fold->before ? fold->input : ASSAY_ROLE_DOWN;
+    assay_item *item = fl_item(f, at);
+    size_t rows = (size_t)item->weight->dims[0], cols = (size_t)item->weight->dims[1];
+    float col_scale[FL_FFN], *w = item->weight->data ? (float *)(uintptr_t)item->weight->data : NULL;
+    float *x = inputs_of(f, t, at), *x2 = NULL, *w2 = w, *decoded = assay_mallocn(rows * cols, sizeof *decoded);
+    for (int64_t c = 0; c < fold->cols; c++)
+        col_scale[c] = s[assay_fold_index(fold, c)];
+    for (size_t i = 0; i < fold->n_into; i++)
+        fl_must(assay_fold_encode(fold->into[i], col_scale, NULL, 1, &err), &err);
+    if (fold->before) {
+        x2 = assay_mallocn(t->excerpt.n_tokens * cols, sizeof *x2);
+        for (size_t i = 0; i < t->excerpt.n_tokens * cols; i++)
+            x2[i] = x[i] / col_scale[i % cols];
+        assay_matrix_decode_rows(w2 = decoded, &item->out, 0, (int64_t)rows);
+    } else {
+        for (int64_t i = 0; i < fold->n_scales; i++)
+            f->layer.vector[fold->vector][i] /= s[i];
+        for (size_t i = 0; i < fold->n_into; i++)
+            assay_item_touch(&f->layer, fold->into[i]);
+        x2 = inputs_of(f, t, at);
+    }
+    double e = difference(t, x, w, x2, w2, rows, cols);
+    assay_free(x);
+    assay_free(x2);
+    assay_free(decoded);
+    return e;
+}
+
+static void the_change_alone_says_what_the_layer_says(void **state) {
+    (void)state;
+    static const char *const recipes[] = {"awq,int4,group_size=64", "awq,int8,group_size=channel", "awq,nvfp4"};
+    for (size_t k = 0; k < ASSAY_LEN(recipes) * 3; k++) {
+        fold_layer f;
+        assay_fold fold;
+        assay_fold_tokens tokens;
+        assay_fold_trial trial;
+        assay_err err = {0};
+        float s[FL_FFN];
+        double e;
+        fl_open(&f, recipes[k / 3], ASSAY_DTYPE_F32, 2);
+        assert_null(assay_fold_open(&fold, &f.layer, inputs[1 + k % 3]));
+        assert_true(assay_fold_delta_can(&fold));
+        fl_must(assay_fold_tokens_open(&tokens, &f.layer, &err), &err);
+        fl_must(assay_fold_trial_open(&trial, &fold, &tokens, &err), &err);
+        for (int64_t i = 0; i < fold.n_scales; i++)
+            s[i] = 0.5f + 0.02f * (float)(i % 70);
+        fl_must(assay_fold_trial_error(&e, &trial, s, &err), &err);
+        assay_fold_trial_close(&trial);
+        double full = error_at_length(&f, &tokens, &fold, s);
+        if (!(fabs(e / full - 1) < 0.01)) fail_msg("%s: %g by the change alone, %g at length", recipes[k / 3], e, full);
+        assay_fold_tokens_close(&tokens);
+        fl_close(&f);
+    }
+}
+
 static void searched_scales_lose_less_than_none(void **state) {
     (void)state;
     for (int bits = 3; bits <= 4; bits++) {
@@ -419,6 +504,7 @@ int main(void) {
         cmocka_unit_test(a_damaged_weight_is_named),
         cmocka_unit_test(recipes_that_cannot_be),
         cmocka_unit_test(the_search_finds_the_planted_scales),
+        cmocka_unit_test(the_change_alone_says_what_the_layer_says),
         cmocka_unit_test(searched_scales_lose_less_than_none),
         cmocka_unit_test(threads_change_nothing),
         cmocka_unit_test(clipping_is_the_best_of_ten),

@@ -104,6 +104,8 @@ static void a_trial_leaves_the_layer_as_it_was(void **state) {
     assay_err err = {0};
     fl_open(&f, "smoothquant,activations=static", ASSAY_DTYPE_F32, 2);
     float *before = fl_output(&f);
+    assay_fold_tokens tokens;
+    fl_must(assay_fold_tokens_open(&tokens, &f.layer, &err), &err);
     for (size_t i = 0; i < ASSAY_LEN(inputs); i++) {
         assay_fold fold;
         assay_fold_trial trial;
@@ -112,7 +114,7 @@ static void a_trial_leaves_the_layer_as_it_was(void **state) {
         assert_null(assay_fold_open(&fold, &f.layer, inputs[i]));
         fl_must(assay_layer_collect(&f.layer, ASSAY_ROLE_BIT(inputs[i]), ASSAY_COLLECT_STATS, &err), &err);
         float absmax = f.layer.inputs[inputs[i]].absmax[7];
-        fl_must(assay_fold_trial_open(&trial, &fold, &err), &err);
+        fl_must(assay_fold_trial_open(&trial, &fold, &tokens, &err), &err);
         for (int64_t k = 0; k < fold.n_scales; k++)
             s[k] = 1;
         fl_must(assay_fold_trial_error(&e1, &trial, s, &err), &err);
@@ -125,6 +127,7 @@ static void a_trial_leaves_the_layer_as_it_was(void **state) {
         assert_ptr_equal(fl_item(&f, inputs[i])->in, &f.layer.inputs[inputs[i]]);
         assay_fold_trial_close(&trial);
     }
+    assay_fold_tokens_close(&tokens);
     float *after = fl_output(&f);
     assert_memory_equal(before, after, f.layer.n_tokens * FL_HIDDEN * sizeof *after);
     assay_free(before);
