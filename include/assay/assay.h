@@ -53,6 +53,7 @@ ASSAY_API void assay_doc_free(assay_doc *d);              /* NULL is fine */
 typedef struct assay_inspect_opts {
     bool tensors; /* list every tensor */
     bool hash;    /* compute the checkpoint's hash (reads it all) */
+    bool runtimes; /* which runtimes compute with it how, by rules with source and date */
     assay_view view;
 } assay_inspect_opts;
 ASSAY_API assay_status assay_inspect(assay_doc **out, const char *model, const assay_inspect_opts *o,

@@ -11,6 +11,8 @@
 #include "base/gguf.h"
 #include "base/mem.h"
 #include "format/format.h"
+#include "format/runtimes.h"
+#include "format/traps.h"
 #include "model/arch.h"
 #include "report/table.h"
 #include "text/text.h"
@@ -29,6 +31,9 @@ typedef struct group {
 typedef struct inspection {
     const assay_config *config;
     const assay_checkpoint *ckpt;
+    assay_convention convention;
+    char storages[32][100]; /* kinds of storage among matrices, in the words of runtimes.def */
+    size_t n_storages;
     group groups[64];
     size_t n_groups;
     double params, bits, code_bits;
@@ -90,6 +95,15 @@ static assay_status add(inspection *in, int part, const char *storage, double pa
     return ASSAY_OK;
 }
 
+/* Remembers a kind of storage. Beyond 32 kinds the rest is not told. */
+static void note_storage(inspection *in, const assay_matrix *m) {
+    char text[100];
+    assay_storage_describe(text, sizeof text, in->convention, m);
+    for (size_t i = 0; i < in->n_storages; i++)
+        if (!strcmp(in->storages[i], text)) return;
+    if (in->n_storages < ASSAY_LEN(in->storages)) snprintf(in->storages[in->n_storages++], sizeof in->storages[0], "%s", text);
+}
+
 static assay_status list_tensor(inspection *in, const assay_tensor_spec *spec, const char *storage,
                                 double bits, assay_err *err) {
     double params = (double)spec->rows * (double)spec->cols;
@@ -134,6 +148,7 @@ static assay_status visit(void *ctx, const assay_tensor_spec *spec, assay_err *e
         ASSAY_TRY(assay_checkpoint_matrix(&m, in->ckpt, in->config->quantization_config, spec->name,
                                           spec->rows, spec->cols, in->config->dtype, err));
         describe_matrix(storage, sizeof storage, &m);
+        note_storage(in, &m);
         bits = assay_matrix_bits(&m, &code_bits, NULL);
         assay_matrix_deinit(&m);
     }
@@ -246,6 +261,81 @@ static assay_status put_extras(assay_str *text, json_t *j, const assay_checkpoin
     return assay_doc_set(j, "sha256", json_string(hex), err);
 }
 
+/* --- traps and runtimes --- */
+
+static assay_status put_traps(assay_str *text, json_t *j, const assay_checkpoint *ckpt, const assay_config *c, const char *folder,
+                              assay_err *err) {
+    assay_trap traps[ASSAY_TRAP_COUNT];
+    json_t *list = json_array(), *config = json_pack("{s:b}", "tie_word_embeddings", c->tie_word_embeddings);
+    assay_status s = list && config ? ASSAY_OK : assay_nomem(err);
+    const char *dtype = c->dtype == ASSAY_DTYPE_F32 ? "float32" : c->dtype == ASSAY_DTYPE_F16 ? "float16" : "bfloat16";
+    if (s == ASSAY_OK && (json_object_set_new(config, "dtype", json_string(dtype)) ||
+                          (c->quantization_config && json_object_set(config, "quantization_config", c->quantization_config))))
+        s = assay_nomem(err);
+    if (s == ASSAY_OK) s = assay_traps_find(traps, ckpt, config, folder, err);
+    json_decref(config);
+    for (int i = 0; s == ASSAY_OK && i < ASSAY_TRAP_COUNT; i++) {
+        if (!traps[i].n) continue;
+        assay_str_printf(text, "trap           %s: %s; %s%s", assay_trap_name((assay_trap_id)i), assay_trap_text((assay_trap_id)i),
+                         traps[i].n > 1 ? "first " : "", traps[i].where);
+        if (traps[i].n > 1) assay_str_printf(text, ", %zu in all", traps[i].n);
+        assay_str_putc(text, '\n');
+        if (json_array_append_new(list, json_pack("{s:s, s:s, s:s, s:I}", "id", assay_trap_name((assay_trap_id)i), "text",
+                                                  assay_trap_text((assay_trap_id)i), "first", traps[i].where, "count", (json_int_t)traps[i].n)))
+            s = assay_nomem(err);
+    }
+    if (s == ASSAY_OK) return assay_doc_set(j, "traps", list, err);
+    json_decref(list);
+    return s;
+}
+
+static const assay_column runtime_columns[] = {{.head = "runtime"},
+                                               {.head = "computes"},
+                                               {.head = "stored as", .shrink = true, .least = 16},
+                                               {.head = "note", .shrink = true, .least = 20},
+                                               {.head = "source", .shrink = true, .least = 12}};
+
+/* The worst rule among the kinds of storage, which decides about the model. */
+static assay_runtime_rule worst_rule(const char *runtime, const inspection *in, const char **storage) {
+    assay_runtime_rule worst = {.how = ASSAY_SUPPORT_NATIVE, .note = ""};
+    *storage = "";
+    for (size_t i = 0; i < in->n_storages; i++) {
+        assay_runtime_rule r = assay_runtime_rule_for(runtime, in->storages[i]);
+        if (i && r.how < worst.how) continue;
+        if (i && r.how == worst.how && !strncmp(in->storages[i], "hf ", 3)) continue;
+        worst = r;
+        *storage = in->storages[i];
+    }
+    return worst;
+}
+
+static assay_status put_runtimes(assay_str *text, json_t *j, const inspection *in, const assay_term *term, assay_err *err) {
+    static const assay_tone tones[] = {ASSAY_TONE_GOOD, ASSAY_TONE_OPEN, ASSAY_TONE_DIM, ASSAY_TONE_BAD};
+    assay_table t;
+    json_t *list = json_array();
+    ASSAY_TRY(assay_doc_set(j, "runtimes", list, err));
+    assay_table_init(&t, runtime_columns, ASSAY_LEN(runtime_columns));
+    assay_status s = ASSAY_OK;
+    for (size_t i = 0; assay_runtime_name(i) && s == ASSAY_OK; i++) {
+        const char *storage, *runtime = assay_runtime_name(i);
+        assay_runtime_rule r = worst_rule(runtime, in, &storage);
+        const assay_runtime_source *source = assay_runtime_source_find(r.source);
+        assay_table_cell(&t, ASSAY_TONE_NONE, "%s", runtime);
+        assay_table_cell(&t, tones[r.how], "%s", assay_support_word(r.how));
+        assay_table_cell(&t, ASSAY_TONE_NONE, "%s", storage);
+        assay_table_cell(&t, ASSAY_TONE_NONE, "%s", r.note);
+        assay_table_cell(&t, ASSAY_TONE_NONE, "%s%s%s", source ? source->title : "nothing found", source ? ", read " : "", source ? source->date : "");
+        json_t *row = json_pack("{s:s, s:s, s:s, s:s, s:s?, s:s?, s:s?}", "runtime", runtime, "support", assay_support_word(r.how), "storage",
+                                storage, "note", r.note, "source", source ? source->title : NULL, "url", source ? source->url : NULL, "date",
+                                source ? source->date : NULL);
+        if (!row || json_array_append_new(list, row)) s = assay_nomem(err);
+    }
+    assay_str_putc(text, '\n');
+    if (s == ASSAY_OK) s = assay_table_text(text, &t, term, err);
+    assay_table_free(&t);
+    return s;
+}
+
 static const assay_column tensor_columns[] = {{.head = "tensor", .shrink = true, .least = 24},
                                               {.head = "shape", .right = true},
                                               {.head = "stored as"},
@@ -256,7 +346,6 @@ static assay_status fill(assay_str *text, json_t *j, const char *model, const as
     assay_term term = assay_term_of_view(&o->view);
     assay_table table;
     inspection in = {.config = c, .ckpt = ckpt};
-    assay_convention convention;
     json_t *parts = json_array();
     ASSAY_TRY(assay_doc_set(j, "parts", parts, err));
     if (o->tensors) {
@@ -266,17 +355,22 @@ static assay_status fill(assay_str *text, json_t *j, const char *model, const as
     assay_table_init(&table, tensor_columns, ASSAY_LEN(tensor_columns));
     if (o->tensors) in.table = &table;
     assay_status s;
+    ASSAY_GO(assay_convention_detect(&in.convention, c->quantization_config, err));
+    if (assay_checkpoint_is_gguf(ckpt)) in.convention = ASSAY_CONVENTION_GGUF;
     ASSAY_GO(assay_config_each_tensor(c, visit, &in, err));
     put_config(text, model, c, in.params);
-    ASSAY_GO(assay_convention_detect(&convention, c->quantization_config, err));
-    assay_str_printf(text, "  format         safetensors, %s convention\n\n",
-                     assay_convention_name(convention));
+    if (in.convention == ASSAY_CONVENTION_GGUF)
+        assay_str_put(text, "  format         gguf\n\n");
+    else
+        assay_str_printf(text, "  format         safetensors, %s convention\n\n", assay_convention_name(in.convention));
     ASSAY_GO(assay_doc_set(j, "architecture", json_string(c->architecture), err));
     ASSAY_GO(assay_doc_set(j, "parameters", json_real(in.params), err));
-    ASSAY_GO(assay_doc_set(j, "convention", json_string(assay_convention_name(convention)), err));
+    ASSAY_GO(assay_doc_set(j, "convention", json_string(assay_convention_name(in.convention)), err));
     ASSAY_GO(put_groups(text, parts, &in, &term, err));
     ASSAY_GO(put_extras(text, j, ckpt, &in, o->hash, err));
     ASSAY_GO(put_text_side(text, j, model, err));
+    ASSAY_GO(put_traps(text, j, ckpt, c, assay_path_is_dir(model) ? model : NULL, err));
+    if (o->runtimes) ASSAY_GO(put_runtimes(text, j, &in, &term, err));
     if (o->tensors) {
         assay_str_putc(text, '\n');
         ASSAY_GO(assay_table_text(text, &table, &term, err));

@@ -181,7 +181,9 @@ static assay_status put_zeros(assay_ckpt_writer *w, const char *module, const as
     int64_t groups = assay_matrix_n_groups(m);
     uint32_t *packed = assay_mallocn((size_t)(m->n_scales / 8), sizeof *packed);
     if (!packed) return assay_nomem(err);
-    if (m->zeros)
+    if (assay_ckpt_writer_is_planning(w))
+        ;
+    else if (m->zeros)
         pack(packed, m->zeros, groups, m->rows);
     else
         memset(packed, 0x88, (size_t)(m->n_scales / 8) * sizeof *packed);
@@ -195,7 +197,7 @@ assay_status assay_awq_put(assay_ckpt_writer *w, const char *module, const assay
     ASSAY_TRY(assay_awq_check(module, m, err));
     uint32_t *packed = assay_mallocn((size_t)m->cols, (size_t)m->rows / 2);
     if (!packed) return assay_nomem(err);
-    pack(packed, m->codes, m->cols, m->rows);
+    if (!assay_ckpt_writer_is_planning(w)) pack(packed, m->codes, m->cols, m->rows);
     assay_status s = assay_put_part(w, module, ".qweight", ASSAY_DTYPE_I32, 2, (int64_t[]){m->cols, m->rows / 8}, packed, err);
     assay_free(packed);
     if (s == ASSAY_OK) s = put_zeros(w, module, m, err);

@@ -260,11 +260,11 @@ static assay_status put_scales(assay_ckpt_writer *w, const char *module, const a
                           err);
 }
 
-static uint8_t *pack_nibbles(const assay_matrix *m, size_t *n_bytes) {
+static uint8_t *pack_nibbles(const assay_matrix *m, size_t *n_bytes, bool planning) {
     size_t n = (size_t)(m->rows * m->cols);
     *n_bytes = (n + 1) / 2;
     uint8_t *out = assay_malloc(*n_bytes);
-    if (!out) return NULL;
+    if (!out || planning) return out;
     for (size_t i = 0; i < n / 2; i++) out[i] = (uint8_t)(m->codes[2 * i] << 4 | m->codes[2 * i + 1]);
     /* an odd end is filled up with the code of zero, as bitsandbytes pads */
     if (n % 2) out[n / 2] = (uint8_t)(m->codes[n - 1] << 4 | (m->precision == ASSAY_PRECISION_NF4 ? 7 : 0));
@@ -274,7 +274,7 @@ static uint8_t *pack_nibbles(const assay_matrix *m, size_t *n_bytes) {
 static assay_status put_4bit(assay_ckpt_writer *w, const char *module, const assay_matrix *m,
                              assay_dtype model_dtype, assay_err *err) {
     size_t n_bytes;
-    uint8_t *packed = pack_nibbles(m, &n_bytes);
+    uint8_t *packed = pack_nibbles(m, &n_bytes, assay_ckpt_writer_is_planning(w));
     if (!packed) return assay_nomem(err);
     assay_status s = assay_put_part(w, module, ".weight", ASSAY_DTYPE_U8, 2, (int64_t[]){(int64_t)n_bytes, 1},
                                     packed, err);
@@ -303,7 +303,7 @@ static assay_status put_8bit(assay_ckpt_writer *w, const char *module, const ass
                              assay_err *err) {
     assay_status s = ASSAY_OK;
     float *scb = assay_mallocn((size_t)m->rows, sizeof *scb);
-    int8_t *codes = assay_signed_codes(m->codes, m->rows * m->cols, 8);
+    int8_t *codes = assay_signed_codes(m->codes, assay_ckpt_writer_is_planning(w) ? 0 : m->rows * m->cols, 8);
     if (!scb || !codes) s = assay_nomem(err);
     for (int64_t r = 0; s == ASSAY_OK && r < m->rows; r++) scb_of(&scb[r], m->scales[r]);
     if (s == ASSAY_OK)

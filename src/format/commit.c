@@ -23,6 +23,7 @@
 #include "format/gguf_write.h"
 #include "format/safetensors.h"
 #include "format/writer_impl.h"
+#include "format/writer_plan.h"
 
 enum { PIECE = 1 << 23, STEP = 1 << 27 };
 
@@ -39,7 +40,7 @@ typedef struct walk {
 
 /* --- files --- */
 
-static char *shard_path(const assay_ckpt_writer *w, size_t i) {
+char *assay_shard_path(const assay_ckpt_writer *w, size_t i) {
     char name[40];
     snprintf(name, sizeof name, ".partial-shard-%05zu", i + 1);
     return assay_path_join(w->dir, name);
@@ -54,7 +55,7 @@ static void sync_folder(const char *dir) {
 
 static void remove_shards(const assay_ckpt_writer *w, size_t n) {
     for (size_t i = 0; i < n; i++) {
-        char *path = shard_path(w, i);
+        char *path = assay_shard_path(w, i);
         if (path) unlink(path);
         assay_free(path);
     }
@@ -155,7 +156,7 @@ static assay_status write_shard(walk *k, size_t index, assay_err *err) {
     assay_str header = {0};
     uint64_t bytes = bytes_of(k->l, shard),
              begun = k->w->moved > k->at ? ASSAY_MIN(k->w->moved - k->at, bytes) : 0;
-    char *path = shard_path(k->w, index);
+    char *path = assay_shard_path(k->w, index);
     int fd = -1;
     assay_status s = path ? ASSAY_OK : assay_nomem(err);
     if (s != ASSAY_OK) goto out;
@@ -238,7 +239,7 @@ static void remove_stale(const assay_ckpt_writer *w, const assay_layout *l) {
 
 /* Renames a shard; one that has its name already was renamed before a kill. */
 static assay_status place_shard(const assay_ckpt_writer *w, const assay_layout *l, size_t i, assay_err *err) {
-    char *from = shard_path(w, i), *to = assay_path_join(w->dir, l->shards[i].name);
+    char *from = assay_shard_path(w, i), *to = assay_path_join(w->dir, l->shards[i].name);
     assay_status s = from && to ? ASSAY_OK : assay_nomem(err);
     if (s == ASSAY_OK && rename(from, to) != 0 && !(w->placing && errno == ENOENT && assay_path_exists(to)))
         s = assay_fail_errno(err, errno, "cannot rename %s to %s", from, to);
@@ -251,7 +252,7 @@ static assay_status place(assay_ckpt_writer *w, const assay_layout *l, assay_err
     assay_writer *index = NULL;
     assay_status s = ASSAY_OK;
     if (l->n_shards > 1 && !w->gguf) ASSAY_GO(open_index(&index, w, l, err));
-    if (w->moved && !w->placing) {
+    if ((w->moved || w->planned) && !w->placing) {
         ASSAY_GO(assay_journal_append(w, json_pack("{s:I}", "placing", (json_int_t)w->shard_bytes), err));
         ASSAY_GO(assay_ckpt_writer_sync(w, err));
         w->placing = true;
@@ -276,12 +277,12 @@ assay_status assay_ckpt_writer_commit(assay_ckpt_writer *w, assay_err *err) {
     if (w->gguf) ASSAY_GO(assay_gguf_finish(w, err));
     ASSAY_GO((w->gguf ? assay_gguf_layout : assay_layout_init)(&l, w->tensors, w->n_recorded, w->shard_bytes, err));
     if (w->gguf) ASSAY_GO(assay_gguf_name_shards(&l, w->gguf, err));
-    if (!w->placing) ASSAY_GO(write_shards(w, &l, err));
+    if (!w->placing) ASSAY_GO(w->planned ? assay_plan_finish(w, err) : write_shards(w, &l, err));
     ASSAY_GO(place(w, &l, err));
     unlink(w->journal_path);
     unlink(w->data_path);
 out:
-    if (s != ASSAY_OK && !w->moved && !w->placing) remove_shards(w, l.n_shards); /* the spool has it all */
+    if (s != ASSAY_OK && !w->moved && !w->placing && !w->planned) remove_shards(w, l.n_shards); /* the spool has it all */
     assay_layout_free(&l);
     assay_ckpt_writer_free(w);
     return s;

@@ -6,6 +6,7 @@
 #include "base/str.h"
 #include "format/format.h"
 #include "format/writer.h"
+#include "format/writer_plan.h"
 
 /* What is asked for: names for messages, the shape that is expected (0 = any), how unquantized weights are
  * computed with. */

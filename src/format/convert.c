@@ -307,6 +307,22 @@ assay_status assay_convert_apply(const char *name, assay_matrix *m, const assay_
     return apply(name, m, t, err);
 }
 
+assay_status assay_convert_sketch(assay_matrix *out, const char *weight_name, assay_matrix *m, const assay_convert_target *t, assay_err *err) {
+    assay_matrix to;
+    ASSAY_TRY(outline(&to, weight_name, m, t, err));
+    *out = to;
+    ASSAY_TRY(assay_matrix_alloc(out, to.zeros != NULL, err));
+    for (int64_t i = 0; i < out->n_scales; i++) out->scales[i] = 1;
+    if (out->zeros) memset(out->zeros, 1, (size_t)out->n_scales);
+    out->g_idx = m->g_idx;
+    out->nested = m->nested;
+    out->real_zeros = m->real_zeros;
+    m->g_idx = NULL;
+    m->nested = NULL;
+    m->real_zeros = NULL;
+    return ASSAY_OK;
+}
+
 assay_quant_entry assay_convert_entry(const char *weight_name, const assay_matrix *m, const assay_convert_target *t) {
     assay_matrix to;
     if (outline(&to, weight_name, m, t, NULL) != ASSAY_OK) to = *m;

@@ -20,6 +20,10 @@ assay_status assay_convert_check(const char *weight_name, const assay_matrix *m,
  * target's home has. Errors as assay_convert_check's, then m is as it was or deinited. */
 assay_status assay_convert_apply(const char *weight_name, assay_matrix *m, const assay_convert_target *t, assay_err *err);
 
+/* What assay_convert_apply will make of an outline, with scales and zero points that mean nothing: for planning the writer's files
+ * (format/writer_plan.h). Takes over what m owns. */
+assay_status assay_convert_sketch(assay_matrix *out, const char *weight_name, assay_matrix *m, const assay_convert_target *t, assay_err *err);
+
 /* What changes in what is computed, though no weight does, when this matrix goes there: "8-bit activations become 16-bit ones"; NULL when
  * nothing. Static text. */
 const char *assay_convert_note(const assay_matrix *m, const assay_convert_target *t);

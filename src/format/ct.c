@@ -141,7 +141,7 @@ static assay_status put_packed_zeros(assay_ckpt_writer *w, const char *module, c
     size_t groups = (size_t)assay_matrix_n_groups(m), words = assay_packed_words((size_t)m->rows, bits);
     uint32_t *packed = assay_calloc(words * groups, sizeof *packed);
     if (!packed) return assay_nomem(err);
-    for (size_t g = 0; g < groups; g++)
+    for (size_t g = 0; g < groups && !assay_ckpt_writer_is_planning(w); g++)
         assay_pack(packed + g, groups, m->zeros + g, groups, (size_t)m->rows, bits);
     assay_status s = assay_put_part(w, module, ".weight_zero_point", ASSAY_DTYPE_I32, 2,
                                     (int64_t[]){(int64_t)words, (int64_t)groups}, packed, err);
@@ -155,7 +155,7 @@ static assay_status put_packed(assay_ckpt_writer *w, const char *module, const a
     size_t words = assay_packed_words((size_t)m->cols, bits);
     uint32_t *packed = assay_mallocn((size_t)m->rows, words * sizeof *packed);
     if (!packed) return assay_nomem(err);
-    assay_pack_codes(packed, m->codes, m->rows, m->cols, bits);
+    if (!assay_ckpt_writer_is_planning(w)) assay_pack_codes(packed, m->codes, m->rows, m->cols, bits);
     assay_status s = assay_put_part(w, module, ".weight_packed", ASSAY_DTYPE_I32, 2,
                                     (int64_t[]){m->rows, (int64_t)words}, packed, err);
     assay_free(packed);
@@ -167,7 +167,7 @@ static assay_status put_packed(assay_ckpt_writer *w, const char *module, const a
 
 static assay_status put_bytes(assay_ckpt_writer *w, const char *module, const char *suffix,
                               const uint8_t *codes, int64_t rows, int64_t cols, int bits, assay_err *err) {
-    int8_t *q = assay_signed_codes(codes, rows * cols, bits);
+    int8_t *q = assay_signed_codes(codes, assay_ckpt_writer_is_planning(w) ? 0 : rows * cols, bits);
     if (!q) return assay_nomem(err);
     assay_status s = assay_put_part(w, module, suffix, ASSAY_DTYPE_I8, 2, (int64_t[]){rows, cols}, q, err);
     assay_free(q);

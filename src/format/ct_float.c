@@ -136,7 +136,7 @@ static assay_status put_fp4(assay_ckpt_writer *w, const char *module, const assa
     size_t n = (size_t)(m->rows * m->cols / 2);
     uint8_t *packed = assay_malloc(n);
     if (!packed) return assay_nomem(err);
-    for (size_t i = 0; i < n; i++)
+    for (size_t i = 0; i < n && !assay_ckpt_writer_is_planning(w); i++)
         packed[i] = (uint8_t)(m->codes[2 * i] | m->codes[2 * i + 1] << 4);
     assay_status s = assay_put_part(w, module, ".weight_packed", ASSAY_DTYPE_U8, 2,
                                     (int64_t[]){m->rows, m->cols / 2}, packed, err);

@@ -143,7 +143,7 @@ static assay_status put_zeros(assay_ckpt_writer *w, const char *module, const as
     uint32_t *packed = assay_mallocn((size_t)(groups * words), sizeof *packed);
     uint8_t *row = assay_malloc((size_t)m->rows);
     assay_status s = packed && row ? ASSAY_OK : assay_nomem(err);
-    for (int64_t g = 0; s == ASSAY_OK && g < groups; g++) {
+    for (int64_t g = 0; s == ASSAY_OK && g < groups && !assay_ckpt_writer_is_planning(w); g++) {
         for (int64_t r = 0; r < m->rows; r++)
             row[r] = (uint8_t)((m->zeros ? m->zeros[r * groups + g] : 1 << (bits - 1)) - !v2);
         assay_pack(packed + g * words, 1, row, 1, (size_t)m->rows, bits);
@@ -196,7 +196,7 @@ static assay_status put(assay_ckpt_writer *w, const char *module, const assay_ma
     size_t words = (size_t)(m->cols / 32 * bits);
     uint32_t *packed = assay_mallocn((size_t)m->rows * words, sizeof *packed);
     if (!packed) return assay_nomem(err);
-    assay_pack_across(packed, m->codes, m->rows, m->cols, bits);
+    if (!assay_ckpt_writer_is_planning(w)) assay_pack_across(packed, m->codes, m->rows, m->cols, bits);
     assay_status s = assay_put_part(w, module, ".qweight", ASSAY_DTYPE_I32, 2, (int64_t[]){(int64_t)words, m->rows}, packed, err);
     assay_free(packed);
     if (s == ASSAY_OK) s = put_zeros(w, module, m, bits, v2, err);

@@ -179,7 +179,7 @@ static assay_status put_codes(assay_ckpt_writer *w, const char *module, const as
     int64_t dims[2] = {packed_rows(p, m->n_scales), k};
     uint8_t *packed = assay_mallocn((size_t)(dims[0] * k), (size_t)p->bytes);
     if (!packed) return assay_nomem(err);
-    pack(packed, p, m->codes, m->n_scales, k);
+    if (!assay_ckpt_writer_is_planning(w)) pack(packed, p, m->codes, m->n_scales, k);
     assay_status s = assay_put_part(w, module, ".W_q", p->bytes == 4 ? ASSAY_DTYPE_I32 : ASSAY_DTYPE_U8, 2,
                                     dims, packed, err);
     assay_free(packed);

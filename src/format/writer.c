@@ -15,6 +15,7 @@
  *        {"sync": bytes}                      the spool up to there, the journal up to here, had reached the disk
  *        {"moved": bytes, "shard_bytes": S}   so much of the layout in shards of S is in the shards, on the disk
  *        {"placing": S}                       all of it is; what is left is renaming
+ *        {"planned": S}                       the data is in the shards from the beginning (writer_plan.c), the spool is a hole
  *
  * A record's line is appended by one write after its data was written. A killed process leaves what it
  * wrote in the page cache, so every whole line counts. After a reboot in between (another boot id) only
@@ -35,6 +36,7 @@
 #include "base/str.h"
 #include "format/gguf_write.h"
 #include "format/writer_impl.h"
+#include "format/writer_plan.h"
 #include "num/convert.h"
 
 static const char JOURNAL[] = ".partial-journal", DATA[] = ".partial-data";
@@ -42,6 +44,7 @@ static const char JOURNAL[] = ".partial-journal", DATA[] = ".partial-data";
 void assay_ckpt_writer_free(assay_ckpt_writer *w) {
     if (w->data >= 0) close(w->data);
     if (w->journal >= 0) close(w->journal);
+    assay_plan_free(w->plan);
     assay_free(w->dir);
     assay_free(w->data_path);
     assay_free(w->journal_path);
@@ -190,7 +193,12 @@ static assay_status take_record(assay_ckpt_writer *w, bool *whole, const json_t 
 
 /* Where a commit that was begun stands. */
 static void take_progress(assay_ckpt_writer *w, const json_t *line) {
-    const json_t *moved = json_object_get(line, "moved"), *placing = json_object_get(line, "placing");
+    const json_t *moved = json_object_get(line, "moved"), *placing = json_object_get(line, "placing"),
+                 *planned = json_object_get(line, "planned");
+    if (planned) {
+        w->planned = true;
+        w->shard_bytes = (uint64_t)json_integer_value(planned);
+    }
     if (moved) {
         w->moved = (uint64_t)json_integer_value(moved);
         w->shard_bytes = (uint64_t)json_integer_value(json_object_get(line, "shard_bytes"));
@@ -253,7 +261,7 @@ static void remove_leftovers(const assay_ckpt_writer *w) {
     for (struct dirent *e; (e = readdir(d)) != NULL;) {
         bool temporary = strncmp(e->d_name, "model", 5) == 0 && strstr(e->d_name, ".safetensors") &&
                          strstr(e->d_name, ".tmp.");
-        bool shard = w->moved == 0 && !w->placing && strncmp(e->d_name, ".partial-shard-", 15) == 0;
+        bool shard = w->moved == 0 && !w->placing && !w->planned && strncmp(e->d_name, ".partial-shard-", 15) == 0;
         if (temporary || shard) unlinkat(dirfd(d), e->d_name, 0);
     }
     closedir(d);
@@ -319,15 +327,27 @@ static assay_status reserve(size_t *bytes, assay_ckpt_writer *w, const assay_ten
     if (strcmp(t->name, "__metadata__") == 0)
         return assay_fail(err, ASSAY_EUSAGE, "a tensor cannot be called __metadata__");
     p.tensor.n_bytes = *bytes;
-    return add_spooled(w, &p, err);
+    return assay_ckpt_writer_is_planning(w) ? assay_plan_note(w, t, *bytes, err) : add_spooled(w, &p, err);
+}
+
+/* n bytes at an offset of the tensor that was reserved last. */
+static assay_status write_bytes(assay_ckpt_writer *w, const char *name, const void *data, size_t n, size_t offset, assay_err *err) {
+    return w->plan ? assay_plan_write(w, name, data, n, offset, err)
+                   : assay_spool_write(w->data, data, n, w->added_end + offset, w->data_path, err);
+}
+
+static assay_status end_tensor(assay_ckpt_writer *w, size_t bytes, assay_err *err) {
+    w->added_end += bytes;
+    if (w->plan && ftruncate(w->data, (off_t)w->added_end) != 0) return assay_fail_errno(err, errno, "cannot write %s", w->data_path);
+    return ASSAY_OK;
 }
 
 assay_status assay_spool_add(assay_ckpt_writer *w, const assay_tensor *t, const char *to, int64_t part, assay_err *err) {
     size_t bytes;
     ASSAY_TRY(reserve(&bytes, w, t, to, part, err));
-    assay_status s = assay_spool_write(w->data, t->data, bytes, w->added_end, w->data_path, err);
-    if (s == ASSAY_OK) w->added_end += bytes;
-    return s;
+    if (assay_ckpt_writer_is_planning(w)) return ASSAY_OK;
+    assay_status s = write_bytes(w, t->name, t->data, bytes, 0, err);
+    return s == ASSAY_OK ? end_tensor(w, bytes, err) : s;
 }
 
 assay_status assay_ckpt_writer_add(assay_ckpt_writer *w, const char *name, assay_dtype dtype, int n_dims,
@@ -357,6 +377,7 @@ static json_t *record_json(const assay_ckpt_writer *w, const char *name) {
 
 assay_status assay_ckpt_writer_record(assay_ckpt_writer *w, const char *name, assay_err *err) {
     bool fresh;
+    if (assay_ckpt_writer_is_planning(w)) return ASSAY_OK;
     char *copy = assay_arena_strndup(&w->arena, name, strlen(name));
     if (!copy) return assay_nomem(err);
     ASSAY_TRY(assay_journal_append(w, record_json(w, name), err));
@@ -378,6 +399,7 @@ assay_status assay_ckpt_writer_copy(assay_ckpt_writer *w, const assay_checkpoint
     size_t bytes;
     if (w->gguf || t->block || t->order != ASSAY_ORDER_PLAIN) return assay_gguf_copy(w, c, t, err);
     assay_status s = reserve(&bytes, w, t, NULL, -1, err);
+    if (s == ASSAY_OK && assay_ckpt_writer_is_planning(w)) return ASSAY_OK;
     for (size_t at = 0; s == ASSAY_OK && at < bytes; at += PIECE) {
         assay_tensor piece = {.data = (const uint8_t *)t->data + at, .n_bytes = ASSAY_MIN((size_t)PIECE, bytes - at)};
         int64_t bad = assay_dtype_is_float(t->dtype)
@@ -388,10 +410,10 @@ assay_status assay_ckpt_writer_copy(assay_ckpt_writer *w, const assay_checkpoint
             s = assay_fail(err, ASSAY_EINPUT, "tensor '%s': NaN or infinity at row %lld, column %lld: the checkpoint is damaged",
                            t->name, (long long)(i / cols), (long long)(i % cols));
         }
-        if (s == ASSAY_OK) s = assay_spool_write(w->data, piece.data, piece.n_bytes, w->added_end + at, w->data_path, err);
+        if (s == ASSAY_OK) s = write_bytes(w, t->name, piece.data, piece.n_bytes, at, err);
         assay_checkpoint_release(c, &piece);
     }
-    if (s == ASSAY_OK) w->added_end += bytes;
+    if (s == ASSAY_OK) s = end_tensor(w, bytes, err);
     if (s == ASSAY_OK) s = assay_ckpt_writer_record(w, t->name, err);
     if (s != ASSAY_OK) assay_ckpt_writer_drop(w);
     return s;
@@ -403,6 +425,7 @@ bool assay_ckpt_writer_has(const assay_ckpt_writer *w, const char *name) {
 }
 
 assay_status assay_ckpt_writer_sync(assay_ckpt_writer *w, assay_err *err) {
+    if (w->plan) ASSAY_TRY(assay_plan_sync(w, err));
     if (fdatasync(w->data) != 0) return assay_fail_errno(err, errno, "cannot write %s", w->data_path);
     ASSAY_TRY(assay_journal_append(w, json_pack("{s:I}", "sync", (json_int_t)w->end), err));
     if (fdatasync(w->journal) != 0) return assay_fail_errno(err, errno, "cannot write %s", w->journal_path);

@@ -21,11 +21,15 @@ struct assay_ckpt_writer {
     assay_names names; /* of tensors and of records */
     assay_arena arena; /* their text */
     struct assay_gguf_output *gguf; /* NULL: safetensors */
+    struct assay_plan *plan;        /* NULL: none (writer_plan.h) */
+    bool planned;      /* the data is in the shards, at its places; the spool is a hole */
 };
 
 /* Appends a tensor to the spool as it is: name, type or block, dimensions and bytes of `t`; `to` and `part` as in assay_spooled. */
 assay_status assay_spool_add(assay_ckpt_writer *w, const assay_tensor *t, const char *to, int64_t part, assay_err *err);
 void assay_ckpt_writer_free(assay_ckpt_writer *w);
+/* Where a shard stands before it has its name; owned by the caller. */
+char *assay_shard_path(const assay_ckpt_writer *w, size_t i);
 /* All n bytes at that place of a file. */
 assay_status assay_spool_write(int fd, const void *data, size_t n, uint64_t at, const char *path,
                                assay_err *err);

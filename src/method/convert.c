@@ -8,6 +8,7 @@
  *
  * The folder's key is of the source's files (names, sizes, times) and not of their contents: reading everything twice would be half of the
  * work. */
+#include "format/writer_plan.h"
 #include "method/convert_impl.h"
 #include <dirent.h>
 #include <errno.h>
@@ -204,6 +205,53 @@ static assay_status run_step(convert_run *r, const convert_step *step, assay_err
     }
 }
 
+/* --- the plan of the files --- */
+
+static assay_status sketch_carried(convert_run *r, const convert_step *step, assay_err *err) {
+    assay_matrix m, out = {0};
+    ASSAY_TRY(assay_checkpoint_outline(&m, r->source, r->quant, step->name, r->target.model_dtype, err));
+    assay_status s = ASSAY_OK;
+    if (step->action == CONVERT_DECODE) {
+        s = assay_ckpt_writer_put(r->writer, step->name, r->dtype, 2, (int64_t[]){m.rows, m.cols}, NULL, err);
+    } else {
+        s = assay_convert_sketch(&out, step->name, &m, &r->target, err);
+        if (s == ASSAY_OK) s = put_matrix(r, step->name, &out, err);
+    }
+    assay_matrix_deinit(&out);
+    assay_matrix_deinit(&m);
+    return s;
+}
+
+static assay_status sketch_rounded(convert_run *r, const convert_step *step, assay_err *err) {
+    assay_matrix m, out = {0};
+    ASSAY_TRY(assay_checkpoint_outline(&m, r->source, r->quant, step->name, r->target.model_dtype, err));
+    assay_status s = assay_grid_matrix_new(&out, &r->spec, m.rows, m.cols, err);
+    assay_matrix_deinit(&m);
+    if (s != ASSAY_OK) return s;
+    assay_quant_entry e = convert_rounded_entry(r, step->name);
+    out.act_bits = e.act_bits;
+    out.act_group = e.act_group;
+    for (int64_t i = 0; i < out.n_scales; i++) out.scales[i] = 1;
+    if (out.zeros) memset(out.zeros, 1, (size_t)out.n_scales);
+    s = put_matrix(r, step->name, &out, err);
+    assay_matrix_deinit(&out);
+    return s;
+}
+
+/* Tells the writer every tensor that will come, so that each byte is written once. */
+static assay_status plan_files(convert_run *r, assay_err *err) {
+    bool planning;
+    ASSAY_TRY(assay_ckpt_writer_plan_begin(&planning, r->writer, err));
+    for (size_t i = 0; planning && i < r->n_steps; i++) {
+        const convert_step *step = &r->steps[i];
+        if (step->action == CONVERT_COPY)
+            ASSAY_TRY(assay_ckpt_writer_copy(r->writer, r->source, step->tensor, err));
+        else
+            ASSAY_TRY(step->action == CONVERT_ROUND ? sketch_rounded(r, step, err) : sketch_carried(r, step, err));
+    }
+    return assay_ckpt_writer_plan_end(r->writer, err);
+}
+
 /* The pages of a step's tensors are not needed any more. */
 static void release(const convert_run *r, const convert_step *step) {
     size_t n = strlen(step->name);
@@ -215,7 +263,7 @@ static void release(const convert_run *r, const convert_step *step) {
     }
 }
 
-#define SYNC_SECONDS 5
+#define SYNC_SECONDS 30
 
 /* A kill loses nothing that was written; this is for a power cut. */
 static assay_status sync_spool(convert_run *r, assay_err *err) {
@@ -331,6 +379,7 @@ static assay_status execute(convert_run *r, const char *out_dir, assay_err *err)
     ASSAY_TRY(open_journal(r, err));
     ASSAY_TRY(assay_ckpt_writer_open(&r->writer, out_dir, r->o->shard_bytes, err));
     if (r->target.convention == ASSAY_CONVENTION_GGUF) ASSAY_TRY(convert_set_gguf(r, err));
+    ASSAY_TRY(plan_files(r, err));
     ASSAY_TRY(run_steps(r, err));
     return finish(r, err);
 }
