@@ -266,7 +266,7 @@ static assay_status check_steps(convert_run *r, assay_err *err) {
         assay_quant_extras extras = {.kv_cache_scheme = json_object_get(r->quant, "kv_cache_scheme"),
                                      .transform_config = json_object_get(r->quant, "transform_config")};
         if (json_is_null(extras.kv_cache_scheme)) extras.kv_cache_scheme = NULL;
-        if (json_is_null(extras.transform_config)) extras.transform_config = NULL;
+        if (!json_object_size(extras.transform_config)) extras.transform_config = NULL; /* null, or {} as the original writes it */
         s = assay_quant_config_build_with(&r->new_quant, c, e, n, r->target.model_dtype, &extras, err);
     }
     assay_free(e);
