@@ -58,6 +58,10 @@ typedef struct cli_common {
 extern cli_common cli_opts;
 extern const cli_option cli_common_options[];
 
+/* A LoRA adapter beside the model, for the commands that run one. */
+#define CLI_ADAPTER_OPTION(out)                                                                              \
+    { 0, "adapter", CLI_STRING, out, "DIR", "add the LoRA adapter that peft saved there", NULL, 0, 0 }
+
 /* How keys and values are kept, for the commands that run a model. */
 extern const char *const cli_kv_words[];
 #define CLI_KV_OPTION(out)                                                                                   \

@@ -6,7 +6,7 @@
 
 static struct {
     cli_list prompts;
-    const char *file, *activations, *kv;
+    const char *file, *activations, *kv, *adapter;
     int64_t max_tokens;
     bool raw;
 } o;
@@ -21,6 +21,7 @@ static const cli_option options[] = {
     {0, "raw", CLI_FLAG, &o.raw, NULL, "no chat template", NULL, 0, 0},
     {0, "activations", CLI_STRING, &o.activations, "MODE", "auto, f32, bf16, f16 or int8", act_words, 0, 0},
     CLI_KV_OPTION(&o.kv),
+    CLI_ADAPTER_OPTION(&o.adapter),
     {0},
 };
 
@@ -50,7 +51,7 @@ static int run(int n_args, char **args) {
         .prompts = n_args == 3 ? (const char *const *)&args[2] : o.prompts.items,
         .n_prompts = n_args == 3 ? 1 : o.prompts.n,
         .generate = {.max_tokens = o.max_tokens ? (int)o.max_tokens : 128, .raw = o.raw},
-        .run = {.threads = (int)cli_opts.threads, .activations = o.activations, .kv = o.kv, .batch = 1},
+        .run = {.threads = (int)cli_opts.threads, .activations = o.activations, .kv = o.kv, .adapter = o.adapter, .batch = 1},
         .progress = cli_progress(),
         .view = cli_view(stdout)};
     if (n_args == 3 && o.prompts.n)

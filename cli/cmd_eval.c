@@ -2,7 +2,7 @@
 #include "cli.h"
 
 static struct {
-    const char *suite, *store, *name, *baseline, *activations, *kv;
+    const char *suite, *store, *name, *baseline, *activations, *kv, *adapter;
     int64_t limit, batch;
 } o;
 
@@ -19,6 +19,7 @@ static const cli_option options[] = {
     {0, "batch", CLI_INT, &o.batch, "N", "sequences computed together (default: 32)", NULL, 1, 4096},
     {0, "activations", CLI_STRING, &o.activations, "MODE", "auto, f32, bf16, f16 or int8", act_words, 0, 0},
     CLI_KV_OPTION(&o.kv),
+    CLI_ADAPTER_OPTION(&o.adapter),
     {0},
 };
 
@@ -33,7 +34,7 @@ static int run(int n_args, char **args) {
                             .run = {.threads = (int)cli_opts.threads,
                                     .batch = (int)o.batch,
                                     .activations = o.activations,
-                                    .kv = o.kv},
+                                    .kv = o.kv, .adapter = o.adapter},
                             .progress = cli_progress(),
                             .view = cli_view(stdout)};
     assay_err err = {0};

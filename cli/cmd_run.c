@@ -9,7 +9,7 @@
 #include <unistd.h>
 
 static struct {
-    const char *prompt, *system, *activations, *kv;
+    const char *prompt, *system, *activations, *kv, *adapter;
     int64_t max_tokens, top_k, seed, context;
     double temperature, top_p;
     bool raw, stats;
@@ -33,6 +33,7 @@ static const cli_option options[] = {
     {0, "activations", CLI_STRING, &o.activations, "MODE",
      "auto, f32, bf16, f16 or int8 (default: what the format's home does)", act_words, 0, 0},
     CLI_KV_OPTION(&o.kv),
+    CLI_ADAPTER_OPTION(&o.adapter),
     {'c', "context", CLI_INT, &o.context, "N", "longest sequence (default: the model's)", NULL, 1, 1 << 30},
     {0, "stats", CLI_FLAG, &o.stats, NULL, "tell tokens and speed on stderr", NULL, 0, 0},
     {0},
@@ -213,7 +214,7 @@ static int run(int n_args, char **args) {
     }
     assay_run_opts ro = {.threads = (int)cli_opts.threads,
                          .activations = o.activations,
-                         .kv = o.kv,
+                         .kv = o.kv, .adapter = o.adapter,
                          .batch = 1,
                          .context = (size_t)o.context};
     assay_generate_opts g = {.max_tokens = (int)o.max_tokens,

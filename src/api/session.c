@@ -23,7 +23,7 @@ static const struct {
                  {"int8", ASSAY_ACT_INT8}};
 
 assay_status assay_native_opts_of(assay_native_opts *out, const assay_run_opts *o, assay_err *err) {
-    *out = (assay_native_opts){.n_threads = o->threads, .max_batch = o->batch, .context = o->context};
+    *out = (assay_native_opts){.n_threads = o->threads, .max_batch = o->batch, .context = o->context, .adapter = o->adapter};
     if (o->kv && !assay_kv_kind_parse(&out->kv, o->kv))
         return assay_fail(err, ASSAY_EUSAGE, "unknown kv cache '%s': %s", o->kv, assay_kv_kind_list());
     if (!o->activations) return ASSAY_OK;

@@ -297,6 +297,7 @@ void assay_op_linear_multi(assay_backend *b, assay_buf *const *y, assay_weight *
             run(&j);
         }
     }
+    for (int i = 0; i < n_w; i++) backend_add_lowrank(b, y[i], w[i], x, n_rows);
 }
 
 void assay_op_linear(assay_backend *b, assay_buf *y, const assay_weight *w, const assay_buf *bias,

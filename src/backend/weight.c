@@ -178,8 +178,9 @@ out:
 }
 
 void assay_weight_free(assay_backend *b, assay_weight *w) {
-    (void)b;
     if (!w) return;
+    assay_weight_free(b, w->down);
+    assay_weight_free(b, w->up);
     for (size_t i = 0; i < ASSAY_LEN(w->owned); i++)
         assay_free_aligned(w->owned[i]);
     assay_free(w);

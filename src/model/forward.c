@@ -69,7 +69,7 @@ assay_status assay_model_open(assay_model **out, assay_backend *b, const char *d
     ASSAY_GO(assay_config_open(&m->config, dir, err));
     ASSAY_GO(assay_checkpoint_open(&m->checkpoint, dir, err));
     assay_config_match(&m->config, m->checkpoint);
-    s = assay_weights_open(&m->weights, b, &m->config, m->checkpoint, m->act, err);
+    s = assay_weights_open(&m->weights, b, &m->config, m->checkpoint, m->act, o ? o->adapter : NULL, err);
     if (s != ASSAY_OK) {
         assay_err_prefix(err, "%s", dir);
         goto out;

@@ -11,6 +11,7 @@ typedef struct assay_model assay_model;
 typedef struct assay_model_opts { /* all-zero = defaults */
     assay_act_mode activations;   /* AUTO = the format's home */
     size_t max_rows;              /* tokens in one forward call; 0 = 544 */
+    const char *adapter;          /* a LoRA adapter's folder, borrowed for the call; NULL = none */
 } assay_model_opts;
 
 /* Opens DIR (config.json and safetensors) on b, which is borrowed and must outlive the model. */

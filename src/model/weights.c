@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include "base/mem.h"
+#include "model/adapt.h"
 #include "num/convert.h"
 
 typedef struct binder {
@@ -16,6 +17,7 @@ typedef struct binder {
     const assay_config *config;
     const assay_checkpoint *ckpt;
     assay_act_mode act;
+    assay_adapt adapt;
     char (*modules)[sizeof((assay_tensor_spec *)0)
                         ->name]; /* "model.layers.0.self_attn.q_proj", for the unused list */
     size_t n_modules, cap_modules;
@@ -76,7 +78,10 @@ static assay_status bind_matrix(binder *b, assay_weight **out, const assay_tenso
                                 assay_err *err) {
     assay_status s;
     assay_matrix m = {0};
-    if (spec->is_transposed)
+    const assay_tensor *own = assay_adapt_whole(&b->adapt, spec->name);
+    if (own)
+        ASSAY_GO(assay_adapt_dense(&m, b->w, own, spec, b->config->dtype, err));
+    else if (spec->is_transposed)
         ASSAY_GO(set_upright(b, &m, spec, err));
     else
         ASSAY_GO(assay_checkpoint_matrix(&m, b->ckpt, b->config->quantization_config, spec->name, spec->rows,
@@ -89,6 +94,7 @@ static assay_status bind_matrix(binder *b, assay_weight **out, const assay_tenso
         assay_err_prefix(err, "tensor '%s'", spec->name);
         goto out;
     }
+    ASSAY_GO(assay_adapt_matrix(&b->adapt, b->w, *out, spec, err));
     if (spec->is_linear) b->w->n_mode[assay_weight_mode(*out)]++;
     b->w->n_elements[m.precision] += m.rows * m.cols;
     b->w->bits += assay_matrix_bits(&m, NULL, NULL);
@@ -104,7 +110,11 @@ static assay_status bind_vector(binder *b, assay_buf **out, assay_tensor_role ro
     float offset = assay_config_vector_offset(b->config, role);
     float *v = assay_mallocn(n, sizeof *v);
     if (!v) return assay_nomem(err);
-    ASSAY_GO(assay_checkpoint_vector(v, b->ckpt, spec->name, spec->rows, err));
+    const assay_tensor *own = assay_adapt_whole(&b->adapt, spec->name);
+    if (own)
+        ASSAY_GO(assay_adapt_vector(v, own, spec->rows, err));
+    else
+        ASSAY_GO(assay_checkpoint_vector(v, b->ckpt, spec->name, spec->rows, err));
     for (size_t i = 0; i < n && offset != 0; i++)
         v[i] += offset;
     ASSAY_GO(assay_buf_new(out, b->w->backend, n * sizeof *v, err));
@@ -178,7 +188,7 @@ static void list_unused(binder *b) {
 }
 
 assay_status assay_weights_open(assay_weights *out, assay_backend *b, const assay_config *config,
-                                const assay_checkpoint *c, assay_act_mode act, assay_err *err) {
+                                const assay_checkpoint *c, assay_act_mode act, const char *adapter, assay_err *err) {
     assay_status s;
     binder bind_ctx = {.w = out, .config = config, .ckpt = c, .act = act};
     memset(out, 0, sizeof *out);
@@ -190,12 +200,15 @@ assay_status assay_weights_open(assay_weights *out, assay_backend *b, const assa
         s = assay_nomem(err);
         goto out;
     }
+    ASSAY_GO(assay_adapt_open(&bind_ctx.adapt, adapter, err));
     ASSAY_GO(assay_config_each_role(config, bind, &bind_ctx, err));
+    ASSAY_GO(assay_adapt_finish(&bind_ctx.adapt, out, err));
     const assay_block *outside = &out->blocks[out->n_layers];
     out->head = outside->matrix[config->tie_word_embeddings ? ASSAY_ROLE_EMBED : ASSAY_ROLE_HEAD];
     list_unused(&bind_ctx);
     s = assay_str_status(&out->unused, err);
 out:
+    assay_adapt_close(&bind_ctx.adapt);
     assay_free(bind_ctx.modules);
     if (s != ASSAY_OK) assay_weights_close(out);
     return s;

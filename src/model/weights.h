@@ -40,10 +40,11 @@ typedef struct assay_weights {
 
 /* Binds and uploads everything; c must outlive the weights (dense matrices stay in its mapping). Missing
  * tensors (ENOTFOUND), wrong shapes and NaN or infinite elements (EINPUT) are named with tensor and index.
+ * adapter: the folder of a LoRA adapter to add, or NULL.
  * act: AUTO = each matrix's home; INT8 concerns the matrices stored as integers, others keep their home's
  * mode. */
 assay_status assay_weights_open(assay_weights *out, assay_backend *b, const assay_config *config,
-                                const assay_checkpoint *c, assay_act_mode act, assay_err *err);
+                                const assay_checkpoint *c, assay_act_mode act, const char *adapter, assay_err *err);
 void assay_weights_close(assay_weights *w); /* all-zero and half-built are fine */
 
 #endif

@@ -103,13 +103,14 @@ assay_status assay_native_open(assay_runtime **out, const char *dir, const assay
     assay_cpu_opts cpu = {.n_threads = n->opts.n_threads, .isa = n->opts.isa};
     ASSAY_GO(assay_backend_open_cpu(&n->backend, &cpu, err));
     n->n_threads = assay_backend_n_threads(n->backend);
-    assay_model_opts mo = {.activations = n->opts.activations, .max_rows = max_batch + chunk};
+    assay_model_opts mo = {.activations = n->opts.activations, .max_rows = max_batch + chunk, .adapter = n->opts.adapter};
     ASSAY_GO(assay_model_open(&n->model, n->backend, dir, &mo, err));
     const assay_config *c = assay_model_config(n->model);
     assay_kv_opts kv = kv_opts_of(&n->opts, c);
     ASSAY_GO(assay_kv_open_with(&n->kv, n->backend, c, &kv, err));
     ASSAY_GO(assay_native_effective(&n->base.context, &n->kv_kind, c, &n->opts, err));
     ASSAY_GO(assay_engine_open(&n->engine, n->model, n->kv, max_batch, chunk, !n->opts.no_prefix_cache, err));
+    n->opts.adapter = NULL; /* was borrowed */
     n->base.n_vocab = (size_t)assay_model_config(n->model)->vocab_size;
     n->base.tokenizer = n->tokenizer;
     n->base.tmpl = n->tmpl;
@@ -192,6 +193,8 @@ static json_t *native_manifest(const assay_runtime *r) {
     json_object_set_new(j, "precisions", precision_shares(w));
     json_object_set_new(j, "weight_bytes", json_integer((json_int_t)(w->bits / 8)));
     json_object_set_new(j, "matrices_by_compute_mode", compute_modes(w));
+    if (w->adapter_hash[0])
+        json_object_set_new(j, "adapter", json_pack("{s:s, s:i}", "sha256", w->adapter_hash, "matrices", (int)w->n_adapted));
     json_object_set_new(j, "kv", kv_manifest(n));
     json_object_set_new(j, "context", json_integer((json_int_t)n->base.context));
     json_object_set_new(j, "backend", json_string(assay_backend_describe(n->backend)));

@@ -16,6 +16,7 @@ typedef struct assay_native_opts {   /* all-zero = defaults */
     size_t context;            /* 0 = the model's max_position_embeddings */
     size_t kv_bytes;           /* bound on the KV cache; 0 = a quarter of memory. Shortens the context when it does not hold it */
     assay_kv_kind kv;          /* how keys and values are kept; AUTO = as the model computes */
+    const char *adapter;       /* a LoRA adapter's folder (format/adapter.h), borrowed for the call; NULL = none */
     bool no_tokenizer;         /* token ids only: no text is returned, stop strings never match (benches, synthetic checkpoints) */
 } assay_native_opts;
 

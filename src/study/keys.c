@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include "base/file.h"
 #include "base/mem.h"
+#include "format/adapter.h"
 #include "format/format.h"
 #include "kern/kern.h"
 #include "study/spec.h"
@@ -60,6 +61,22 @@ static void identify_cache(study_identity *out, const char *dir, const assay_nat
     out->context = (int64_t)context;
 }
 
+/* What is run is the checkpoint and the adapter together. */
+static assay_status add_adapter(char checkpoint[ASSAY_HASH_HEX], const char *dir, assay_err *err) {
+    char own[ASSAY_HASH_HEX];
+    assay_adapter *a;
+    assay_hasher *h;
+    ASSAY_TRY(assay_adapter_open(&a, dir, err));
+    assay_status s = assay_adapter_hash(own, a, err);
+    assay_adapter_close(a);
+    ASSAY_TRY(s);
+    ASSAY_TRY(assay_hasher_new(&h, err));
+    assay_hasher_put_str(h, checkpoint);
+    assay_hasher_put_str(h, own);
+    assay_hasher_finish(h, checkpoint);
+    return ASSAY_OK;
+}
+
 assay_status study_identify(study_identity *out, const char *text_dir, const char *dir, const char *checkpoint, const assay_native_opts *o, assay_err *err) {
     assay_kern kern;
     *out = (study_identity){.activations = assay_act_mode_word(o->activations)};
@@ -68,6 +85,7 @@ assay_status study_identify(study_identity *out, const char *text_dir, const cha
     out->isa = kern.name;
     if (checkpoint) snprintf(out->checkpoint, sizeof out->checkpoint, "%s", checkpoint);
     else ASSAY_TRY(study_checkpoint_hash(out->checkpoint, dir, err));
+    if (o->adapter) ASSAY_TRY(add_adapter(out->checkpoint, o->adapter, err));
     return hash_text_files(out->text, text_dir, err);
 }
 

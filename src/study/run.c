@@ -103,6 +103,7 @@ static assay_native_opts runtime_of(const study_run *r, const model *m) {
     assay_native_opts o = r->o->runtime;
     if (o.activations == ASSAY_ACT_AUTO) o.activations = m->spec->activations;
     if (o.kv == ASSAY_KV_KIND_AUTO) o.kv = m->spec->kv;
+    if (!o.adapter) o.adapter = m->spec->adapter;
     return o;
 }
 

@@ -48,7 +48,10 @@ assay_status assay_study_score(int64_t *id, const char *model, const assay_score
     const char *name = o->name;
     char own_name[128];
     assay_status s;
-    if (!name && o->runtime.kv) { /* another variant of the same folder */
+    if (!name && o->runtime.adapter) {
+        snprintf(own_name, sizeof own_name, "%.60s+%.60s", assay_path_base(model), assay_path_base(o->runtime.adapter));
+        name = own_name;
+    } else if (!name && o->runtime.kv) { /* another variant of the same folder */
         snprintf(own_name, sizeof own_name, "%.100s-kv-%s", assay_path_base(model), assay_kv_kind_word(o->runtime.kv));
         name = own_name;
     } else if (!name) {

@@ -10,7 +10,7 @@
 static const char *const study_keys[] = {"study", "model", "suite", "variants", "baseline", "rerun", "policy", "serving",
                                          "devices", "prices", "prefer", "calibration"};
 /* Beside the recipe's own keys. */
-static const char *const variant_keys[] = {"name", "path", "activations", "kv", "recipe", "endpoint", "target_bpw", "mix", "sensitivity"};
+static const char *const variant_keys[] = {"name", "path", "activations", "kv", "adapter", "recipe", "endpoint", "target_bpw", "mix", "sensitivity"};
 
 static const char *const act_words[] = {"auto", "f32", "bf16", "f16", "int8"};
 
@@ -98,15 +98,15 @@ static assay_status get_kv(assay_kv_kind *out, reader *r, const assay_yaml *map,
 
 /* Only the way it runs is another: the model itself is the checkpoint. */
 static bool is_model_itself(const assay_yaml *y) {
-    static const char *const own[] = {"name", "activations", "kv"};
-    bool kv = false;
+    static const char *const own[] = {"name", "activations", "kv", "adapter"};
+    bool differs = false;
     for (size_t i = 0; i < y->n; i++) {
         bool known = false;
         for (size_t k = 0; k < ASSAY_LEN(own); k++) known |= !strcmp(y->keys[i], own[k]);
         if (!known) return false;
-        kv |= !strcmp(y->keys[i], "kv");
+        differs |= !strcmp(y->keys[i], "kv") || !strcmp(y->keys[i], "adapter");
     }
-    return kv;
+    return differs;
 }
 
 /* recipe: "one line", instead of the recipe's keys in the variant. */
@@ -151,6 +151,7 @@ static assay_status read_variant(assay_variant_spec *v, reader *r, const assay_y
     ASSAY_TRY(check_name(r, y, v->name, err));
     ASSAY_TRY(get_activations(&v->activations, r, y, err));
     ASSAY_TRY(get_kv(&v->kv, r, y, err));
+    ASSAY_TRY(get_text(&v->adapter, r, y, "adapter", false, true, err));
     if (is_model_itself(y)) {
         v->path = r->spec->model;
         return ASSAY_OK;

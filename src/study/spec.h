@@ -23,9 +23,10 @@ typedef enum assay_prefer { ASSAY_PREFER_SIZE, ASSAY_PREFER_COST } assay_prefer;
 typedef struct assay_variant_spec {
     const char *name;
     assay_recipe *recipe;         /* owned; NULL for the baseline and for `path` */
-    const char *path;             /* of a checkpoint that exists (the model's own, when only `kv` is set); NULL: it is made by the recipe */
+    const char *path;             /* of a checkpoint that exists (the model's own, when only `kv` or `adapter` is set); NULL: it is made by the recipe */
     assay_act_mode activations;
     assay_kv_kind kv;             /* how keys and values are kept */
+    const char *adapter;          /* a LoRA adapter's folder, resolved; NULL = none */
     double target_bpw;            /* > 0: the recipe is a base, precisions are mixed to so many bits per weight */
     const char *mix;              /* precisions to mix; NULL = by the target */
     assay_sensitivity sensitivity;
