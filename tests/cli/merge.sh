@@ -15,5 +15,4 @@ expect 3 'no adapter at all' "$ASSAY" merge $base $base "$work/third"; one_line;
 expect 0 'a quantized base' "$ASSAY" quantize models/demo "$work/int8" -r rtn,int8
 expect 4 'is refused' "$ASSAY" merge "$work/int8" $lora "$work/third"; one_line; complains 'is quantized'
 expect 3 "beside a model it was not made for" "$ASSAY" run models/demo x --adapter $lora; one_line; complains 'made for another'
-expect 4 'DoRA beside a model' "$ASSAY" eval tests/golden/tiny/qwen3 --suite models/demo/suite.yaml --store "$work/db" --adapter tests/golden/peft/dora; one_line
 done_testing
