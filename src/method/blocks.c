@@ -27,8 +27,7 @@ void assay_item_read(float *out, const assay_item *item, int64_t first, int64_t 
     if (item->w)
         memcpy(out, item->w + first, (size_t)n * sizeof *out);
     else
-        assay_to_f32(out, (const uint8_t *)t->data + (size_t)first * assay_dtype_size(t->dtype), t->dtype,
-                 (size_t)n);
+        assay_tensor_read(out, t, first, n);
 }
 
 typedef struct job {

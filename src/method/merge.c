@@ -77,8 +77,7 @@ static void merge_piece(void *ctx, size_t piece, int thread) {
     int64_t row = (int64_t)piece * PIECE, n = ASSAY_MIN(PIECE, j->rows - row);
     size_t size = assay_dtype_size(j->t->dtype), at = (size_t)(row * j->cols), count = (size_t)(n * j->cols);
     float *w = j->rooms + (size_t)thread * 2 * (size_t)(PIECE * j->cols), *base = w + PIECE * j->cols;
-    const uint8_t *from = (const uint8_t *)j->t->data + at * size;
-    assay_to_f32(base, from, j->t->dtype, count);
+    assay_tensor_read(base, j->t, (int64_t)at, (int64_t)count);
     memcpy(w, base, count * sizeof *w);
     if (assay_lora_merge_rows(w, j->lora, row, n, j->cols, &j->errs[piece]) != ASSAY_OK) return;
     assay_from_f32(j->out + at * size, j->t->dtype, w, count);

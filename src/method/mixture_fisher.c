@@ -96,7 +96,7 @@ static assay_status load_tensor(float **out, const fisher *f, const char *name, 
     if (!t) return assay_fail(err, ASSAY_EINPUT, "the checkpoint has no tensor '%s', which config.json calls for", name);
     size_t n = (size_t)assay_tensor_n_elements(t);
     if (!(*out = assay_mallocn(n, sizeof **out))) return assay_nomem(err);
-    if (!assay_to_f32(*out, t->data, t->dtype, n)) return assay_fail(err, ASSAY_EUNSUPPORTED, "tensor '%s' is no float tensor", name);
+    if (!assay_tensor_read(*out, t, 0, (int64_t)n)) return assay_fail(err, ASSAY_EUNSUPPORTED, "tensor '%s' is no float tensor", name);
     *tensor = t;
     return ASSAY_OK;
 }

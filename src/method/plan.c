@@ -42,6 +42,8 @@ static assay_status add_spec(void *ctx, assay_tensor_role role, const assay_tens
                           (long long)spec->rows, (long long)spec->cols);
     ASSAY_TRY(assay_recipe_choose(&s.choice, p->r, spec, err));
     if (s.choice.method == ASSAY_METHOD_NONE) return add(p->out, &s, err);
+    if (t->order == ASSAY_ORDER_JOINED)
+        return assay_fail(err, ASSAY_EUNSUPPORTED, "tensor '%s' lies in two tensors of a GGUF file: convert the file to hf first", spec->name);
     if (!is_plain_float(t->dtype))
         return assay_fail(err, ASSAY_EUNSUPPORTED,
                           "tensor '%s' is %s: only F32, F16 and BF16 weights are quantized", spec->name,
