@@ -14,7 +14,10 @@ typedef struct teller {
 } teller;
 
 static const json_t *value_of(const assay_gguf_output *o, const char *key) {
+    static const char *const RENAMED[][2] = {{"num_experts", "num_local_experts"}, {"n_routed_experts", "num_local_experts"}}; /* transformers 5 */
     const json_t *v = json_object_get(o->config, key);
+    for (size_t i = 0; !v && i < ASSAY_LEN(RENAMED); i++)
+        if (strcmp(key, RENAMED[i][0]) == 0) v = json_object_get(o->config, RENAMED[i][1]);
     return json_is_null(v) ? NULL : v;
 }
 
