@@ -8,6 +8,7 @@
  *   int5..8                     Q8: the codes                            INT8: bytes, 16 rows interleaved
  *   mxfp4, nvfp4                Q4 with coded scales                     none
  *   fp8_e4m3, fp8_e5m2          E4M3, E5M2: blocks of 64 codes           FP8: the same
+ *   ggml's blocks               decoded to dense elements of the mode    none
  *   groups that kernels do not  decoded to dense elements of the mode    INT8: any group size;
  *   walk (blocks across rows,                                            FP8: multiples of 32
  *   odd sizes), codes or scales
@@ -140,14 +141,14 @@ size_t backend_group_columns(const assay_matrix *m) {
 }
 
 static assay_status fill(assay_backend *b, assay_weight *w, const assay_matrix *m, assay_err *err) {
-    bool regular, packed = false;
-    if (assay_precision_get_kind(m->precision) == ASSAY_KIND_DENSE) {
+    bool regular, packed = false, dense = assay_precision_get_kind(m->precision) == ASSAY_KIND_DENSE;
+    if (dense || assay_precision_get_kind(m->precision) == ASSAY_KIND_BLOCK) {
         if (w->mode == ASSAY_ACT_INT8 || w->mode == ASSAY_ACT_FP8)
             return assay_fail(
                 err, ASSAY_EUNSUPPORTED,
                 "no kernel computes %s with 8-bit activations, use bf16, f16 or f32 activations",
                 assay_precision_name(m->precision));
-        return borrow_dense(w, m) ? ASSAY_OK : make_dense(b, w, m, err);
+        return dense && borrow_dense(w, m) ? ASSAY_OK : make_dense(b, w, m, err);
     }
     ASSAY_TRY(order_columns(w, m, &regular, err));
     if (w->mode == ASSAY_ACT_INT8) return backend_pack_int8(b, w, m, regular, err);
