@@ -36,7 +36,8 @@ static assay_status put_file(assay_hasher *h, const char *dir, const char *name,
 }
 
 static assay_status hash_text_files(char hex[ASSAY_HASH_HEX], const char *dir, assay_err *err) {
-    static const char *const files[] = {"tokenizer.json", "tokenizer_config.json", "chat_template.jinja", "generation_config.json"};
+    static const char *const files[] = {"tokenizer.json", "tokenizer_config.json", "chat_template.jinja", "generation_config.json",
+                                        "tokenizer.model", "added_tokens.json", "special_tokens_map.json"};
     assay_hasher *h;
     ASSAY_TRY(assay_hasher_new(&h, err));
     for (size_t i = 0; i < ASSAY_LEN(files); i++) {
