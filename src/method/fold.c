@@ -39,7 +39,11 @@ const char *assay_fold_open(assay_fold *out, assay_layer *layer, assay_tensor_ro
     }
     out->cols = out->n_scales = out->into[0]->weight->dims[1];
     out->vector = p->vector;
-    if (p->before == ASSAY_ROLE_COUNT) return layer->vector[p->vector] ? NULL : "no norm stands before it";
+    if (p->before == ASSAY_ROLE_COUNT) {
+        bool first = p->vector == ASSAY_ROLE_ATTN_NORM;
+        if (layer->vector[first ? ASSAY_ROLE_ATTN_NORM_BIAS : ASSAY_ROLE_MLP_NORM_BIAS]) return "the norm before it has a bias";
+        return layer->vector[p->vector] ? NULL : "no norm stands before it";
+    }
     out->before = assay_layer_item(layer, p->before);
     if (!is_encoded(out->before)) return "the matrix before it stays as it is";
     out->n_scales = out->before->weight->dims[0];

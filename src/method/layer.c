@@ -16,7 +16,6 @@ struct assay_layer_bench {
     assay_backend *backend;
     assay_layer_runner *runner;
     assay_block block;
-    void *dense[ASSAY_ROLE_COUNT]; /* model-dtype copies of changed weights, which the backend may borrow */
 };
 
 /* --- the bench --- */
@@ -44,9 +43,8 @@ static void clear_block(assay_layer_bench *b) {
     for (int r = 0; r < ASSAY_ROLE_COUNT; r++) {
         if (b->block.vector[r]) assay_buf_free(b->backend, b->block.vector[r]);
         b->block.vector[r] = NULL;
-        assay_free(b->dense[r]);
-        b->dense[r] = NULL;
     }
+    assay_block_free_experts(&b->block);
 }
 
 void assay_bench_close(assay_layer_bench *b) {
@@ -80,10 +78,26 @@ assay_status assay_item_own(assay_item *item, assay_err *err) {
     return ASSAY_OK;
 }
 
+/* A copy of a weight whose rows its file has in another order. */
+static assay_status arrange(assay_matrix *m, assay_item *item, assay_err *err) {
+    const assay_tensor *t = item->weight;
+    size_t size = assay_dtype_size(t->dtype);
+    if (!item->dense && !(item->dense = assay_mallocn((size_t)(m->rows * m->cols), size))) return assay_nomem(err);
+    float *row = assay_mallocn((size_t)m->cols, sizeof *row);
+    if (!row) return assay_nomem(err);
+    for (int64_t r = 0; r < m->rows; r++) {
+        assay_tensor_read(row, t, r * m->cols, m->cols);
+        assay_from_f32((uint8_t *)item->dense + (size_t)(r * m->cols) * size, t->dtype, row, (size_t)m->cols);
+    }
+    assay_free(row);
+    m->data = item->dense;
+    return ASSAY_OK;
+}
+
 static assay_status upload(assay_layer *layer, assay_item *item, assay_err *err) {
     assay_layer_bench *b = layer->bench;
     if (item->uploaded) return ASSAY_OK;
-    if (item->out.codes) return assay_weight_new(&item->uploaded, b->backend, &item->out, ASSAY_ACT_AUTO, err);
+    if (assay_item_is_encoded(item)) return assay_weight_new(&item->uploaded, b->backend, &item->out, ASSAY_ACT_AUTO, err);
     size_t n = (size_t)(item->weight->dims[0] * item->weight->dims[1]);
     assay_matrix m = {.precision = assay_precision_of_dtype(item->weight->dtype),
                       .rows = item->weight->dims[0],
@@ -91,12 +105,12 @@ static assay_status upload(assay_layer *layer, assay_item *item, assay_err *err)
                       .data = item->weight->data,
                       .act_bits = 16,
                       .act_dtype = item->model_dtype};
+    if (!item->w && item->weight->order != ASSAY_ORDER_PLAIN) ASSAY_TRY(arrange(&m, item, err));
     if (item->w) {
-        void **copy = &b->dense[item->role];
-        if (!*copy && !(*copy = assay_mallocn(n, assay_dtype_size(item->model_dtype)))) return assay_nomem(err);
-        assay_from_f32(*copy, item->model_dtype, item->w, n);
+        if (!item->dense && !(item->dense = assay_mallocn(n, assay_dtype_size(item->model_dtype)))) return assay_nomem(err);
+        assay_from_f32(item->dense, item->model_dtype, item->w, n);
         m.precision = assay_precision_of_dtype(item->model_dtype);
-        m.data = *copy;
+        m.data = item->dense;
     }
     return assay_weight_new(&item->uploaded, b->backend, &m, ASSAY_ACT_AUTO, err);
 }
@@ -105,8 +119,11 @@ static assay_status upload_all(assay_layer *layer, assay_err *err) {
     assay_layer_bench *b = layer->bench;
     memset(b->block.matrix, 0, sizeof b->block.matrix);
     for (size_t i = 0; i < layer->n_items; i++) {
+        const assay_item *item = &layer->items[i];
         ASSAY_TRY(upload(layer, &layer->items[i], err));
-        b->block.matrix[layer->items[i].role] = layer->items[i].uploaded;
+        if (assay_role_is_expert(item->role) && !b->block.expert[0])
+            ASSAY_TRY(assay_block_alloc_experts(&b->block, layer->config->n_experts, err));
+        *assay_block_slot(&b->block, item->role, item->expert) = item->uploaded;
     }
     for (int r = 0; r < ASSAY_ROLE_COUNT; r++) {
         size_t n = (size_t)layer->vector_n[r] * sizeof(float);
@@ -123,7 +140,9 @@ void assay_layer_deinit(assay_layer *layer) {
         if (item->uploaded) assay_item_touch(layer, item);
         assay_matrix_deinit(&item->out);
         assay_free(item->w);
+        assay_free(item->dense);
         assay_free(item->clip);
+        assay_free(item->importance);
     }
     assay_layer_forget(layer, UINT64_MAX);
     for (int r = 0; r < ASSAY_ROLE_COUNT; r++)
@@ -147,16 +166,15 @@ typedef struct collector {
     assay_layer *layer;
     unsigned what;
     assay_tensor_role last; /* of the roles, in the order of the pass */
-    double *sums[ASSAY_ROLE_COUNT]; /* of |x| per column */
 } collector;
 
-static void add_stats(assay_inputs *in, double *sums, const float *x, size_t n) {
+static void add_stats(assay_inputs *in, const float *x, size_t n) {
     size_t cols = (size_t)in->cols;
     for (size_t r = 0; r < n; r++)
         for (size_t c = 0; c < cols; c++) {
             float a = fabsf(x[r * cols + c]);
             in->absmax[c] = a > in->absmax[c] ? a : in->absmax[c];
-            sums[c] += (double)a;
+            in->sums[c] += (double)a;
         }
 }
 
@@ -170,27 +188,35 @@ static void add_sample(assay_inputs *in, const float *x, size_t n, size_t n_toke
     }
 }
 
+/* What is collected of a role, of an expert where it is one's; NULL when that expert is not looked at now. */
+static assay_inputs *inputs_of(assay_layer *layer, assay_tensor_role role, int expert) {
+    int e = expert - layer->first_expert;
+    if (!assay_role_is_expert(role)) return &layer->inputs[role];
+    return layer->expert_inputs && e >= 0 && e < layer->n_experts ? &layer->expert_inputs[e] : NULL;
+}
+
 static assay_status collect(void *ctx, assay_tensor_role role, int expert, const float *x, size_t n_rows, size_t cols, assay_err *err) {
     collector *c = ctx;
-    assay_inputs *in = &c->layer->inputs[role];
-    (void)expert;
+    assay_inputs *in = inputs_of(c->layer, role, expert);
+    if (!in) return ASSAY_OK;
     bool bf16 = c->layer->config->dtype == ASSAY_DTYPE_BF16;
     if (c->what & ASSAY_COLLECT_GRAM) ASSAY_TRY(assay_gram_add(in->gram, x, n_rows, cols, bf16, c->layer->n_threads, err));
-    if (c->what & ASSAY_COLLECT_STATS) add_stats(in, c->sums[role], x, n_rows);
+    if (c->what & ASSAY_COLLECT_STATS) add_stats(in, x, n_rows);
     if (c->what & ASSAY_COLLECT_SAMPLE) add_sample(in, x, n_rows, c->layer->n_tokens);
     in->n_tokens += n_rows;
-    if (role != c->last) return ASSAY_OK;
+    if (role != c->last || expert >= 0) return ASSAY_OK;
     return assay_layer_tick(c->layer, (double)in->n_tokens / (double)c->layer->n_tokens, err);
 }
 
-static int64_t input_cols(const assay_config *c, int role) {
-    return role == ASSAY_ROLE_O ? c->n_heads * c->head_dim : role == ASSAY_ROLE_DOWN ? c->intermediate_size : c->hidden_size;
+/* Columns of the matrices that take that input; 0 when the layer has none. */
+static int64_t input_cols(const assay_layer *layer, int role) {
+    for (size_t i = 0; i < layer->n_items; i++)
+        if ((int)assay_role_input(layer->items[i].role) == role) return layer->items[i].weight->dims[1];
+    return 0;
 }
 
-static assay_status prepare_inputs(collector *c, int role, assay_err *err) {
-    assay_inputs *in = &c->layer->inputs[role];
-    size_t cols = (size_t)input_cols(c->layer->config, role);
-    assay_layer_forget(c->layer, ASSAY_ROLE_BIT(role));
+static assay_status prepare_one(collector *c, assay_inputs *in, int role, assay_err *err) {
+    size_t cols = (size_t)input_cols(c->layer, role);
     in->cols = (int64_t)cols;
     if ((c->what & ASSAY_COLLECT_GRAM) && !(in->gram = assay_calloc(cols * cols, sizeof(float)))) return assay_nomem(err);
     if (c->what & ASSAY_COLLECT_SAMPLE) {
@@ -200,10 +226,27 @@ static assay_status prepare_inputs(collector *c, int role, assay_err *err) {
     if (c->what & ASSAY_COLLECT_STATS) {
         in->absmax = assay_calloc(cols, sizeof(float));
         in->absmean = assay_calloc(cols, sizeof(float));
-        c->sums[role] = assay_calloc(cols, sizeof(double));
-        if (!in->absmax || !in->absmean || !c->sums[role]) return assay_nomem(err);
+        in->sums = assay_calloc(cols, sizeof *in->sums);
+        if (!in->absmax || !in->absmean || !in->sums) return assay_nomem(err);
     }
     return ASSAY_OK;
+}
+
+static assay_status prepare_inputs(collector *c, int role, assay_err *err) {
+    assay_layer *layer = c->layer;
+    assay_layer_forget(layer, ASSAY_ROLE_BIT(role));
+    if (!assay_role_is_expert((assay_tensor_role)role)) return prepare_one(c, &layer->inputs[role], role, err);
+    layer->expert_inputs = assay_calloc((size_t)layer->n_experts, sizeof *layer->expert_inputs);
+    if (!layer->expert_inputs) return assay_nomem(err);
+    for (int e = 0; e < layer->n_experts; e++) ASSAY_TRY(prepare_one(c, &layer->expert_inputs[e], role, err));
+    return ASSAY_OK;
+}
+
+static void finish_inputs(assay_inputs *in) {
+    for (int64_t k = 0; in->sums && k < in->cols; k++)
+        in->absmean[k] = (float)(in->sums[k] / (double)ASSAY_MAX(in->n_tokens, (size_t)1));
+    assay_free(in->sums);
+    in->sums = NULL;
 }
 
 assay_status assay_layer_collect(assay_layer *layer, uint64_t roles, unsigned what, assay_err *err) {
@@ -218,29 +261,33 @@ assay_status assay_layer_collect(assay_layer *layer, uint64_t roles, unsigned wh
     ASSAY_GO(upload_all(layer, err));
     ASSAY_GO(assay_layer_run(layer->bench->runner, &layer->bench->block, layer->index, NULL, layer->x, layer->lengths, layer->n_seqs, &taps,
                              err));
-    for (int r = 0; r < ASSAY_ROLE_COUNT; r++)
-        for (int64_t k = 0; c.sums[r] && k < layer->inputs[r].cols; k++)
-            layer->inputs[r].absmean[k] = (float)(c.sums[r][k] / (double)ASSAY_MAX(layer->inputs[r].n_tokens, (size_t)1));
+    for (int r = 0; r < ASSAY_ROLE_COUNT; r++) finish_inputs(&layer->inputs[r]);
+    for (int e = 0; layer->expert_inputs && e < layer->n_experts; e++) finish_inputs(&layer->expert_inputs[e]);
     for (size_t i = 0; i < layer->n_items; i++) {
         assay_tensor_role role = assay_role_input(layer->items[i].role);
-        if (roles & ASSAY_ROLE_BIT(role)) layer->items[i].in = &layer->inputs[role];
+        if (roles & ASSAY_ROLE_BIT(role)) layer->items[i].in = inputs_of(layer, role, layer->items[i].expert);
     }
 out:
     assay_layer_release(layer);
-    for (int r = 0; r < ASSAY_ROLE_COUNT; r++)
-        assay_free(c.sums[r]);
     return s;
 }
 
+static void forget_one(assay_inputs *in) {
+    assay_free(in->gram);
+    assay_free(in->sample);
+    assay_free(in->absmax);
+    assay_free(in->absmean);
+    assay_free(in->sums);
+    *in = (assay_inputs){0};
+}
+
 void assay_layer_forget(assay_layer *layer, uint64_t roles) {
-    for (int r = 0; r < ASSAY_ROLE_COUNT; r++) {
-        assay_inputs *in = &layer->inputs[r];
-        if (!(roles & ASSAY_ROLE_BIT(r))) continue;
-        assay_free(in->gram);
-        assay_free(in->sample);
-        assay_free(in->absmax);
-        assay_free(in->absmean);
-        *in = (assay_inputs){0};
+    for (int r = 0; r < ASSAY_ROLE_COUNT; r++)
+        if (roles & ASSAY_ROLE_BIT(r)) forget_one(&layer->inputs[r]);
+    if (roles & (ASSAY_ROLE_BIT(ASSAY_ROLE_EXPERT_GATE) | ASSAY_ROLE_BIT(ASSAY_ROLE_EXPERT_DOWN))) {
+        for (int e = 0; layer->expert_inputs && e < layer->n_experts; e++) forget_one(&layer->expert_inputs[e]);
+        assay_free(layer->expert_inputs);
+        layer->expert_inputs = NULL;
     }
     for (size_t i = 0; i < layer->n_items; i++)
         if (roles & ASSAY_ROLE_BIT(assay_role_input(layer->items[i].role))) layer->items[i].in = NULL;

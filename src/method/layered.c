@@ -21,9 +21,11 @@
 #include "num/convert.h"
 
 /* The stages of a layer, by the role of their input. */
-static const assay_tensor_role stages[] = {ASSAY_ROLE_Q, ASSAY_ROLE_O, ASSAY_ROLE_GATE, ASSAY_ROLE_DOWN};
-#define ALL_STAGES                                                                                                                      \
-    (ASSAY_ROLE_BIT(ASSAY_ROLE_Q) | ASSAY_ROLE_BIT(ASSAY_ROLE_O) | ASSAY_ROLE_BIT(ASSAY_ROLE_GATE) | ASSAY_ROLE_BIT(ASSAY_ROLE_DOWN))
+static const assay_tensor_role stages[] = {ASSAY_ROLE_Q, ASSAY_ROLE_KV_B, ASSAY_ROLE_Q_B, ASSAY_ROLE_O, ASSAY_ROLE_GATE, ASSAY_ROLE_DOWN,
+                                           ASSAY_ROLE_SHARED_DOWN};
+/* Those of experts, after the others and for some experts at a time: as many as EXPERT_BYTES hold what is collected of. */
+static const assay_tensor_role expert_stages[] = {ASSAY_ROLE_EXPERT_GATE, ASSAY_ROLE_EXPERT_DOWN};
+#define EXPERT_BYTES ((size_t)512 << 20)
 
 typedef struct work {
     assay_run *run;
@@ -45,12 +47,13 @@ static size_t n_hidden(const assay_run *r) {
 /* --- the beginning --- */
 
 /* Row id of the embedding as the model runs it: of the matrix as encoded, as changed, or as it is. */
-static void embed(float *out, const assay_item *e, int64_t id) {
+static void embed(float *out, const assay_item *e, int64_t id, double scale) {
     int64_t n = e->weight->dims[1];
-    if (e->out.codes)
+    if (assay_item_is_encoded(e))
         assay_matrix_decode_rows(out, &e->out, id, 1);
     else
         assay_item_read(out, e, id * n, n);
+    for (int64_t i = 0; i < n && scale != 1; i++) out[i] *= (float)scale;
 }
 
 static assay_status begin_kind(assay_run *r, const assay_item *e, char kind, assay_err *err) {
@@ -60,7 +63,7 @@ static assay_status begin_kind(assay_run *r, const assay_item *e, char kind, ass
     if (assay_acts_exist(r->out_dir, kind, 0)) return ASSAY_OK;
     ASSAY_GO(assay_acts_create(&a, r->out_dir, kind, 0, n_hidden(r), err));
     for (size_t t = 0; t < r->n_tokens; t++)
-        embed(a.v + t * hidden, e, r->calibration->ids[t]);
+        embed(a.v + t * hidden, e, r->calibration->ids[t], r->config.embedding_scale);
     s = assay_acts_commit(&a, err);
 out:
     assay_acts_close(&a);
@@ -70,7 +73,7 @@ out:
 assay_status assay_layered_begin(assay_run *r, const assay_item *embedding, assay_err *err) {
     assay_item plain = *embedding; /* shares w, owns nothing */
     plain.out = (assay_matrix){0};
-    ASSAY_TRY(begin_kind(r, r->o->original_inputs ? &plain : embedding, 'x', err));
+    ASSAY_TRY(begin_kind(r, r->original_inputs ? &plain : embedding, 'x', err));
     return r->keep_reference ? begin_kind(r, &plain, 'r', err) : ASSAY_OK;
 }
 
@@ -82,6 +85,8 @@ static assay_status load_vector(work *w, const assay_step *s, assay_err *err) {
     float *v = assay_mallocn(n, sizeof *v);
     if (!v) return assay_nomem(err);
     assay_to_f32(v, t->data, t->dtype, n);
+    float offset = assay_config_vector_offset(w->layer.config, s->role);
+    for (size_t i = 0; i < n && offset != 0; i++) v[i] += offset;
     w->layer.vector[s->role] = v;
     w->layer.vector_n[s->role] = (int64_t)n;
     if (!w->run->rotator) return ASSAY_OK;
@@ -92,7 +97,8 @@ static assay_status load_vector(work *w, const assay_step *s, assay_err *err) {
 static assay_status load_matrix(work *w, const assay_step *s, assay_err *err) {
     assay_item *item = &w->layer.items[w->layer.n_items];
     w->item_steps[w->layer.n_items++] = s;
-    *item = (assay_item){.weight = s->tensor, .choice = &s->choice, .role = s->role, .model_dtype = w->run->steps.model_dtype};
+    *item = (assay_item){.weight = s->tensor, .choice = &s->choice, .role = s->role, .expert = s->expert,
+                          .model_dtype = w->run->steps.model_dtype};
     if (!w->run->rotator) return ASSAY_OK;
     ASSAY_TRY(assay_item_own(item, err));
     return assay_rotator_apply(w->run->rotator, item->w, s->role, s->layer, s->tensor->dims[0], s->tensor->dims[1], w->run->n_threads,
@@ -155,8 +161,11 @@ static const assay_method *method_of(const assay_item *item) {
     return assay_method_get(item->choice->method);
 }
 
-static bool in_stage(const assay_item *item, assay_tensor_role stage) {
-    return assay_role_input(item->role) == stage && item->choice->method != ASSAY_METHOD_NONE;
+/* Of an experts' stage those of the experts at hand. */
+static bool in_stage(const assay_layer *layer, const assay_item *item, assay_tensor_role stage) {
+    int e = item->expert - layer->first_expert;
+    bool at_hand = !assay_role_is_expert(item->role) || (e >= 0 && e < layer->n_experts);
+    return assay_role_input(item->role) == stage && at_hand && item->choice->method != ASSAY_METHOD_NONE;
 }
 
 /* What the stage's methods want to know of their inputs; a sample always, to measure what was lost. */
@@ -164,7 +173,7 @@ static unsigned stage_needs(const work *w, assay_tensor_role stage) {
     unsigned needs = 0;
     for (size_t i = 0; i < w->layer.n_items; i++) {
         const assay_item *item = &w->layer.items[i];
-        if (!in_stage(item, stage)) continue;
+        if (!in_stage(&w->layer, item, stage)) continue;
         needs |= ASSAY_COLLECT_SAMPLE | (method_of(item)->needs & (ASSAY_COLLECT_GRAM | ASSAY_COLLECT_STATS));
         if (item->choice->activations == ASSAY_ACTIVATIONS_STATIC) needs |= ASSAY_COLLECT_STATS;
     }
@@ -195,7 +204,7 @@ static assay_status run_methods(work *w, assay_tensor_role stage, bool whole_lay
     for (size_t i = 0; s == ASSAY_OK && i < w->layer.n_items; i++) {
         const assay_item *item = &w->layer.items[i];
         bool whole = (method_of(item)->needs & ASSAY_NEED_LAYER) != 0;
-        wanted[i] = whole == whole_layer && item->choice->method != ASSAY_METHOD_NONE && (whole_layer || in_stage(item, stage));
+        wanted[i] = whole == whole_layer && item->choice->method != ASSAY_METHOD_NONE && (whole_layer || in_stage(&w->layer, item, stage));
     }
     for (int m = 0; s == ASSAY_OK && m < ASSAY_METHOD_COUNT; m++)
         s = run_method(w, (assay_method_id)m, wanted, err);
@@ -233,7 +242,7 @@ static size_t dead_channels(const assay_inputs *in) {
 
 static assay_status measure(work *w, assay_loss *losses, assay_tensor_role stage, assay_err *err) {
     for (size_t i = 0; i < w->layer.n_items; i++) {
-        if (!in_stage(&w->layer.items[i], stage)) continue;
+        if (!in_stage(&w->layer, &w->layer.items[i], stage)) continue;
         ASSAY_TRY(assay_run_measure(w->run, &losses[i], w->item_steps[i], &w->layer.items[i], err));
         losses[i].seconds = w->seconds[i];
     }
@@ -256,7 +265,8 @@ static bool wants_layer(const assay_choice *c) {
     return (assay_method_get(c->method)->needs & ASSAY_NEED_LAYER) != 0;
 }
 static bool wants_all_at_once(const assay_choice *c) {
-    return (assay_method_get(c->method)->options & ASSAY_OPT_TRUE_SEQUENTIAL) && !c->true_sequential;
+    const assay_method *m = assay_method_get(c->method);
+    return ((m->options & ASSAY_OPT_TRUE_SEQUENTIAL) && !c->true_sequential) || (m->wants & ASSAY_WANT_IMPORTANCE);
 }
 
 static assay_status transform(work *w, assay_err *err) {
@@ -289,8 +299,28 @@ static assay_status run_stage(work *w, assay_loss *losses, assay_tensor_role sta
     ASSAY_TRY(begin_part(w, end, err));
     ASSAY_TRY(run_methods(w, stage, false, err));
     ASSAY_TRY(measure(w, losses, stage, err));
-    w->run->res->n_dead += dead_channels(&w->layer.inputs[stage]);
+    if (!assay_role_is_expert(stage)) w->run->res->n_dead += dead_channels(&w->layer.inputs[stage]);
     assay_layer_forget(&w->layer, ASSAY_ROLE_BIT(stage));
+    return ASSAY_OK;
+}
+
+static bool has_experts(const work *w) {
+    return w->layer.index >= 0 && (w->run->config.layer[w->layer.index] & ASSAY_LAYER_EXPERTS) != 0;
+}
+
+/* The experts, some at a time: each pass over the layer costs its attention anew, each Gram matrix memory. */
+static assay_status run_experts(work *w, assay_loss *losses, assay_err *err) {
+    const assay_config *c = &w->run->config;
+    size_t widest = (size_t)ASSAY_MAX(c->hidden_size, c->expert_size), one = widest * widest * sizeof(float);
+    int n = (int)c->n_experts, step = (int)ASSAY_MAX((size_t)1, ASSAY_MIN(EXPERT_BYTES / one, (size_t)n));
+    for (int first = 0; first < n; first += step) {
+        w->layer.first_expert = first;
+        w->layer.n_experts = ASSAY_MIN(step, n - first);
+        for (size_t i = 0; i < ASSAY_LEN(expert_stages); i++) {
+            int left = (n - first + step - 1) / step * 2 - (int)i;
+            ASSAY_TRY(run_stage(w, losses, expert_stages[i], false, w->ticker.to + (STAGES_END - w->ticker.to) / left, err));
+        }
+    }
     return ASSAY_OK;
 }
 
@@ -300,15 +330,25 @@ static assay_status quantize(work *w, assay_loss *losses, assay_err *err) {
     ASSAY_TRY(learn(w, err));
     bool at_once = any(w, wants_all_at_once);
     unsigned all = 0;
-    for (size_t i = 0; i < ASSAY_LEN(stages); i++)
-        all |= stage_needs(w, stages[i]);
+    uint64_t roles = 0;
+    size_t left = 0;
+    for (size_t i = 0; i < ASSAY_LEN(stages); i++) {
+        unsigned needs = stage_needs(w, stages[i]);
+        all |= needs;
+        roles |= needs ? ASSAY_ROLE_BIT(stages[i]) : 0;
+        left += needs != 0;
+    }
     if (at_once && all) {
         ASSAY_TRY(begin_part(w, (w->ticker.to + STAGES_END) / 2, err));
-        ASSAY_TRY(collect(w, ALL_STAGES, all, err));
+        ASSAY_TRY(collect(w, roles, all, err));
     }
-    for (size_t i = 0, left = ASSAY_LEN(stages); left > 0; i++, left--)
+    left += has_experts(w);
+    for (size_t i = 0; i < ASSAY_LEN(stages); i++) {
+        if (!(roles & ASSAY_ROLE_BIT(stages[i]))) continue;
         ASSAY_TRY(run_stage(w, losses, stages[i], at_once, w->ticker.to + (STAGES_END - w->ticker.to) / (double)left, err));
-    return ASSAY_OK;
+        left--;
+    }
+    return has_experts(w) ? run_experts(w, losses, err) : ASSAY_OK;
 }
 
 /* --- what goes into the next layer --- */
@@ -341,11 +381,11 @@ static assay_status write_original(work *w, assay_err *err) {
         w->layer.y_ref = w->next_ref.v;
         w->layer.y_file = &w->next_ref;
     }
-    return r->o->original_inputs && !is_last(w) ? write_next(w, 'x', &w->x, err) : ASSAY_OK;
+    return r->original_inputs && !is_last(w) ? write_next(w, 'x', &w->x, err) : ASSAY_OK;
 }
 
 static assay_status write_quantized(work *w, assay_err *err) {
-    return is_last(w) || w->run->o->original_inputs ? ASSAY_OK : write_next(w, 'x', &w->x, err);
+    return is_last(w) || w->run->original_inputs ? ASSAY_OK : write_next(w, 'x', &w->x, err);
 }
 
 static assay_status open_inputs(work *w, assay_err *err) {
@@ -360,7 +400,9 @@ static assay_status open_inputs(work *w, assay_err *err) {
 
 static assay_status put_step(work *w, const assay_step *s, size_t *item, assay_err *err) {
     if (s->tensor->n_dims > 1) return assay_run_put(w->run, s, &w->layer.items[(*item)++], err);
-    assay_item vector = {.weight = s->tensor, .w = w->layer.vector_changed[s->role] ? w->layer.vector[s->role] : NULL};
+    float offset = assay_config_vector_offset(w->layer.config, s->role), *v = w->layer.vector_changed[s->role] ? w->layer.vector[s->role] : NULL;
+    for (int64_t i = 0; v && offset != 0 && i < w->layer.vector_n[s->role]; i++) v[i] -= offset;
+    assay_item vector = {.weight = s->tensor, .w = v};
     return assay_run_put(w->run, s, &vector, err);
 }
 

@@ -43,6 +43,7 @@ typedef struct assay_inputs {
     float *sample;             /* [n_sample][cols] rows spread evenly over the tokens, or NULL */
     size_t n_sample;
     float *absmax, *absmean;   /* [cols] over all tokens, or NULL */
+    double *sums;              /* layer.c's while it collects */
 } assay_inputs;
 
 /* What to collect, and what a method needs for quantize: bits. */
@@ -53,6 +54,8 @@ enum {
     ASSAY_NEED_LAYER = 8,    /* methods only: quantize is called once for all its matrices of a decoder layer, not stage by stage */
     ASSAY_NEED_REFERENCE = 16 /* methods only: layer->y_ref */
 };
+/* What a method can use. */
+enum { ASSAY_WANT_IMPORTANCE = 1 /* item->importance */ };
 #define ASSAY_SAMPLE_ROWS 512
 
 /* One matrix of a layer. */
@@ -60,9 +63,11 @@ typedef struct assay_item {
     const assay_tensor *weight; /* [rows, cols], mapped: as the checkpoint has it. Take values through assay_item_read */
     const assay_choice *choice;
     assay_tensor_role role;  /* of a decoder layer's matrix; ASSAY_ROLE_COUNT outside */
+    int expert;              /* of experts' roles */
     assay_dtype model_dtype; /* scales are stored in it where the convention does so */
     float *w;                /* [rows][cols] where a transform changed it (assay_item_own), else NULL */
     const assay_inputs *in;  /* NULL without calibration */
+    float *importance;       /* weights of the columns' squared errors [cols]; NULL = none. Owned */
     float *clip;             /* AWQ's clipping: largest magnitude kept, per row and group [rows][n_groups]; NULL = none. Owned */
     float fused_absmax;      /* NVFP4, FP8 per tensor: the largest magnitude of the matrices that runtimes fuse with this one, itself
                                 included; 0 = of this one alone (fuse.c) */
@@ -70,6 +75,7 @@ typedef struct assay_item {
     void *state;             /* the method's own while it runs */
     assay_matrix out;        /* filled by the method; the pipeline deinits it */
     struct assay_weight *uploaded; /* layer.c's: as the forward pass runs it now */
+    void *dense;                   /* and w in the model's type, which the backend may borrow */
 } assay_item;
 
 /* How far a run is while it is within a layer, which can take minutes: what is done is base + size * (from + share * (to - from)). */
@@ -98,7 +104,10 @@ typedef struct assay_layer {
     const struct assay_acts *x_file, *y_file; /* what they are mapped from; NULL: plain memory */
     const int32_t *lengths; /* [n_seqs] */
     size_t n_seqs, n_tokens;
-    assay_inputs inputs[ASSAY_ROLE_COUNT]; /* per input role (model/layer.h): Q, O, GATE, DOWN */
+    assay_inputs inputs[ASSAY_ROLE_COUNT]; /* per input role (model/layer.h): Q, O, GATE, DOWN, ... */
+    assay_inputs *expert_inputs;           /* of an expert's role: those of experts [first_expert, first_expert + n_experts), which the
+                                              driver sets before it collects */
+    int first_expert, n_experts;
     struct assay_layer_bench *bench;       /* layer.c's: backend, runner, the uploaded block */
     assay_ticker *ticker;                  /* NULL: silent, never stopped */
 } assay_layer;
@@ -107,6 +116,8 @@ typedef struct assay_method {
     unsigned options; /* ASSAY_OPT_* that it takes, besides METHOD */
     unsigned needs;   /* ASSAY_COLLECT_* and ASSAY_NEED_*; any bit: no run without calibration */
     unsigned implied; /* ASSAY_OPT_* that the method's name says already: not repeated in its description */
+    unsigned wants;   /* ASSAY_WANT_*: used when it is there */
+    bool is_gguf;     /* its matrices lie in a GGUF file, and embedding and head are treated too */
     bool real_zeros;  /* its zero points are real numbers: HQQ's convention */
     /* Fills what was not given (bits of `set`); may derive one option from another. */
     void (*complete)(assay_choice *c, unsigned set);
@@ -147,6 +158,11 @@ assay_status assay_layer_output(assay_layer *layer, float *y, const float *x, co
 
 /* Takes the pages of x and y_ref that were read off the process; they are read again where they are wanted. */
 void assay_layer_release(const assay_layer *layer);
+
+/* Has a method left its matrix? */
+static inline bool assay_item_is_encoded(const assay_item *item) {
+    return item->out.codes || item->out.data;
+}
 
 /* Is the matrix's input role. */
 #define ASSAY_ROLE_BIT(role) ASSAY_TAP(role)

@@ -106,6 +106,9 @@ static assay_status collect(void *ctx, assay_tensor_role role, const assay_tenso
 
 static assay_status make_units(assay_mixture *m, const assay_config *config, const assay_recipe *base, assay_err *err) {
     collector c = {.m = m, .base = base, .model_dtype = config->dtype};
+    if (config->n_experts)
+        return assay_fail(err, ASSAY_EUNSUPPORTED, "mixtures by budget do not measure experts yet: give %s a recipe with overrides",
+                          config->architecture);
     ASSAY_TRY(assay_config_each_role(config, collect, &c, err));
     if (!m->n_units) return assay_fail(err, ASSAY_EINPUT, "the recipe leaves no matrix to choose a precision for");
     for (size_t i = 0; i < m->n_units; i++)

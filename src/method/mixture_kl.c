@@ -133,8 +133,7 @@ static void run_head(meter *t, const float *x, size_t first, size_t n) {
     const assay_weights *w = assay_model_weights(t->model);
     size_t hidden = (size_t)c->hidden_size;
     assay_buf_write(t->backend, t->h, 0, x + first * hidden, n * hidden * sizeof(float));
-    assay_op_rmsnorm(t->backend, t->normed, t->h, w->blocks[c->n_layers].vector[ASSAY_ROLE_FINAL_NORM], n, hidden, (float)c->rms_norm_eps);
-    assay_op_linear(t->backend, t->logits, w->head, NULL, t->normed, n);
+    assay_head_run(t->backend, c, w, t->logits, t->normed, t->h, n);
     assay_buf_read(t->backend, t->host, t->logits, 0, n * (size_t)c->vocab_size * sizeof(float));
 }
 
@@ -178,7 +177,7 @@ static assay_status run_original(meter *t, assay_err *err) {
     size_t hidden = (size_t)c->hidden_size;
     for (size_t i = 0; i < t->tokens.n; i += t->rows) {
         size_t n = ASSAY_MIN(t->rows, t->tokens.n - i);
-        assay_op_embed(t->backend, t->h, w->blocks[c->n_layers].matrix[ASSAY_ROLE_EMBED], t->tokens.ids + i, n);
+        assay_embed_run(t->backend, c, &w->blocks[c->n_layers], t->h, NULL, t->tokens.ids + i, NULL, n);
         assay_buf_read(t->backend, t->x[0] + i * hidden, t->h, 0, n * hidden * sizeof(float));
     }
     for (int64_t l = 0; l < c->n_layers; l++)

@@ -22,6 +22,7 @@ typedef struct assay_step {
     const assay_tensor *tensor; /* mapped */
     int layer;                  /* decoder layer, -1 outside */
     assay_tensor_role role;     /* ASSAY_ROLE_COUNT: nothing that the architecture knows */
+    int expert;          /* -1: of none */
     bool is_linear;      /* a module that quantizers know as Linear: named in skip lists when it stays */
     assay_choice choice; /* method none: copied */
 } assay_step;
@@ -31,6 +32,9 @@ typedef struct assay_steps {
     size_t n, cap;
     assay_convention convention;
     assay_dtype model_dtype;
+    assay_mix mix;      /* of a GGUF file; PURE: none */
+    double head_bytes;  /* of what a GGUF file has before its tensors */
+    bool has_importance;
     bool tied;          /* the head is the embedding */
     assay_tensor *head; /* of a head that was untied: owned; its elements are the embedding's */
     const assay_config *config; /* borrowed */
@@ -101,6 +105,9 @@ typedef struct assay_run {
     struct assay_rotator *rotator; /* NULL = no rotation */
     int32_t *lengths;              /* of the calibration sequences */
     size_t n_tokens;               /* of them all */
+    json_t *config_json;           /* GGUF: the output's config.json; owned */
+    struct assay_gguf_head *head;  /* GGUF: its metadata; NULL otherwise. Owned */
+    bool original_inputs;          /* layers are calibrated on what the original ones before them give */
     bool keep_reference;           /* some method wants the original layers' hidden states too */
 } assay_run;
 

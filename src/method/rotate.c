@@ -62,6 +62,9 @@ assay_status assay_rotator_open(assay_rotator **out, const assay_config *config,
     size_t hidden = (size_t)config->hidden_size;
     assay_status s = ASSAY_OK;
     *out = NULL;
+    if (config->arch->layout != ASSAY_LAYOUT_LLAMA) /* other norms or projections, which stand between the rotations or are not turned here */
+        return assay_fail(err, ASSAY_EUNSUPPORTED, "rotations are known for Llama's norms and projections alone, not for %s's: quantize without",
+                          config->architecture);
     assay_rotator *r = assay_calloc(1, sizeof *r);
     if (!r) return assay_nomem(err);
     r->config = config;
