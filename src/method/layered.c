@@ -14,7 +14,6 @@
 #include "base/clock.h"
 #include "base/mem.h"
 #include "method/acts.h"
-#include "method/excerpt.h"
 #include "method/layer.h"
 #include "method/pipeline.h"
 #include "method/rotate.h"
@@ -35,8 +34,7 @@ typedef struct work {
     const assay_step **item_steps; /* of layer.items */
     double *seconds;               /* per item */
     assay_acts x, ref, next_ref;   /* next_ref: r_k+1, the outputs that methods aim at */
-    double collecting, quantizing; /* seconds, for estimates: the former grow with the tokens */
-    double searching;              /* what looks at an excerpt of them: AWQ, samples of wide inputs */
+    double collecting, quantizing; /* seconds, for estimates */
     assay_ticker ticker;
 } work;
 
@@ -49,7 +47,7 @@ static size_t n_hidden(const assay_run *r) {
 /* Row id of the embedding as the model runs it: of the matrix as encoded, as changed, or as it is. */
 static void embed(float *out, const assay_item *e, int64_t id, double scale) {
     int64_t n = e->weight->dims[1];
-    if (assay_item_is_encoded(e))
+    if (e->out.codes)
         assay_matrix_decode_rows(out, &e->out, id, 1);
     else
         assay_item_read(out, e, id * n, n);
@@ -73,7 +71,7 @@ out:
 assay_status assay_layered_begin(assay_run *r, const assay_item *embedding, assay_err *err) {
     assay_item plain = *embedding; /* shares w, owns nothing */
     plain.out = (assay_matrix){0};
-    ASSAY_TRY(begin_kind(r, r->original_inputs ? &plain : embedding, 'x', err));
+    ASSAY_TRY(begin_kind(r, r->o->original_inputs ? &plain : embedding, 'x', err));
     return r->keep_reference ? begin_kind(r, &plain, 'r', err) : ASSAY_OK;
 }
 
@@ -213,13 +211,9 @@ static assay_status run_methods(work *w, assay_tensor_role stage, bool whole_lay
 }
 
 static assay_status collect(work *w, uint64_t roles, unsigned what, assay_err *err) {
-    uint64_t wide = what == ASSAY_COLLECT_SAMPLE ? assay_excerpt_roles(&w->layer, roles) : 0;
     double begin = assay_now();
-    assay_status s = roles & ~wide ? assay_layer_collect(&w->layer, roles & ~wide, what, err) : ASSAY_OK;
+    assay_status s = assay_layer_collect(&w->layer, roles, what, err);
     w->collecting += assay_now() - begin;
-    begin = assay_now();
-    if (s == ASSAY_OK && wide) s = assay_excerpt_collect(&w->layer, wide, what, err);
-    w->searching += assay_now() - begin;
     return s;
 }
 
@@ -265,8 +259,7 @@ static bool wants_layer(const assay_choice *c) {
     return (assay_method_get(c->method)->needs & ASSAY_NEED_LAYER) != 0;
 }
 static bool wants_all_at_once(const assay_choice *c) {
-    const assay_method *m = assay_method_get(c->method);
-    return ((m->options & ASSAY_OPT_TRUE_SEQUENTIAL) && !c->true_sequential) || (m->wants & ASSAY_WANT_IMPORTANCE);
+    return (assay_method_get(c->method)->options & ASSAY_OPT_TRUE_SEQUENTIAL) && !c->true_sequential;
 }
 
 static assay_status transform(work *w, assay_err *err) {
@@ -274,10 +267,8 @@ static assay_status transform(work *w, assay_err *err) {
     if (!any(w, wants_smooth) && !any(w, wants_awq)) return ASSAY_OK;
     ASSAY_TRY(begin_part(w, TRANSFORM_ENDS, err));
     if (any(w, wants_smooth)) ASSAY_TRY(assay_smooth_prepare(&w->layer, err));
-    w->collecting += assay_now() - begin;
-    begin = assay_now();
     if (any(w, wants_awq)) ASSAY_TRY(assay_awq_prepare(&w->layer, err));
-    w->searching += assay_now() - begin;
+    w->collecting += assay_now() - begin;
     return ASSAY_OK;
 }
 
@@ -381,11 +372,11 @@ static assay_status write_original(work *w, assay_err *err) {
         w->layer.y_ref = w->next_ref.v;
         w->layer.y_file = &w->next_ref;
     }
-    return r->original_inputs && !is_last(w) ? write_next(w, 'x', &w->x, err) : ASSAY_OK;
+    return r->o->original_inputs && !is_last(w) ? write_next(w, 'x', &w->x, err) : ASSAY_OK;
 }
 
 static assay_status write_quantized(work *w, assay_err *err) {
-    return is_last(w) || w->run->original_inputs ? ASSAY_OK : write_next(w, 'x', &w->x, err);
+    return is_last(w) || w->run->o->original_inputs ? ASSAY_OK : write_next(w, 'x', &w->x, err);
 }
 
 static assay_status open_inputs(work *w, assay_err *err) {
@@ -471,7 +462,7 @@ assay_status assay_layered_work(assay_run *r, size_t first, size_t n, int layer,
 /* One trial: the first decoder layer with the first n_seqs sequences, nothing written. */
 typedef struct trial {
     size_t n_seqs, n_tokens;
-    double collecting, quantizing, searching; /* seconds */
+    double collecting, quantizing; /* seconds */
 } trial;
 
 /* Hidden states before the first layer in plain memory. */
@@ -532,7 +523,6 @@ static assay_status run_trial(assay_run *r, trial *t, int index, const assay_ste
     ASSAY_GO(assay_layer_output(&w.layer, y, x, w.layer.lengths, w.layer.n_seqs, err));
     t->collecting = w.collecting + (assay_now() - begin) * (r->keep_reference ? 2 : 1);
     t->quantizing = w.quantizing * factor;
-    t->searching = w.searching;
 out:
     unload(&w);
     assay_free(losses);
@@ -564,12 +554,11 @@ assay_status assay_layered_estimate(assay_quantize_result *out, assay_run *r, as
     ASSAY_TRY(assay_progress_report(r->o->progress, "timing the first layer", 2, 2, "runs", err));
     /* A straight line through the two; what does not depend on tokens is its beginning. */
     double slope = 0, fixed = few.collecting, quantizing = ASSAY_MAX(few.quantizing, more.quantizing);
-    double searching = ASSAY_MAX(few.searching, more.searching);
     if (more.n_tokens > few.n_tokens) {
         slope = ASSAY_MAX(0.0, (more.collecting - few.collecting) / (double)(more.n_tokens - few.n_tokens));
         fixed = ASSAY_MAX(0.0, few.collecting - slope * (double)few.n_tokens);
     }
-    out->seconds += (double)r->config.n_layers * (fixed + slope * (double)r->n_tokens + quantizing + searching);
+    out->seconds += (double)r->config.n_layers * (fixed + slope * (double)r->n_tokens + quantizing);
     out->activation_bytes = n_hidden(r) * sizeof(float) * 2 * (r->keep_reference ? 2 : 1);
     out->memory_bytes = ASSAY_MAX(out->memory_bytes, assay_peak_rss() - before);
     return ASSAY_OK;

@@ -32,9 +32,6 @@ typedef struct assay_steps {
     size_t n, cap;
     assay_convention convention;
     assay_dtype model_dtype;
-    assay_mix mix;      /* of a GGUF file; PURE: none */
-    double head_bytes;  /* of what a GGUF file has before its tensors */
-    bool has_importance;
     bool tied;          /* the head is the embedding */
     assay_tensor *head; /* of a head that was untied: owned; its elements are the embedding's */
     const assay_config *config; /* borrowed */
@@ -105,9 +102,6 @@ typedef struct assay_run {
     struct assay_rotator *rotator; /* NULL = no rotation */
     int32_t *lengths;              /* of the calibration sequences */
     size_t n_tokens;               /* of them all */
-    json_t *config_json;           /* GGUF: the output's config.json; owned */
-    struct assay_gguf_head *head;  /* GGUF: its metadata; NULL otherwise. Owned */
-    bool original_inputs;          /* layers are calibrated on what the original ones before them give */
     bool keep_reference;           /* some method wants the original layers' hidden states too */
 } assay_run;
 
