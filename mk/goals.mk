@@ -2,7 +2,7 @@
 SECONDS ?= 60
 FUZZ_BUILD := build/fuzz
 
-.PHONY: all help deps demo test check check-asan bench interop interop-tokenizers interop-methods interop-models fuzz clean
+.PHONY: all help deps demo test check check-asan bench interop interop-gguf interop-tokenizers interop-methods interop-models fuzz clean
 all: $(PROGRAM)
 
 help:
@@ -14,6 +14,7 @@ help:
 	@echo 'make fuzz        every fuzz target for SECONDS=60 each (T=name for one)'
 	@echo 'make interop     compare with the originals in Python (installs them into build/interop)'
 	@echo 'make interop-tokenizers  token ids and chat templates against tokenizers, sentencepiece, llama.cpp and transformers'
+	@echo 'make interop-gguf  GGUF files of every architecture against llama.cpp, both ways (ten minutes)'
 	@echo 'make interop-methods  quantize with the originals and with ours: KL, perplexity, time, memory (about 40 minutes the first time)'
 	@echo 'make interop-models   every architecture against transformers on tiny checkpoints (two minutes after the installation)'
 	@echo 'make install     PREFIX=/usr/local DESTDIR='
@@ -61,6 +62,9 @@ interop: all $(BUILD)/logits $(BUILD)/encode_file $(BUILD)/render_file
 
 interop-tokenizers: $(BUILD)/encode_file $(BUILD)/render_file
 	$(Q)BUILD=$(BUILD) sh tools/interop_tokenizers.sh
+
+interop-gguf: all $(BUILD)/logits
+	$(Q)BUILD=$(BUILD) sh tools/interop_gguf.sh $(PROGRAM)
 
 interop-methods: all $(BUILD)/kl
 	$(Q)BUILD=$(BUILD) sh tools/interop_methods.sh $(PROGRAM)

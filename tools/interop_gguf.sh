@@ -1,0 +1,31 @@
+#!/bin/sh
+# interop_gguf.sh PROGRAM: GGUF files of every architecture against llama.cpp, both ways (tools/interop_gguf.py).
+#
+# Uses the Python of `make interop` (torch, transformers), and beside it gguf and llama-cpp-python, which are installed into
+# build/interop-gguf/python when ASSAY_INTEROP_GGUF names no folder that has them (the second is compiled: about ten minutes). Its source
+# package holds llama.cpp with its converter; LLAMA_CPP names a tree of it that is there already.
+# The environment: BUILD (of PROGRAM's build), ASSAY_INTEROP_VENV (default build/interop/venv).
+set -u
+program=${1:?usage: interop_gguf.sh PROGRAM}; shift
+build=${BUILD:-$(dirname "$program")}
+top=$(cd "$(dirname "$0")/.." && pwd); cd "$top" || exit 1
+python=${ASSAY_INTEROP_VENV:-build/interop/venv}/bin/python
+work=build/interop-gguf
+packages=${ASSAY_INTEROP_GGUF:-$work/python}
+"$python" -c 'import torch, transformers, safetensors' 2> /dev/null || {
+    echo "interop_gguf.sh: $python lacks torch, transformers or safetensors: run make interop, or set ASSAY_INTEROP_VENV" >&2; exit 4; }
+mkdir -p "$work"
+if ! PYTHONPATH=$packages "$python" -c 'import gguf, llama_cpp' 2> /dev/null; then
+    echo "installing gguf and llama-cpp-python into $packages"
+    "$python" -m pip install -q --target "$packages" --no-deps gguf==0.19.0 llama-cpp-python==0.3.36 diskcache jinja2 typing_extensions || {
+        echo "interop_gguf.sh: cannot install them: PyPI, cmake and a C++ compiler are needed" >&2; exit 4; }
+fi
+if [ -z "${LLAMA_CPP:-}" ]; then
+    LLAMA_CPP=$work/source/vendor/llama.cpp
+    [ -d "$LLAMA_CPP" ] || {
+        "$python" -m pip download -q --no-deps --no-binary :all: --no-build-isolation -d "$work" llama-cpp-python==0.3.36 && mkdir -p "$work/source" &&
+            tar xzf "$work"/llama_cpp_python-*.tar.gz -C "$work/source" --strip-components=1 || {
+            echo "interop_gguf.sh: no source of llama.cpp: its converter is not compared" >&2; LLAMA_CPP=; }
+    }
+fi
+LLAMA_CPP=$LLAMA_CPP PYTHONPATH=$packages TRANSFORMERS_VERBOSITY=error exec "$python" tools/interop_gguf.py "$program" "$build/logits" "$work/files" "$@"
