@@ -2,7 +2,7 @@
 SECONDS ?= 60
 FUZZ_BUILD := build/fuzz
 
-.PHONY: all help deps demo test check check-asan bench interop interop-gguf interop-tokenizers interop-methods interop-models fuzz clean
+.PHONY: all help deps demo test check check-asan bench interop interop-gguf interop-tokenizers interop-methods interop-models interop-formats fuzz clean
 all: $(PROGRAM)
 
 help:
@@ -16,6 +16,7 @@ help:
 	@echo 'make interop-tokenizers  token ids and chat templates against tokenizers, sentencepiece, llama.cpp and transformers'
 	@echo 'make interop-gguf  GGUF files of every architecture against llama.cpp, both ways (ten minutes)'
 	@echo 'make interop-methods  quantize with the originals and with ours: KL, perplexity, time, memory (about 40 minutes the first time)'
+	@echo 'make interop-formats  converted files read by GPTQModel, AutoAWQ, hqq, transformers and llama.cpp as by us'
 	@echo 'make interop-models   every architecture against transformers on tiny checkpoints (two minutes after the installation)'
 	@echo 'make install     PREFIX=/usr/local DESTDIR='
 
@@ -62,6 +63,9 @@ interop: all $(BUILD)/logits $(BUILD)/encode_file $(BUILD)/render_file
 
 interop-tokenizers: $(BUILD)/encode_file $(BUILD)/render_file
 	$(Q)BUILD=$(BUILD) sh tools/interop_tokenizers.sh
+
+interop-formats: all
+	$(Q)BUILD=$(BUILD) sh tools/interop_formats.sh $(PROGRAM)
 
 interop-gguf: all $(BUILD)/logits
 	$(Q)BUILD=$(BUILD) sh tools/interop_gguf.sh $(PROGRAM)

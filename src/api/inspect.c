@@ -291,9 +291,8 @@ static assay_status put_traps(assay_str *text, json_t *j, const assay_checkpoint
 
 static const assay_column runtime_columns[] = {{.head = "runtime"},
                                                {.head = "computes"},
-                                               {.head = "stored as", .shrink = true, .least = 16},
-                                               {.head = "note", .shrink = true, .least = 20},
-                                               {.head = "source", .shrink = true, .least = 12}};
+                                               {.head = "source", .right = true},
+                                               {.head = "note", .shrink = true, .least = 20}};
 
 /* The worst rule among the kinds of storage, which decides about the model. */
 static assay_runtime_rule worst_rule(const char *runtime, const inspection *in, const char **storage) {
@@ -312,6 +311,7 @@ static assay_runtime_rule worst_rule(const char *runtime, const inspection *in, 
 static assay_status put_runtimes(assay_str *text, json_t *j, const inspection *in, const assay_term *term, assay_err *err) {
     static const assay_tone tones[] = {ASSAY_TONE_GOOD, ASSAY_TONE_OPEN, ASSAY_TONE_DIM, ASSAY_TONE_BAD};
     assay_table t;
+    assay_str sources = {0};
     json_t *list = json_array();
     ASSAY_TRY(assay_doc_set(j, "runtimes", list, err));
     assay_table_init(&t, runtime_columns, ASSAY_LEN(runtime_columns));
@@ -322,9 +322,9 @@ static assay_status put_runtimes(assay_str *text, json_t *j, const inspection *i
         const assay_runtime_source *source = assay_runtime_source_find(r.source);
         assay_table_cell(&t, ASSAY_TONE_NONE, "%s", runtime);
         assay_table_cell(&t, tones[r.how], "%s", assay_support_word(r.how));
-        assay_table_cell(&t, ASSAY_TONE_NONE, "%s", storage);
-        assay_table_cell(&t, ASSAY_TONE_NONE, "%s", r.note);
-        assay_table_cell(&t, ASSAY_TONE_NONE, "%s%s%s", source ? source->title : "nothing found", source ? ", read " : "", source ? source->date : "");
+        assay_table_cell(&t, ASSAY_TONE_NONE, source ? "[%zu]" : "-", i + 1);
+        assay_table_cell(&t, ASSAY_TONE_NONE, "%s", source ? r.note : "nothing was found that says it");
+        if (source) assay_str_printf(&sources, "  [%zu] %s, read %s\n      %s\n", i + 1, source->title, source->date, source->url);
         json_t *row = json_pack("{s:s, s:s, s:s, s:s, s:s?, s:s?, s:s?}", "runtime", runtime, "support", assay_support_word(r.how), "storage",
                                 storage, "note", r.note, "source", source ? source->title : NULL, "url", source ? source->url : NULL, "date",
                                 source ? source->date : NULL);
@@ -332,6 +332,9 @@ static assay_status put_runtimes(assay_str *text, json_t *j, const inspection *i
     }
     assay_str_putc(text, '\n');
     if (s == ASSAY_OK) s = assay_table_text(text, &t, term, err);
+    assay_str_put(text, assay_str_c(&sources));
+    if (s == ASSAY_OK) s = assay_str_status(&sources, err);
+    assay_str_free(&sources);
     assay_table_free(&t);
     return s;
 }

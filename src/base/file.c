@@ -41,6 +41,13 @@ void assay_map_close(assay_map *m) {
     *m = (assay_map){0};
 }
 
+void assay_map_willneed(const assay_map *m, size_t offset, size_t size) {
+    size_t page = (size_t)sysconf(_SC_PAGESIZE);
+    if (!m->data || offset >= m->size) return;
+    size_t a = offset / page * page, end = size > m->size - offset ? m->size : offset + size;
+    madvise((void *)(uintptr_t)(m->data + a), end - a, MADV_WILLNEED);
+}
+
 /* Only pages that lie wholly inside the range: a neighbour may share the edge pages. */
 void assay_map_dontneed(const assay_map *m, size_t offset, size_t size) {
     size_t page = (size_t)sysconf(_SC_PAGESIZE);

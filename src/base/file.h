@@ -15,6 +15,8 @@ typedef struct assay_map {
 } assay_map;
 assay_status assay_map_open(assay_map *out, const char *path, assay_err *err); /* ENOTFOUND, EIO */
 void assay_map_close(assay_map *m);
+/* Tells the kernel that a range will be read soon. */
+void assay_map_willneed(const assay_map *m, size_t offset, size_t size);
 /* Tells the kernel that a range is no longer needed (keeps streaming memory flat). */
 void assay_map_dontneed(const assay_map *m, size_t offset, size_t size);
 

@@ -315,6 +315,15 @@ const assay_tensor *assay_checkpoint_find(const assay_checkpoint *c, const char 
     return i == SIZE_MAX ? NULL : c->tensors[i];
 }
 
+void assay_checkpoint_prefetch(const assay_checkpoint *c, const assay_tensor *t) {
+    const uint8_t *p = t->data;
+    for (size_t i = 0; i < c->n_shards; i++) {
+        const assay_map *m = &c->shards[i].map;
+        if (!c->shards[i].borrowed && m->data && p >= m->data && p + t->n_bytes <= m->data + m->size)
+            assay_map_willneed(m, (size_t)(p - m->data), t->n_bytes);
+    }
+}
+
 void assay_checkpoint_release(const assay_checkpoint *c, const assay_tensor *t) {
     const uint8_t *p = t->data;
     for (size_t i = 0; i < c->n_shards; i++) {

@@ -28,6 +28,8 @@ uint64_t assay_checkpoint_n_bytes(const assay_checkpoint *c);                   
 /* SHA-256 over config.json's and every tensor's name, dtype, dims and bytes (names sorted): the identity of a checkpoint. Reads it all
  * once; cached beside nothing: callers that ask twice keep it. */
 assay_status assay_checkpoint_hash(char hex[65], const assay_checkpoint *c, assay_err *err);
+/* Pages of this tensor will be needed soon: they are read ahead, while something else is worked on. */
+void assay_checkpoint_prefetch(const assay_checkpoint *c, const assay_tensor *t);
 /* Pages of this tensor are not needed for now (streaming). */
 void assay_checkpoint_release(const assay_checkpoint *c, const assay_tensor *t);
 
