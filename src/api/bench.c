@@ -40,13 +40,17 @@ typedef struct bench {
 static void count_weights(bench *b) {
     const assay_weights *w = assay_model_weights(b->model);
     const assay_config *c = assay_model_config(b->model);
-    for (int64_t l = 0; l < w->n_layers; l++)
+    for (int64_t l = 0; l < w->n_layers; l++) {
         for (int r = 0; r < ASSAY_ROLE_COUNT; r++) {
             const assay_weight *m = w->blocks[l].matrix[r];
             if (!m) continue;
             b->weight_bytes += (double)assay_weight_n_bytes(m);
             b->mode = assay_weight_mode(m);
         }
+        assay_weight *const *experts = w->blocks[l].expert[0];
+        for (int64_t e = 0; experts && e < ASSAY_EXPERT_PARTS * c->n_experts; e++)
+            b->weight_bytes += (double)assay_weight_n_bytes(experts[e]) * assay_config_active_share(c);
+    }
     b->weight_bytes += (double)assay_weight_n_bytes(w->head);
     b->head_macs = (double)c->hidden_size * (double)c->vocab_size;
 }
@@ -54,7 +58,8 @@ static void count_weights(bench *b) {
 static assay_status add_macs(void *ctx, const assay_tensor_spec *spec, assay_err *err) {
     (void)err;
     bench *b = ctx;
-    if (spec->is_linear) b->macs += (double)spec->rows * (double)spec->cols;
+    double met = spec->expert >= 0 ? assay_config_active_share(assay_model_config(b->model)) : 1;
+    if (spec->is_linear) b->macs += (double)spec->rows * (double)spec->cols * met;
     return ASSAY_OK;
 }
 
