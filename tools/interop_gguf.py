@@ -53,9 +53,9 @@ models = {
     "gemma2": T.Gemma2Config(**small, head_dim=32, query_pre_attn_scalar=32, sliding_window=16),
     "gemma3": T.Gemma3TextConfig(**small, head_dim=32, query_pre_attn_scalar=32, sliding_window=16),
     # llama.cpp treats special tokens otherwise where "phi3" is in a model's name: not this one's
-    "fi3": T.Phi3Config(**small, pad_token_id=1, original_max_position_embeddings=64, sliding_window=None,
+    "fi3": T.Phi3Config(**{**small, "max_position_embeddings": 1024}, pad_token_id=1, original_max_position_embeddings=512, sliding_window=None,
         rope_parameters=dict(rope_type="longrope", rope_theta=10000.0, long_factor=[1.0 + 0.25 * i for i in range(8)], short_factor=[1.0 + 0.125 * i for i in range(8)],
-                             original_max_position_embeddings=64)),
+                             original_max_position_embeddings=512)),
     "olmo2": T.Olmo2Config(**small, pad_token_id=1),
     "granite": T.GraniteConfig(**small, embedding_multiplier=12.0, residual_multiplier=0.22, attention_multiplier=0.0625, logits_scaling=8.0),
     "smollm3": T.SmolLM3Config(**{**small, "num_hidden_layers": 4}, pad_token_id=1),
