@@ -57,8 +57,8 @@ void assay_buf_free(assay_backend *b, assay_buf *buf);
 void assay_buf_write(assay_backend *b, assay_buf *buf, size_t offset, const void *src, size_t n);
 void assay_buf_read(assay_backend *b, void *dst, const assay_buf *buf, size_t offset, size_t n);
 
-/* Repacks m for mode (AUTO resolved from m). The backend may keep borrowing DENSE data (m->data must outlive the weight, a
- * mapped file does); codes are copied, so m may be deinited after. EUNSUPPORTED when no kernel runs that precision in that mode. */
+/* Repacks m for mode (AUTO resolved from m). The backend may keep borrowing DENSE and BLOCK data that m
+ * does not own (it must outlive the weight, a mapped file does); all else is copied, so m may be deinited after. EUNSUPPORTED when no kernel runs that precision in that mode. */
 assay_status assay_weight_new(assay_weight **out, assay_backend *b, const assay_matrix *m, assay_act_mode mode, assay_err *err);
 void assay_weight_free(assay_backend *b, assay_weight *w);
 /* From now on linear operations give W x + up (down x): down [rank][cols], up [rows][rank], dense, computed in their own act_dtype, data

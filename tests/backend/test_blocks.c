@@ -1,0 +1,177 @@
+/* Weights of ggml's block types: every type computes what the matrix of its decoded values does, bit for bit, in
+ * every float mode, whatever the number of rows, the thread count or the instruction set; and looks rows up as the
+ * type's definition decodes them. */
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <setjmp.h>
+#include <cmocka.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+#include "backend/backend.h"
+#include "backend/help.h"
+#include "base/mem.h"
+#include "base/rng.h"
+#include "num/convert.h"
+#include "precision/block.h"
+
+#define FIRST ASSAY_PRECISION_Q4_0
+#define LAST  ASSAY_PRECISION_TQ2_0
+
+static bool is_moderate(const assay_matrix *block) {
+    float v[ASSAY_BLOCK_MAX];
+    bool moderate = true;
+    assay_matrix_decode_rows(v, block, 0, 1);
+    for (int64_t i = 0; i < block->cols; i++)
+        if (!(fabsf(v[i]) < 1000)) moderate = false; /* and NaN */
+    return moderate;
+}
+/* Random bytes are valid blocks; drawn again until their values are such that sums stay finite in every mode. Scales
+ * have either sign. */
+static assay_matrix random_blocks(assay_precision p, int64_t rows, int64_t cols, uint64_t seed) {
+    const assay_block_info *info = assay_block_get(p);
+    size_t row_bytes = assay_block_row_bytes(p, cols), size = (size_t)rows * row_bytes;
+    uint8_t *data = assay_malloc(size);
+    assay_rng r;
+    assay_rng_init(&r, seed);
+    for (size_t at = 0; at < size; at += (size_t)info->bytes) {
+        assay_matrix one = {.precision = p, .rows = 1, .cols = info->elements, .data = data + at};
+        do
+            for (int i = 0; i < info->bytes; i++)
+                data[at + (size_t)i] = (uint8_t)assay_rng_next(&r);
+        while (!is_moderate(&one));
+    }
+    return (assay_matrix){
+        .precision = p, .rows = rows, .cols = cols, .data = data, .owns_data = true, .act_bits = 16};
+}
+
+/* Columns in whole blocks: one, and an odd number. */
+static int64_t columns_of(assay_precision p, int64_t blocks) { return blocks * assay_block_get(p)->elements; }
+
+static void multiply(float *y, assay_backend *b, const assay_weight *w, const assay_buf *bias, const float *x, size_t rows,
+                     size_t k, size_t n) {
+    assay_buf *xb = buf_of(b, x, rows * k), *yb = buf_of(b, NULL, rows * n);
+    assay_op_linear(b, yb, w, bias, xb, rows);
+    assay_buf_read(b, y, yb, 0, rows * n * 4);
+    assay_buf_free(b, xb), assay_buf_free(b, yb);
+}
+
+/* Products of m and of `dense`, its values, on every row count. */
+static void compare(assay_backend *b, const assay_matrix *m, const assay_matrix *dense, assay_act_mode mode) {
+    static const size_t batches[] = {1, 2, 7};
+    size_t k = (size_t)m->cols, n = (size_t)m->rows;
+    assay_rng r;
+    assay_rng_init(&r, 8);
+    assay_weight *w[2] = {NULL, NULL};
+    float *x = normals(&r, 7 * k, 1), *bias = normals(&r, n, 1), *y[2] = {malloc(7 * n * 4), malloc(7 * n * 4)};
+    assay_buf *bias_buf = buf_of(b, bias, n);
+    assert_int_equal(assay_weight_new(&w[0], b, m, mode, NULL), ASSAY_OK);
+    assert_int_equal(assay_weight_new(&w[1], b, dense, mode, NULL), ASSAY_OK);
+    assert_int_equal(assay_weight_mode(w[0]), mode);
+    for (size_t i = 0; i < ASSAY_LEN(batches); i++) {
+        for (int t = 0; t < 2; t++)
+            multiply(y[t], b, w[t], bias_buf, x, batches[i], k, n);
+        if (memcmp(y[0], y[1], batches[i] * n * 4) != 0)
+            fail_msg("%s %zu x %zu mode %d on %zu rows differs from its dense matrix (%s)",
+                     assay_precision_name(m->precision), n, k, (int)mode, batches[i], assay_backend_describe(b));
+    }
+    assay_buf_free(b, bias_buf);
+    assay_weight_free(b, w[0]), assay_weight_free(b, w[1]);
+    free(x), free(bias), free(y[0]), free(y[1]);
+}
+
+static void check_type(assay_backend *b, assay_precision p, int64_t rows, int64_t blocks) {
+    static const int32_t ids[] = {2, 0, 1, 2};
+    assay_matrix m = random_blocks(p, rows, columns_of(p, blocks), (uint64_t)p * 100 + (uint64_t)blocks);
+    float *values = malloc((size_t)(m.rows * m.cols) * 4);
+    assay_matrix_decode_rows(values, &m, 0, m.rows);
+    assay_matrix dense = {.precision = ASSAY_PRECISION_F32, .rows = m.rows, .cols = m.cols, .data = values};
+    for (assay_act_mode mode = ASSAY_ACT_F32; mode <= ASSAY_ACT_F16; mode++) {
+        compare(b, &m, &dense, mode);
+        check_embed(b, &m, mode, ids, ASSAY_LEN(ids));
+    }
+    free(values);
+    assay_matrix_deinit(&m);
+}
+
+static void test_blocks_equal_their_dense_matrix(void **state) {
+    (void)state;
+    for (int threads = 1; threads <= 3; threads++) {
+        assay_backend *b = open_cpu(threads, NULL);
+        for (assay_precision p = FIRST; p <= LAST; p++) {
+            check_type(b, p, 3, 1);
+            check_type(b, p, 29, 5);
+            if (threads == 3) check_type(b, p, 410, p % 2 ? 7 : 6); /* worth threads */
+        }
+        assay_backend_close(b);
+    }
+}
+
+static void test_instruction_sets(void **state) {
+    (void)state;
+    static const char *const sets[] = {"ref", "avx2", "avx512", "neon"};
+    for (size_t i = 0; i < ASSAY_LEN(sets); i++) {
+        assay_backend *b = NULL;
+        assay_cpu_opts o = {.n_threads = 1, .isa = sets[i]};
+        if (assay_backend_open_cpu(&b, &o, NULL) != ASSAY_OK) continue; /* this CPU has it not */
+        for (assay_precision p = FIRST; p <= LAST; p++)
+            check_type(b, p, 9, 3);
+        assay_backend_close(b);
+    }
+}
+
+/* Blocks that a matrix owns go with it; those of a mapping are borrowed. */
+static void test_ownership(void **state) {
+    (void)state;
+    assay_backend *b = open_cpu(1, NULL);
+    for (assay_precision p = FIRST; p <= LAST; p++) {
+        assay_matrix m = random_blocks(p, 5, columns_of(p, 2), 7);
+        size_t k = (size_t)m.cols;
+        assay_weight *w = NULL;
+        float *want = malloc(k * 4), *got = malloc(k * 4);
+        assay_buf *y = buf_of(b, NULL, k);
+        assay_matrix_decode_rows(want, &m, 3, 1);
+        for (int fail = 0; fail < 6; fail++) {
+            assay_mem_fail_after(fail);
+            assay_status s = assay_weight_new(&w, b, &m, ASSAY_ACT_BF16, NULL);
+            assay_mem_fail_after(-1);
+            assert_true(s == ASSAY_OK || (s == ASSAY_ENOMEM && !w));
+            assay_weight_free(b, w);
+        }
+        assert_int_equal(assay_weight_new(&w, b, &m, ASSAY_ACT_BF16, NULL), ASSAY_OK);
+        memset((void *)m.data, 0xee, (size_t)m.rows * assay_block_row_bytes(p, m.cols));
+        assay_matrix_deinit(&m);
+        assay_op_embed(b, y, w, (const int32_t[]){3}, 1);
+        assay_buf_read(b, got, y, 0, k * 4);
+        assert_memory_equal(got, want, k * 4);
+        assay_weight_free(b, w);
+        assay_buf_free(b, y);
+        free(want), free(got);
+    }
+    assay_backend_close(b);
+}
+
+static void test_refusals(void **state) {
+    (void)state;
+    assay_backend *b = open_cpu(1, NULL);
+    assay_matrix m = random_blocks(ASSAY_PRECISION_Q4_K, 3, 256, 1);
+    for (assay_act_mode mode = ASSAY_ACT_INT8; mode <= ASSAY_ACT_FP8; mode++) {
+        assay_weight *w = NULL;
+        assay_err err = {0};
+        assert_int_equal(assay_weight_new(&w, b, &m, mode, &err), ASSAY_EUNSUPPORTED);
+        assert_non_null(strstr(err.message, "q4_k"));
+    }
+    assay_matrix_deinit(&m);
+    assay_backend_close(b);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_blocks_equal_their_dense_matrix),
+        cmocka_unit_test(test_instruction_sets),
+        cmocka_unit_test(test_ownership),
+        cmocka_unit_test(test_refusals),
+    };
+    return cmocka_run_group_tests_name("cpu backend on ggml's blocks", tests, NULL, NULL);
+}
