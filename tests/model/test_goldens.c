@@ -239,7 +239,7 @@ static size_t list_goldens(char (*files)[64]) {
         size_t len = strlen(e->d_name);
         if (len < 6 || len > 60 || strcmp(e->d_name + len - 5, ".json") != 0) continue;
         assert_in_range(n, 0, MOST - 1);
-        snprintf(files[n++], sizeof *files, "%s", e->d_name);
+        snprintf(files[n++], sizeof *files, "%.63s", e->d_name);
     }
     closedir(d);
     qsort(files, n, sizeof *files, by_name);
