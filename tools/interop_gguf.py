@@ -127,6 +127,9 @@ def their_conversion(folder, name):
             "base.TextModel.get_vocab_base_pre = lambda self, t: 'qwen2'\n"
             "import transformers\n"  # the class that config.json's model has would add tokens of its own
             "transformers.AutoTokenizer.from_pretrained = transformers.PreTrainedTokenizerFast.from_pretrained\n"
+            "load = base.ModelBase.load_hparams\n"  # transformers 5 leaves keys out that the converter asks for
+            "def whole(d, *a):\n h = load(d, *a); return {**__import__('json').load(open(str(d) + '/config.json')), **h}\n"
+            "base.ModelBase.load_hparams = staticmethod(whole)\n"
             "def none(self, *a, **k): raise FileNotFoundError\n"
             "base.TextModel._set_vocab_sentencepiece = base.TextModel._set_vocab_gpt2 if %r else none\n"
             "import convert_hf_to_gguf\nconvert_hf_to_gguf.main()\n" % (llama_cpp_source, folder, path, "bf16" if name.startswith("gemma") else "f16", name.startswith("gemma")))
