@@ -63,6 +63,31 @@ static assay_status fill_form(patch *p, assay_err *err) {
     return ASSAY_OK;
 }
 
+enum { LANES = 8 };
+
+/* In interleaved sums: a fixed order that leaves the processor room. */
+static double inner(const float *restrict a, const float *restrict b, size_t n) {
+    double lane[LANES] = {0}, sum = 0;
+    size_t i = 0;
+    for (; i + LANES <= n; i += LANES)
+        for (size_t k = 0; k < LANES; k++)
+            lane[k] += (double)a[i + k] * (double)b[i + k];
+    for (size_t k = 0; k < LANES; k++)
+        sum += lane[k];
+    for (; i < n; i++)
+        sum += (double)a[i] * (double)b[i];
+    return sum;
+}
+
+static void subtract(float *restrict d, const float *restrict w, size_t n) {
+    size_t i = 0;
+    for (; i + LANES <= n; i += LANES)
+        for (size_t k = 0; k < LANES; k++)
+            d[i + k] -= w[i + k];
+    for (; i < n; i++)
+        d[i] -= w[i];
+}
+
 /* errors[r] of rows rounded with ranges drawn in to factor * their largest magnitude. */
 static assay_status try_factor(double *errors, const patch *p, size_t rows, float factor, assay_err *err) {
     const assay_grid_spec *spec = &p->job->spec;
@@ -72,16 +97,13 @@ static assay_status try_factor(double *errors, const patch *p, size_t rows, floa
         assay_grid grid;
         assay_grid_from_range(&grid, spec, fmaxf(p->lo[r], -clip), fminf(p->hi[r], clip));
         assay_grid_round(NULL, d, spec, &grid, w, p->n);
-        for (size_t c = 0; c < p->n; c++)
-            d[c] -= w[c];
+        subtract(d, w, p->n);
     }
     ASSAY_TRY(assay_gemm(p->y, p->n_form, p->d, p->n, false, p->form, p->n, true, rows, p->n_form, p->n,
                          false, 1, err));
     for (size_t r = 0; r < rows; r++) {
         const float *y = p->y + r * p->n_form, *d = p->job->gram ? p->d + r * p->n : y;
-        errors[r] = 0;
-        for (size_t k = 0; k < p->n_form; k++)
-            errors[r] += (double)y[k] * (double)d[k];
+        errors[r] = inner(y, d, p->n_form);
     }
     return ASSAY_OK;
 }
