@@ -128,7 +128,7 @@ def their_conversion(folder, name):
             "import transformers\n"  # the class that config.json's model has would add tokens of its own
             "transformers.AutoTokenizer.from_pretrained = transformers.PreTrainedTokenizerFast.from_pretrained\n"
             "load = base.ModelBase.load_hparams\n"  # transformers 5 leaves keys out that the converter asks for
-            "def whole(d, *a):\n h = load(d, *a); return {**__import__('json').load(open(str(d) + '/config.json')), **h}\n"
+            "def whole(d, *a, **k):\n h = load(d, *a, **k); return {**__import__('json').load(open(str(d) + '/config.json')), **h}\n"
             "base.ModelBase.load_hparams = staticmethod(whole)\n"
             "def none(self, *a, **k): raise FileNotFoundError\n"
             "base.TextModel._set_vocab_sentencepiece = base.TextModel._set_vocab_gpt2 if %r else none\n"
