@@ -2,7 +2,8 @@
 #include "cli.h"
 
 static struct {
-    const char *recipe, *file, *out, *calibration, *mix, *sensitivity;
+    const char *recipe, *file, *out, *calibration, *mix, *sensitivity, *fit, *kv;
+    int64_t context, concurrency;
     double target_bpw, target_gb;
     bool dry_run, overwrite, original_inputs;
     int64_t worst;
@@ -20,6 +21,10 @@ static const cli_option options[] = {
     {0, "target-bpw", CLI_DOUBLE, &o.target_bpw, "BITS",
      "mix precisions so that a weight takes so many bits and least is lost", NULL, 1, 16},
     {0, "target-gb", CLI_DOUBLE, &o.target_gb, "GB", "the same for a checkpoint of so many GB", NULL, 0.0001, 100000},
+    {0, "fit", CLI_STRING, &o.fit, "DEVICE", "the same for the largest checkpoint that a device serves (assay plan --devices)", NULL, 0, 0},
+    {0, "context", CLI_INT, &o.context, "N", "with --fit: tokens that a sequence may reach", NULL, 1, 1 << 30},
+    {0, "concurrency", CLI_INT, &o.concurrency, "N", "with --fit: sequences at once (default: 1)", NULL, 1, 1 << 20},
+    {0, "kv", CLI_STRING, &o.kv, "PRECISION", "with --fit: of the KV cache (default: f16)", NULL, 0, 0},
     {0, "mix", CLI_STRING, &o.mix, "LIST", "precisions to mix: 'int3g128 int4g128 int8g128 bf16'", NULL, 0, 0},
     {0, "sensitivity", CLI_STRING, &o.sensitivity, "HOW",
      "how a mixture measures its matrices: kl (exact, slow), fisher (one backward pass), auto", NULL, 0, 0},
@@ -48,6 +53,10 @@ static int run(int n_args, char **args) {
                                   .calibration = o.calibration,
                                   .target_bpw = o.target_bpw,
                                   .target_gb = o.target_gb,
+                                  .fit = o.fit,
+                                  .context = o.context,
+                                  .concurrency = o.concurrency,
+                                  .kv = o.kv,
                                   .mix = o.mix,
                                   .sensitivity = o.sensitivity,
                                   .original_inputs = o.original_inputs,
@@ -82,7 +91,7 @@ const cli_command cli_quantize = {
                    "symmetric, mse, double_quant,\n"
                    "rotate and others: docs/methods.md. After a semicolon come overrides by tensor name: "
                    "'rtn,int8;match=mlp\\.,precision=int4'.\n\n"
-                   "With --target-bpw or --target-gb the recipe is a base, and each group of matrices that runtimes "
+                   "With --target-bpw, --target-gb or --fit the recipe is a base, and each group of matrices that runtimes "
                    "fuse gets the precision\n"
                    "that loses least within the budget, by what was measured on the calibration data; mixture.json "
                    "tells every figure.\n\n"

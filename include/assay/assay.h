@@ -66,6 +66,9 @@ typedef struct assay_quantize_request {
     const char *calibration; /* "FILE" or "FILE,samples=64,length=512"; NULL = none */
     double target_bpw;       /* > 0: a mixture of precisions with so many stored bits per weight; or */
     double target_gb;        /* > 0: one whose checkpoint has so many GB (10^9 bytes) */
+    const char *fit;         /* a device of the plan's table: the largest checkpoint that it serves; or NULL. With it: */
+    int64_t context, concurrency; /* 0 = the plan's defaults */
+    const char *kv;               /* KV cache: f16 int8 ...; NULL = f16 */
     const char *mix;         /* precisions to mix: "int3g128 int4g128 int8g128 bf16"; NULL = a list by the target */
     const char *sensitivity; /* auto kl fisher; NULL = auto */
     void (*on_notice)(void *ctx, const char *text); /* one line that should be read before the files appear; NULL = none */

@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <string.h>
 #include "api/doc.h"
+#include "api/fit.h"
 #include "base/file.h"
 #include "base/mem.h"
 #include "method/calibrate.h"
@@ -98,14 +99,14 @@ static assay_status put_worst(assay_str *text, const assay_quantize_result *r, s
 /* --- mixtures --- */
 
 static bool wants_mixture(const assay_quantize_request *o) {
-    return o->target_bpw > 0 || o->target_gb > 0;
+    return o->target_bpw > 0 || o->target_gb > 0 || o->fit;
 }
 
-/* *recipe becomes the mixture's; cache: OUT_DIR/mixture.json, or NULL. */
+/* *recipe becomes the mixture's; cache: OUT_DIR/mixture.json, or NULL. bytes: the checkpoint's budget, 0 = none. */
 static assay_status mix(assay_mixture *m, assay_recipe **recipe, const char *model, const assay_quantize_request *o,
-                        const assay_calibration *calibration, const char *cache, assay_err *err) {
+                        const assay_calibration *calibration, const char *cache, double bytes, assay_err *err) {
     assay_mixture_opts opts = {.target_bpw = o->target_bpw,
-                               .target_bytes = (uint64_t)(o->target_gb * 1e9),
+                               .target_bytes = (uint64_t)bytes,
                                .precisions = o->mix,
                                .n_threads = o->threads,
                                .cache = cache,
@@ -239,7 +240,13 @@ assay_status assay_quantize_model(assay_doc **out, const char *model, const char
                                 .before_commit = review,
                                 .before_commit_ctx = &reviewing};
     assay_status s;
+    double bytes = o->target_gb * 1e9;
     ASSAY_GO(open_recipe(&recipe, o->recipe, o->recipe_file, err));
+    if (o->fit && (o->target_bpw > 0 || o->target_gb > 0)) {
+        s = assay_fail(err, ASSAY_EUSAGE, "a device to fit is a budget already: leave the other target out");
+        goto out;
+    }
+    if (o->fit) ASSAY_GO(assay_fit_bytes(&bytes, &text, model, o, err));
     if (o->calibration) {
         ASSAY_GO(assay_calib_spec_from_string(&spec, o->calibration, err));
         ASSAY_GO(assay_calibrator_open(&calibrator, model, &spec, err));
@@ -249,7 +256,7 @@ assay_status assay_quantize_model(assay_doc **out, const char *model, const char
         ASSAY_GO(assay_mkdirs(out_dir, err));
         if (!(explained = assay_path_join(out_dir, "mixture.json"))) ASSAY_GO(assay_nomem(err));
     }
-    if (wants_mixture(o)) ASSAY_GO(mix(&mixture, &recipe, model, o, opts.calibration, explained, err));
+    if (wants_mixture(o)) ASSAY_GO(mix(&mixture, &recipe, model, o, opts.calibration, explained, bytes, err));
     ASSAY_GO(assay_quantize(&r, model, out_dir, recipe, &opts, err));
     if (explained && wants_mixture(o)) ASSAY_GO(save_mixture(explained, &mixture, err));
     if (explained && !wants_mixture(o)) remove(explained);

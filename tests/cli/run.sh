@@ -22,6 +22,12 @@ expect 0 'the variant answers' "$ASSAY" run "$work/nf4" 'What is 32 + 39?'; says
 expect 4 'quantizing what is quantized' "$ASSAY" quantize "$work/nf4" "$work/again" -r rtn,int8; one_line
 expect 0 'a dry run writes nothing' sh -c "'$ASSAY' quantize models/demo '$work/dry' -r rtn,int4,group_size=128 --dry-run && test ! -e '$work/dry'"; says 'would take'
 expect 2 'a recipe with a typing error' "$ASSAY" quantize models/demo "$work/y" -r rtn,int4,group_siz=128; one_line; complains 'group_size'
+expect 3 'a model that fits as it is' "$ASSAY" quantize models/demo "$work/fit" -r rtn,int4 --fit rtx-4090 --context 512; one_line; complains 'fits on rtx-4090 as it is'
+expect 2 'two budgets' "$ASSAY" quantize models/demo "$work/fit" -r rtn,int4 --fit rtx-4090 --target-bpw 4; one_line
+# so many sequences that their cache leaves a little less than the model's 7 MiB
+most=$("$ASSAY" plan models/demo -d rtx-4090 --context 512 --json | sed -n 's/.*"max_concurrency": \([0-9]*\).*/\1/p')
+expect 0 'a mixture that fits' "$ASSAY" quantize models/demo "$work/fit" -r gptq,int4 -c models/demo/calibration.jsonl,samples=8,length=64 --fit rtx-4090 --context 512 --concurrency $((most + 3)); says 'for the weights'; says 'mixture:'
+expect 3 'a cache that does not' "$ASSAY" quantize models/demo "$work/fit2" -r gptq,int4 -c models/demo/calibration.jsonl,samples=8,length=64 --fit rtx-4090 --context 512 --concurrency $((most + 99)); one_line; complains 'alone do not fit'
 expect 0 'compare' "$ASSAY" compare models/demo "$work/nf4" 'What is 32 + 39?'; says 'answers are the same'
 expect 0 'two bits are told apart' "$ASSAY" quantize models/demo "$work/int2" -r rtn,int2,group_size=128
 expect 0 'and compared' "$ASSAY" compare models/demo "$work/int2" 'What is 32 + 39?' --json; says '"same": false'
