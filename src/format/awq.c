@@ -35,18 +35,20 @@ static uint32_t gather_nibbles(uint64_t x) {
     return (uint32_t)((x & 0x000000000000ffff) | (x & 0x0000ffff00000000) >> 16);
 }
 
-/* Byte j of word i becomes byte i of word j. */
-static void transpose(uint64_t x[8]) {
-    static const uint64_t low[3] = {0x00ff00ff00ff00ff, 0x0000ffff0000ffff, 0x00000000ffffffff};
-    for (int step = 0; step < 3; step++) {
-        int d = 1 << step, shift = 8 * d;
-        for (int i = 0; i < 8; i++) {
-            if (i & d) continue;
-            uint64_t a = x[i], b = x[i | d];
-            x[i] = (a & low[step]) | (b & low[step]) << shift;
-            x[i | d] = (a >> shift & low[step]) | (b & ~low[step]);
-        }
+/* Byte j of word i becomes byte i of word j: pairs of words 1, 2 and 4 apart trade the bytes that lie as far apart. */
+static inline __attribute__((always_inline)) void trade(uint64_t x[8], int d, uint64_t low) {
+    for (int k = 0; k < 4; k++) {
+        int i = (k & ~(d - 1)) * 2 + (k & (d - 1)), shift = 8 * d;
+        uint64_t a = x[i], b = x[i + d];
+        x[i] = (a & low) | (b & low) << shift;
+        x[i + d] = (a >> shift & low) | (b & ~low);
     }
+}
+
+static inline __attribute__((always_inline)) void transpose(uint64_t x[8]) {
+    trade(x, 1, 0x00ff00ff00ff00ff);
+    trade(x, 2, 0x0000ffff0000ffff);
+    trade(x, 4, 0x00000000ffffffff);
 }
 
 typedef struct job {
@@ -58,7 +60,7 @@ typedef struct job {
 enum { TILE = 128 /* outputs: a cache line of words */ };
 
 /* Inputs [k, k + n) of the outputs of word c, n up to 8. */
-static void unpack_square(const job *j, int64_t c, int64_t k, int64_t n) {
+static inline __attribute__((always_inline)) void unpack_square(const job *j, int64_t c, int64_t k, int64_t n) {
     uint64_t x[8] = {0};
     for (int64_t i = 0; i < n; i++) {
         uint32_t word;
@@ -70,7 +72,7 @@ static void unpack_square(const job *j, int64_t c, int64_t k, int64_t n) {
         memcpy(j->codes + (8 * c + OUTPUT_OF[i]) * j->in + k, &x[i], (size_t)n);
 }
 
-static void pack_square(const job *j, int64_t c, int64_t k, int64_t n) {
+static inline __attribute__((always_inline)) void pack_square(const job *j, int64_t c, int64_t k, int64_t n) {
     uint64_t x[8] = {0};
     for (int i = 0; i < 8; i++)
         memcpy(&x[i], j->codes + (8 * c + OUTPUT_OF[i]) * j->in + k, (size_t)n);
@@ -81,10 +83,14 @@ static void pack_square(const job *j, int64_t c, int64_t k, int64_t n) {
     }
 }
 
-static void walk(const job *j, size_t begin, size_t end, void (*square)(const job *, int64_t, int64_t, int64_t)) {
-    for (int64_t k0 = 0; k0 < j->in; k0 += 64)
+typedef void square_fn(const job *j, int64_t c, int64_t k, int64_t n);
+
+static inline __attribute__((always_inline)) void walk(const job *j, size_t begin, size_t end, square_fn *square) {
+    int64_t whole = j->in / 8 * 8;
+    for (int64_t k0 = 0; k0 < whole; k0 += 64)
         for (int64_t c = (int64_t)begin / 8; c < (int64_t)end / 8; c++)
-            for (int64_t k = k0; k < ASSAY_MIN(k0 + 64, j->in); k += 8) square(j, c, k, ASSAY_MIN(j->in - k, 8));
+            for (int64_t k = k0; k < ASSAY_MIN(k0 + 64, whole); k += 8) square(j, c, k, 8);
+    for (int64_t c = (int64_t)begin / 8; whole < j->in && c < (int64_t)end / 8; c++) square(j, c, whole, j->in - whole);
 }
 
 static void unpack_range(void *ctx, size_t begin, size_t end, int thread) {

@@ -402,6 +402,8 @@ assay_status assay_ckpt_writer_copy(assay_ckpt_writer *w, const assay_checkpoint
     if (s == ASSAY_OK && assay_ckpt_writer_is_planning(w)) return ASSAY_OK;
     for (size_t at = 0; s == ASSAY_OK && at < bytes; at += PIECE) {
         assay_tensor piece = {.data = (const uint8_t *)t->data + at, .n_bytes = ASSAY_MIN((size_t)PIECE, bytes - at)};
+        assay_tensor next = {.data = (const uint8_t *)piece.data + piece.n_bytes, .n_bytes = ASSAY_MIN((size_t)PIECE, bytes - at - piece.n_bytes)};
+        if (next.n_bytes) assay_checkpoint_prefetch(c, &next);
         int64_t bad = assay_dtype_is_float(t->dtype)
                           ? assay_find_nonfinite(piece.data, t->dtype, piece.n_bytes / assay_dtype_size(t->dtype))
                           : -1;

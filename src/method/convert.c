@@ -252,20 +252,20 @@ static assay_status plan_files(convert_run *r, assay_err *err) {
     return assay_ckpt_writer_plan_end(r->writer, err);
 }
 
-/* The pages of a step's tensors are not needed any more. */
-static void release(const convert_run *r, const convert_step *step) {
+/* Calls fn for each of a step's tensors. */
+static void for_tensors(const convert_run *r, const convert_step *step, void (*fn)(const assay_checkpoint *c, const assay_tensor *t)) {
     size_t n = strlen(step->name);
-    assay_checkpoint_release(r->source, step->tensor);
+    fn(r->source, step->tensor);
     if (step->action == CONVERT_COPY || n < 7) return;
     for (size_t i = 0; i < assay_checkpoint_n_tensors(r->source); i++) { /* "x." of "x.weight" */
         const assay_tensor *t = assay_checkpoint_get(r->source, i);
-        if (strncmp(t->name, step->name, n - 6) == 0) assay_checkpoint_release(r->source, t);
+        if (t != step->tensor && strncmp(t->name, step->name, n - 6) == 0) fn(r->source, t);
     }
 }
 
-#define SYNC_SECONDS 30
+#define SYNC_SECONDS 120
 
-/* A kill loses nothing that was written; this is for a power cut. */
+/* A kill loses nothing that was written; this is for a power cut, and waits for the disk. */
 static assay_status sync_spool(convert_run *r, assay_err *err) {
     if (assay_now() - r->synced_at < SYNC_SECONDS) return ASSAY_OK;
     if (fsync(fileno(r->journal)) != 0) return assay_fail_errno(err, errno, "cannot write '%s/%s'", r->out.dir, JOURNAL);
@@ -278,8 +278,10 @@ static assay_status run_steps(convert_run *r, assay_err *err) {
     r->synced_at = assay_now();
     for (size_t i = 0; i < r->n_steps; i++) {
         ASSAY_TRY(assay_progress_report(r->o->progress, "converting", (double)i, (double)r->n_steps, "tensors", err));
+        /* codes are read across the file's order, which no kernel guesses; two steps ahead, the disk has something to do meanwhile */
+        if (i + 2 < r->n_steps && r->steps[i + 2].action != CONVERT_COPY) for_tensors(r, &r->steps[i + 2], assay_checkpoint_prefetch);
         ASSAY_TRY(run_step(r, &r->steps[i], err));
-        release(r, &r->steps[i]);
+        for_tensors(r, &r->steps[i], assay_checkpoint_release);
         ASSAY_TRY(sync_spool(r, err));
     }
     return ASSAY_OK;
@@ -363,6 +365,14 @@ static void take_manifest(convert_run *r) {
     json_decref(j);
 }
 
+static assay_status set_gguf(convert_run *r, assay_err *err) {
+    assay_gguf_head h;
+    ASSAY_TRY(assay_gguf_head_make(&h, r->model, r->config, err));
+    assay_status s = assay_gguf_head_set(r->writer, &h, r->config, -1, err);
+    assay_gguf_head_free(&h);
+    return s;
+}
+
 static assay_status execute(convert_run *r, const char *out_dir, assay_err *err) {
     bool done;
     ASSAY_TRY(assay_outdir_init(&r->out, out_dir, r->model, err));
@@ -378,7 +388,7 @@ static assay_status execute(convert_run *r, const char *out_dir, assay_err *err)
     ASSAY_TRY(assay_outdir_begin(&r->out, err));
     ASSAY_TRY(open_journal(r, err));
     ASSAY_TRY(assay_ckpt_writer_open(&r->writer, out_dir, r->o->shard_bytes, err));
-    if (r->target.convention == ASSAY_CONVENTION_GGUF) ASSAY_TRY(convert_set_gguf(r, err));
+    if (r->target.convention == ASSAY_CONVENTION_GGUF) ASSAY_TRY(set_gguf(r, err));
     ASSAY_TRY(plan_files(r, err));
     ASSAY_TRY(run_steps(r, err));
     return finish(r, err);
@@ -422,7 +432,6 @@ static void notice(const convert_run *r) {
 }
 
 static void run_deinit(convert_run *r) {
-    convert_gguf_free(r->gguf);
     assay_ckpt_writer_close(r->writer);
     if (r->journal) fclose(r->journal);
     assay_outdir_deinit(&r->out);

@@ -1,8 +1,7 @@
 /* method/convert_impl.h: what the files of a conversion share. Inside the room only.
  *
  *   convert_plan.c   the target by its name; which tensor becomes what, and whether it fits
- *   convert.c        from disk to disk
- *   convert_gguf.c   what a GGUF file needs besides tensors */
+ *   convert.c        from disk to disk */
 #ifndef ASSAY_METHOD_CONVERT_IMPL_H
 #define ASSAY_METHOD_CONVERT_IMPL_H
 
@@ -11,6 +10,7 @@
 #include "base/str.h"
 #include "format/gguf.h"
 #include "method/convert.h"
+#include "method/gguf_head.h"
 #include "method/outdir.h"
 #include "method/recode.h"
 
@@ -51,7 +51,6 @@ typedef struct convert_run {
     assay_ckpt_writer *writer;
     int n_threads;
     double synced_at;
-    struct assay_gguf_extra *gguf;
 } convert_run;
 
 /* --- convert_plan.c --- */
@@ -61,10 +60,5 @@ assay_status convert_target_parse(convert_run *r, assay_err *err);
 assay_status convert_plan(convert_run *r, assay_err *err);
 /* What a matrix becomes that is rounded anew. */
 assay_quant_entry convert_rounded_entry(const convert_run *r, const char *name);
-
-/* --- convert_gguf.c --- */
-/* Makes the writer write a GGUF file with the source's settings, tokenizer and chat template. */
-assay_status convert_set_gguf(convert_run *r, assay_err *err);
-void convert_gguf_free(struct assay_gguf_extra *e);
 
 #endif
