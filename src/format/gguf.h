@@ -14,6 +14,16 @@
  * architecture that is not in the table. */
 assay_status assay_gguf_config(json_t **out, const char *path, assay_err *err);
 
+/* The name that GGUF has for a Hugging Face tensor of the model whose config.json that is; false for a tensor that it has not. */
+typedef struct assay_gguf_place {
+    char name[160];   /* "blk.3.ffn_down_exps.weight" */
+    int64_t expert;   /* place in the stack; -1: none */
+    bool is_plain;    /* never of blocks: routers and positions, which llama.cpp has in float32, and what lies transposed there */
+} assay_gguf_place;
+bool assay_gguf_place_of(assay_gguf_place *out, const json_t *config, const char *name);
+/* "llama"; NULL for an architecture that is not in the table. */
+const char *assay_gguf_arch_name(const json_t *config);
+
 /* --- writing --- */
 
 typedef struct assay_gguf_target { /* all borrowed for the call */

@@ -63,6 +63,8 @@ typedef struct assay_gguf_name {
 /* false: there is no such name in the table. A form that the architecture does not need comes as AS_IS. */
 bool assay_gguf_name_to_hf(assay_gguf_name *out, const assay_gguf_arch *arch, const char *name);
 bool assay_gguf_name_from_hf(assay_gguf_name *out, const assay_gguf_arch *arch, const char *name);
+/* The same for names without the model's prefix too, as checkpoints of a model without its head have them. */
+bool assay_gguf_name_find(assay_gguf_name *out, const assay_gguf_arch *arch, const char *name);
 
 /* --- types (gguf_types.c) --- */
 

@@ -1,6 +1,7 @@
 /* gguf_names.c: the tables of gguf_tensors.def and gguf_config.def turned into look-ups: which architecture a file or a config.json is
  * of, and what a tensor is called in the other world. Both patterns of a row hold '#' at most once and Hugging Face's '@' at most once;
  * numbers are decimal without leading zeros. */
+#include "format/gguf.h"
 #include "format/gguf_impl.h"
 
 #include <stdio.h>
@@ -153,4 +154,30 @@ bool assay_gguf_name_from_hf(assay_gguf_name *out, const assay_gguf_arch *arch, 
         return expand(out->text, sizeof out->text, r->gguf, layer, -1, ending);
     }
     return false;
+}
+
+bool assay_gguf_name_find(assay_gguf_name *out, const assay_gguf_arch *arch, const char *name) {
+    static const char *const PREFIXES[] = {"", "transformer.", "gpt_neox.", "model."};
+    char whole[256];
+    for (size_t i = 0; i < ASSAY_LEN(PREFIXES); i++)
+        if (snprintf(whole, sizeof whole, "%s%s", PREFIXES[i], name) < (int)sizeof whole && assay_gguf_name_from_hf(out, arch, whole)) return true;
+    return false;
+}
+
+/* --- for other rooms --- */
+
+const char *assay_gguf_arch_name(const json_t *config) {
+    const assay_gguf_arch *arch = assay_gguf_arch_of_config(config);
+    return arch ? arch->name : NULL;
+}
+
+bool assay_gguf_place_of(assay_gguf_place *out, const json_t *config, const char *name) {
+    const assay_gguf_arch *arch = assay_gguf_arch_of_config(config);
+    assay_gguf_name n;
+    if (!arch || !assay_gguf_name_find(&n, arch, name)) return false;
+    *out = (assay_gguf_place){.expert = n.expert,
+                              .is_plain = n.form == ASSAY_GGUF_WIDE || n.form == ASSAY_GGUF_ROW || n.form == ASSAY_GGUF_TURNED ||
+                                          n.form == ASSAY_GGUF_KEYS || n.form == ASSAY_GGUF_VALUES};
+    snprintf(out->name, sizeof out->name, "%s", n.text);
+    return true;
 }

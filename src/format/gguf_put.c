@@ -144,15 +144,6 @@ static bool is_left_out(const assay_gguf_output *o, const char *name) {
     return strcmp(name, "lm_head.weight") == 0 && json_is_true(json_object_get(o->config, "tie_word_embeddings"));
 }
 
-static bool find_name(assay_gguf_name *out, const assay_gguf_arch *arch, const char *name) {
-    static const char *const PREFIXES[] = {"transformer.", "gpt_neox.", "model."}; /* checkpoints of a model without its head lack them */
-    char whole[256];
-    if (assay_gguf_name_from_hf(out, arch, name)) return true;
-    for (size_t i = 0; i < ASSAY_LEN(PREFIXES); i++)
-        if (snprintf(whole, sizeof whole, "%s%s", PREFIXES[i], name) < (int)sizeof whole && assay_gguf_name_from_hf(out, arch, whole)) return true;
-    return false;
-}
-
 static assay_status change(passage *p, const assay_gguf_output *o, const assay_gguf_name *name, assay_err *err) {
     bool vector = p->t.n_dims <= 1;
     switch (name->form) {
@@ -179,7 +170,7 @@ assay_status assay_gguf_add(assay_ckpt_writer *w, const assay_tensor *t, assay_e
     uint32_t type;
     assay_status s;
     if (is_left_out(o, t->name)) return ASSAY_OK;
-    if (!find_name(&name, o->arch, t->name))
+    if (!assay_gguf_name_find(&name, o->arch, t->name))
         return assay_fail(err, ASSAY_EUNSUPPORTED, "%s: llama.cpp has no tensor for it in a model of architecture %s", t->name, o->arch->name);
     if (t->n_dims < 1 || t->n_dims > 2 || t->dims[0] < 1)
         return assay_fail(err, ASSAY_EUNSUPPORTED, "%s: %d dimensions are neither a vector nor a matrix", t->name, t->n_dims);

@@ -7,12 +7,14 @@
  *   INT       rows [r0, r0+n)  ->  codes[r0*cols ..], scales and zeros [r0*n_groups ..]
  *   FLOAT     the same         ->  codes[r0*cols ..], scales [r0/row_block*n_groups ..]
  *   CODEBOOK  the same         ->  codes[r0*cols ..], scales [r0*cols/block ..]
- *             r0*cols is a multiple of the block */
+ *             r0*cols is a multiple of the block
+ *   BLOCK     the same         ->  data[r0*row bytes ..]; DENSE too */
 #include <string.h>
 #include "base/mem.h"
 #include "base/thread.h"
 #include "method/methods.h"
 #include "num/convert.h"
+#include "precision/block.h"
 
 /* Large enough that a task's fixed costs vanish, small enough to stay in the second-level cache. */
 #define BLOCK_ELEMENTS 65536
@@ -50,8 +52,22 @@ static assay_status check_finite(const assay_tensor *t, int64_t row, int64_t n, 
                       t->name, (long long)(row + at / cols), (long long)(at % cols));
 }
 
+/* Bytes of a row of blocks or of plain elements; 0: codes with scales. */
+static size_t row_bytes(const assay_matrix *m) {
+    switch (assay_precision_get_kind(m->precision)) {
+    case ASSAY_KIND_BLOCK: return assay_block_row_bytes(m->precision, m->cols);
+    case ASSAY_KIND_DENSE: return (size_t)m->cols * (size_t)assay_precision_bits(m->precision) / 8;
+    default: return 0;
+    }
+}
+
 /* Copies an encoded block to its place in the whole. */
 static void place(assay_matrix *whole, const assay_matrix *part, int64_t row) {
+    size_t bytes = row_bytes(whole);
+    if (bytes) {
+        memcpy((uint8_t *)(uintptr_t)whole->data + (size_t)row * bytes, part->data, (size_t)part->rows * bytes);
+        return;
+    }
     memcpy(whole->codes + row * whole->cols, part->codes, (size_t)(part->rows * part->cols));
     int64_t at = assay_matrix_scale_index(whole, row, 0);
     if (whole->row_block > 1 && row % whole->row_block) return; /* one scale for all blocks of rows: the first brought it */
@@ -79,6 +95,13 @@ out:
 
 /* Allocates item->out for a choice: what every block's encoder will give for its rows. */
 static assay_status alloc_whole(assay_item *item, assay_err *err) {
+    assay_matrix m = {.precision = item->choice->precision, .rows = item->weight->dims[0], .cols = item->weight->dims[1]};
+    if (row_bytes(&m)) {
+        if (!(m.data = assay_mallocn((size_t)m.rows, row_bytes(&m)))) return assay_nomem(err);
+        m.owns_data = true;
+        item->out = m;
+        return ASSAY_OK;
+    }
     assay_grid_spec s = assay_choice_grid(item->choice, item->model_dtype);
     if (item->choice->method == ASSAY_METHOD_LLM_INT8) {
         s.rule = ASSAY_SCALE_ABSMAX;

@@ -43,7 +43,7 @@ const assay_method *assay_method_get(assay_method_id m) {
 
 /* Methods of the field that this build does not have: asked for, they are told apart from typing errors. */
 static bool is_absent_method(const char *word) {
-    static const char *const absent[] = {"kquant", "imatrix", "spqr", "quip", "aqlm", "exl3", "omniquant"};
+    static const char *const absent[] = {"spqr", "quip", "aqlm", "exl3", "omniquant"};
     for (size_t i = 0; i < ASSAY_LEN(absent); i++)
         if (!strcmp(absent[i], word)) return true;
     return false;
@@ -159,7 +159,11 @@ static bool parse_int(int64_t *out, const char *text) {
 bool assay_draft_precision(assay_draft *d, const char *text) {
     char head[16];
     d->set |= ASSAY_OPT_PRECISION;
-    if (assay_precision_parse(&d->c.precision, text)) return true;
+    d->c.mix = ASSAY_MIX_PURE;
+    bool is_mix = assay_mix_parse(&d->c.mix, text);
+    d->names_mix = is_mix && !assay_precision_parse(&d->c.precision, text);
+    if (d->names_mix) d->c.precision = assay_mix_type(d->c.mix);
+    if (is_mix || assay_precision_parse(&d->c.precision, text)) return true;
     const char *g = strrchr(text, 'g');
     size_t n = g ? (size_t)(g - text) : 0;
     if (!g || n >= sizeof head) return false;
@@ -211,6 +215,7 @@ assay_draft assay_draft_lay_over(const assay_draft *below, const assay_draft *ab
     d.set |= above->set;
     for (size_t i = 0; i < ASSAY_OPT_COUNT; i++)
         if (above->set & (1u << i)) memcpy(field_of(&d.c, i), field_in(&above->c, i), options[i].size);
+    if (above->set & ASSAY_OPT_PRECISION) d.c.mix = above->c.mix;
     return d;
 }
 
@@ -316,7 +321,10 @@ void assay_choice_describe(assay_str *out, const assay_choice *c) {
     assay_precision_kind kind = assay_precision_get_kind(c->precision);
     assay_str_put(out, assay_method_name(c->method));
     if (c->method == ASSAY_METHOD_NONE) return;
-    if (!is_own_precision(c)) assay_str_printf(out, " %s", assay_precision_name(c->precision));
+    if (c->mix != ASSAY_MIX_PURE)
+        assay_str_printf(out, " %s", assay_mix_name(c->mix));
+    else if (!is_own_precision(c))
+        assay_str_printf(out, " %s", assay_precision_name(c->precision));
     if (kind == ASSAY_KIND_INT && (takes & ASSAY_OPT_GROUP_SIZE) && c->group_size)
         assay_str_printf(out, " g%lld", (long long)c->group_size);
     if (kind == ASSAY_KIND_CODEBOOK && c->group_size != 64) assay_str_printf(out, " b%lld", (long long)c->group_size);
@@ -353,6 +361,7 @@ assay_grid_spec assay_choice_grid(const assay_choice *c, assay_dtype model_dtype
 
 assay_convention assay_choice_convention(const assay_choice *c) {
     if (c->method == ASSAY_METHOD_NONE) return ASSAY_CONVENTION_HF;
+    if (assay_method_get(c->method)->is_gguf) return ASSAY_CONVENTION_GGUF;
     if (c->method == ASSAY_METHOD_LLM_INT8 || assay_precision_get_kind(c->precision) == ASSAY_KIND_CODEBOOK) return ASSAY_CONVENTION_BNB;
     if (assay_method_get(c->method)->real_zeros) return ASSAY_CONVENTION_HQQ;
     if (c->precision == ASSAY_PRECISION_FP8_E5M2) return ASSAY_CONVENTION_FP8;

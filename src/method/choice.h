@@ -10,6 +10,7 @@
 /* Options that were given, and which those are. */
 typedef struct assay_draft {
     unsigned set; /* ASSAY_OPT_* */
+    bool names_mix; /* the precision was a mix and no type */
     assay_choice c;
 } assay_draft;
 

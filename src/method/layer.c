@@ -78,10 +78,26 @@ assay_status assay_item_own(assay_item *item, assay_err *err) {
     return ASSAY_OK;
 }
 
+/* A copy of a weight whose rows its file has in another order. */
+static assay_status arrange(assay_matrix *m, assay_item *item, assay_err *err) {
+    const assay_tensor *t = item->weight;
+    size_t size = assay_dtype_size(t->dtype);
+    if (!item->dense && !(item->dense = assay_mallocn((size_t)(m->rows * m->cols), size))) return assay_nomem(err);
+    float *row = assay_mallocn((size_t)m->cols, sizeof *row);
+    if (!row) return assay_nomem(err);
+    for (int64_t r = 0; r < m->rows; r++) {
+        assay_tensor_read(row, t, r * m->cols, m->cols);
+        assay_from_f32((uint8_t *)item->dense + (size_t)(r * m->cols) * size, t->dtype, row, (size_t)m->cols);
+    }
+    assay_free(row);
+    m->data = item->dense;
+    return ASSAY_OK;
+}
+
 static assay_status upload(assay_layer *layer, assay_item *item, assay_err *err) {
     assay_layer_bench *b = layer->bench;
     if (item->uploaded) return ASSAY_OK;
-    if (item->out.codes) return assay_weight_new(&item->uploaded, b->backend, &item->out, ASSAY_ACT_AUTO, err);
+    if (assay_item_is_encoded(item)) return assay_weight_new(&item->uploaded, b->backend, &item->out, ASSAY_ACT_AUTO, err);
     size_t n = (size_t)(item->weight->dims[0] * item->weight->dims[1]);
     assay_matrix m = {.precision = assay_precision_of_dtype(item->weight->dtype),
                       .rows = item->weight->dims[0],
@@ -89,6 +105,7 @@ static assay_status upload(assay_layer *layer, assay_item *item, assay_err *err)
                       .data = item->weight->data,
                       .act_bits = 16,
                       .act_dtype = item->model_dtype};
+    if (!item->w && item->weight->order != ASSAY_ORDER_PLAIN) ASSAY_TRY(arrange(&m, item, err));
     if (item->w) {
         if (!item->dense && !(item->dense = assay_mallocn(n, assay_dtype_size(item->model_dtype)))) return assay_nomem(err);
         assay_from_f32(item->dense, item->model_dtype, item->w, n);
@@ -125,6 +142,7 @@ void assay_layer_deinit(assay_layer *layer) {
         assay_free(item->w);
         assay_free(item->dense);
         assay_free(item->clip);
+        assay_free(item->importance);
     }
     assay_layer_forget(layer, UINT64_MAX);
     for (int r = 0; r < ASSAY_ROLE_COUNT; r++)
@@ -294,4 +312,9 @@ assay_status assay_layer_output(assay_layer *layer, float *y, const float *x, co
     ASSAY_TRY(upload_all(layer, err));
     return assay_layer_run(layer->bench->runner, &layer->bench->block, layer->index, y, x, lengths, n_seqs, layer->ticker ? &taps : NULL,
                            err);
+}
+
+assay_status assay_layer_watch(assay_layer *layer, float *y, const assay_taps *taps, assay_err *err) {
+    ASSAY_TRY(upload_all(layer, err));
+    return assay_layer_run(layer->bench->runner, &layer->bench->block, layer->index, y, layer->x, layer->lengths, layer->n_seqs, taps, err);
 }

@@ -14,6 +14,8 @@
 #include "base/clock.h"
 #include "base/mem.h"
 #include "method/acts.h"
+#include "method/excerpt.h"
+#include "method/importance.h"
 #include "method/layer.h"
 #include "method/pipeline.h"
 #include "method/rotate.h"
@@ -34,7 +36,9 @@ typedef struct work {
     const assay_step **item_steps; /* of layer.items */
     double *seconds;               /* per item */
     assay_acts x, ref, next_ref;   /* next_ref: r_k+1, the outputs that methods aim at */
-    double collecting, quantizing; /* seconds, for estimates */
+    double collecting, quantizing; /* seconds, for estimates: the former grow with the tokens */
+    double searching;              /* what looks at an excerpt of them: AWQ, samples of wide inputs */
+    assay_acts *sums;              /* assay_layered_weigh: where the sums go; NULL else */
     assay_ticker ticker;
 } work;
 
@@ -47,7 +51,7 @@ static size_t n_hidden(const assay_run *r) {
 /* Row id of the embedding as the model runs it: of the matrix as encoded, as changed, or as it is. */
 static void embed(float *out, const assay_item *e, int64_t id, double scale) {
     int64_t n = e->weight->dims[1];
-    if (e->out.codes)
+    if (assay_item_is_encoded(e))
         assay_matrix_decode_rows(out, &e->out, id, 1);
     else
         assay_item_read(out, e, id * n, n);
@@ -71,7 +75,7 @@ out:
 assay_status assay_layered_begin(assay_run *r, const assay_item *embedding, assay_err *err) {
     assay_item plain = *embedding; /* shares w, owns nothing */
     plain.out = (assay_matrix){0};
-    ASSAY_TRY(begin_kind(r, r->o->original_inputs ? &plain : embedding, 'x', err));
+    ASSAY_TRY(begin_kind(r, r->original_inputs ? &plain : embedding, 'x', err));
     return r->keep_reference ? begin_kind(r, &plain, 'r', err) : ASSAY_OK;
 }
 
@@ -97,6 +101,7 @@ static assay_status load_matrix(work *w, const assay_step *s, assay_err *err) {
     w->item_steps[w->layer.n_items++] = s;
     *item = (assay_item){.weight = s->tensor, .choice = &s->choice, .role = s->role, .expert = s->expert,
                           .model_dtype = w->run->steps.model_dtype};
+    ASSAY_TRY(assay_run_weights(&item->importance, w->run, s, err));
     if (!w->run->rotator) return ASSAY_OK;
     ASSAY_TRY(assay_item_own(item, err));
     return assay_rotator_apply(w->run->rotator, item->w, s->role, s->layer, s->tensor->dims[0], s->tensor->dims[1], w->run->n_threads,
@@ -211,9 +216,13 @@ static assay_status run_methods(work *w, assay_tensor_role stage, bool whole_lay
 }
 
 static assay_status collect(work *w, uint64_t roles, unsigned what, assay_err *err) {
+    uint64_t wide = what == ASSAY_COLLECT_SAMPLE ? assay_excerpt_roles(&w->layer, roles) : 0;
     double begin = assay_now();
-    assay_status s = assay_layer_collect(&w->layer, roles, what, err);
+    assay_status s = roles & ~wide ? assay_layer_collect(&w->layer, roles & ~wide, what, err) : ASSAY_OK;
     w->collecting += assay_now() - begin;
+    begin = assay_now();
+    if (s == ASSAY_OK && wide) s = assay_excerpt_collect(&w->layer, wide, what, err);
+    w->searching += assay_now() - begin;
     return s;
 }
 
@@ -259,7 +268,8 @@ static bool wants_layer(const assay_choice *c) {
     return (assay_method_get(c->method)->needs & ASSAY_NEED_LAYER) != 0;
 }
 static bool wants_all_at_once(const assay_choice *c) {
-    return (assay_method_get(c->method)->options & ASSAY_OPT_TRUE_SEQUENTIAL) && !c->true_sequential;
+    const assay_method *m = assay_method_get(c->method);
+    return ((m->options & ASSAY_OPT_TRUE_SEQUENTIAL) && !c->true_sequential) || (m->wants & ASSAY_WANT_IMPORTANCE);
 }
 
 static assay_status transform(work *w, assay_err *err) {
@@ -267,8 +277,10 @@ static assay_status transform(work *w, assay_err *err) {
     if (!any(w, wants_smooth) && !any(w, wants_awq)) return ASSAY_OK;
     ASSAY_TRY(begin_part(w, TRANSFORM_ENDS, err));
     if (any(w, wants_smooth)) ASSAY_TRY(assay_smooth_prepare(&w->layer, err));
-    if (any(w, wants_awq)) ASSAY_TRY(assay_awq_prepare(&w->layer, err));
     w->collecting += assay_now() - begin;
+    begin = assay_now();
+    if (any(w, wants_awq)) ASSAY_TRY(assay_awq_prepare(&w->layer, err));
+    w->searching += assay_now() - begin;
     return ASSAY_OK;
 }
 
@@ -344,13 +356,28 @@ static assay_status quantize(work *w, assay_loss *losses, assay_err *err) {
 
 /* --- what goes into the next layer --- */
 
-static assay_status write_next(work *w, char kind, const assay_acts *from, assay_err *err) {
+/* Runs the layer, still the original, to y (NULL: not wanted), and lets its inputs say what their columns weigh, when a method wants it
+ * and no file says it. */
+static assay_status run_original(work *w, float *y, assay_err *err) {
+    assay_importance sums;
+    if (!w->run->weighs) return y ? assay_layer_output(&w->layer, y, w->layer.x, w->layer.lengths, w->layer.n_seqs, err) : ASSAY_OK;
+    assay_status s = assay_importance_measure(&sums, &w->layer, y, err);
+    if (s == ASSAY_OK) s = assay_importance_give(&sums, &w->layer, err);
+    if (s == ASSAY_OK && w->sums) assay_importance_put(w->sums->v, &sums);
+    assay_importance_free(&sums);
+    return s;
+}
+
+static assay_status write_next(work *w, char kind, const assay_acts *from, bool original, assay_err *err) {
     assay_run *r = w->run;
     assay_acts to = {0};
     assay_status s;
     double begin = assay_now();
     ASSAY_GO(assay_acts_create(&to, r->out_dir, kind, w->layer.index + 1, n_hidden(r), err));
-    ASSAY_GO(assay_layer_output(&w->layer, to.v, from->v, w->layer.lengths, w->layer.n_seqs, err));
+    if (original)
+        ASSAY_GO(run_original(w, to.v, err));
+    else
+        ASSAY_GO(assay_layer_output(&w->layer, to.v, from->v, w->layer.lengths, w->layer.n_seqs, err));
     s = assay_acts_commit(&to, err);
     assay_acts_release(from);
 out:
@@ -367,16 +394,17 @@ static bool is_last(const work *w) {
 static assay_status write_original(work *w, assay_err *err) {
     assay_run *r = w->run;
     if (r->keep_reference) {
-        ASSAY_TRY(write_next(w, 'r', &w->ref, err));
+        ASSAY_TRY(write_next(w, 'r', &w->ref, false, err));
         ASSAY_TRY(assay_acts_open(&w->next_ref, r->out_dir, 'r', w->layer.index + 1, n_hidden(r), err));
         w->layer.y_ref = w->next_ref.v;
         w->layer.y_file = &w->next_ref;
     }
-    return r->o->original_inputs && !is_last(w) ? write_next(w, 'x', &w->x, err) : ASSAY_OK;
+    if (r->original_inputs && !is_last(w)) return write_next(w, 'x', &w->x, true, err);
+    return r->weighs ? run_original(w, NULL, err) : ASSAY_OK;
 }
 
 static assay_status write_quantized(work *w, assay_err *err) {
-    return is_last(w) || w->run->o->original_inputs ? ASSAY_OK : write_next(w, 'x', &w->x, err);
+    return is_last(w) || w->run->original_inputs ? ASSAY_OK : write_next(w, 'x', &w->x, false, err);
 }
 
 static assay_status open_inputs(work *w, assay_err *err) {
@@ -454,6 +482,34 @@ assay_status assay_layered_work(assay_run *r, size_t first, size_t n, int layer,
     return s == ASSAY_OK ? assay_run_steps_done(r, w.steps, n, err) : s;
 }
 
+/* --- importance alone --- */
+
+assay_status assay_layered_weigh(assay_run *r, size_t first, size_t n, int layer, assay_err *err) {
+    work w = {.run = r, .steps = &r->steps.v[first], .n_steps = n};
+    assay_acts sums = {0};
+    double bytes = 0;
+    assay_status s;
+    for (size_t i = 0; i < n; i++) bytes += (double)w.steps[i].tensor->n_bytes;
+    w.ticker = (assay_ticker){.progress = r->o->progress, .phase = "weighing", .unit = "bytes", .base = r->done_bytes, .size = bytes,
+                              .total = (double)r->res->input_bytes, .to = 1};
+    if (!assay_acts_exist(r->out_dir, 'i', layer)) {
+        ASSAY_GO(load(&w, layer, err));
+        ASSAY_GO(open_inputs(&w, err));
+        ASSAY_GO(assay_acts_create(&sums, r->out_dir, 'i', layer, assay_importance_n_floats(&w.layer), err));
+        w.sums = &sums;
+        ASSAY_GO(write_original(&w, err)); /* the next layer's inputs first: they are there when the sums are */
+        ASSAY_GO(assay_acts_commit(&sums, err));
+        assay_acts_remove(r->out_dir, 'x', layer);
+    }
+    for (size_t i = 0; i < n; i++) assay_checkpoint_release(r->source, w.steps[i].tensor);
+    r->done_bytes += bytes;
+    s = assay_progress_report(r->o->progress, "weighing", r->done_bytes, (double)r->res->input_bytes, "bytes", err);
+out:
+    assay_acts_close(&sums);
+    unload(&w);
+    return s;
+}
+
 /* --- what it would take --- */
 
 #define FEW_TOKENS 512
@@ -462,7 +518,7 @@ assay_status assay_layered_work(assay_run *r, size_t first, size_t n, int layer,
 /* One trial: the first decoder layer with the first n_seqs sequences, nothing written. */
 typedef struct trial {
     size_t n_seqs, n_tokens;
-    double collecting, quantizing; /* seconds */
+    double collecting, quantizing, searching; /* seconds */
 } trial;
 
 /* Hidden states before the first layer in plain memory. */
@@ -516,13 +572,14 @@ static assay_status run_trial(assay_run *r, trial *t, int index, const assay_ste
         s = assay_nomem(err);
         goto out;
     }
-    ASSAY_GO(assay_layer_output(&w.layer, y, x, w.layer.lengths, w.layer.n_seqs, err));
+    ASSAY_GO(run_original(&w, y, err));
     w.layer.y_ref = y;
     ASSAY_GO(quantize(&w, losses, err));
     double begin = assay_now();
     ASSAY_GO(assay_layer_output(&w.layer, y, x, w.layer.lengths, w.layer.n_seqs, err));
     t->collecting = w.collecting + (assay_now() - begin) * (r->keep_reference ? 2 : 1);
     t->quantizing = w.quantizing * factor;
+    t->searching = w.searching;
 out:
     unload(&w);
     assay_free(losses);
@@ -554,11 +611,12 @@ assay_status assay_layered_estimate(assay_quantize_result *out, assay_run *r, as
     ASSAY_TRY(assay_progress_report(r->o->progress, "timing the first layer", 2, 2, "runs", err));
     /* A straight line through the two; what does not depend on tokens is its beginning. */
     double slope = 0, fixed = few.collecting, quantizing = ASSAY_MAX(few.quantizing, more.quantizing);
+    double searching = ASSAY_MAX(few.searching, more.searching);
     if (more.n_tokens > few.n_tokens) {
         slope = ASSAY_MAX(0.0, (more.collecting - few.collecting) / (double)(more.n_tokens - few.n_tokens));
         fixed = ASSAY_MAX(0.0, few.collecting - slope * (double)few.n_tokens);
     }
-    out->seconds += (double)r->config.n_layers * (fixed + slope * (double)r->n_tokens + quantizing);
+    out->seconds += (double)r->config.n_layers * (fixed + slope * (double)r->n_tokens + quantizing + searching);
     out->activation_bytes = n_hidden(r) * sizeof(float) * 2 * (r->keep_reference ? 2 : 1);
     out->memory_bytes = ASSAY_MAX(out->memory_bytes, assay_peak_rss() - before);
     return ASSAY_OK;

@@ -56,6 +56,7 @@ typedef struct assay_quantize_opts {
     uint64_t shard_bytes;    /* of an output file; 0 = 5 GB */
     const char *source_hash; /* assay_checkpoint_hash of the source when the caller has it; NULL = computed */
     const assay_calibration *calibration; /* NULL = none: methods that need it are refused, output errors unknown */
+    const char *imatrix;  /* file of an importance matrix for method gguf; NULL = none: calibration gives one */
     bool original_inputs; /* calibration inputs of a layer come from the original layers before it, not the quantized ones */
     void (*on_loss)(void *ctx, const assay_loss *loss); /* after each matrix, from the calling thread; also
                                                            for those of a resumed run */

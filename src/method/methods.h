@@ -54,6 +54,8 @@ enum {
     ASSAY_NEED_LAYER = 8,    /* methods only: quantize is called once for all its matrices of a decoder layer, not stage by stage */
     ASSAY_NEED_REFERENCE = 16 /* methods only: layer->y_ref */
 };
+/* What a method can use. */
+enum { ASSAY_WANT_IMPORTANCE = 1 /* item->importance */ };
 #define ASSAY_SAMPLE_ROWS 512
 
 /* One matrix of a layer. */
@@ -65,6 +67,7 @@ typedef struct assay_item {
     assay_dtype model_dtype; /* scales are stored in it where the convention does so */
     float *w;                /* [rows][cols] where a transform changed it (assay_item_own), else NULL */
     const assay_inputs *in;  /* NULL without calibration */
+    float *importance;       /* weights of the columns' squared errors [cols]; NULL = none. Owned */
     float *clip;             /* AWQ's clipping: largest magnitude kept, per row and group [rows][n_groups]; NULL = none. Owned */
     float fused_absmax;      /* NVFP4, FP8 per tensor: the largest magnitude of the matrices that runtimes fuse with this one, itself
                                 included; 0 = of this one alone (fuse.c) */
@@ -113,6 +116,8 @@ typedef struct assay_method {
     unsigned options; /* ASSAY_OPT_* that it takes, besides METHOD */
     unsigned needs;   /* ASSAY_COLLECT_* and ASSAY_NEED_*; any bit: no run without calibration */
     unsigned implied; /* ASSAY_OPT_* that the method's name says already: not repeated in its description */
+    unsigned wants;   /* ASSAY_WANT_*: used when it is there */
+    bool is_gguf;     /* its matrices lie in a GGUF file, and embedding and head are treated too */
     bool real_zeros;  /* its zero points are real numbers: HQQ's convention */
     /* Fills what was not given (bits of `set`); may derive one option from another. */
     void (*complete)(assay_choice *c, unsigned set);
@@ -151,8 +156,16 @@ void assay_layer_forget(assay_layer *layer, uint64_t roles);
  * or the caller's own). */
 assay_status assay_layer_output(assay_layer *layer, float *y, const float *x, const int32_t *lengths, size_t n_seqs, assay_err *err);
 
+/* Runs the layer as it is over all calibration sequences while taps look on; its outputs go to y (NULL: not wanted). */
+assay_status assay_layer_watch(assay_layer *layer, float *y, const assay_taps *taps, assay_err *err);
+
 /* Takes the pages of x and y_ref that were read off the process; they are read again where they are wanted. */
 void assay_layer_release(const assay_layer *layer);
+
+/* Has a method left its matrix? */
+static inline bool assay_item_is_encoded(const assay_item *item) {
+    return item->out.codes || item->out.data;
+}
 
 /* Is the matrix's input role. */
 #define ASSAY_ROLE_BIT(role) ASSAY_TAP(role)

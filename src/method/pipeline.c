@@ -17,9 +17,13 @@
 #include <unistd.h>
 #include "base/clock.h"
 #include "base/file.h"
+#include "base/gguf.h"
 #include "base/hash.h"
 #include "base/mem.h"
 #include "base/thread.h"
+#include "format/gguf.h"
+#include "method/gguf.h"
+#include "method/gguf_head.h"
 #include "method/layer.h"
 #include "method/pipeline.h"
 #include "method/rotate.h"
@@ -51,10 +55,16 @@ static assay_status make_key(assay_run *r, assay_err *err) {
     assay_hasher_put(h, &shard, sizeof shard);
     if (r->calibration) {
         assay_hasher_put_str(h, r->calibration->hash);
-        assay_hasher_put_str(h, r->o->original_inputs ? "original" : "quantized");
+        assay_hasher_put_str(h, r->original_inputs ? "original" : "quantized");
     }
+    if (r->imatrix) assay_hasher_put_str(h, r->imatrix_info.hash);
     assay_hasher_finish(h, r->out.key);
     return ASSAY_OK;
+}
+
+/* llama.cpp's quantizer writes one file, whatever its size: a GGUF is split only when asked for. */
+static uint64_t shard_bytes(const assay_run *r) {
+    return r->head && !r->o->shard_bytes ? UINT64_C(1) << 62 : r->o->shard_bytes;
 }
 
 static assay_status open_spool(assay_run *r, assay_err *err) {
@@ -69,7 +79,8 @@ static assay_status open_spool(assay_run *r, assay_err *err) {
         goto out;
     }
     fputc('\n', r->journal); /* ends a line that a kill cut short; empty lines are skipped when read */
-    s = assay_ckpt_writer_open(&r->writer, r->out.dir, r->o->shard_bytes, err);
+    ASSAY_GO(assay_ckpt_writer_open(&r->writer, r->out.dir, shard_bytes(r), err));
+    if (r->head) s = assay_gguf_head_set(r->writer, r->head, r->config_json, assay_mix_file_type(r->steps.mix), err);
 out:
     assay_free(losses);
     return s;
@@ -156,6 +167,12 @@ assay_status assay_run_measure(assay_run *r, assay_loss *l, const assay_step *st
     return ASSAY_OK;
 }
 
+/* A matrix that was given another float type. */
+static assay_status put_dense(assay_run *r, const assay_tensor *t, const assay_matrix *m, assay_err *err) {
+    assay_dtype type = m->precision == ASSAY_PRECISION_F16 ? ASSAY_DTYPE_F16 : m->precision == ASSAY_PRECISION_BF16 ? ASSAY_DTYPE_BF16 : ASSAY_DTYPE_F32;
+    return assay_ckpt_writer_put(r->writer, t->name, type, t->n_dims, t->dims, m->data, err);
+}
+
 /* A changed tensor that stays unquantized: its floats in the model's dtype. */
 static assay_status put_floats(assay_run *r, const assay_step *step, const float *w, assay_err *err) {
     const assay_tensor *t = step->tensor;
@@ -172,7 +189,9 @@ assay_status assay_run_put(assay_run *r, const assay_step *step, const assay_ite
     const assay_tensor *t = step->tensor;
     /* It can be there without its loss after a power cut, which loses the two files' ends apart. */
     if (assay_ckpt_writer_has(r->writer, t->name)) return ASSAY_OK;
-    if (item && item->out.codes)
+    if (item && assay_item_is_encoded(item) && assay_precision_get_kind(item->out.precision) == ASSAY_KIND_DENSE)
+        return put_dense(r, t, &item->out, err);
+    if (item && assay_item_is_encoded(item))
         return assay_ckpt_writer_put_matrix(r->writer, r->steps.convention, t->name, &item->out, r->steps.model_dtype, err);
     if (item && item->w) return put_floats(r, step, item->w, err);
     return assay_ckpt_writer_copy(r->writer, r->source, t, err);
@@ -196,6 +215,7 @@ static assay_status work_alone(assay_run *r, const assay_step *step, assay_err *
     double begin = assay_now();
     assay_loss l;
     assay_status s = ASSAY_OK;
+    ASSAY_GO(assay_run_weights(&item.importance, r, step, err));
     if (r->rotator && step->role != ASSAY_ROLE_COUNT) {
         ASSAY_GO(assay_item_own(&item, err));
         ASSAY_GO(assay_rotator_apply(r->rotator, item.w, step->role, step->layer, step->tensor->dims[0],
@@ -219,6 +239,7 @@ out:
     assay_matrix_deinit(&item.out);
     assay_free(item.w);
     assay_free(item.clip);
+    assay_free(item.importance);
     return s;
 }
 
@@ -294,9 +315,13 @@ static assay_status execute(assay_run *r, assay_err *err) {
     return finish(r, err);
 }
 
-static void run_deinit(assay_run *r) {
+void assay_run_deinit(assay_run *r) {
     assay_bench_close(r->bench);
     assay_rotator_close(r->rotator);
+    if (r->head) assay_gguf_head_free(r->head);
+    assay_free(r->head);
+    json_decref(r->config_json);
+    assay_imatrix_close(r->imatrix);
     assay_ckpt_writer_close(r->writer);
     if (r->journal) fclose(r->journal);
     assay_outdir_deinit(&r->out);
@@ -336,11 +361,67 @@ static assay_status check_calibration(assay_run *r, assay_err *err) {
     return ASSAY_OK;
 }
 
-static assay_status prepare(assay_run *r, assay_err *err) {
+static assay_status open_imatrix(assay_run *r, assay_err *err) {
+    if (!r->o->imatrix) return ASSAY_OK;
+    if (r->steps.convention != ASSAY_CONVENTION_GGUF)
+        return assay_fail(err, ASSAY_EUSAGE, "an importance matrix is for method gguf alone: the others see the calibration data itself");
+    ASSAY_TRY(assay_imatrix_open(&r->imatrix, r->o->imatrix, err));
+    assay_imatrix_describe(&r->imatrix_info, r->imatrix);
+    return ASSAY_OK;
+}
+
+/* The keys that llama.cpp's quantizer leaves of it. */
+static void put_imatrix(assay_gguf_head *h, const char *path, const assay_imatrix_info *info) {
+    const char *name = assay_path_base(path);
+    assay_gguf_put_string(&h->values, "quantize.imatrix.file", name, strlen(name));
+    assay_gguf_put_string(&h->values, "quantize.imatrix.dataset", info->dataset, strlen(info->dataset));
+    assay_gguf_put_int(&h->values, "quantize.imatrix.entries_count", ASSAY_GGUF_U32, (int64_t)info->n_entries);
+    assay_gguf_put_int(&h->values, "quantize.imatrix.chunks_count", ASSAY_GGUF_U32, info->n_chunks);
+    h->n += 4;
+}
+
+assay_status assay_run_weights(float **out, const assay_run *r, const assay_step *step, assay_err *err) {
+    assay_gguf_place place;
+    bool wants = assay_method_get(step->choice.method)->wants & ASSAY_WANT_IMPORTANCE;
+    *out = NULL;
+    if (!r->imatrix || !wants || !assay_gguf_place_of(&place, r->config_json, step->tensor->name)) return ASSAY_OK;
+    float *v = assay_mallocn((size_t)step->tensor->dims[1], sizeof *v);
+    if (!v) return assay_nomem(err);
+    assay_status s = assay_imatrix_weights(v, r->imatrix, place.name, step->tensor->dims[1], place.expert, r->config.n_experts, err);
+    if (s == ASSAY_OK)
+        *out = v;
+    else
+        assay_free(v);
+    return s == ASSAY_ENOTFOUND ? ASSAY_OK : s;
+}
+
+/* What a GGUF file takes: its metadata, and the types that llama.cpp's rules give. */
+static assay_status prepare_gguf(assay_run *r, assay_err *err) {
+    char *path = assay_path_join(r->model_dir, "config.json");
+    assay_status s = path ? assay_json_load(&r->config_json, path, err) : assay_nomem(err);
+    assay_free(path);
+    ASSAY_TRY(s);
+    if (r->steps.head && json_object_set_new(r->config_json, "tie_word_embeddings", json_false())) return assay_nomem(err);
+    if (!(r->head = assay_calloc(1, sizeof *r->head))) return assay_nomem(err);
+    ASSAY_TRY(assay_gguf_head_make(r->head, r->model_dir, r->config_json, err));
+    if (r->imatrix) put_imatrix(r->head, r->o->imatrix, &r->imatrix_info);
+    r->steps.head_bytes = (double)r->head->values.len;
+    return assay_gguf_plan(&r->steps, &r->config, r->config_json, r->imatrix, err);
+}
+
+assay_status assay_run_prepare(assay_run *r, assay_err *err) {
     assay_rotation rotation = assay_recipe_rotation(r->recipe);
     ASSAY_TRY(assay_config_open(&r->config, r->model_dir, err));
     ASSAY_TRY(assay_checkpoint_open(&r->source, r->model_dir, err));
+    if (assay_checkpoint_is_gguf(r->source))
+        return assay_fail(err, ASSAY_EUNSUPPORTED, "'%s' is a GGUF file, whose rows lie in another order: make safetensors of it first (convert --to hf)",
+                          r->model_dir);
     ASSAY_TRY(assay_steps_plan(&r->steps, &r->config, r->source, r->recipe, err));
+    r->original_inputs = r->o->original_inputs || r->steps.convention == ASSAY_CONVENTION_GGUF;
+    ASSAY_TRY(open_imatrix(r, err));
+    r->steps.has_importance = r->calibration || r->imatrix;
+    r->weighs = r->calibration && !r->imatrix && r->steps.convention == ASSAY_CONVENTION_GGUF;
+    if (r->steps.convention == ASSAY_CONVENTION_GGUF) ASSAY_TRY(prepare_gguf(r, err));
     ASSAY_TRY(check_calibration(r, err));
     if (!rotation.on) return ASSAY_OK;
     if (rotation.online) r->config.down_hadamard = assay_rotation_down_block(&r->config); /* for the layers that are run meanwhile */
@@ -356,7 +437,7 @@ assay_status assay_quantize(assay_quantize_result *out, const char *model_dir, c
     r.n_threads = r.o->n_threads > 0 ? r.o->n_threads : assay_n_cores();
     r.calibration = r.o->calibration;
     double begin = assay_now();
-    ASSAY_GO(prepare(&r, err));
+    ASSAY_GO(assay_run_prepare(&r, err));
     ASSAY_GO(assay_steps_estimate(out, &r.steps, r.n_threads, r.o->dry_run && !r.calibration, err));
     if (r.o->dry_run) {
         if (r.calibration) ASSAY_GO(assay_layered_estimate(out, &r, err));
@@ -368,6 +449,6 @@ assay_status assay_quantize(assay_quantize_result *out, const char *model_dir, c
     out->bytes_per_second = r.worked_seconds > 0 ? r.worked_bytes / r.worked_seconds : 0;
     out->peak_rss = assay_peak_rss();
 out:
-    run_deinit(&r);
+    assay_run_deinit(&r);
     return s;
 }

@@ -12,6 +12,7 @@
 #include "base/hash.h"
 #include "base/json.h"
 #include "format/format.h"
+#include "format/imatrix.h"
 #include "method/method.h"
 #include "method/outdir.h"
 #include "method/choice.h"
@@ -32,6 +33,9 @@ typedef struct assay_steps {
     size_t n, cap;
     assay_convention convention;
     assay_dtype model_dtype;
+    assay_mix mix;      /* of a GGUF file; PURE: none */
+    double head_bytes;  /* of what a GGUF file has before its tensors */
+    bool has_importance;
     bool tied;          /* the head is the embedding */
     assay_tensor *head; /* of a head that was untied: owned; its elements are the embedding's */
     const assay_config *config; /* borrowed */
@@ -102,6 +106,12 @@ typedef struct assay_run {
     struct assay_rotator *rotator; /* NULL = no rotation */
     int32_t *lengths;              /* of the calibration sequences */
     size_t n_tokens;               /* of them all */
+    json_t *config_json;           /* GGUF: the output's config.json; owned */
+    struct assay_gguf_head *head;  /* GGUF: its metadata; NULL otherwise. Owned */
+    struct assay_imatrix *imatrix; /* from a file; NULL = none. Owned */
+    assay_imatrix_info imatrix_info;
+    bool weighs;                   /* the layers are to say what their inputs' columns weigh */
+    bool original_inputs;          /* layers are calibrated on what the original ones before them give */
     bool keep_reference;           /* some method wants the original layers' hidden states too */
 } assay_run;
 
@@ -114,6 +124,11 @@ assay_status assay_fuse_step(float *absmax, const assay_run *r, const assay_step
 
 /* --- pipeline.c and layered.c --- */
 
+/* Opens model and recipe and plans the steps; checks the calibration. deinit: half-prepared is fine. */
+assay_status assay_run_prepare(assay_run *r, assay_err *err);
+void assay_run_deinit(assay_run *r);
+/* Weights of a step's columns from the importance matrix that was given, owned by the caller; NULL when there is none for it. */
+assay_status assay_run_weights(float **out, const assay_run *r, const assay_step *step, assay_err *err);
 /* Is the step's result in the spool, with its loss when it is quantized? */
 bool assay_run_has(const assay_run *r, const assay_step *step);
 /* Takes a finished matrix's loss over from a killed run. */
@@ -133,6 +148,9 @@ assay_status assay_run_steps_done(assay_run *r, const assay_step *steps, size_t 
 assay_status assay_layered_begin(assay_run *r, const assay_item *embedding, assay_err *err);
 /* Steps [first, first + n) are decoder layer `layer`: quantizes it whole, writes it and the next layer's inputs. */
 assay_status assay_layered_work(assay_run *r, size_t first, size_t n, int layer, assay_err *err);
+/* Decoder layer `layer` run as it is: the sums of its inputs' squares go to the file of activations 'i' (importance.h), its outputs to the
+ * next layer's inputs. Nothing when they are there already. */
+assay_status assay_layered_weigh(assay_run *r, size_t first, size_t n, int layer, assay_err *err);
 /* What a whole run takes, from working on the first decoder layer with a few tokens: seconds and memory of `out`. */
 assay_status assay_layered_estimate(assay_quantize_result *out, assay_run *r, assay_err *err);
 

@@ -219,7 +219,16 @@ static double stored_code_bytes(const assay_step *s, assay_convention convention
 #define META_BYTES   150 /* of what hqq says about a matrix in tensors */
 #define STATE_BYTES  190 /* of the JSON that bitsandbytes keeps for a 4-bit matrix */
 
+/* In a GGUF file: vectors are float32, an entry has no JSON, tensors begin at multiples of 32. */
+static double gguf_bytes(const assay_step *s, const assay_steps *p) {
+    const assay_tensor *t = s->tensor;
+    double entry = 42 + 0.6 * (double)strlen(t->name) + 15;
+    if (s->choice.method != ASSAY_METHOD_NONE) return entry + assay_choice_bits(&s->choice, t->dims[0], t->dims[1], p->model_dtype, NULL, NULL) / 8;
+    return entry + (t->n_dims == 1 ? 4.0 * (double)t->dims[0] : (double)t->n_bytes);
+}
+
 double assay_step_bytes(const assay_step *s, const assay_steps *p) {
+    if (p->convention == ASSAY_CONVENTION_GGUF) return gguf_bytes(s, p);
     const assay_choice *c = &s->choice;
     double entry = HEADER_BYTES + (double)strlen(s->tensor->name), scales, codes;
     if (c->method == ASSAY_METHOD_NONE) return (double)s->tensor->n_bytes + entry;
@@ -241,6 +250,10 @@ static assay_status time_choice(double *per_element, const assay_step *s, const 
     assay_layer layer = {.index = -1, .items = &item, .n_items = 1, .n_threads = n_threads};
     assay_loss_sums sums;
     assay_status st = ASSAY_OK;
+    if (p->has_importance && (assay_method_get(s->choice.method)->wants & ASSAY_WANT_IMPORTANCE)) {
+        if (!(item.importance = assay_mallocn((size_t)t.dims[1], sizeof *item.importance))) return assay_nomem(err);
+        for (int64_t i = 0; i < t.dims[1]; i++) item.importance[i] = 1;
+    }
     for (int k = 0; k < 2 && st == ASSAY_OK; k++) { /* the first run pays for page faults */
         assay_matrix_deinit(&item.out);
         double begin = assay_now();
@@ -249,6 +262,7 @@ static assay_status time_choice(double *per_element, const assay_step *s, const 
         *per_element = (assay_now() - begin) / (double)(t.dims[0] * t.dims[1]);
     }
     assay_matrix_deinit(&item.out);
+    assay_free(item.importance);
     return st;
 }
 
@@ -278,7 +292,7 @@ static assay_status cost_of(double *seconds, timings *t, const assay_step *s, co
 
 assay_status assay_steps_estimate(assay_quantize_result *out, const assay_steps *p, int n_threads, bool timed,
                                   assay_err *err) {
-    double bytes = 0, memory = 0, seconds = 0, bits = 0, all = 0, quantized = 0, quantized_bits = 0;
+    double bytes = p->head_bytes, memory = 0, seconds = 0, bits = 0, all = 0, quantized = 0, quantized_bits = 0;
     timings times = {0};
     out->input_bytes = 0;
     out->n_matrices = 0;

@@ -48,6 +48,12 @@ static assay_status add_rule(assay_recipe *r, rule **out, const char *pattern, c
     return assay_yaml_fail(doc, y, err, "bad pattern '%s': %s", pattern, why.message);
 }
 
+/* What is chosen for some tensors is a type; mixes are for whole models. */
+static void make_pure(assay_draft *d) {
+    d->c.mix = ASSAY_MIX_PURE;
+    if (assay_method_get(d->c.method)->options & ASSAY_OPT_MIX) d->set |= ASSAY_OPT_MIX;
+}
+
 static assay_status read_override(assay_recipe *r, const assay_yaml_doc *doc, const assay_yaml *map,
                                   assay_err *err) {
     const char *known[ASSAY_OPT_COUNT + 1] = {"match"};
@@ -64,6 +70,10 @@ static assay_status read_override(assay_recipe *r, const assay_yaml_doc *doc, co
     rule *n;
     ASSAY_TRY(add_rule(r, &n, pattern, doc, assay_yaml_find(map, "match"), err));
     n->draft = assay_draft_lay_over(&r->draft, &above);
+    if (above.names_mix)
+        return assay_yaml_fail(doc, map, err, "%s is a mix for a whole model: an override takes a type, like %s", assay_mix_name(above.c.mix),
+                               assay_precision_name(above.c.precision));
+    make_pure(&n->draft);
     return assay_draft_complete(&n->choice, &n->draft, doc, map, err);
 }
 
@@ -291,7 +301,8 @@ assay_status assay_recipe_choose(assay_choice *out, const assay_recipe *r, const
                                  assay_err *err) {
     *out = (assay_choice){.method = ASSAY_METHOD_NONE};
     if (spec->is_vector) return ASSAY_OK;
-    if (spec->is_linear) *out = r->base;
+    bool whole_model = assay_method_get(r->base.method)->is_gguf && (spec->is_embedding || spec->is_head);
+    if (spec->is_linear || whole_model) *out = r->base;
     for (size_t i = r->n_rules; i-- > 0;) {
         bool hit = false;
         ASSAY_TRY(assay_regex_search(&hit, r->rules[i].regex, spec->name, strlen(spec->name), err));
@@ -326,6 +337,7 @@ assay_status assay_recipe_reprecise(assay_choice *out, const assay_recipe *r, co
     d.c.group_size = 0;
     if (!assay_draft_precision(&d, precision))
         return assay_fail(err, ASSAY_EUSAGE, "'%s' is no precision to mix: say int4g128 or bf16, for example", precision);
+    make_pure(&d);
     if (assay_precision_get_kind(d.c.precision) == ASSAY_KIND_DENSE) {
         *out = (assay_choice){.method = ASSAY_METHOD_NONE, .precision = d.c.precision};
         return ASSAY_OK;
@@ -344,7 +356,11 @@ assay_rotation assay_recipe_rotation(const assay_recipe *r) {
 double assay_choice_bits(const assay_choice *c, int64_t rows, int64_t cols, assay_dtype model_dtype, double *code_bits,
                          double *scale_bits) {
     double codes = (double)rows * (double)cols * 8.0 * (double)assay_dtype_size(model_dtype), scales = 0;
-    if (c->method != ASSAY_METHOD_NONE) {
+    assay_precision_kind kind = assay_precision_get_kind(c->precision);
+    if (c->method != ASSAY_METHOD_NONE && (kind == ASSAY_KIND_BLOCK || kind == ASSAY_KIND_DENSE)) {
+        assay_matrix m = {.precision = c->precision, .rows = rows, .cols = cols};
+        assay_matrix_bits(&m, &codes, &scales);
+    } else if (c->method != ASSAY_METHOD_NONE) {
         /* A matrix that has a shape and no content: its size is what precision/ says. */
         assay_nested nested = {.block = 256};
         uint8_t zero = 0;

@@ -3,8 +3,9 @@
  *
  * As a YAML mapping (in a study's `variants`, or a file of its own):
  *
- *   method: rtn              # methods.def: rtn llm_int8 nf4 fp4 hqq fp8 gptq awq autoround smoothquant none
- *   precision: int4          # precisions.def; also int4g128 for precision and group_size in one word
+ *   method: rtn              # methods.def: rtn llm_int8 nf4 fp4 hqq fp8 gptq awq autoround smoothquant gguf none
+ *   precision: int4          # precisions.def; also int4g128 for precision and group_size in one word; for gguf a
+ *                            # mix (q4_k_m) or ggml's type
  *   group_size: 128          # columns per scale; channel (or 0, -1) = one scale per row
  *   symmetric: false
  *   mse: true                # search the clipping with the least error
@@ -19,7 +20,7 @@
  *   skip: ['layers\.0\.']    # these stay as they are, whatever override says
  *
  * Without an override only the decoder layers' matrices are quantized; an embedding or a head is quantized
- * only when an override's pattern matches its name; norms and biases never. Patterns are PCRE2, searched
+ * only when an override's pattern matches its name (by gguf always); norms and biases never. Patterns are PCRE2, searched
  * anywhere in the name ("model.layers.0.mlp.up_proj.weight").
  *
  * As one line (the command line's --recipe): "rtn,precision=int4,group_size=128,mse" and, after semicolons,
@@ -35,6 +36,7 @@
 #include "base/status.h"
 #include "base/str.h"
 #include "base/yaml.h"
+#include "method/gguf_mix.h"
 #include "model/config.h"
 #include "precision/precision.h"
 
@@ -78,6 +80,7 @@ typedef struct assay_choice {
     double lr;                    /* autoround: 0 = by start and iters */
     int64_t batch_size;           /* autoround: sequences per step */
     int64_t seed;                 /* autoround */
+    assay_mix mix;                /* gguf: which tensor gets which type; PURE: all have the precision */
 } assay_choice;
 
 typedef struct assay_recipe assay_recipe; /* immutable; safe to share between threads */

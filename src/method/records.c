@@ -165,7 +165,7 @@ static assay_status write_config(const char *out_dir, const char *model_dir, con
 }
 
 assay_status assay_sidecars_write(const assay_outdir *out, const char *model_dir, const assay_steps *p, assay_err *err) {
-    ASSAY_TRY(write_config(out->dir, model_dir, p, err));
+    if (p->convention != ASSAY_CONVENTION_GGUF) ASSAY_TRY(write_config(out->dir, model_dir, p, err)); /* it says all itself */
     return assay_outdir_copy_sidecars(out, model_dir, err);
 }
 
