@@ -2,7 +2,7 @@
 #include "cli.h"
 
 static struct {
-    const char *recipe, *file, *out, *calibration, *mix, *sensitivity, *fit, *kv;
+    const char *recipe, *file, *out, *calibration, *imatrix, *mix, *sensitivity, *fit, *kv;
     int64_t context, concurrency;
     double target_bpw, target_gb;
     bool dry_run, overwrite, original_inputs;
@@ -16,6 +16,8 @@ static const cli_option options[] = {
     {0, "recipe-file", CLI_STRING, &o.file, "FILE", "the recipe as YAML instead", NULL, 0, 0},
     {'c', "calibration", CLI_STRING, &o.calibration, "FILE",
      "text or JSONL that shows the methods what the model sees: FILE,samples=128,length=2048", NULL, 0, 0},
+    {0, "imatrix", CLI_STRING, &o.imatrix, "FILE",
+     "method gguf: an importance matrix (assay imatrix, llama.cpp's .gguf or .dat)", NULL, 0, 0},
     {0, "original-inputs", CLI_FLAG, &o.original_inputs, NULL,
      "calibrate on the original layers' outputs instead of the quantized ones'", NULL, 0, 0},
     {0, "target-bpw", CLI_DOUBLE, &o.target_bpw, "BITS",
@@ -51,6 +53,7 @@ static int run(int n_args, char **args) {
     assay_quantize_request req = {.recipe = o.recipe,
                                   .recipe_file = o.file,
                                   .calibration = o.calibration,
+                                  .imatrix = o.imatrix,
                                   .target_bpw = o.target_bpw,
                                   .target_gb = o.target_gb,
                                   .fit = o.fit,
@@ -80,12 +83,12 @@ const cli_command cli_quantize = {
     .summary = "one recipe -> one variant, with the loss of each matrix",
     .description = "Reads the checkpoint in MODEL and writes a quantized one into the folder OUT, in the "
                    "files that transformers and vLLM load:\n"
-                   "bitsandbytes' convention for llm_int8, nf4 and fp4, hqq's for hqq, compressed-tensors' for the "
-                   "rest. One matrix, or with\n"
+                   "bitsandbytes' convention for llm_int8, nf4 and fp4, hqq's for hqq, a GGUF file for gguf, compressed-tensors' "
+                   "for the rest. One matrix, or with\n"
                    "calibration one decoder layer, is in memory at a time; a run that was killed goes on where it "
                    "was when it is started again.\n"
                    "layers.jsonl beside the weights tells what each matrix lost.\n\n"
-                   "A recipe is a method with options: rtn, llm_int8, nf4, fp4, hqq, fp8 need no data; gptq, awq, "
+                   "A recipe is a method with options: rtn, llm_int8, nf4, fp4, hqq, fp8, gguf need no data; gptq, awq, "
                    "autoround and smoothquant\n"
                    "need --calibration. precision=int2..int8, fp8_e4m3, mxfp4, nvfp4 ..., group_size=N or channel, "
                    "symmetric, mse, double_quant,\n"
@@ -95,6 +98,8 @@ const cli_command cli_quantize = {
                    "fuse gets the precision\n"
                    "that loses least within the budget, by what was measured on the calibration data; mixture.json "
                    "tells every figure.\n\n"
+                   "gguf,q4_k_m and llama.cpp's other mixes and types (gguf,q8_0 gguf,iq4_xs gguf,q4_k,mix=pure ...) give the bytes of "
+                   "llama-quantize.\nWith --calibration or --imatrix they weigh columns by importance, which the smallest need.\n\n"
                    "Three and two bits are for research: the loss is told before the files appear.",
     .examples = "  $ assay quantize models/demo /tmp/nf4 --recipe nf4,double_quant\n"
                 "  $ assay quantize models/demo /tmp/mixed --recipe "
@@ -103,6 +108,7 @@ const cli_command cli_quantize = {
                 "models/demo/calibration.jsonl,samples=64,length=256\n"
                 "  $ assay quantize models/demo /tmp/small --recipe gptq,int4 --target-bpw 3.75 -c "
                 "models/demo/calibration.jsonl,length=256\n"
+                "  $ assay quantize models/demo /tmp/gguf --recipe gguf,q4_k_m -c models/demo/calibration.jsonl,length=256\n"
                 "  $ assay quantize models/demo --recipe rtn,int4,group_size=128 --dry-run\n",
     .options = options,
     .min_args = 1,

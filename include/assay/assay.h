@@ -64,6 +64,7 @@ typedef struct assay_quantize_request {
     const char *recipe;      /* one line: "rtn,int4,group_size=128"; or */
     const char *recipe_file; /* a YAML file */
     const char *calibration; /* "FILE" or "FILE,samples=64,length=512"; NULL = none */
+    const char *imatrix;     /* method gguf: file of an importance matrix, llama.cpp's; NULL = by calibration, or none */
     double target_bpw;       /* > 0: a mixture of precisions with so many stored bits per weight; or */
     double target_gb;        /* > 0: one whose checkpoint has so many GB (10^9 bytes) */
     const char *fit;         /* a device of the plan's table: the largest checkpoint that it serves; or NULL. With it: */
@@ -84,6 +85,16 @@ typedef struct assay_quantize_request {
 } assay_quantize_request;
 ASSAY_API assay_status assay_quantize_model(assay_doc **out, const char *model, const char *out_dir,
                                             const assay_quantize_request *o, assay_err *err);
+
+/* --- imatrix: what the columns of each matrix weigh, for quantizing to GGUF --- */
+typedef struct assay_imatrix_request {
+    const char *calibration; /* "FILE" or "FILE,samples=64,length=512" */
+    int threads;             /* 0 = all cores */
+    const assay_progress *progress;
+} assay_imatrix_request;
+/* Writes FILE, which llama.cpp reads too. A killed call goes on where it was. */
+ASSAY_API assay_status assay_imatrix_model(assay_doc **out, const char *model, const char *file, const assay_imatrix_request *o,
+                                           assay_err *err);
 
 /* --- convert: another format, the same codes --- */
 typedef struct assay_convert_request {

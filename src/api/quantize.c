@@ -237,6 +237,7 @@ assay_status assay_quantize_model(assay_doc **out, const char *model, const char
                                 .overwrite = o->overwrite,
                                 .shard_bytes = o->shard_bytes,
                                 .original_inputs = o->original_inputs,
+                                .imatrix = o->imatrix,
                                 .before_commit = review,
                                 .before_commit_ctx = &reviewing};
     assay_status s;
