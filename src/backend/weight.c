@@ -8,7 +8,8 @@
  *   int5..8                     Q8: the codes                            INT8: bytes, 16 rows interleaved
  *   mxfp4, nvfp4                Q4 with coded scales                     none
  *   fp8_e4m3, fp8_e5m2          E4M3, E5M2: blocks of 64 codes           FP8: the same
- *   ggml's blocks               borrowed, decoded as they are used       none
+ *   ggml's blocks               Q4 with a table, or S8: signed codes     none
+ *     IQ1, IQ2                  borrowed, decoded as they are used       none
  *   groups that kernels do not  decoded to dense elements of the mode    INT8: any group size;
  *   walk (blocks across rows,                                            FP8: multiples of 32
  *   odd sizes), codes or scales
@@ -148,7 +149,7 @@ static assay_status fill(assay_backend *b, assay_weight *w, const assay_matrix *
                 err, ASSAY_EUNSUPPORTED,
                 "no kernel computes %s with 8-bit activations, use bf16, f16 or f32 activations",
                 assay_precision_name(m->precision));
-        if (!dense) return backend_keep_blocks(w, m, err);
+        if (!dense) return backend_take_blocks(b, w, m, err);
         return borrow_dense(w, m) ? ASSAY_OK : make_dense(b, w, m, err);
     }
     ASSAY_TRY(order_columns(w, m, &regular, err));

@@ -46,6 +46,7 @@ typedef enum assay_form {
     ASSAY_FORM_Q4, /* 64-byte blocks of 128 codes: nibble q of little-endian word j is column 32*q + j of the
                       block */
     ASSAY_FORM_Q8, /* one code per byte; row padded to a multiple of 32 bytes */
+    ASSAY_FORM_S8, /* the same, codes signed: the value before scaling */
     ASSAY_FORM_E4M3, /* 64-byte blocks of 64 codes: byte q of little-endian word j is column 32*q + j of the
                         block; no code is a NaN */
     ASSAY_FORM_E5M2, /* the same; no code is a NaN or infinity */
@@ -58,20 +59,23 @@ typedef struct assay_tables {
     uint16_t bf16[256][16];
 } assay_tables;
 
-/* Rows of a weight as the float kernels read them. Borrowed memory throughout. */
+/* Rows of a weight as the float kernels read them: code or value of it, less zero, times scale, plus offset, each
+ * step rounded. Borrowed memory throughout. */
 typedef struct assay_rows {
     assay_form form;
-    const void *data; /* row r begins at data + r * stride; Q4 and Q8 hold whole blocks and chunks (padding:
-                         any codes) */
+    const void *data; /* row r begins at data + r * stride; Q4, Q8 and S8 hold whole blocks and chunks
+                         (padding: any codes) */
     size_t stride;    /* bytes */
     size_t k;         /* columns */
-    size_t group;     /* Q4: 32, 64 or a multiple of 128, or 16 with scale_codes; bytes: a multiple of 32;
-                         k or more: one group a row */
+    size_t group;     /* Q4: 16, 32, 64 or a multiple of 128; S8: 16 or a multiple of 32; other bytes: a
+                         multiple of 32; k or more: one group a row */
     size_t n_groups;      /* ceil(k / group) */
     const float *scales;  /* Q4, bytes: [rows][n_groups]. E4M3, E5M2: magnitudes below 2^7; in unpack_bf16 NULL
                              leaves their codes unscaled */
     const uint8_t *zeros; /* [rows][n_groups], or NULL: `values` (Q4) and `zero` (Q8) hold for all groups */
     const float *real_zeros; /* zeros that are no integers, instead */
+    const float *offsets; /* Q4, S8: [rows][n_groups], or NULL. In S8 products of codes and scales are exact in
+                             float32 then: one fma rounds as both steps do */
     float values[16];        /* Q4: value of a code before scaling; with zeros it must be 0..15 and the zero is
                                 subtracted */
     float zero;              /* Q8 without zeros: a power of two */

@@ -152,6 +152,28 @@ static void test_ownership(void **state) {
     assay_backend_close(b);
 }
 
+/* What a weight costs in memory: bits of a code, and of a group's float32 scale and minimum; the rarest types cost
+ * nothing but the file. */
+static void test_bytes(void **state) {
+    (void)state;
+    assay_backend *b = open_cpu(1, NULL);
+    for (assay_precision p = FIRST; p <= LAST; p++) {
+        const assay_block_info *info = assay_block_get(p);
+        assay_matrix m = random_blocks(p, 8, 1024, 1);
+        assay_weight *w = NULL;
+        bool kept = strncmp(info->name, "iq1", 3) == 0 || strncmp(info->name, "iq2", 3) == 0;
+        bool wide = p == ASSAY_PRECISION_Q6_K || assay_precision_bits(p) == 5 || assay_precision_bits(p) == 8;
+        double bits = kept ? 8.0 * info->bytes / info->elements
+                           : (wide ? 8 : 4) + (info->has_mins ? 64.0 : 32.0) / info->group;
+        assert_int_equal(assay_weight_new(&w, b, &m, ASSAY_ACT_BF16, NULL), ASSAY_OK);
+        if ((double)assay_weight_n_bytes(w) != bits / 8 * 8 * 1024)
+            fail_msg("%s takes %zu bytes, %.4f bits were expected", info->name, assay_weight_n_bytes(w), bits);
+        assay_weight_free(b, w);
+        assay_matrix_deinit(&m);
+    }
+    assay_backend_close(b);
+}
+
 static void test_refusals(void **state) {
     (void)state;
     assay_backend *b = open_cpu(1, NULL);
@@ -171,6 +193,7 @@ int main(void) {
         cmocka_unit_test(test_blocks_equal_their_dense_matrix),
         cmocka_unit_test(test_instruction_sets),
         cmocka_unit_test(test_ownership),
+        cmocka_unit_test(test_bytes),
         cmocka_unit_test(test_refusals),
     };
     return cmocka_run_group_tests_name("cpu backend on ggml's blocks", tests, NULL, NULL);

@@ -102,7 +102,7 @@ static void check_gemm_bf16(const assay_kern *kern) {
 }
 
 /* Rows of every form and group size; `w` borrows from the guarded buffers. */
-enum { NO_ZEROS, ZEROS, REAL_ZEROS, CODED };
+enum { NO_ZEROS, ZEROS, REAL_ZEROS, CODED, OFFSETS };
 static const struct {
     assay_form form;
     size_t group;
@@ -119,6 +119,11 @@ static const struct {
     {ASSAY_FORM_Q4, 32, CODED, false},      {ASSAY_FORM_Q8, 32, NO_ZEROS, false},
     {ASSAY_FORM_Q8, 96, ZEROS, true},       {ASSAY_FORM_Q8, 128, NO_ZEROS, false},
     {ASSAY_FORM_Q8, 64, REAL_ZEROS, false}, {ASSAY_FORM_Q8, 9999, NO_ZEROS, true},
+    {ASSAY_FORM_Q4, 32, OFFSETS, false},    {ASSAY_FORM_Q4, 16, NO_ZEROS, false},
+    {ASSAY_FORM_Q4, 16, OFFSETS, true},     {ASSAY_FORM_Q4, 256, OFFSETS, false},
+    {ASSAY_FORM_S8, 32, NO_ZEROS, false},   {ASSAY_FORM_S8, 32, OFFSETS, true},
+    {ASSAY_FORM_S8, 16, NO_ZEROS, true},    {ASSAY_FORM_S8, 16, OFFSETS, false},
+    {ASSAY_FORM_S8, 9999, OFFSETS, false},  {ASSAY_FORM_S8, 96, NO_ZEROS, false},
     {ASSAY_FORM_E4M3, 9999, NO_ZEROS, false}, {ASSAY_FORM_E4M3, 128, NO_ZEROS, true},
     {ASSAY_FORM_E4M3, 32, NO_ZEROS, false}, {ASSAY_FORM_E5M2, 9999, NO_ZEROS, true},
     {ASSAY_FORM_E5M2, 96, NO_ZEROS, false},
@@ -148,7 +153,7 @@ static assay_rows random_rows(guarded g[4], size_t which, size_t k, size_t rows)
     bool codes = w.form >= ASSAY_FORM_Q4;
     w.stride = w.form == ASSAY_FORM_F32 ? 4 * k
              : w.form == ASSAY_FORM_Q4  ? up(k, 128) / 2
-             : w.form == ASSAY_FORM_Q8  ? up(k, 32)
+             : w.form < ASSAY_FORM_E4M3 && codes ? up(k, 32)
              : codes                    ? up(k, 64)
                                         : 2 * k;
     if (codes) w.n_groups = ASSAY_MAX((k + w.group - 1) / w.group, (size_t)1);
@@ -156,7 +161,7 @@ static assay_rows random_rows(guarded g[4], size_t which, size_t k, size_t rows)
     g[3] = guard(rows * w.n_groups * 4);
     for (size_t i = 0; codes && i < rows * w.stride; i++)
         ((uint8_t *)g[0].p)[i] =
-            w.form > ASSAY_FORM_Q8 ? random_f8(w.form) : (uint8_t)assay_rng_next(&rng);
+            w.form >= ASSAY_FORM_E4M3 ? random_f8(w.form) : (uint8_t)assay_rng_next(&rng);
     for (size_t i = 0; !codes && i < rows * k; i++) {
         float v = (float)assay_rng_normal(&rng);
         if (w.form == ASSAY_FORM_F32)
@@ -166,12 +171,15 @@ static assay_rows random_rows(guarded g[4], size_t which, size_t k, size_t rows)
     }
     for (size_t i = 0; i < rows * w.n_groups; i++) {
         ((float *)g[1].p)[i] = (float)(0.01 + 0.05 * assay_rng_double(&rng));
+        if (w.form == ASSAY_FORM_S8) /* of either sign, and few bits: products are exact */
+            ((float *)g[1].p)[i] = (float)((int)(assay_rng_next(&rng) % 4095) - 2047) * 0x1p-17f;
         ((uint8_t *)g[2].p)[i] = (uint8_t)(assay_rng_next(&rng) % (w.form == ASSAY_FORM_Q4 ? 16 : 256));
         ((float *)g[3].p)[i] = (float)(7 + 3 * assay_rng_normal(&rng));
     }
     w.data = g[0].p;
     if (row_cases[which].zeros == ZEROS) w.zeros = g[2].p;
     if (row_cases[which].zeros == REAL_ZEROS) w.real_zeros = g[3].p;
+    if (row_cases[which].zeros == OFFSETS) w.offsets = g[3].p;
     if (row_cases[which].zeros == CODED) {
         random_tables();
         w.scale_codes = g[2].p;
@@ -645,13 +653,13 @@ static int run_benches(void) {
            k.extras, l.read_gbs, l.f32_gflops, l.bf16_gflops, l.int8_gops);
     size_t kk = 2048, n = 65536;
     uint8_t *data = aligned_alloc(64, n * kk * 4);
-    float *scales = aligned_alloc(64, n * 64 * 4), *y = aligned_alloc(64, n * 64 * 4),
+    float *scales = aligned_alloc(64, n * 128 * 4), *y = aligned_alloc(64, n * 128 * 4),
           *x = aligned_alloc(64, 512 * kk * 4);
     int32_t *sums = aligned_alloc(64, 512 * 64 * 4);
     if (!data || !scales || !y || !x || !sums) return 1;
     memset(data, 1, n * kk * 4), memset(x, 0, 512 * kk * 4),
         memset(sums, 0, 512 * 64 * 4); /* touched: pages of their own */
-    for (size_t i = 0; i < n * 64; i++) scales[i] = 1;
+    for (size_t i = 0; i < n * 128; i++) scales[i] = 1;
     assay_rng_init(&rng, 1);
     static const struct {
         const char *name;
@@ -667,6 +675,15 @@ static int run_benches(void) {
         {"gemv q8 row x f32", 1, ASSAY_FORM_Q8, 9999, NO_ZEROS},
         {"gemv q8 g128 x bf16", 0, ASSAY_FORM_Q8, 128, NO_ZEROS},
         {"gemv q4 g128 real zeros x bf16", 0, ASSAY_FORM_Q4, 128, REAL_ZEROS},
+        {"gemv q4 g32 offsets x bf16", 0, ASSAY_FORM_Q4, 32, OFFSETS},
+        {"gemv q4 g16 x bf16", 0, ASSAY_FORM_Q4, 16, NO_ZEROS},
+        {"gemv q4 g16 offsets x bf16", 0, ASSAY_FORM_Q4, 16, OFFSETS},
+        {"gemv s8 g32 x bf16", 0, ASSAY_FORM_S8, 32, NO_ZEROS},
+        {"gemv s8 g32 offsets x bf16", 0, ASSAY_FORM_S8, 32, OFFSETS},
+        {"gemv s8 g16 x bf16", 0, ASSAY_FORM_S8, 16, NO_ZEROS},
+        {"gemv q4 g32 offsets x f32", 1, ASSAY_FORM_Q4, 32, OFFSETS},
+        {"gemv s8 g32 x f32", 1, ASSAY_FORM_S8, 32, NO_ZEROS},
+        {"gemv s8 g16 x f32", 1, ASSAY_FORM_S8, 16, NO_ZEROS},
         {"gemv mxfp4 x bf16", 0, ASSAY_FORM_Q4, 32, CODED},
         {"gemv nvfp4 x bf16", 0, ASSAY_FORM_Q4, 16, CODED},
         {"gemv mxfp4 x f32", 1, ASSAY_FORM_Q4, 32, CODED},
@@ -688,13 +705,14 @@ static int run_benches(void) {
                            .scales = scales,
                            .zero = 128};
         if (gemv[i].zeros == REAL_ZEROS) b.w.real_zeros = y;
+        if (gemv[i].zeros == OFFSETS) b.w.offsets = y;
         if (gemv[i].zeros == CODED) b.w.scale_codes = codes, b.w.tables = &tables;
         b.w.stride = b.w.form == ASSAY_FORM_F32 ? 4 * kk
                    : b.w.form == ASSAY_FORM_Q4  ? kk / 2
                    : b.w.form >= ASSAY_FORM_Q8  ? kk
                                                 : 2 * kk;
         if (b.w.form >= ASSAY_FORM_Q4 && b.w.group < kk) b.w.n_groups = kk / b.w.group;
-        double each = gemv[i].zeros == CODED ? 1 : gemv[i].zeros == REAL_ZEROS ? 8 : 4,
+        double each = gemv[i].zeros == CODED ? 1 : gemv[i].zeros == REAL_ZEROS || gemv[i].zeros == OFFSETS ? 8 : 4,
                bytes = (double)n * ((double)b.w.stride + (b.w.form >= ASSAY_FORM_Q4 ? each * (double)b.w.n_groups : 0));
         print_rate(gemv[i].name, &b, bytes, 2.0 * (double)n * (double)kk, l.read_gbs,
                    gemv[i].what == 1 ? l.f32_gflops : l.bf16_gflops);

@@ -29,7 +29,8 @@ VEC_FN v16 q4_scaled(const assay_rows *w, size_t row, size_t g) {
         t = v16_sub(t, v16_set1((float)w->zeros[i]));
     else if (w->real_zeros)
         t = v16_sub(t, v16_set1(w->real_zeros[i]));
-    return v16_mul(t, v16_set1(w->scales[i]));
+    t = v16_mul(t, v16_set1(w->scales[i]));
+    return w->offsets ? v16_add(t, v16_set1(w->offsets[i])) : t;
 }
 VEC_FN v16 q8_zero(const assay_rows *w, size_t row, size_t g) {
     size_t i = row * w->n_groups + g;
@@ -40,9 +41,33 @@ VEC_FN v16 q8_zero(const assay_rows *w, size_t row, size_t g) {
 VEC_FN v16 q8_offset(const assay_rows *w, size_t row, size_t g) {
     return v16_set1(-w->zero * w->scales[row * w->n_groups + g]);
 }
-VEC_FN v16 q8_scale(const assay_rows *w, size_t row, size_t g) {
-    return v16_set1(w->scales[row * w->n_groups + g]);
+/* Signed codes: what joins their product with the scale; -0 changes no number. */
+VEC_FN v16 s8_offset(const assay_rows *w, size_t row, size_t g) {
+    return v16_set1(w->offsets ? w->offsets[row * w->n_groups + g] : -0.0f);
 }
+/* What q8_lanes wants for group g; in groups of 16 also for the next. A row may end with the first; x is zero in the
+ * other half then. */
+VEC_FN void q8_group(v16 zero[2], v16 scale[2], const assay_rows *w, size_t row, size_t g, int bytes) {
+    zero[0] = bytes == BYTES_PLAIN   ? q8_offset(w, row, g)
+              : bytes == BYTES_ZEROS ? q8_zero(w, row, g)
+                                     : s8_offset(w, row, g);
+    scale[0] = v16_set1(w->scales[row * w->n_groups + g]);
+    if (bytes != BYTES_SIGNED16) return;
+    size_t next = ASSAY_MIN(g + 1, w->n_groups - 1);
+    zero[1] = s8_offset(w, row, next);
+    scale[1] = v16_set1(w->scales[row * w->n_groups + next]);
+}
+
+/* What the bytes are, as a constant. */
+#define Q8_CASES(w, CALL)                                                                                    \
+    if ((w)->form == ASSAY_FORM_S8 && (w)->n_groups > 1 && (w)->group == 16)                                 \
+        CALL(BYTES_SIGNED16);                                                                                \
+    else if ((w)->form == ASSAY_FORM_S8)                                                                     \
+        CALL(BYTES_SIGNED);                                                                                  \
+    else if ((w)->zeros || (w)->real_zeros)                                                                  \
+        CALL(BYTES_ZEROS);                                                                                   \
+    else                                                                                                     \
+        CALL(BYTES_PLAIN)
 
 /* Groups per block as a constant, and whether their scales are codes. */
 #define Q4_CASES(w, CALL)                                                                                    \
@@ -52,6 +77,8 @@ VEC_FN v16 q8_scale(const assay_rows *w, size_t row, size_t g) {
         CALL(4, true);                                                                                       \
     else if ((w)->n_groups > 1 && (w)->group == 32)                                                          \
         CALL(4, false);                                                                                      \
+    else if ((w)->n_groups > 1 && (w)->group == 16)                                                          \
+        CALL(8, false);                                                                                      \
     else if ((w)->n_groups > 1 && (w)->group == 64)                                                          \
         CALL(2, false);                                                                                      \
     else                                                                                                     \

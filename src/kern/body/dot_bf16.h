@@ -69,11 +69,12 @@ VEC_FN vb_table q4_table_bf16(const assay_rows *w, size_t row, size_t g, bool co
     if (coded) return vb_table_at(w->tables->bf16[w->scale_codes[row * w->n_groups + g]]);
     return vb_table_of(q4_scaled(w, row, g));
 }
-/* Of groups of 16, which are coded: the two of a chunk. A row may end with the first; x is zero in the other
- * half then. */
-VEC_FN vb_table2 q4_table2_bf16(const assay_rows *w, size_t row, size_t g) {
+/* Of groups of 16: the two of a chunk. A row may end with the first; x is zero in the other half then. */
+VEC_FN vb_table2 q4_table2_bf16(const assay_rows *w, size_t row, size_t g, bool coded) {
+    size_t next = ASSAY_MIN(g + 1, w->n_groups - 1);
+    if (!coded) return vb_table2_of(q4_scaled(w, row, g), q4_scaled(w, row, next));
     const uint8_t *s = w->scale_codes + row * w->n_groups;
-    return vb_table2_at(w->tables->bf16[s[g]], w->tables->bf16[s[ASSAY_MIN(g + 1, w->n_groups - 1)]]);
+    return vb_table2_at(w->tables->bf16[s[g]], w->tables->bf16[s[next]]);
 }
 VEC_FN void q4_block_bf16(v16 *acc, vb_table *tab, const assay_rows *w, size_t row, size_t b, int nr, int gpb,
                           bool coded, size_t blocks, int nq, const uint16_t *x, uint16_t *out, size_t ld) {
@@ -92,7 +93,8 @@ VEC_FN void q4_block_bf16(v16 *acc, vb_table *tab, const assay_rows *w, size_t r
         size_t c = ASSAY_KERN_BLOCK * b + 32 * (size_t)q;
         vb xv = out ? vb_zero() : vb_load(x + c);
         VEC_UNROLL for (int r = 0; r < nr; r++) {
-            vb v = gpb == 8 ? vb_q4_two(d[r], q, q4_table2_bf16(w, row + (size_t)r, 8 * b + 2 * (size_t)q))
+            size_t g = 8 * b + 2 * (size_t)q;
+            vb v = gpb == 8 ? vb_q4_two(d[r], q, q4_table2_bf16(w, row + (size_t)r, g, coded))
                             : vb_q4(d[r], q, tab[r]);
             if (out)
                 vb_store(out + (size_t)r * ld + c, v);
@@ -118,24 +120,21 @@ VEC_FN void q4_rows_bf16(float *y, const assay_rows *w, size_t row, int nr, int 
 }
 
 /* As q8_rows_f32. */
-VEC_FN void q8_rows_bf16(float *y, const assay_rows *w, size_t row, int nr, bool zeros, const uint16_t *x,
+VEC_FN void q8_rows_bf16(float *y, const assay_rows *w, size_t row, int nr, int bytes, const uint16_t *x,
                          uint16_t *out, size_t ld) {
-    v16 acc[GEMV_N], zero[GEMV_N], scale[GEMV_N];
+    v16 acc[GEMV_N], zero[GEMV_N][2], scale[GEMV_N][2];
     size_t left = 0, g = 0;
-    VEC_UNROLL for (int r = 0; r < nr; r++) acc[r] = zero[r] = scale[r] = v16_zero();
+    VEC_UNROLL for (int r = 0; r < nr; r++) acc[r] = zero[r][0] = scale[r][0] = v16_zero();
     for (size_t c = 0; c < w->k; c += ASSAY_KERN_CHUNK, left -= ASSAY_KERN_CHUNK) {
-        if (left == 0) {
-            VEC_UNROLL for (int r = 0; r < nr; r++) {
-                zero[r] = zeros ? q8_zero(w, row + (size_t)r, g) : q8_offset(w, row + (size_t)r, g);
-                scale[r] = q8_scale(w, row + (size_t)r, g);
-            }
+        if (bytes == BYTES_SIGNED16 || left == 0) {
+            VEC_UNROLL for (int r = 0; r < nr; r++) q8_group(zero[r], scale[r], w, row + (size_t)r, g, bytes);
             left = group_columns(w);
-            g++;
+            g += bytes == BYTES_SIGNED16 ? 2 : 1;
         }
         vb xv = out ? vb_zero() : vb_load(x + c);
         VEC_UNROLL for (int r = 0; r < nr; r++) {
             const uint8_t *p = (const uint8_t *)w->data + (row + (size_t)r) * w->stride + c;
-            vb v = vb_q8(p, zeros, zero[r], scale[r]);
+            vb v = vb_q8(p, bytes, zero[r], scale[r]);
             VEC_PREFETCH(p + (size_t)nr * w->stride);
             if (out)
                 vb_store(out + (size_t)r * ld + c, v);
@@ -232,14 +231,14 @@ static inline void set_dot_bf16(assay_kern *k) {
     k->gemm_bf16 = gemm_bf16;
     k->gemv_bf16[ASSAY_FORM_BF16] = gemv_bf16_bf16;
     k->gemv_bf16[ASSAY_FORM_Q4] = gemv_bf16_q4;
-    k->gemv_bf16[ASSAY_FORM_Q8] = gemv_bf16_q8;
+    k->gemv_bf16[ASSAY_FORM_Q8] = k->gemv_bf16[ASSAY_FORM_S8] = gemv_bf16_q8;
     k->gemv_bf16[ASSAY_FORM_E4M3] = gemv_bf16_e4m3;
     k->gemv_bf16[ASSAY_FORM_E5M2] = gemv_bf16_e5m2;
     k->unpack_bf16[ASSAY_FORM_F32] = unpack_bf16_f32;
     k->unpack_bf16[ASSAY_FORM_F16] = unpack_bf16_f16;
     k->unpack_bf16[ASSAY_FORM_BF16] = unpack_bf16_bf16;
     k->unpack_bf16[ASSAY_FORM_Q4] = unpack_bf16_q4;
-    k->unpack_bf16[ASSAY_FORM_Q8] = unpack_bf16_q8;
+    k->unpack_bf16[ASSAY_FORM_Q8] = k->unpack_bf16[ASSAY_FORM_S8] = unpack_bf16_q8;
     k->unpack_bf16[ASSAY_FORM_E4M3] = unpack_bf16_e4m3;
     k->unpack_bf16[ASSAY_FORM_E5M2] = unpack_bf16_e5m2;
 }

@@ -93,9 +93,8 @@ VEC_FN v16 q4_table_f32(const assay_rows *w, size_t row, size_t g, bool coded) {
     v16 t = coded ? v16_load(w->tables->f32[w->scale_codes[row * w->n_groups + g]]) : q4_scaled(w, row, g);
     return w->round_f16 ? v16_round_f16(t) : t;
 }
-VEC_FN v16 q8_f32(const assay_rows *w, const uint8_t *p, bool zeros, v16 zero, v16 scale) {
-    v16 v = v16_of_int(v16i_u8(p));
-    v = zeros ? v16_mul(v16_sub(v, zero), scale) : v16_fma(v, scale, zero);
+VEC_FN v16 q8_f32(const assay_rows *w, const uint8_t *p, int bytes, v16 zero, v16 scale) {
+    v16 v = q8_lanes(v16_of_int(q8_load(p, bytes)), bytes, zero, scale);
     return w->round_f16 ? v16_round_f16(v) : v;
 }
 
@@ -149,30 +148,27 @@ VEC_FN void q4_rows_f32(float *y, const assay_rows *w, size_t row, int nr, int g
     if (!out) VEC_UNROLL for (int r = 0; r < nr; r++) y[r] = v16_sum(acc[r]);
 }
 
-/* zeros, a constant: groups have their own. */
-VEC_FN void q8_rows_f32(float *y, const assay_rows *w, size_t row, int nr, bool zeros, const float *x,
+/* bytes, a constant: what they are. */
+VEC_FN void q8_rows_f32(float *y, const assay_rows *w, size_t row, int nr, int bytes, const float *x,
                         float *out, size_t ld) {
-    v16 acc[GEMV_N], zero[GEMV_N], scale[GEMV_N];
+    v16 acc[GEMV_N], zero[GEMV_N][2], scale[GEMV_N][2];
     size_t left = 0, g = 0;
-    VEC_UNROLL for (int r = 0; r < nr; r++) acc[r] = zero[r] = scale[r] = v16_zero();
+    VEC_UNROLL for (int r = 0; r < nr; r++) acc[r] = zero[r][0] = scale[r][0] = v16_zero();
     for (size_t c = 0; c < w->k; c += ASSAY_KERN_CHUNK, left -= ASSAY_KERN_CHUNK) {
-        if (left == 0) {
-            VEC_UNROLL for (int r = 0; r < nr; r++) {
-                zero[r] = zeros ? q8_zero(w, row + (size_t)r, g) : q8_offset(w, row + (size_t)r, g);
-                scale[r] = q8_scale(w, row + (size_t)r, g);
-            }
+        if (bytes == BYTES_SIGNED16 || left == 0) {
+            VEC_UNROLL for (int r = 0; r < nr; r++) q8_group(zero[r], scale[r], w, row + (size_t)r, g, bytes);
             left = group_columns(w);
-            g++;
+            g += bytes == BYTES_SIGNED16 ? 2 : 1;
         }
-        VEC_UNROLL for (size_t h = c; h < c + ASSAY_KERN_CHUNK; h += 16)
-            VEC_UNROLL for (int r = 0; r < nr; r++) {
-            const uint8_t *p = (const uint8_t *)w->data + (row + (size_t)r) * w->stride + h;
-            v16 v = q8_f32(w, p, zeros, zero[r], scale[r]);
+        VEC_UNROLL for (size_t h = 0; h < 2; h++) VEC_UNROLL for (int r = 0; r < nr; r++) {
+            size_t at = c + 16 * h, i = bytes == BYTES_SIGNED16 ? h : 0;
+            const uint8_t *p = (const uint8_t *)w->data + (row + (size_t)r) * w->stride + at;
+            v16 v = q8_f32(w, p, bytes, zero[r][i], scale[r][i]);
             VEC_PREFETCH(p + (size_t)nr * w->stride);
             if (out)
-                v16_store(out + (size_t)r * ld + h, v);
+                v16_store(out + (size_t)r * ld + at, v);
             else
-                acc[r] = v16_fma(v16_load(x + h), v, acc[r]);
+                acc[r] = v16_fma(v16_load(x + at), v, acc[r]);
         }
     }
     if (!out) VEC_UNROLL for (int r = 0; r < nr; r++) y[r] = v16_sum(acc[r]);
@@ -244,14 +240,14 @@ static inline void set_dot_f32(assay_kern *k) {
     k->gemv_f32[ASSAY_FORM_F16] = gemv_f32_f16;
     k->gemv_f32[ASSAY_FORM_BF16] = gemv_f32_bf16;
     k->gemv_f32[ASSAY_FORM_Q4] = gemv_f32_q4;
-    k->gemv_f32[ASSAY_FORM_Q8] = gemv_f32_q8;
+    k->gemv_f32[ASSAY_FORM_Q8] = k->gemv_f32[ASSAY_FORM_S8] = gemv_f32_q8;
     k->gemv_f32[ASSAY_FORM_E4M3] = gemv_f32_e4m3;
     k->gemv_f32[ASSAY_FORM_E5M2] = gemv_f32_e5m2;
     k->unpack_f32[ASSAY_FORM_F32] = unpack_f32_f32;
     k->unpack_f32[ASSAY_FORM_F16] = unpack_f32_f16;
     k->unpack_f32[ASSAY_FORM_BF16] = unpack_f32_bf16;
     k->unpack_f32[ASSAY_FORM_Q4] = unpack_f32_q4;
-    k->unpack_f32[ASSAY_FORM_Q8] = unpack_f32_q8;
+    k->unpack_f32[ASSAY_FORM_Q8] = k->unpack_f32[ASSAY_FORM_S8] = unpack_f32_q8;
     k->unpack_f32[ASSAY_FORM_E4M3] = unpack_f32_e4m3;
     k->unpack_f32[ASSAY_FORM_E5M2] = unpack_f32_e5m2;
 }

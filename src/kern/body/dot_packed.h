@@ -1,4 +1,4 @@
-/* kern/body/dot_packed.h: from blocks of rows to whole calls, for the packed forms (Q4, Q8, E4M3, E5M2): products
+/* kern/body/dot_packed.h: from blocks of rows to whole calls, for the packed forms (Q4, Q8, S8, E4M3, E5M2): products
  * of one row of x, GEMV_N weight rows at a time, and unpacking. Included by dot_f32.h and dot_bf16.h, once each per
  * instruction set, after their q4_rows, q8_rows and f8_rows:
  *   DOT_CLASS  f32 or bf16: the suffix of those functions and of the ones made here
@@ -25,15 +25,12 @@ static void DOT_PASTE(gemv_, DOT_CLASS, _q4)(float *y, const assay_rows *w, size
 static void DOT_PASTE(gemv_, DOT_CLASS, _q8)(float *y, const assay_rows *w, size_t row, size_t n,
                                              const DOT_ELEM *x) {
     size_t j = 0;
-#define CALL(ZEROS)                                                                                          \
+#define CALL(BYTES)                                                                                          \
     do {                                                                                                     \
-        for (; j + GEMV_N <= n; j += GEMV_N) DOT_Q8_ROWS(y + j, w, row + j, GEMV_N, ZEROS, x, NULL, 0);      \
-        for (; j < n; j++) DOT_Q8_ROWS(y + j, w, row + j, 1, ZEROS, x, NULL, 0);                             \
+        for (; j + GEMV_N <= n; j += GEMV_N) DOT_Q8_ROWS(y + j, w, row + j, GEMV_N, BYTES, x, NULL, 0);      \
+        for (; j < n; j++) DOT_Q8_ROWS(y + j, w, row + j, 1, BYTES, x, NULL, 0);                             \
     } while (0)
-    if (w->zeros || w->real_zeros)
-        CALL(true);
-    else
-        CALL(false);
+    Q8_CASES(w, CALL);
 #undef CALL
 }
 
@@ -53,7 +50,9 @@ static void DOT_PASTE(unpack_, DOT_CLASS, _q4)(DOT_ELEM *out, size_t ld, const a
 static void DOT_PASTE(unpack_, DOT_CLASS, _q8)(DOT_ELEM *out, size_t ld, const assay_rows *w, size_t row,
                                                size_t n) {
     for (size_t j = 0; j < n; j++) {
-        DOT_Q8_ROWS(NULL, w, row + j, 1, w->zeros || w->real_zeros, NULL, out + j * ld, ld);
+#define CALL(BYTES) DOT_Q8_ROWS(NULL, w, row + j, 1, BYTES, NULL, out + j * ld, ld)
+        Q8_CASES(w, CALL);
+#undef CALL
         DOT_ZERO_TAIL(out + j * ld, w->k);
     }
 }

@@ -1,6 +1,6 @@
 /* kern/body/pairs.h: bf16 pair products for instruction sets that have none: the even and the odd elements of
  * 32 bf16 values as float32 lanes, multiplied by two fmas in VDPBF16PS' order. Included by a vocabulary after
- * v16, v16i and f8.h. */
+ * v16, v16i, f8.h and q8.h. */
 typedef struct vb {
     v16 even, odd;
 } vb;
@@ -28,13 +28,14 @@ VEC_FN vb_table vb_table_of(v16 t) { return v16_round_bf16(t); }
 VEC_FN vb vb_q4(vb_block w, int q, vb_table t) {
     return (vb){v16_lookup(t, v16i_srl(w, 4 * q)), v16_lookup(t, v16i_srl(w, 16 + 4 * q))};
 }
-/* 32 codes as (code - zero) * scale; without zeros as code * scale + zero, where that is as exact. */
-VEC_FN vb vb_q8(const uint8_t *p, bool zeros, v16 zero, v16 scale) {
-    v16i w = v16i_u16(p);
-    v16 e = v16_of_int(v16i_and(w, v16i_set1(255))), o = v16_of_int(v16i_srl(w, 8));
-    e = zeros ? v16_mul(v16_sub(e, zero), scale) : v16_fma(e, scale, zero);
-    o = zeros ? v16_mul(v16_sub(o, zero), scale) : v16_fma(o, scale, zero);
-    return (vb){v16_round_bf16(e), v16_round_bf16(o)};
+/* 32 bytes; zero and scale of the first sixteen and of the others, which are the same but in groups of 16. */
+VEC_FN vb vb_q8(const uint8_t *p, int bytes, const v16 zero[2], const v16 scale[2]) {
+    v16i w = v16i_u16(p), e = v16i_and(w, v16i_set1(255)), o = v16i_srl(w, 8);
+    v16 z = zero[0], s = scale[0];
+    if (bytes >= BYTES_SIGNED) e = v16i_sra(v16i_sll(w, 24), 24), o = v16i_sra(v16i_sll(w, 16), 24);
+    if (bytes == BYTES_SIGNED16) z = v16_halves(z, zero[1]), s = v16_halves(s, scale[1]);
+    return (vb){v16_round_bf16(q8_lanes(v16_of_int(e), bytes, z, s)),
+                v16_round_bf16(q8_lanes(v16_of_int(o), bytes, z, s))};
 }
 VEC_FN vb_table vb_table_at(const uint16_t *t) { return v16_of_bits(v16i_sll(v16i_u16(t), 16)); }
 /* Two tables, the second for the upper half of the lanes. */
@@ -44,6 +45,7 @@ typedef struct vb_table2 {
 VEC_FN vb_table2 vb_table2_at(const uint16_t *t, const uint16_t *u) {
     return (vb_table2){vb_table_at(t), vb_table_at(u)};
 }
+VEC_FN vb_table2 vb_table2_of(v16 t, v16 u) { return (vb_table2){vb_table_of(t), vb_table_of(u)}; }
 VEC_FN vb vb_q4_two(vb_block w, int q, vb_table2 t) {
     return (vb){v16_lookup2(t.t, t.u, v16i_srl(w, 4 * q)), v16_lookup2(t.t, t.u, v16i_srl(w, 16 + 4 * q))};
 }

@@ -7,6 +7,7 @@
  *   v16_sum(v)             lanes folded 8, 4, 2, 1 apart
  *   v16_sum4(out, a..d)    four such sums at once
  *   v16_lookup(t, i)       t[i & 15] per lane; v16_lookup2(t, u, i): u's in lanes 8..15
+ *   v16_halves(a, b)       a's lanes 0..7, b's lanes 8..15
  *   v16_pow2(v)            2^n, n the integer in the low mantissa bits of v = n + 1.5*2^23
  *   v16i_dot4(acc, w, x)   acc += sum over the lane's four bytes of unsigned w * signed x, exactly; x from
  *                          vx_bcast4
@@ -25,6 +26,13 @@
 #else
 #define VEC_UNROLL _Pragma("GCC unroll 16")
 #endif
+/* What the bytes of a row are, a constant of the loops over them (dot.h). */
+enum {
+    BYTES_PLAIN, /* Q8: code less one zero for all, a power of two */
+    BYTES_ZEROS, /* Q8: each group has its own */
+    BYTES_SIGNED,
+    BYTES_SIGNED16 /* in groups of 16 */
+};
 /* Asks for a line that will be read a few thousand instructions later; any address will do. */
 #define VEC_PREFETCH(p) __builtin_prefetch((const void *)(p), 0, 2)
 #define VEC_PASTE2(a, b) a##_##b

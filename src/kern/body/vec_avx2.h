@@ -80,6 +80,10 @@ VEC_FN v16i v16i_u8(const void *p) {
     __m128i v = _mm_loadu_si128(p);
     return (v16i){_mm256_cvtepu8_epi32(v), _mm256_cvtepu8_epi32(_mm_srli_si128(v, 8))};
 }
+VEC_FN v16i v16i_s8(const void *p) {
+    __m128i v = _mm_loadu_si128(p);
+    return (v16i){_mm256_cvtepi8_epi32(v), _mm256_cvtepi8_epi32(_mm_srli_si128(v, 8))};
+}
 VEC_FN v16i v16i_u16(const void *p) {
     return (v16i){_mm256_cvtepu16_epi32(_mm_loadu_si128(p)),
                   _mm256_cvtepu16_epi32(_mm_loadu_si128((const __m128i *)p + 1))};
@@ -107,6 +111,7 @@ VEC_FN __m256 vec_lookup8(v16 t, __m256i i) {
     return _mm256_blendv_ps(_mm256_permutevar8x32_ps(t.a, i), _mm256_permutevar8x32_ps(t.b, i),
                             _mm256_castsi256_ps(_mm256_slli_epi32(i, 28)));
 }
+VEC_FN v16 v16_halves(v16 a, v16 b) { return (v16){a.a, b.b}; }
 VEC_FN v16 v16_lookup(v16 t, v16i i) { return (v16){vec_lookup8(t, i.a), vec_lookup8(t, i.b)}; }
 VEC_FN v16 v16_lookup2(v16 t, v16 u, v16i i) { return (v16){vec_lookup8(t, i.a), vec_lookup8(u, i.b)}; }
 
@@ -144,6 +149,7 @@ VEC_FN v16i v16i_dot4(v16i acc, v16i w, vx x) {
 }
 
 #include "kern/body/f8.h"
+#include "kern/body/q8.h"
 #include "kern/body/pairs.h"
 
 #endif

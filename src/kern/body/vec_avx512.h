@@ -54,6 +54,7 @@ VEC_FN v16i v16i_srl(v16i a, int n) { return (v16i)((vec_u32)a >> (unsigned)n); 
 VEC_FN v16i v16i_sll(v16i a, int n) { return (v16i)((vec_u32)a << (unsigned)n); }
 VEC_FN v16i v16i_sra(v16i a, int n) { return _mm512_srai_epi32(a, (unsigned)n); }
 VEC_FN v16i v16i_u8(const void *p) { return _mm512_cvtepu8_epi32(_mm_loadu_si128(p)); }
+VEC_FN v16i v16i_s8(const void *p) { return _mm512_cvtepi8_epi32(_mm_loadu_si128(p)); }
 VEC_FN v16i v16i_u16(const void *p) { return _mm512_cvtepu16_epi32(_mm256_loadu_si256(p)); }
 VEC_FN void v16i_store_u16(void *p, v16i v) { _mm256_storeu_si256(p, _mm512_cvtepi32_epi16(v)); }
 VEC_FN void v16i_store_i8(void *p, v16i v) { _mm_storeu_si128(p, _mm512_cvtsepi32_epi8(v)); }
@@ -62,6 +63,7 @@ VEC_FN v16i v16i_round(v16 v) { return _mm512_cvtps_epi32(v); }
 
 VEC_FN v16 v16_load_f16(const void *p) { return _mm512_cvtph_ps(_mm256_loadu_si256(p)); }
 VEC_FN v16 v16_round_f16(v16 v) { return _mm512_cvtph_ps(_mm512_cvtps_ph(v, _MM_FROUND_TO_NEAREST_INT)); }
+VEC_FN v16 v16_halves(v16 a, v16 b) { return _mm512_mask_blend_ps(0xff00, a, b); }
 VEC_FN v16 v16_lookup(v16 t, v16i i) { return _mm512_permutexvar_ps(i, t); }
 VEC_FN v16 v16_lookup2(v16 t, v16 u, v16i i) {
     return _mm512_mask_permutexvar_ps(_mm512_permutexvar_ps(i, t), 0xff00, i, u);
@@ -119,6 +121,7 @@ VEC_FN v16i v16i_dot4(v16i acc, v16i w, vx x) {
 #endif
 
 #include "kern/body/f8.h"
+#include "kern/body/q8.h"
 #if defined(__AVX512BF16__)
 typedef __m512bh vb;
 typedef __m512i vb_block; /* the 64 bytes of a Q4 block */
@@ -142,6 +145,7 @@ VEC_FN vb_table2 vb_table2_at(const uint16_t *t, const uint16_t *u) {
     return _mm512_inserti64x4(_mm512_castsi256_si512(_mm256_loadu_si256((const __m256i *)t)),
                               _mm256_loadu_si256((const __m256i *)u), 1);
 }
+VEC_FN vb_table2 vb_table2_of(v16 t, v16 u) { return (__m512i)_mm512_cvtne2ps_pbh(u, t); }
 VEC_FN vb vb_q4_two(vb_block w, int q, vb_table2 t) {
     __m512i half = _mm512_inserti64x4(_mm512_setzero_si512(), _mm256_set1_epi16(16), 1);
     __m512i i = (__m512i)((vec_u16)w >> (unsigned short)(4 * q));
@@ -178,11 +182,10 @@ VEC_FN vb vb_f8_scaled(const uint8_t *p, int q, assay_form form, v16 scale) {
     return vb_of_f32(v16_mul(f8_lanes(v16i_u16(p), 8 * q, form), scale),
                      v16_mul(f8_lanes(v16i_u16(p + 32), 8 * q, form), scale));
 }
-VEC_FN vb vb_q8(const uint8_t *p, bool zeros, v16 zero, v16 scale) {
-    v16 a = v16_of_int(v16i_u8(p)), b = v16_of_int(v16i_u8(p + 16));
-    a = zeros ? v16_mul(v16_sub(a, zero), scale) : v16_fma(a, scale, zero);
-    b = zeros ? v16_mul(v16_sub(b, zero), scale) : v16_fma(b, scale, zero);
-    return vb_of_f32(a, b);
+VEC_FN vb vb_q8(const uint8_t *p, int bytes, const v16 zero[2], const v16 scale[2]) {
+    int h = bytes == BYTES_SIGNED16;
+    return vb_of_f32(q8_lanes(v16_of_int(q8_load(p, bytes)), bytes, zero[0], scale[0]),
+                     q8_lanes(v16_of_int(q8_load(p + 16, bytes)), bytes, zero[h], scale[h]));
 }
 #else
 #include "kern/body/pairs.h"

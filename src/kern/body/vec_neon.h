@@ -89,6 +89,12 @@ VEC_FN v16i v16i_u8(const void *p) {
     return (v16i){
         {vmovl_u16(vget_low_u16(lo)), vmovl_high_u16(lo), vmovl_u16(vget_low_u16(hi)), vmovl_high_u16(hi)}};
 }
+VEC_FN v16i v16i_s8(const void *p) {
+    int8x16_t b = vld1q_s8(p);
+    int16x8_t lo = vmovl_s8(vget_low_s8(b)), hi = vmovl_high_s8(b);
+    return (v16i){{vreinterpretq_u32_s32(vmovl_s16(vget_low_s16(lo))), vreinterpretq_u32_s32(vmovl_high_s16(lo)),
+                   vreinterpretq_u32_s32(vmovl_s16(vget_low_s16(hi))), vreinterpretq_u32_s32(vmovl_high_s16(hi))}};
+}
 VEC_FN void v16i_store_u16(void *p, v16i v) {
     VEC_UNROLL for (int i = 0; i < 4; i++)
         vst1_u8((uint8_t *)p + 8 * i, vreinterpret_u8_u16(vmovn_u32(v.q[i])));
@@ -115,10 +121,8 @@ VEC_FN v16 v16_lookup(v16 t, v16i x) {
     V16_EACH(v16, vreinterpretq_f32_u8(
                       vqtbl4q_u8(tab, vreinterpretq_u8_u32(vmlaq_u32(o, vandq_u32(x.q[i], m), f)))));
 }
-VEC_FN v16 v16_lookup2(v16 t, v16 u, v16i x) {
-    v16 a = v16_lookup(t, x), b = v16_lookup(u, x);
-    return (v16){{a.q[0], a.q[1], b.q[2], b.q[3]}};
-}
+VEC_FN v16 v16_halves(v16 a, v16 b) { return (v16){{a.q[0], a.q[1], b.q[2], b.q[3]}}; }
+VEC_FN v16 v16_lookup2(v16 t, v16 u, v16i x) { return v16_halves(v16_lookup(t, x), v16_lookup(u, x)); }
 
 VEC_FN float v16_sum(v16 v) {
     float32x4_t a = vaddq_f32(vaddq_f32(v.q[0], v.q[2]), vaddq_f32(v.q[1], v.q[3]));
@@ -151,6 +155,7 @@ VEC_FN uint32x4_t vec_dot4(uint32x4_t acc, uint32x4_t w, vx x) {
 VEC_FN v16i v16i_dot4(v16i acc, v16i w, vx x) { V16_EACH(v16i, vec_dot4(acc.q[i], w.q[i], x)); }
 
 #include "kern/body/f8.h"
+#include "kern/body/q8.h"
 #include "kern/body/pairs.h"
 
 #endif

@@ -59,10 +59,13 @@ static float value(const assay_rows *w, size_t row, size_t c) {
         f = w->values[code];
         if (w->zeros) f -= (float)w->zeros[g];
         if (w->real_zeros) f -= w->real_zeros[g];
+    } else if (w->form == ASSAY_FORM_S8) {
+        f = (float)(int8_t)p[c];
     } else {
         f = (float)p[c] - (w->zeros ? (float)w->zeros[g] : w->real_zeros ? w->real_zeros[g] : w->zero);
     }
-    return f * w->scales[g];
+    f *= w->scales[g];
+    return w->offsets ? f + w->offsets[g] : f;
 }
 static size_t padded(size_t k) { return (k + ASSAY_KERN_CHUNK - 1) / ASSAY_KERN_CHUNK * ASSAY_KERN_CHUNK; }
 
