@@ -27,8 +27,7 @@ FTYPES = {"q4_0": 2, "q4_1": 3, "q8_0": 7, "q5_0": 8, "q5_1": 9, "q2_k": 10, "q3
 NEED = {"iq2_xxs", "iq2_xs", "iq2_s", "iq2_m", "iq1_s", "iq1_m", "iq3_xxs", "q2_k_s", "iq3_xs"}
 
 
-class ImatrixData(ctypes.Structure):
-    _fields_ = [("name", ctypes.c_char_p), ("data", ctypes.POINTER(ctypes.c_float)), ("size", ctypes.c_size_t)]
+ImatrixData = llama_cpp.llama_model_imatrix_data
 
 
 def quiet(level, text, ctx):
@@ -83,7 +82,7 @@ def theirs(source, mix, weights):
         data = (ImatrixData * (len(weights) + 1))()
         for i, (name, v) in enumerate(weights.items()):
             data[i] = ImatrixData(name.encode(), v.ctypes.data_as(ctypes.POINTER(ctypes.c_float)), len(v))
-        p.imatrix = ctypes.cast(data, ctypes.c_void_p)
+        p.imatrix = ctypes.cast(data, ctypes.POINTER(ImatrixData))
     rc = llama_cpp.llama_model_quantize(source.encode(), path.encode(), ctypes.byref(p))
     return {t.name: t for t in gguf.GGUFReader(path).tensors} if rc == 0 else None
 

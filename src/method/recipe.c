@@ -169,10 +169,24 @@ static void put_quoted(assay_str *b, const char *text, size_t n) {
     assay_str_putc(b, '\'');
 }
 
+/* "Q4_K_M", as the field writes it. */
+static bool is_mix_in_capitals(char word[16], const char *text, size_t n) {
+    assay_mix ignored;
+    if (n >= 16 || !memchr("IQT", text[0], 3)) return false;
+    for (size_t i = 0; i < n; i++) word[i] = text[i] >= 'A' && text[i] <= 'Z' ? (char)(text[i] - 'A' + 'a') : text[i];
+    word[n] = 0;
+    return assay_mix_parse(&ignored, word);
+}
+
 /* One "key=value" or bare word as YAML "key: value". nf4 and fp4 are a method's name or, after one, a precision. */
 static assay_status put_option(assay_str *b, bool *has_method, const char *text, size_t n, assay_err *err) {
     const char *eq = memchr(text, '=', n);
     size_t key = eq ? (size_t)(eq - text) : n;
+    char mix[16];
+    if (!eq && is_mix_in_capitals(mix, text, n)) {
+        assay_str_printf(b, "precision: %s", mix);
+        return ASSAY_OK;
+    }
     for (size_t i = 0; i < key; i++)
         if (!strchr("abcdefghijklmnopqrstuvwxyz0123456789_", text[i]))
             return assay_fail(err, ASSAY_EINPUT, "recipe: '%.*s' is not key=value or an option's name",
