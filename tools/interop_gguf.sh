@@ -1,5 +1,6 @@
 #!/bin/sh
-# interop_gguf.sh PROGRAM: GGUF files of every architecture against llama.cpp, both ways (tools/interop_gguf.py).
+# interop_gguf.sh PROGRAM: GGUF files of every architecture against llama.cpp, both ways (tools/interop_gguf.py), and
+# quantizing to GGUF against llama.cpp's quantizer (tools/interop_ggml.py; not when architectures are named).
 #
 # Uses the Python of `make interop` (torch, transformers), and beside it gguf and llama-cpp-python, which are installed into
 # build/interop-gguf/python when ASSAY_INTEROP_GGUF names no folder that has them (the second is compiled: about ten minutes). Its source
@@ -28,4 +29,7 @@ if [ -z "${LLAMA_CPP:-}" ]; then
             echo "interop_gguf.sh: no source of llama.cpp: its converter is not compared" >&2; LLAMA_CPP=; }
     }
 fi
-LLAMA_CPP=$LLAMA_CPP PYTHONPATH=$packages TRANSFORMERS_VERBOSITY=error exec "$python" tools/interop_gguf.py "$program" "$build/logits" "$work/files" "$@"
+export LLAMA_CPP PYTHONPATH="$packages" TRANSFORMERS_VERBOSITY=error
+"$python" tools/interop_gguf.py "$program" "$build/logits" "$work/files" "$@"; failed=$?
+[ $# -gt 0 ] || "$python" tools/interop_ggml.py "$program" "$work/quantized" || failed=1
+exit $failed

@@ -75,7 +75,7 @@ static assay_status read_sums(assay_imatrix *im, const char *where, assay_err *e
         if (!take_floats(&e->sums, &e->n_sums, im, t))
             return assay_fail(err, ASSAY_EINPUT, "%s: tensor '%s' is not float32 within the file", where, t->name);
     }
-    qsort(im->v, im->n, sizeof *im->v, by_name);
+    if (im->n) qsort(im->v, im->n, sizeof *im->v, by_name);
     return ASSAY_OK;
 }
 
@@ -149,7 +149,7 @@ static assay_status read_legacy(assay_imatrix *im, const char *where, assay_err 
         im->dataset = (const char *)text;
         im->n_dataset = (size_t)length;
     }
-    qsort(im->v, im->n, sizeof *im->v, by_name);
+    if (im->n) qsort(im->v, im->n, sizeof *im->v, by_name);
     return ASSAY_OK;
 }
 
@@ -291,7 +291,7 @@ assay_status assay_imatrix_save(const char *path, assay_imatrix_entry *entries, 
     assay_str head = {0};
     assay_writer *w = NULL;
     assay_status s;
-    qsort(entries, n, sizeof *entries, by_entry_name);
+    if (n) qsort(entries, n, sizeof *entries, by_entry_name);
     put_header(&head, entries, n, dataset, n_chunks, chunk_size);
     ASSAY_GO(assay_str_status(&head, err));
     ASSAY_GO(assay_writer_open(&w, path, err));
