@@ -1,7 +1,8 @@
 /* decide.c: the verdicts -> which variant to ship, why, and what would settle what is open.
  *
  * The rule is short on purpose: of the variants that pass, the smallest (or the cheapest to serve, `prefer: cost`); of equal ones that
- * with the smaller KV cache; ties go to the one that stands first in the study. Nothing is traded against the gate: a variant that does not pass is never chosen. */
+ * with the smaller KV cache; ties go to the one that stands first in the study. Nothing is traded against the gate: a variant that does not pass is never chosen.
+ * Nor is one for research (codes of fewer than four bits), unless the study says `research: allow`. */
 #include <math.h>
 #include <pwd.h>
 #include <stdio.h>
@@ -34,11 +35,21 @@ static double kv_bytes(const assay_study_result *r, const assay_report_variant *
     return bytes > 0 ? bytes : INFINITY;
 }
 
+static bool is_research(const assay_report_variant *v) {
+    return v->code_bits > 0 && v->code_bits < ASSAY_REPORT_RESEARCH_BITS;
+}
+
+/* Passed by the gate and left out all the same. */
+static bool is_withheld(const assay_study_result *r, const assay_report_variant *v) {
+    const char *research = json_string_value(json_object_get(r->body, "research"));
+    return is_research(v) && !(research && !strcmp(research, "allow"));
+}
+
 static const assay_report_variant *choose(const assay_study_result *r) {
     const assay_report_variant *best = NULL;
     for (size_t i = 1; i < r->n; i++) {
         const assay_report_variant *v = &r->variants[i];
-        if (!v->gate || v->gate->verdict != ASSAY_VERDICT_PASS) continue;
+        if (!v->gate || v->gate->verdict != ASSAY_VERDICT_PASS || is_withheld(r, v)) continue;
         if (!best || burden(r, v) < burden(r, best) || (burden(r, v) == burden(r, best) && kv_bytes(r, v) < kv_bytes(r, best))) best = v;
     }
     return best;
@@ -74,11 +85,14 @@ static size_t count_verdict(const assay_study_result *r, assay_verdict verdict) 
 
 /* Variants without a gate could not be made or scored: more items would not change that, so they leave nothing open. */
 static void put_headline(assay_str *b, const assay_study_result *r, const assay_report_variant *chosen) {
-    size_t n_open = count_verdict(r, ASSAY_VERDICT_INCONCLUSIVE), n_fail = count_verdict(r, ASSAY_VERDICT_FAIL);
+    size_t n_open = count_verdict(r, ASSAY_VERDICT_INCONCLUSIVE), n_fail = count_verdict(r, ASSAY_VERDICT_FAIL),
+           n_pass = count_verdict(r, ASSAY_VERDICT_PASS);
     if (chosen) {
         assay_str_printf(b, "ship %s: ", chosen->name);
         put_size(b, r, chosen);
         assay_str_put(b, ", and no dimension or slice loses more than its margin");
+    } else if (n_pass) {
+        assay_str_printf(b, "ship none: what passes (%zu of %zu) is for research; `research: allow` would let it ship", n_pass, r->n - 1);
     } else if (n_open) {
         assay_str_printf(b, "no variant passes yet: %zu of %zu inconclusive, more items are needed", n_open, r->n - 1);
     } else if (n_fail == r->n - 1) {
@@ -124,6 +138,11 @@ static json_t *make_reasons(const assay_study_result *r, const assay_report_vari
     for (size_t i = 1; !bad && i < r->n; i++) {
         const assay_report_variant *v = &r->variants[i];
         bool passes = v->gate && v->gate->verdict == ASSAY_VERDICT_PASS;
+        if (passes && is_withheld(r, v) && (!chosen || burden(r, v) < burden(r, chosen))) {
+            assay_str_printf(&b, "%s passes but is for research (codes of %d bits): `research: allow` would let it be chosen", v->name, v->code_bits);
+            bad = append_text(list, &b);
+            continue;
+        }
         if (passes || (chosen && v->gate && burden(r, v) > burden(r, chosen))) continue;
         put_reason(&b, v);
         bad = append_text(list, &b);

@@ -464,9 +464,9 @@ static assay_status make_body(json_t **out, const study_run *r, assay_err *err) 
     for (size_t i = 0; s == ASSAY_OK && i < r->n; i++)
         if (json_array_append_new(variants, variant_json(r, &r->models[i]))) s = assay_nomem(err);
     if (s == ASSAY_OK) {
-        *out = json_pack("{s:s, s:s, s:s, s:s, s:O, s:O, s:O, s:s, s:s?, s:s?, s:s?, s:O, s:O}", "schema", STUDY_SCHEMA, "file", r->spec->file, "model",
-                         r->spec->model, "suite", r->spec->suite, "source", r->spec->source, "config", config, "policy", policy, "prefer",
-                         r->spec->prefer == ASSAY_PREFER_COST ? "cost" : "size", "prices", r->spec->prices, "rerun_key",
+        *out = json_pack("{s:s, s:s, s:s, s:s, s:O, s:O, s:O, s:s, s:s, s:s?, s:s?, s:s?, s:O, s:O}", "schema", STUDY_SCHEMA, "file", r->spec->file, "model",
+                         r->spec->model, "suite", r->spec->suite, "source", r->spec->source, "config", config, "policy", policy, "research",
+                         r->spec->allow_research ? "allow" : "exclude", "prefer", r->spec->prefer == ASSAY_PREFER_COST ? "cost" : "size", "prices", r->spec->prices, "rerun_key",
                          r->rerun_key[0] ? r->rerun_key : NULL, "command", r->o->command, "variants", variants, "manifest", manifest);
         if (!*out) s = assay_nomem(err);
     }

@@ -8,7 +8,7 @@
 #include "base/yaml.h"
 
 static const char *const study_keys[] = {"study", "model", "suite", "variants", "baseline", "rerun", "policy", "serving",
-                                         "devices", "prices", "prefer", "calibration"};
+                                         "devices", "prices", "prefer", "research", "calibration"};
 /* Beside the recipe's own keys. */
 static const char *const variant_keys[] = {"name", "path", "activations", "kv", "adapter", "recipe", "endpoint", "target_bpw", "mix", "sensitivity"};
 
@@ -273,6 +273,15 @@ static assay_status read_prefer(reader *r, const assay_yaml *root, assay_err *er
     return ASSAY_OK;
 }
 
+/* research: exclude | allow */
+static assay_status read_research(reader *r, const assay_yaml *root, assay_err *err) {
+    const char *word = NULL;
+    ASSAY_TRY(assay_yaml_get_str(&word, r->doc, root, "research", err));
+    r->spec->allow_research = word && !strcmp(word, "allow");
+    if (!word || r->spec->allow_research || !strcmp(word, "exclude")) return ASSAY_OK;
+    return assay_yaml_fail(r->doc, assay_yaml_find(root, "research"), err, "research must be exclude or allow, not '%s'", word);
+}
+
 /* calibration: {data: FILE, samples, length, ...}: method/calib.h */
 static assay_status read_calibration(reader *r, const assay_yaml *root, assay_err *err) {
     assay_calib_spec *c = &r->spec->calibration;
@@ -307,6 +316,7 @@ static assay_status read_study(reader *r, assay_err *err) {
     ASSAY_TRY(read_serving(r, root, err));
     ASSAY_TRY(read_devices(r, root, err));
     ASSAY_TRY(read_prefer(r, root, err));
+    ASSAY_TRY(read_research(r, root, err));
     spec->source = assay_yaml_to_json(root);
     return spec->source ? ASSAY_OK : assay_nomem(err);
 }

@@ -51,6 +51,7 @@ typedef struct assay_study_spec {
     size_t n_devices;
     const char *prices;           /* file; NULL: none */
     assay_prefer prefer;          /* which of the variants that pass is taken */
+    bool allow_research;          /* also one with codes of fewer than four bits */
     json_t *source;               /* the file as JSON, for the record; owned */
     assay_arena arena;
 } assay_study_spec;

@@ -96,6 +96,7 @@ static void mistakes_are_named_with_their_place(void **state) {
         {HEAD ONE "serving: {contxt: 1}\n", "s.yaml:6: unknown key 'contxt' in serving, did you mean 'context'?", ASSAY_EINPUT},
         {HEAD ONE "serving: {context: -1}\n", "s.yaml:6: context must be from 1", ASSAY_EINPUT},
         {HEAD ONE "rerun: maybe\n", "s.yaml:6: rerun must be true or false", ASSAY_EINPUT},
+        {HEAD ONE "research: maybe\n", "s.yaml:6: research must be exclude or allow, not 'maybe'", ASSAY_EINPUT},
         {HEAD ONE "prefer: cost\n", "s.yaml:6: prefer: cost needs devices and prices", ASSAY_EINPUT},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {

@@ -114,6 +114,24 @@ static void a_report_says_what_its_variants_are(void **state) {
     assay_study_result_free(r);
 }
 
+/* Margins that everything passes: the smallest is for research, so it is not taken unless the study allows it. */
+static void research_is_shown_and_not_shipped(void **state) {
+    static const char variants[] = INT4 "  - {name: low, method: rtn, precision: int3, group_size: 64}\n"
+                                        "policy: {margin: 100 pt, slice_margin: 100 pt, confidence: 0.6, max_output_length_ratio: 100, max_truncated_rate: 100 pt, max_invalid_rate: 100 pt}\n";
+    char allowed[sizeof variants + 32];
+    (void)state;
+    put("study.yaml", STUDY, variants);
+    assay_study_result *r = run(NULL);
+    assert_string_equal(assay_study_report(r)->decision.chosen, "int4");
+    assay_study_result_free(r);
+    snprintf(allowed, sizeof allowed, "%sresearch: allow\n", variants);
+    put("study.yaml", STUDY, allowed);
+    r = run(NULL);
+    assert_int_equal(records_made(r), 0); /* another decision, no other work */
+    assert_string_equal(assay_study_report(r)->decision.chosen, "low");
+    assay_study_result_free(r);
+}
+
 static void a_second_run_does_nothing_again(void **state) {
     (void)state;
     assay_study_result_free(run(NULL));
@@ -264,7 +282,7 @@ static void two_runs_do_not_share_a_folder(void **state) {
 int main(void) {
 #define EACH(t) cmocka_unit_test_setup_teardown(t, setup, teardown)
     const struct CMUnitTest tests[] = {
-        EACH(a_study_comes_to_its_report), EACH(a_report_says_what_its_variants_are), EACH(a_second_run_does_nothing_again), EACH(a_new_variant_costs_only_itself_even_without_the_files_of_before),
+        EACH(a_study_comes_to_its_report), EACH(a_report_says_what_its_variants_are), EACH(research_is_shown_and_not_shipped), EACH(a_second_run_does_nothing_again), EACH(a_new_variant_costs_only_itself_even_without_the_files_of_before),
         EACH(a_renamed_variant_is_the_same_work), EACH(an_interrupted_study_goes_on), EACH(a_dry_run_makes_nothing),
         EACH(a_store_recalls_its_study), EACH(a_recipe_that_cannot_be_followed_is_one_variants_problem), EACH(two_runs_do_not_share_a_folder),
         EACH(a_checkpoint_that_is_no_good_is_one_variants_problem),
