@@ -67,8 +67,8 @@ typedef struct assay_rows {
                          (padding: any codes) */
     size_t stride;    /* bytes */
     size_t k;         /* columns */
-    size_t group;     /* Q4: 16, 32, 64 or a multiple of 128; S8: 16 or a multiple of 32; other bytes: a
-                         multiple of 32; k or more: one group a row */
+    size_t group;     /* Q4: 32, 64 or a multiple of 128, or 16 without zeros; bytes: a multiple of 32, or S8 without
+                         offsets 16; k or more: one group a row */
     size_t n_groups;      /* ceil(k / group) */
     const float *scales;  /* Q4, bytes: [rows][n_groups]. E4M3, E5M2: magnitudes below 2^7; in unpack_bf16 NULL
                              leaves their codes unscaled */

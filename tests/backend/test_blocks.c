@@ -1,16 +1,20 @@
 /* Weights of ggml's block types: every type computes what the matrix of its decoded values does, bit for bit, in
  * every float mode, whatever the number of rows, the thread count or the instruction set; and looks rows up as the
- * type's definition decodes them. */
+ * type's definition decodes them.
+ *
+ *   test_blocks --bench [threads]   prints times of one matrix beside those of the same in bf16, instead */
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <setjmp.h>
 #include <cmocka.h>
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include "backend/backend.h"
 #include "backend/help.h"
+#include "base/clock.h"
 #include "base/mem.h"
 #include "base/rng.h"
 #include "num/convert.h"
@@ -188,7 +192,65 @@ static void test_refusals(void **state) {
     assay_backend_close(b);
 }
 
-int main(void) {
+/* --- bench --- */
+
+enum { ROUNDS = 40, BENCH_ROWS = 14336, BENCH_COLS = 4096, BATCH = 64 };
+
+/* Blocks of one byte pattern, all of whose scales are small numbers: their values do not matter. */
+static assay_matrix bench_blocks(assay_precision p) {
+    size_t size = BENCH_ROWS * assay_block_row_bytes(p, BENCH_COLS);
+    return (assay_matrix){.precision = p, .rows = BENCH_ROWS, .cols = BENCH_COLS, .owns_data = true, .data = memset(assay_malloc(size), 0x11, size)};
+}
+
+static double once(assay_backend *b, assay_buf *y, const assay_weight *w, const assay_buf *x, size_t rows) {
+    double t = assay_now();
+    assay_op_linear(b, y, w, NULL, x, rows);
+    return assay_now() - t;
+}
+
+/* Best times in turns with bf16's, since a busy machine's speed changes from second to second. */
+static void bench_type(assay_backend *b, assay_precision p, const assay_weight *bf16, const assay_buf *x, assay_buf *y) {
+    double best[2][2] = {{1e9, 1e9}, {1e9, 1e9}}, start = assay_now();
+    assay_matrix m = bench_blocks(p);
+    assay_weight *w = NULL;
+    start = assay_now();
+    if (assay_weight_new(&w, b, &m, ASSAY_ACT_BF16, NULL) != ASSAY_OK) return;
+    double load = assay_now() - start;
+    for (int round = 0; round < ROUNDS; round++)
+        for (int many = 0; many < (round < 3 ? 2 : 1); many++) {
+            size_t rows = many ? BATCH : 1;
+            best[many][0] = fmin(best[many][0], once(b, y, bf16, x, rows));
+            best[many][1] = fmin(best[many][1], once(b, y, w, x, rows));
+        }
+    double weights = (double)BENCH_ROWS * BENCH_COLS;
+    printf("%-8s %5.2f bits  load %5.2f ns/weight  1 row %6.2f ms, bf16 %6.2f, %4.2f x  %d rows %6.1f ms, bf16 %6.1f, %4.2f x\n",
+           assay_precision_name(p), 8 * (double)assay_weight_n_bytes(w) / weights, load * 1e9 / weights, best[0][1] * 1e3,
+           best[0][0] * 1e3, best[0][0] / best[0][1], BATCH, best[1][1] * 1e3, best[1][0] * 1e3, best[1][0] / best[1][1]);
+    assay_weight_free(b, w);
+    assay_matrix_deinit(&m);
+}
+
+static int run_bench(int threads) {
+    assay_backend *b = open_cpu(threads, NULL);
+    size_t size = (size_t)BENCH_ROWS * BENCH_COLS * 2;
+    float *ones = calloc(BATCH * BENCH_COLS, 4);
+    assay_matrix dense = {.precision = ASSAY_PRECISION_BF16, .rows = BENCH_ROWS, .cols = BENCH_COLS, .data = memset(assay_malloc_aligned(size), 1, size)};
+    assay_weight *bf16 = NULL;
+    assay_buf *x = buf_of(b, ones, BATCH * BENCH_COLS), *y = buf_of(b, NULL, BATCH * BENCH_ROWS);
+    printf("%s, %d x %d, bf16 activations\n", assay_backend_describe(b), BENCH_ROWS, BENCH_COLS);
+    if (assay_weight_new(&bf16, b, &dense, ASSAY_ACT_BF16, NULL) != ASSAY_OK) return 1;
+    for (assay_precision p = FIRST; p <= LAST; p++)
+        bench_type(b, p, bf16, x, y);
+    assay_weight_free(b, bf16);
+    assay_buf_free(b, x), assay_buf_free(b, y);
+    assay_free_aligned((void *)dense.data);
+    free(ones);
+    assay_backend_close(b);
+    return 0;
+}
+
+int main(int argc, char **argv) {
+    if (argc > 1 && strcmp(argv[1], "--bench") == 0) return run_bench(argc > 2 ? (int)strtol(argv[2], NULL, 10) : 1);
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_blocks_equal_their_dense_matrix),
         cmocka_unit_test(test_instruction_sets),

@@ -21,16 +21,26 @@ VEC_FN size_t form_size(assay_form form) { return form == ASSAY_FORM_F32 ? 4 : 2
     default: CALL(TILE_M); break;                                                                            \
     }
 
-/* The 16 values of group g of a row: (values - zero) * scale, as decode_rows computes them. */
-VEC_FN v16 q4_scaled(const assay_rows *w, size_t row, size_t g) {
+/* What Q4 has beside scales, a constant where groups are small: a test for each would cost as much as a group. */
+enum { SCALES_ANY, SCALES_ALONE, SCALES_OFFSETS, SCALES_CODED };
+
+/* The 16 values of group g of a row: (values - zero) * scale + offset, as decode_rows computes them. */
+VEC_FN v16 q4_scaled(const assay_rows *w, size_t row, size_t g, int scales) {
     v16 t = v16_load(w->values);
     size_t i = row * w->n_groups + g;
-    if (w->zeros)
+    if (scales == SCALES_ANY && w->zeros)
         t = v16_sub(t, v16_set1((float)w->zeros[i]));
-    else if (w->real_zeros)
+    else if (scales == SCALES_ANY && w->real_zeros)
         t = v16_sub(t, v16_set1(w->real_zeros[i]));
     t = v16_mul(t, v16_set1(w->scales[i]));
-    return w->offsets ? v16_add(t, v16_set1(w->offsets[i])) : t;
+    if (scales == SCALES_OFFSETS || (scales == SCALES_ANY && w->offsets)) t = v16_add(t, v16_set1(w->offsets[i]));
+    return t;
+}
+/* Asks for the scales of a block's groups. */
+VEC_FN void q4_prefetch(const assay_rows *w, size_t row, size_t g, int gpb, int scales) {
+    if (gpb < 4 || scales == SCALES_CODED) return;
+    VEC_PREFETCH(w->scales + row * w->n_groups + g);
+    if (scales == SCALES_OFFSETS) VEC_PREFETCH(w->offsets + row * w->n_groups + g);
 }
 VEC_FN v16 q8_zero(const assay_rows *w, size_t row, size_t g) {
     size_t i = row * w->n_groups + g;
@@ -41,27 +51,23 @@ VEC_FN v16 q8_zero(const assay_rows *w, size_t row, size_t g) {
 VEC_FN v16 q8_offset(const assay_rows *w, size_t row, size_t g) {
     return v16_set1(-w->zero * w->scales[row * w->n_groups + g]);
 }
-/* Signed codes: what joins their product with the scale; -0 changes no number. */
-VEC_FN v16 s8_offset(const assay_rows *w, size_t row, size_t g) {
-    return v16_set1(w->offsets ? w->offsets[row * w->n_groups + g] : -0.0f);
-}
-/* What q8_lanes wants for group g; in groups of 16 also for the next. A row may end with the first; x is zero in the
- * other half then. */
-VEC_FN void q8_group(v16 zero[2], v16 scale[2], const assay_rows *w, size_t row, size_t g, int bytes) {
-    zero[0] = bytes == BYTES_PLAIN   ? q8_offset(w, row, g)
-              : bytes == BYTES_ZEROS ? q8_zero(w, row, g)
-                                     : s8_offset(w, row, g);
-    scale[0] = v16_set1(w->scales[row * w->n_groups + g]);
-    if (bytes != BYTES_SIGNED16) return;
-    size_t next = ASSAY_MIN(g + 1, w->n_groups - 1);
-    zero[1] = s8_offset(w, row, next);
-    scale[1] = v16_set1(w->scales[row * w->n_groups + next]);
+/* What q8_lanes wants for group g; in groups of 16 also the next one's scale. A row may end with the first; x is zero in
+ * the other half then. */
+VEC_FN void q8_group(v16 *zero, v16 scale[2], const assay_rows *w, size_t row, size_t g, int bytes) {
+    size_t i = row * w->n_groups + g;
+    if (bytes == BYTES_PLAIN) *zero = q8_offset(w, row, g);
+    if (bytes == BYTES_ZEROS) *zero = q8_zero(w, row, g);
+    if (bytes == BYTES_OFFSETS) *zero = v16_set1(w->offsets[i]);
+    scale[0] = v16_set1(w->scales[i]);
+    if (bytes == BYTES_SIGNED16) scale[1] = v16_set1(w->scales[g + 1 < w->n_groups ? i + 1 : i]);
 }
 
 /* What the bytes are, as a constant. */
 #define Q8_CASES(w, CALL)                                                                                    \
     if ((w)->form == ASSAY_FORM_S8 && (w)->n_groups > 1 && (w)->group == 16)                                 \
         CALL(BYTES_SIGNED16);                                                                                \
+    else if ((w)->form == ASSAY_FORM_S8 && (w)->offsets)                                                     \
+        CALL(BYTES_OFFSETS);                                                                                 \
     else if ((w)->form == ASSAY_FORM_S8)                                                                     \
         CALL(BYTES_SIGNED);                                                                                  \
     else if ((w)->zeros || (w)->real_zeros)                                                                  \
@@ -69,20 +75,26 @@ VEC_FN void q8_group(v16 zero[2], v16 scale[2], const assay_rows *w, size_t row,
     else                                                                                                     \
         CALL(BYTES_PLAIN)
 
-/* Groups per block as a constant, and whether their scales are codes. */
+/* Groups per block and what they have, as constants. */
 #define Q4_CASES(w, CALL)                                                                                    \
     if ((w)->scale_codes && (w)->group == 16)                                                                \
-        CALL(8, true);                                                                                       \
+        CALL(8, SCALES_CODED);                                                                               \
     else if ((w)->scale_codes)                                                                               \
-        CALL(4, true);                                                                                       \
-    else if ((w)->n_groups > 1 && (w)->group == 32)                                                          \
-        CALL(4, false);                                                                                      \
+        CALL(4, SCALES_CODED);                                                                               \
+    else if ((w)->n_groups > 1 && (w)->group == 16 && (w)->offsets)                                          \
+        CALL(8, SCALES_OFFSETS);                                                                             \
     else if ((w)->n_groups > 1 && (w)->group == 16)                                                          \
-        CALL(8, false);                                                                                      \
+        CALL(8, SCALES_ALONE);                                                                               \
+    else if ((w)->n_groups > 1 && (w)->group == 32 && ((w)->zeros || (w)->real_zeros))                       \
+        CALL(4, SCALES_ANY);                                                                                 \
+    else if ((w)->n_groups > 1 && (w)->group == 32 && (w)->offsets)                                          \
+        CALL(4, SCALES_OFFSETS);                                                                             \
+    else if ((w)->n_groups > 1 && (w)->group == 32)                                                          \
+        CALL(4, SCALES_ALONE);                                                                               \
     else if ((w)->n_groups > 1 && (w)->group == 64)                                                          \
-        CALL(2, false);                                                                                      \
+        CALL(2, SCALES_ANY);                                                                                 \
     else                                                                                                     \
-        CALL(1, false)
+        CALL(1, SCALES_ANY)
 
 /* The scale of group g and the factor. Scales are below 2^7 (kern.h), so this is finite and the product with a
  * lane is the value's own rounding. */

@@ -65,36 +65,37 @@ static void gemv_bf16_bf16(float *y, const assay_rows *w, size_t row, size_t n, 
 }
 
 /* As q4_block_f32. */
-VEC_FN vb_table q4_table_bf16(const assay_rows *w, size_t row, size_t g, bool coded) {
-    if (coded) return vb_table_at(w->tables->bf16[w->scale_codes[row * w->n_groups + g]]);
-    return vb_table_of(q4_scaled(w, row, g));
+VEC_FN vb_table q4_table_bf16(const assay_rows *w, size_t row, size_t g, int scales) {
+    if (scales == SCALES_CODED) return vb_table_at(w->tables->bf16[w->scale_codes[row * w->n_groups + g]]);
+    return vb_table_of(q4_scaled(w, row, g, scales));
 }
 /* Of groups of 16: the two of a chunk. A row may end with the first; x is zero in the other half then. */
-VEC_FN vb_table2 q4_table2_bf16(const assay_rows *w, size_t row, size_t g, bool coded) {
+VEC_FN vb_table2 q4_table2_bf16(const assay_rows *w, size_t row, size_t g, int scales) {
     size_t next = ASSAY_MIN(g + 1, w->n_groups - 1);
-    if (!coded) return vb_table2_of(q4_scaled(w, row, g), q4_scaled(w, row, next));
+    if (scales != SCALES_CODED) return vb_table2_of(q4_scaled(w, row, g, scales), q4_scaled(w, row, next, scales));
     const uint8_t *s = w->scale_codes + row * w->n_groups;
     return vb_table2_at(w->tables->bf16[s[g]], w->tables->bf16[s[next]]);
 }
 VEC_FN void q4_block_bf16(v16 *acc, vb_table *tab, const assay_rows *w, size_t row, size_t b, int nr, int gpb,
-                          bool coded, size_t blocks, int nq, const uint16_t *x, uint16_t *out, size_t ld) {
+                          int scales, size_t blocks, int nq, const uint16_t *x, uint16_t *out, size_t ld) {
     vb_block d[GEMV_N] = {0};
     VEC_UNROLL for (int r = 0; r < nr; r++) {
         const char *p = (const char *)w->data + (row + (size_t)r) * w->stride + 64 * b;
         d[r] = vb_block_load(p);
         VEC_PREFETCH(p + (size_t)nr * w->stride);
-        if (gpb == 1 && b % blocks == 0) tab[r] = q4_table_bf16(w, row + (size_t)r, b / blocks, coded);
+        q4_prefetch(w, row + (size_t)(r + nr), b * (size_t)gpb, gpb, scales);
+        if (gpb == 1 && b % blocks == 0) tab[r] = q4_table_bf16(w, row + (size_t)r, b / blocks, scales);
     }
     VEC_UNROLL for (int q = 0; q < 4; q++) {
         if (q >= nq) break;
         if (gpb == 4 || (gpb == 2 && q % 2 == 0))
             VEC_UNROLL for (int r = 0; r < nr; r++) tab[r] =
-                q4_table_bf16(w, row + (size_t)r, b * (size_t)gpb + (size_t)(q * gpb / 4), coded);
+                q4_table_bf16(w, row + (size_t)r, b * (size_t)gpb + (size_t)(q * gpb / 4), scales);
         size_t c = ASSAY_KERN_BLOCK * b + 32 * (size_t)q;
         vb xv = out ? vb_zero() : vb_load(x + c);
         VEC_UNROLL for (int r = 0; r < nr; r++) {
             size_t g = 8 * b + 2 * (size_t)q;
-            vb v = gpb == 8 ? vb_q4_two(d[r], q, q4_table2_bf16(w, row + (size_t)r, g, coded))
+            vb v = gpb == 8 ? vb_q4_two(d[r], q, q4_table2_bf16(w, row + (size_t)r, g, scales))
                             : vb_q4(d[r], q, tab[r]);
             if (out)
                 vb_store(out + (size_t)r * ld + c, v);
@@ -103,7 +104,7 @@ VEC_FN void q4_block_bf16(v16 *acc, vb_table *tab, const assay_rows *w, size_t r
         }
     }
 }
-VEC_FN void q4_rows_bf16(float *y, const assay_rows *w, size_t row, int nr, int gpb, bool coded,
+VEC_FN void q4_rows_bf16(float *y, const assay_rows *w, size_t row, int nr, int gpb, int scales,
                          const uint16_t *x, uint16_t *out, size_t ld) {
     v16 acc[GEMV_N];
     vb_table tab[GEMV_N];
@@ -113,21 +114,21 @@ VEC_FN void q4_rows_bf16(float *y, const assay_rows *w, size_t row, int nr, int 
         acc[r] = v16_zero();
         tab[r] = vb_table_of(acc[r]);
     }
-    for (; b < full; b++) q4_block_bf16(acc, tab, w, row, b, nr, gpb, coded, blocks, 4, x, out, ld);
+    for (; b < full; b++) q4_block_bf16(acc, tab, w, row, b, nr, gpb, scales, blocks, 4, x, out, ld);
     size_t left = w->k - full * ASSAY_KERN_BLOCK;
-    if (left) q4_block_bf16(acc, tab, w, row, b, nr, gpb, coded, blocks, (int)((left + 31) / 32), x, out, ld);
+    if (left) q4_block_bf16(acc, tab, w, row, b, nr, gpb, scales, blocks, (int)((left + 31) / 32), x, out, ld);
     if (!out) VEC_UNROLL for (int r = 0; r < nr; r++) y[r] = v16_sum(acc[r]);
 }
 
 /* As q8_rows_f32. */
 VEC_FN void q8_rows_bf16(float *y, const assay_rows *w, size_t row, int nr, int bytes, const uint16_t *x,
                          uint16_t *out, size_t ld) {
-    v16 acc[GEMV_N], zero[GEMV_N][2], scale[GEMV_N][2];
+    v16 acc[GEMV_N], zero[GEMV_N], scale[GEMV_N][2];
     size_t left = 0, g = 0;
-    VEC_UNROLL for (int r = 0; r < nr; r++) acc[r] = zero[r][0] = scale[r][0] = v16_zero();
+    VEC_UNROLL for (int r = 0; r < nr; r++) acc[r] = zero[r] = scale[r][0] = v16_zero();
     for (size_t c = 0; c < w->k; c += ASSAY_KERN_CHUNK, left -= ASSAY_KERN_CHUNK) {
         if (bytes == BYTES_SIGNED16 || left == 0) {
-            VEC_UNROLL for (int r = 0; r < nr; r++) q8_group(zero[r], scale[r], w, row + (size_t)r, g, bytes);
+            VEC_UNROLL for (int r = 0; r < nr; r++) q8_group(&zero[r], scale[r], w, row + (size_t)r, g, bytes);
             left = group_columns(w);
             g += bytes == BYTES_SIGNED16 ? 2 : 1;
         }

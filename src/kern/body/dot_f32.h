@@ -89,8 +89,9 @@ static void gemv_f32_bf16(float *y, const assay_rows *w, size_t row, size_t n, c
 
 /* --- codes --- */
 
-VEC_FN v16 q4_table_f32(const assay_rows *w, size_t row, size_t g, bool coded) {
-    v16 t = coded ? v16_load(w->tables->f32[w->scale_codes[row * w->n_groups + g]]) : q4_scaled(w, row, g);
+VEC_FN v16 q4_table_f32(const assay_rows *w, size_t row, size_t g, int scales) {
+    v16 t = scales == SCALES_CODED ? v16_load(w->tables->f32[w->scale_codes[row * w->n_groups + g]])
+                                   : q4_scaled(w, row, g, scales);
     return w->round_f16 ? v16_round_f16(t) : t;
 }
 VEC_FN v16 q8_f32(const assay_rows *w, const uint8_t *p, int bytes, v16 zero, v16 scale) {
@@ -105,26 +106,27 @@ VEC_FN void q4_lookup(v16 out[2], const char *p, int q, v16 first, v16 second) {
 }
 
 /* Block b (nq chunks of it) of nr rows: adds its products to acc, or, when `out` is given, stores its values.
- * gpb, the groups per block, is a constant: 8, 4, 2, or 1 with `blocks` blocks to a group; so is `coded`. */
+ * gpb, the groups per block, is a constant: 8, 4, 2, or 1 with `blocks` blocks to a group; so is `scales`. */
 VEC_FN void q4_block_f32(v16 *acc, v16 *tab, const assay_rows *w, size_t row, size_t b, int nr, int gpb,
-                         bool coded, size_t blocks, int nq, const float *x, float *out, size_t ld) {
+                         int scales, size_t blocks, int nq, const float *x, float *out, size_t ld) {
     const char *p = (const char *)w->data + row * w->stride + 64 * b;
     VEC_UNROLL for (int r = 0; r < nr; r++) {
         VEC_PREFETCH(p + (size_t)(r + nr) * w->stride);
-        if (gpb == 1 && b % blocks == 0) tab[r] = q4_table_f32(w, row + (size_t)r, b / blocks, coded);
+        q4_prefetch(w, row + (size_t)(r + nr), b * (size_t)gpb, gpb, scales);
+        if (gpb == 1 && b % blocks == 0) tab[r] = q4_table_f32(w, row + (size_t)r, b / blocks, scales);
     }
     VEC_UNROLL for (int q = 0; q < 4; q++) {
         if (q >= nq) break;
         if (gpb == 4 || (gpb == 2 && q % 2 == 0))
             VEC_UNROLL for (int r = 0; r < nr; r++) tab[r] =
-                q4_table_f32(w, row + (size_t)r, b * (size_t)gpb + (size_t)(q * gpb / 4), coded);
+                q4_table_f32(w, row + (size_t)r, b * (size_t)gpb + (size_t)(q * gpb / 4), scales);
         size_t c = ASSAY_KERN_BLOCK * b + 32 * (size_t)q;
         VEC_UNROLL for (int r = 0; r < nr; r++) {
             v16 v[2], t = tab[r], u = t;
             if (gpb == 8) { /* a table for each half; a row may end with the first, x is zero in the other then */
                 size_t g = 8 * b + 2 * (size_t)q;
-                t = q4_table_f32(w, row + (size_t)r, g, coded);
-                u = q4_table_f32(w, row + (size_t)r, ASSAY_MIN(g + 1, w->n_groups - 1), coded);
+                t = q4_table_f32(w, row + (size_t)r, g, scales);
+                u = q4_table_f32(w, row + (size_t)r, ASSAY_MIN(g + 1, w->n_groups - 1), scales);
             }
             q4_lookup(v, p + (size_t)r * w->stride, q, t, u);
             VEC_UNROLL for (size_t h = 0; h < 32; h += 16) {
@@ -136,34 +138,34 @@ VEC_FN void q4_block_f32(v16 *acc, v16 *tab, const assay_rows *w, size_t row, si
         }
     }
 }
-VEC_FN void q4_rows_f32(float *y, const assay_rows *w, size_t row, int nr, int gpb, bool coded,
+VEC_FN void q4_rows_f32(float *y, const assay_rows *w, size_t row, int nr, int gpb, int scales,
                         const float *x, float *out, size_t ld) {
     v16 acc[GEMV_N], tab[GEMV_N];
     size_t blocks = gpb > 1 ? 1 : w->n_groups == 1 ? SIZE_MAX : w->group / ASSAY_KERN_BLOCK;
     size_t full = w->k / ASSAY_KERN_BLOCK, b = 0;
     VEC_UNROLL for (int r = 0; r < nr; r++) acc[r] = tab[r] = v16_zero();
-    for (; b < full; b++) q4_block_f32(acc, tab, w, row, b, nr, gpb, coded, blocks, 4, x, out, ld);
+    for (; b < full; b++) q4_block_f32(acc, tab, w, row, b, nr, gpb, scales, blocks, 4, x, out, ld);
     size_t left = w->k - full * ASSAY_KERN_BLOCK;
-    if (left) q4_block_f32(acc, tab, w, row, b, nr, gpb, coded, blocks, (int)((left + 31) / 32), x, out, ld);
+    if (left) q4_block_f32(acc, tab, w, row, b, nr, gpb, scales, blocks, (int)((left + 31) / 32), x, out, ld);
     if (!out) VEC_UNROLL for (int r = 0; r < nr; r++) y[r] = v16_sum(acc[r]);
 }
 
 /* bytes, a constant: what they are. */
 VEC_FN void q8_rows_f32(float *y, const assay_rows *w, size_t row, int nr, int bytes, const float *x,
                         float *out, size_t ld) {
-    v16 acc[GEMV_N], zero[GEMV_N][2], scale[GEMV_N][2];
+    v16 acc[GEMV_N], zero[GEMV_N], scale[GEMV_N][2];
     size_t left = 0, g = 0;
-    VEC_UNROLL for (int r = 0; r < nr; r++) acc[r] = zero[r][0] = scale[r][0] = v16_zero();
+    VEC_UNROLL for (int r = 0; r < nr; r++) acc[r] = zero[r] = scale[r][0] = v16_zero();
     for (size_t c = 0; c < w->k; c += ASSAY_KERN_CHUNK, left -= ASSAY_KERN_CHUNK) {
         if (bytes == BYTES_SIGNED16 || left == 0) {
-            VEC_UNROLL for (int r = 0; r < nr; r++) q8_group(zero[r], scale[r], w, row + (size_t)r, g, bytes);
+            VEC_UNROLL for (int r = 0; r < nr; r++) q8_group(&zero[r], scale[r], w, row + (size_t)r, g, bytes);
             left = group_columns(w);
             g += bytes == BYTES_SIGNED16 ? 2 : 1;
         }
         VEC_UNROLL for (size_t h = 0; h < 2; h++) VEC_UNROLL for (int r = 0; r < nr; r++) {
-            size_t at = c + 16 * h, i = bytes == BYTES_SIGNED16 ? h : 0;
+            size_t at = c + 16 * h;
             const uint8_t *p = (const uint8_t *)w->data + (row + (size_t)r) * w->stride + at;
-            v16 v = q8_f32(w, p, bytes, zero[r][i], scale[r][i]);
+            v16 v = q8_f32(w, p, bytes, zero[r], scale[r][bytes == BYTES_SIGNED16 ? h : 0]);
             VEC_PREFETCH(p + (size_t)nr * w->stride);
             if (out)
                 v16_store(out + (size_t)r * ld + at, v);

@@ -14,10 +14,10 @@
 static void DOT_PASTE(gemv_, DOT_CLASS, _q4)(float *y, const assay_rows *w, size_t row, size_t n,
                                              const DOT_ELEM *x) {
     size_t j = 0;
-#define CALL(G, CODED)                                                                                       \
+#define CALL(G, SCALES)                                                                                      \
     do {                                                                                                     \
-        for (; j + GEMV_N <= n; j += GEMV_N) DOT_Q4_ROWS(y + j, w, row + j, GEMV_N, G, CODED, x, NULL, 0);   \
-        for (; j < n; j++) DOT_Q4_ROWS(y + j, w, row + j, 1, G, CODED, x, NULL, 0);                          \
+        for (; j + GEMV_N <= n; j += GEMV_N) DOT_Q4_ROWS(y + j, w, row + j, GEMV_N, G, SCALES, x, NULL, 0);  \
+        for (; j < n; j++) DOT_Q4_ROWS(y + j, w, row + j, 1, G, SCALES, x, NULL, 0);                         \
     } while (0)
     Q4_CASES(w, CALL);
 #undef CALL
@@ -41,7 +41,7 @@ VEC_FN void DOT_ZERO_TAIL(DOT_ELEM *out, size_t k) {
 static void DOT_PASTE(unpack_, DOT_CLASS, _q4)(DOT_ELEM *out, size_t ld, const assay_rows *w, size_t row,
                                                size_t n) {
     for (size_t j = 0; j < n; j++) {
-#define CALL(G, CODED) DOT_Q4_ROWS(NULL, w, row + j, 1, G, CODED, NULL, out + j * ld, ld)
+#define CALL(G, SCALES) DOT_Q4_ROWS(NULL, w, row + j, 1, G, SCALES, NULL, out + j * ld, ld)
         Q4_CASES(w, CALL);
 #undef CALL
         DOT_ZERO_TAIL(out + j * ld, w->k);

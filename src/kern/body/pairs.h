@@ -28,14 +28,14 @@ VEC_FN vb_table vb_table_of(v16 t) { return v16_round_bf16(t); }
 VEC_FN vb vb_q4(vb_block w, int q, vb_table t) {
     return (vb){v16_lookup(t, v16i_srl(w, 4 * q)), v16_lookup(t, v16i_srl(w, 16 + 4 * q))};
 }
-/* 32 bytes; zero and scale of the first sixteen and of the others, which are the same but in groups of 16. */
-VEC_FN vb vb_q8(const uint8_t *p, int bytes, const v16 zero[2], const v16 scale[2]) {
+/* 32 bytes; scale[1] is that of the second sixteen in groups of 16. */
+VEC_FN vb vb_q8(const uint8_t *p, int bytes, v16 zero, const v16 scale[2]) {
     v16i w = v16i_u16(p), e = v16i_and(w, v16i_set1(255)), o = v16i_srl(w, 8);
-    v16 z = zero[0], s = scale[0];
+    v16 s = scale[0];
     if (bytes >= BYTES_SIGNED) e = v16i_sra(v16i_sll(w, 24), 24), o = v16i_sra(v16i_sll(w, 16), 24);
-    if (bytes == BYTES_SIGNED16) z = v16_halves(z, zero[1]), s = v16_halves(s, scale[1]);
-    return (vb){v16_round_bf16(q8_lanes(v16_of_int(e), bytes, z, s)),
-                v16_round_bf16(q8_lanes(v16_of_int(o), bytes, z, s))};
+    if (bytes == BYTES_SIGNED16) s = v16_halves(s, scale[1]);
+    return (vb){v16_round_bf16(q8_lanes(v16_of_int(e), bytes, zero, s)),
+                v16_round_bf16(q8_lanes(v16_of_int(o), bytes, zero, s))};
 }
 VEC_FN vb_table vb_table_at(const uint16_t *t) { return v16_of_bits(v16i_sll(v16i_u16(t), 16)); }
 /* Two tables, the second for the upper half of the lanes. */

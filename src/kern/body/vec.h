@@ -30,8 +30,9 @@
 enum {
     BYTES_PLAIN, /* Q8: code less one zero for all, a power of two */
     BYTES_ZEROS, /* Q8: each group has its own */
-    BYTES_SIGNED,
-    BYTES_SIGNED16 /* in groups of 16 */
+    BYTES_SIGNED,  /* S8 */
+    BYTES_OFFSETS, /* S8 with offsets */
+    BYTES_SIGNED16 /* S8 in groups of 16 */
 };
 /* Asks for a line that will be read a few thousand instructions later; any address will do. */
 #define VEC_PREFETCH(p) __builtin_prefetch((const void *)(p), 0, 2)

@@ -182,10 +182,9 @@ VEC_FN vb vb_f8_scaled(const uint8_t *p, int q, assay_form form, v16 scale) {
     return vb_of_f32(v16_mul(f8_lanes(v16i_u16(p), 8 * q, form), scale),
                      v16_mul(f8_lanes(v16i_u16(p + 32), 8 * q, form), scale));
 }
-VEC_FN vb vb_q8(const uint8_t *p, int bytes, const v16 zero[2], const v16 scale[2]) {
-    int h = bytes == BYTES_SIGNED16;
-    return vb_of_f32(q8_lanes(v16_of_int(q8_load(p, bytes)), bytes, zero[0], scale[0]),
-                     q8_lanes(v16_of_int(q8_load(p + 16, bytes)), bytes, zero[h], scale[h]));
+VEC_FN vb vb_q8(const uint8_t *p, int bytes, v16 zero, const v16 scale[2]) {
+    return vb_of_f32(q8_lanes(v16_of_int(q8_load(p, bytes)), bytes, zero, scale[0]),
+                     q8_lanes(v16_of_int(q8_load(p + 16, bytes)), bytes, zero, scale[bytes == BYTES_SIGNED16]));
 }
 #else
 #include "kern/body/pairs.h"
