@@ -93,7 +93,7 @@ static assay_status open_places(study_run *r, assay_err *err) {
     if (s != ASSAY_OK) return s;
     if (r->o->dry_run && !assay_path_exists(r->db)) return ASSAY_OK;
     if (r->o->dry_run) return assay_store_open(&r->store, r->db, &(assay_store_opts){.read_only = true}, err);
-    ASSAY_TRY(assay_mkdirs(out, err));
+    ASSAY_TRY(assay_mkdirs(r->res->out_dir, err));
     ASSAY_TRY(take_lock(r, err));
     return assay_store_open(&r->store, r->db, NULL, err);
 }
