@@ -53,12 +53,14 @@ VEC_FN v16 q8_offset(const assay_rows *w, size_t row, size_t g) {
 }
 /* What q8_lanes wants for group g; in groups of 16 also the next one's scale. A row may end with the first; x is zero in
  * the other half then. */
-VEC_FN void q8_group(v16 *zero, v16 scale[2], const assay_rows *w, size_t row, size_t g, int bytes) {
+VEC_FN void q8_group(v16 *zero, v16 scale[2], const assay_rows *w, size_t row, size_t g, int nr, int bytes) {
     size_t i = row * w->n_groups + g;
     if (bytes == BYTES_PLAIN) *zero = q8_offset(w, row, g);
     if (bytes == BYTES_ZEROS) *zero = q8_zero(w, row, g);
     if (bytes == BYTES_OFFSETS) *zero = v16_set1(w->offsets[i]);
     scale[0] = v16_set1(w->scales[i]);
+    if (bytes >= BYTES_SIGNED) VEC_PREFETCH(w->scales + i + (size_t)nr * w->n_groups);
+    if (bytes == BYTES_OFFSETS) VEC_PREFETCH(w->offsets + i + (size_t)nr * w->n_groups);
     if (bytes == BYTES_SIGNED16) scale[1] = v16_set1(w->scales[g + 1 < w->n_groups ? i + 1 : i]);
 }
 

@@ -128,7 +128,7 @@ VEC_FN void q8_rows_bf16(float *y, const assay_rows *w, size_t row, int nr, int 
     VEC_UNROLL for (int r = 0; r < nr; r++) acc[r] = zero[r] = scale[r][0] = v16_zero();
     for (size_t c = 0; c < w->k; c += ASSAY_KERN_CHUNK, left -= ASSAY_KERN_CHUNK) {
         if (bytes == BYTES_SIGNED16 || left == 0) {
-            VEC_UNROLL for (int r = 0; r < nr; r++) q8_group(&zero[r], scale[r], w, row + (size_t)r, g, bytes);
+            VEC_UNROLL for (int r = 0; r < nr; r++) q8_group(&zero[r], scale[r], w, row + (size_t)r, g, nr, bytes);
             left = group_columns(w);
             g += bytes == BYTES_SIGNED16 ? 2 : 1;
         }
