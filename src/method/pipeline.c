@@ -279,7 +279,7 @@ static assay_status finish(assay_run *r, assay_err *err) {
     assay_quantize_result *res = r->res;
     res->weight_error = assay_relative_error(r->error2, r->weight2);
     ASSAY_TRY(assay_losses_save(r->out.dir, &r->losses, err));
-    ASSAY_TRY(assay_sidecars_write(&r->out, r->model_dir, &r->steps, err));
+    ASSAY_TRY(assay_sidecars_write(&r->out, r->model_dir, r->config_json, &r->steps, err));
     ASSAY_TRY(assay_manifest_write(&r->out, r->model_dir, r->recipe, res, r->calibration ? r->calibration->manifest : NULL, err));
     if (r->o->before_commit) r->o->before_commit(r->o->before_commit_ctx, res);
     assay_ckpt_writer *w = r->writer;
@@ -395,13 +395,34 @@ assay_status assay_run_weights(float **out, const assay_run *r, const assay_step
     return s == ASSAY_ENOTFOUND ? ASSAY_OK : s;
 }
 
+/* config.json's object, also of a GGUF file, as the output will have it. */
+static assay_status load_config(assay_run *r, assay_err *err) {
+    bool is_gguf = assay_checkpoint_is_gguf(r->source);
+    char *path = NULL;
+    assay_status s;
+    if (is_gguf)
+        s = assay_gguf_find_file(&path, r->model_dir, err);
+    else
+        s = (path = assay_path_join(r->model_dir, "config.json")) ? ASSAY_OK : assay_nomem(err);
+    if (s == ASSAY_OK) s = is_gguf ? assay_gguf_config(&r->config_json, path, err) : assay_json_load(&r->config_json, path, err);
+    assay_free(path);
+    if (s == ASSAY_OK && r->steps.head && json_object_set_new(r->config_json, "tie_word_embeddings", json_false())) s = assay_nomem(err);
+    return s;
+}
+
+/* What a file has transposed or in two parts is read whole alone. */
+static assay_status check_orders(const assay_run *r, assay_err *err) {
+    for (size_t i = 0; i < r->steps.n; i++) {
+        const assay_tensor *t = r->steps.v[i].tensor;
+        if (t->order == ASSAY_ORDER_TURNED || t->order == ASSAY_ORDER_JOINED)
+            return assay_fail(err, ASSAY_EUNSUPPORTED, "the GGUF file has '%s' in another form: make safetensors of it first (convert --to hf)",
+                              t->name);
+    }
+    return ASSAY_OK;
+}
+
 /* What a GGUF file takes: its metadata, and the types that llama.cpp's rules give. */
 static assay_status prepare_gguf(assay_run *r, assay_err *err) {
-    char *path = assay_path_join(r->model_dir, "config.json");
-    assay_status s = path ? assay_json_load(&r->config_json, path, err) : assay_nomem(err);
-    assay_free(path);
-    ASSAY_TRY(s);
-    if (r->steps.head && json_object_set_new(r->config_json, "tie_word_embeddings", json_false())) return assay_nomem(err);
     if (!(r->head = assay_calloc(1, sizeof *r->head))) return assay_nomem(err);
     ASSAY_TRY(assay_gguf_head_make(r->head, r->model_dir, r->config_json, err));
     if (r->imatrix) put_imatrix(r->head, r->o->imatrix, &r->imatrix_info);
@@ -413,10 +434,9 @@ assay_status assay_run_prepare(assay_run *r, assay_err *err) {
     assay_rotation rotation = assay_recipe_rotation(r->recipe);
     ASSAY_TRY(assay_config_open(&r->config, r->model_dir, err));
     ASSAY_TRY(assay_checkpoint_open(&r->source, r->model_dir, err));
-    if (assay_checkpoint_is_gguf(r->source))
-        return assay_fail(err, ASSAY_EUNSUPPORTED, "'%s' is a GGUF file, whose rows lie in another order: make safetensors of it first (convert --to hf)",
-                          r->model_dir);
     ASSAY_TRY(assay_steps_plan(&r->steps, &r->config, r->source, r->recipe, err));
+    ASSAY_TRY(check_orders(r, err));
+    ASSAY_TRY(load_config(r, err));
     r->original_inputs = r->o->original_inputs || r->steps.convention == ASSAY_CONVENTION_GGUF;
     ASSAY_TRY(open_imatrix(r, err));
     r->steps.has_importance = r->calibration || r->imatrix;

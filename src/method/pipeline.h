@@ -75,7 +75,7 @@ assay_status assay_loss_print(assay_str *out, const assay_loss *loss, assay_err 
 assay_status assay_losses_save(const char *dir, const assay_losses *l, assay_err *err);
 
 /* config.json with quantization_config, and the files that go along unchanged. */
-assay_status assay_sidecars_write(const assay_outdir *out, const char *model_dir, const assay_steps *p, assay_err *err);
+assay_status assay_sidecars_write(const assay_outdir *out, const char *model_dir, const json_t *config, const assay_steps *p, assay_err *err);
 /* assay.json. */
 assay_status assay_manifest_write(const assay_outdir *out, const char *model_dir, const assay_recipe *r,
                                   const assay_quantize_result *res, const json_t *calibration, assay_err *err);
@@ -106,7 +106,7 @@ typedef struct assay_run {
     struct assay_rotator *rotator; /* NULL = no rotation */
     int32_t *lengths;              /* of the calibration sequences */
     size_t n_tokens;               /* of them all */
-    json_t *config_json;           /* GGUF: the output's config.json; owned */
+    json_t *config_json;           /* the output's config.json but for quantization_config; owned */
     struct assay_gguf_head *head;  /* GGUF: its metadata; NULL otherwise. Owned */
     struct assay_imatrix *imatrix; /* from a file; NULL = none. Owned */
     assay_imatrix_info imatrix_info;

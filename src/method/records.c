@@ -149,24 +149,23 @@ assay_status assay_losses_save(const char *dir, const assay_losses *l, assay_err
 
 /* --- files that go along --- */
 
-static assay_status write_config(const char *out_dir, const char *model_dir, const assay_steps *p,
-                                 assay_err *err) {
-    char *from = assay_path_join(model_dir, "config.json"), *to = assay_path_join(out_dir, "config.json");
-    json_t *config = NULL, *quantization = NULL;
-    assay_status s = from && to ? assay_json_load(&config, from, err) : assay_nomem(err);
-    if (s == ASSAY_OK) s = assay_quantization_config(&quantization, p, err);
-    if (s == ASSAY_OK && quantization && json_object_set_new(config, "quantization_config", quantization)) s = assay_nomem(err);
-    if (s == ASSAY_OK && p->head && json_object_set_new(config, "tie_word_embeddings", json_false())) s = assay_nomem(err);
-    if (s == ASSAY_OK) s = assay_json_save(to, config, 2, err);
-    json_decref(config);
-    assay_free(from);
+static assay_status write_config(const char *out_dir, const json_t *config, const assay_steps *p, assay_err *err) {
+    char *to = assay_path_join(out_dir, "config.json");
+    json_t *copy = json_copy((json_t *)config), *quantization = NULL;
+    assay_status s = to && copy ? assay_quantization_config(&quantization, p, err) : assay_nomem(err);
+    if (s == ASSAY_OK && quantization && json_object_set_new(copy, "quantization_config", quantization)) s = assay_nomem(err);
+    if (s == ASSAY_OK) s = assay_json_save(to, copy, 2, err);
+    json_decref(copy);
     assay_free(to);
     return s;
 }
 
-assay_status assay_sidecars_write(const assay_outdir *out, const char *model_dir, const assay_steps *p, assay_err *err) {
-    if (p->convention != ASSAY_CONVENTION_GGUF) ASSAY_TRY(write_config(out->dir, model_dir, p, err)); /* it says all itself */
-    return assay_outdir_copy_sidecars(out, model_dir, err);
+assay_status assay_sidecars_write(const assay_outdir *out, const char *model_dir, const json_t *config, const assay_steps *p, assay_err *err) {
+    if (p->convention != ASSAY_CONVENTION_GGUF) ASSAY_TRY(write_config(out->dir, config, p, err)); /* a GGUF file says all itself */
+    char *dir = assay_path_is_dir(model_dir) ? assay_strdup(model_dir) : assay_path_dir(model_dir);
+    assay_status s = dir ? assay_outdir_copy_sidecars(out, dir, err) : assay_nomem(err);
+    assay_free(dir);
+    return s;
 }
 
 /* --- the manifest --- */

@@ -372,6 +372,27 @@ static void a_file_and_calibration_on_the_way_give_the_same_tensors(void **state
     assay_free(dir);
 }
 
+/* A GGUF file is a source like a folder: its rows lie in another order, its vectors are float32. */
+static void a_gguf_file_is_a_source_too(void **state) {
+    (void)state;
+    assay_quantize_result res;
+    char *plain = tiny_dir(), *out[2] = {tiny_dir(), tiny_dir()};
+    assay_quantize_opts o = {.calibration = &calibration};
+    quantize(&res, plain, "gguf,bf16", &o);
+    assay_err err = {0};
+    for (int i = 0; i < 2; i++)
+        if (tiny_quantize(&res, i ? plain : model, out[i], "gguf,q5_k_m", &o, &err) != ASSAY_OK) fail_msg("%s", err.message);
+    same_tensors(true, out[0], out[1]);
+    assert_int_equal(tiny_quantize(&res, out[0], plain, "gguf,q4_0", &o, &err), ASSAY_EUNSUPPORTED);
+    assert_non_null(strstr(err.message, "quantized already"));
+    for (int i = 0; i < 2; i++) {
+        tiny_remove(out[i]);
+        assay_free(out[i]);
+    }
+    tiny_remove(plain);
+    assay_free(plain);
+}
+
 static int die_later(void *ctx, const char *phase, double done, double total, const char *unit) {
     (void)phase;
     (void)unit;
@@ -451,6 +472,7 @@ int main(void) {
         cmocka_unit_test(any_thread_count_gives_the_same_bytes_and_so_does_going_on_after_a_kill),
         cmocka_unit_test(weights_are_mean_squares_of_the_original_inputs),
         cmocka_unit_test(a_file_and_calibration_on_the_way_give_the_same_tensors),
+        cmocka_unit_test(a_gguf_file_is_a_source_too),
         cmocka_unit_test(computing_it_goes_on_after_a_kill),
         cmocka_unit_test(refusals_come_before_the_work_and_say_what_to_do),
     };
