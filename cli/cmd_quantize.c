@@ -98,7 +98,7 @@ const cli_command cli_quantize = {
                    "fuse gets the precision\n"
                    "that loses least within the budget, by what was measured on the calibration data; mixture.json "
                    "tells every figure.\n\n"
-                   "gguf,q4_k_m and llama.cpp's other mixes and types (gguf,q8_0 gguf,iq4_xs gguf,q4_k,mix=pure ...) give the bytes of "
+                   "gguf,q4_k_m and llama.cpp's other mixes and types (gguf,q8_0 gguf,iq4_xs gguf,q4_k,pure ...) give the bytes of "
                    "llama-quantize.\nWith --calibration or --imatrix they weigh columns by importance, which the smallest need.\n\n"
                    "Three and two bits are for research: the loss is told before the files appear.",
     .examples = "  $ assay quantize models/demo /tmp/nf4 --recipe nf4,double_quant\n"

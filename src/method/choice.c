@@ -237,7 +237,7 @@ assay_status assay_draft_complete(assay_choice *out, const assay_draft *d, const
 bool assay_choice_equal(const assay_choice *a, const assay_choice *b) {
     for (size_t i = 0; i < ASSAY_OPT_COUNT; i++)
         if (memcmp(field_in(a, i), field_in(b, i), options[i].size)) return false;
-    return true;
+    return a->mix == b->mix;
 }
 
 /* --- JSON --- */
@@ -264,7 +264,7 @@ json_t *assay_choice_to_json(const assay_choice *c) {
     json_t *j = json_pack("{s:s}", "method", assay_method_name(c->method));
     int bad = !j;
     if (!bad && c->method != ASSAY_METHOD_NONE)
-        bad |= json_object_set_new(j, "precision", json_string(assay_precision_name(c->precision)));
+        bad |= json_object_set_new(j, "precision", json_string(c->mix != ASSAY_MIX_PURE ? assay_mix_name(c->mix) : assay_precision_name(c->precision)));
     if (!bad && (takes & ASSAY_OPT_GROUP_SIZE)) bad |= json_object_set_new(j, "group_size", json_integer(c->group_size));
     for (size_t i = 0; i < ASSAY_OPT_COUNT && !bad; i++)
         if ((takes & (1u << i)) && options[i].type != TYPE_OWN) bad |= json_object_set_new(j, options[i].key, option_to_json(c, i));
@@ -303,10 +303,13 @@ assay_status assay_choice_from_json(assay_choice *out, const json_t *j, const ch
     ASSAY_TRY(assay_json_get_str(&method, j, "method", where, err));
     ASSAY_TRY(assay_json_get_str(&precision, j, "precision", where, err));
     ASSAY_TRY(assay_json_get_int(&out->group_size, j, "group_size", where, err));
-    if (!method || !assay_method_parse(&out->method, method) || (precision && !assay_precision_parse(&out->precision, precision)))
-        return assay_fail(err, ASSAY_EINPUT, "%s: unknown method or precision", where);
     for (size_t i = 0; i < ASSAY_OPT_COUNT; i++)
         ASSAY_TRY(option_from_json(out, j, i, where, err));
+    if (!method || !assay_method_parse(&out->method, method)) return assay_fail(err, ASSAY_EINPUT, "%s: unknown method", where);
+    if (precision && assay_method_get(out->method)->is_gguf && !out->pure && assay_mix_parse(&out->mix, precision))
+        out->precision = assay_mix_type(out->mix);
+    else if (precision && !assay_precision_parse(&out->precision, precision))
+        return assay_fail(err, ASSAY_EINPUT, "%s: unknown precision", where);
     return ASSAY_OK;
 }
 

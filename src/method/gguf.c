@@ -1,5 +1,5 @@
 /* gguf.c: ggml's blocks as llama.cpp's quantizer makes them, into a GGUF file: a mix ("q4_k_m": gguf_mix.def says which tensor gets which
- * type), or one type for all (mix=pure), or a type for what an override matches. Embedding and head are quantized too; vectors, routers
+ * type), or one type for all (pure), or a type for what an override matches. Embedding and head are quantized too; vectors, routers
  * and what lies transposed in GGUF (DeepSeek's kv_b_proj) stay as they are.
  *
  * Importance: with calibration, or from a file (llama.cpp's imatrix), each column's squared error weighs by the mean square of its
@@ -21,10 +21,12 @@
 
 static void complete(assay_choice *c, unsigned set) {
     if (!(set & ASSAY_OPT_PRECISION)) {
-        if (!(set & ASSAY_OPT_MIX)) c->mix = ASSAY_MIX_Q4_K_M;
+        c->mix = ASSAY_MIX_Q4_K_M;
         c->precision = ASSAY_PRECISION_Q4_K;
     }
+    if (c->pure) c->mix = ASSAY_MIX_PURE;
     if (c->mix != ASSAY_MIX_PURE) c->precision = assay_mix_type(c->mix);
+    c->pure = c->mix == ASSAY_MIX_PURE;
 }
 
 static const char *check(const assay_choice *c) {
@@ -63,7 +65,7 @@ static assay_status quantize(assay_layer *layer, assay_item *const *items, size_
 }
 
 const assay_method assay_method_gguf = {
-    .options = ASSAY_OPT_PRECISION | ASSAY_OPT_MIX,
+    .options = ASSAY_OPT_PRECISION | ASSAY_OPT_PURE,
     .wants = ASSAY_WANT_IMPORTANCE,
     .is_gguf = true,
     .complete = complete,
@@ -139,6 +141,7 @@ static assay_status take_types(assay_steps *p, const assay_mix_tensor *t, size_t
         if (needs && !has_weights) return cannot_do_without(s, t[i].type, err);
         s->choice.precision = t[i].type;
         s->choice.mix = ASSAY_MIX_PURE;
+        s->choice.pure = true;
     }
     return ASSAY_OK;
 }

@@ -51,7 +51,9 @@ static assay_status add_rule(assay_recipe *r, rule **out, const char *pattern, c
 /* What is chosen for some tensors is a type; mixes are for whole models. */
 static void make_pure(assay_draft *d) {
     d->c.mix = ASSAY_MIX_PURE;
-    if (assay_method_get(d->c.method)->options & ASSAY_OPT_MIX) d->set |= ASSAY_OPT_MIX;
+    if (!(assay_method_get(d->c.method)->options & ASSAY_OPT_PURE)) return;
+    d->c.pure = true;
+    d->set |= ASSAY_OPT_PURE;
 }
 
 static assay_status read_override(assay_recipe *r, const assay_yaml_doc *doc, const assay_yaml *map,
@@ -339,6 +341,16 @@ bool assay_recipe_needs_calibration(const assay_recipe *r, assay_method_id *meth
         if (needs_calibration(&r->rules[i].choice)) c = &r->rules[i].choice;
     if (c && method) *method = c->method;
     return c != NULL;
+}
+
+static bool wants(const assay_choice *c) {
+    return needs_calibration(c) || assay_method_get(c->method)->wants;
+}
+
+bool assay_recipe_wants_calibration(const assay_recipe *r) {
+    bool yes = wants(&r->base);
+    for (size_t i = 0; i < r->n_overrides; i++) yes = yes || wants(&r->rules[i].choice);
+    return yes;
 }
 
 const assay_choice *assay_recipe_base(const assay_recipe *r) {

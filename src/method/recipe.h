@@ -80,7 +80,8 @@ typedef struct assay_choice {
     double lr;                    /* autoround: 0 = by start and iters */
     int64_t batch_size;           /* autoround: sequences per step */
     int64_t seed;                 /* autoround */
-    assay_mix mix;                /* gguf: which tensor gets which type; PURE: all have the precision */
+    assay_mix mix;                /* gguf: which tensor gets which type; PURE: all have the precision. Named by `precision` */
+    bool pure;                    /* gguf: no mix */
 } assay_choice;
 
 typedef struct assay_recipe assay_recipe; /* immutable; safe to share between threads */
@@ -116,6 +117,9 @@ typedef struct assay_rotation {
 assay_rotation assay_recipe_rotation(const assay_recipe *r);
 /* Does any of its choices need calibration data? *method says which, for the message. */
 bool assay_recipe_needs_calibration(const assay_recipe *r, assay_method_id *method);
+
+/* Would any of them use calibration data, if there is some? */
+bool assay_recipe_wants_calibration(const assay_recipe *r);
 
 /* The choice for matrices that no override or skip names; borrowed. */
 const assay_choice *assay_recipe_base(const assay_recipe *r);

@@ -140,7 +140,7 @@ static assay_status read_mixture(assay_variant_spec *v, reader *r, const assay_y
 }
 
 bool assay_variant_calibrates(const assay_variant_spec *v) {
-    return v->recipe && (v->target_bpw > 0 || assay_recipe_needs_calibration(v->recipe, NULL));
+    return v->calibrates;
 }
 
 static assay_status read_variant(assay_variant_spec *v, reader *r, const assay_yaml *y, assay_err *err) {
@@ -163,7 +163,9 @@ static assay_status read_variant(assay_variant_spec *v, reader *r, const assay_y
     if (assay_yaml_find(y, "path")) return read_path(v, r, y, err);
     if (line) ASSAY_TRY(read_recipe_line(v, r, y, line, err));
     else ASSAY_TRY(assay_recipe_from_yaml(&v->recipe, r->doc, y, variant_keys, ASSAY_LEN(variant_keys), err));
-    if (!assay_variant_calibrates(v) || r->spec->calibration.data) return ASSAY_OK;
+    bool needs = v->target_bpw > 0 || assay_recipe_needs_calibration(v->recipe, NULL);
+    v->calibrates = r->spec->calibration.data ? needs || assay_recipe_wants_calibration(v->recipe) : needs;
+    if (!needs || r->spec->calibration.data) return ASSAY_OK;
     return assay_yaml_fail(r->doc, y, err, "variant '%s' needs calibration data: add `calibration: {data: FILE}` to the study", v->name);
 }
 

@@ -162,26 +162,49 @@ static assay_choice base_of(const char *line) {
     return c;
 }
 
-static void every_mix_is_a_word_and_a_value_of_the_option(void **state) {
+static void every_mix_is_a_word(void **state) {
     (void)state;
     char line[40];
     for (int m = 1; m < ASSAY_MIX_COUNT; m++) {
         snprintf(line, sizeof line, "gguf,%s", assay_mix_name((assay_mix)m));
-        assay_choice a = base_of(line);
-        snprintf(line, sizeof line, "gguf,mix=%s", assay_mix_name((assay_mix)m));
-        assay_choice b = base_of(line);
-        assert_int_equal(a.mix, m);
-        assert_int_equal(b.mix, m);
-        assert_int_equal(a.precision, assay_mix_type((assay_mix)m));
-        assert_int_equal(b.precision, a.precision);
+        assay_choice c = base_of(line);
+        assert_int_equal(c.mix, m);
+        assert_int_equal(c.precision, assay_mix_type((assay_mix)m));
+        assert_false(c.pure);
     }
     assert_int_equal(base_of("gguf").mix, ASSAY_MIX_Q4_K_M);
     assert_int_equal(base_of("gguf,q4_k").mix, ASSAY_MIX_Q4_K_M); /* as llama-quantize has it */
     assert_int_equal(base_of("gguf,Q5_K_S").mix, ASSAY_MIX_Q5_K_S);
-    assert_int_equal(base_of("gguf,q4_k,mix=pure").mix, ASSAY_MIX_PURE);
     assert_int_equal(base_of("gguf,iq2_s").precision, ASSAY_PRECISION_IQ2_XS);
-    assert_int_equal(base_of("gguf,iq2_s,mix=pure").precision, ASSAY_PRECISION_IQ2_S);
-    assert_int_equal(base_of("gguf,bf16").precision, ASSAY_PRECISION_BF16);
+}
+
+static void pure_is_one_type(void **state) {
+    (void)state;
+    static const struct {
+        const char *line;
+        assay_precision want;
+    } cases[] = {{"gguf,q4_k,pure", ASSAY_PRECISION_Q4_K},     {"gguf,pure", ASSAY_PRECISION_Q4_K},  {"gguf,iq2_s,pure", ASSAY_PRECISION_IQ2_S},
+                 {"gguf,q3_k_l,pure", ASSAY_PRECISION_Q3_K}, {"gguf,bf16", ASSAY_PRECISION_BF16}};
+    for (size_t i = 0; i < ASSAY_LEN(cases); i++) {
+        assay_choice c = base_of(cases[i].line);
+        assert_int_equal(c.precision, cases[i].want);
+        assert_int_equal(c.mix, ASSAY_MIX_PURE);
+        assert_true(c.pure);
+    }
+}
+
+/* What assay.json and layers.jsonl hold. */
+static void recipes_that_differ_in_their_mix_alone_have_other_hashes(void **state) {
+    (void)state;
+    static const char *const lines[] = {"gguf,q4_k_m", "gguf,q4_k_s", "gguf,q4_k,pure", "gguf,q4_0"};
+    char hash[ASSAY_LEN(lines)][65];
+    for (size_t i = 0; i < ASSAY_LEN(lines); i++) {
+        assay_recipe *r;
+        assert_int_equal(assay_recipe_from_string(&r, lines[i], NULL), ASSAY_OK);
+        assert_int_equal(assay_recipe_hash(hash[i], r, NULL), ASSAY_OK);
+        for (size_t k = 0; k < i; k++) assert_string_not_equal(hash[i], hash[k]);
+        assay_recipe_free(r);
+    }
 }
 
 static void overrides_take_types(void **state) {
@@ -466,7 +489,9 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(types_are_those_of_llama_cpps_quantizer),
         cmocka_unit_test(given_types_stand_aside),
-        cmocka_unit_test(every_mix_is_a_word_and_a_value_of_the_option),
+        cmocka_unit_test(every_mix_is_a_word),
+        cmocka_unit_test(pure_is_one_type),
+        cmocka_unit_test(recipes_that_differ_in_their_mix_alone_have_other_hashes),
         cmocka_unit_test(overrides_take_types),
         cmocka_unit_test(a_folder_with_one_file_holds_the_model),
         cmocka_unit_test(any_thread_count_gives_the_same_bytes_and_so_does_going_on_after_a_kill),
