@@ -45,6 +45,7 @@ assay_status assay_plan_model(assay_doc **out, const char *model, const assay_pl
                               assay_err *err) {
     *out = NULL;
     assay_config c = {0};
+    assay_gguf_types *types = NULL;
     assay_recipe *recipe = NULL;
     assay_prices *prices = NULL;
     assay_plan plan = {0};
@@ -70,7 +71,8 @@ assay_status assay_plan_model(assay_doc **out, const char *model, const assay_pl
     opts.devices = devices;
     if (o->prices) ASSAY_GO(assay_prices_load(&prices, o->prices, err));
     opts.prices = prices;
-    assay_recipe_storage storage = {recipe, c.dtype};
+    if (recipe) ASSAY_GO(assay_gguf_types_new(&types, recipe, &c, err));
+    assay_recipe_storage storage = {recipe, c.dtype, types};
     ASSAY_GO(assay_plan_make(&plan, &c, assay_storage_by_recipe, &storage, &opts, err));
     if (o->markdown)
         ASSAY_GO(assay_report_plan_markdown(&text, &plan, err));
@@ -82,6 +84,7 @@ out:
     assay_plan_deinit(&plan);
     assay_prices_free(prices);
     assay_free(devices);
+    assay_gguf_types_free(types);
     assay_recipe_free(recipe);
     assay_config_deinit(&c);
     assay_str_free(&text);

@@ -183,13 +183,16 @@ static assay_status collect_plans(assay_study_result *r, assay_err *err) {
         const json_t *v = json_array_get(list, i);
         assay_recipe *recipe = NULL;
         ASSAY_GO(recipe_of(&recipe, json_object_get(v, "recipe"), err));
-        assay_recipe_storage storage = {recipe, r->config.dtype};
+        assay_gguf_types *types = NULL;
+        if (recipe) s = assay_gguf_types_new(&types, recipe, &r->config, err);
+        assay_recipe_storage storage = {recipe, r->config.dtype, types};
         const char *kv = text_of(v, "kv");
         bool known = recipe || i == 0 || json_is_true(json_object_get(v, "own")); /* what a foreign checkpoint stores is not planned from its configuration */
         o.kv = spec->kv;
         if (kv) assay_kv_parse(&o.kv, kv); /* what was scored is what is planned */
         o.checkpoint_bytes = isnan(r->variants[i].size_bytes) ? 0 : r->variants[i].size_bytes;
-        if (known) s = assay_plan_make(&r->plans[i], &r->config, assay_storage_by_recipe, &storage, &o, err);
+        if (known && s == ASSAY_OK) s = assay_plan_make(&r->plans[i], &r->config, assay_storage_by_recipe, &storage, &o, err);
+        assay_gguf_types_free(types);
         assay_recipe_free(recipe);
         if (s != ASSAY_OK) goto out;
         r->variants[i].mixture = was_mixed(spec, r->variants[i].name);

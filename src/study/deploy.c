@@ -6,6 +6,7 @@ assay_status assay_storage_by_recipe(void *ctx, assay_storage *out, const assay_
     assay_choice choice;
     if (!r->recipe) return ASSAY_OK;
     ASSAY_TRY(assay_recipe_choose(&choice, r->recipe, spec, err));
+    assay_gguf_types_apply(&choice, r->types, spec->name);
     if (choice.method == ASSAY_METHOD_NONE) return ASSAY_OK;
     bool absmax = choice.method == ASSAY_METHOD_LLM_INT8; /* float32 row scales and 8-bit activations */
     *out = (assay_storage){.precision = choice.precision,

@@ -2,12 +2,14 @@
 #ifndef ASSAY_STUDY_DEPLOY_H
 #define ASSAY_STUDY_DEPLOY_H
 
+#include "method/gguf_types.h"
 #include "method/recipe.h"
 #include "plan/plan.h"
 
 typedef struct assay_recipe_storage {
     const assay_recipe *recipe;   /* NULL: everything as the checkpoint has it */
     assay_dtype dtype;            /* of the checkpoint: what scales are stored in */
+    const assay_gguf_types *types; /* of a GGUF mix; NULL: none */
 } assay_recipe_storage;
 
 /* An assay_storage_fn; ctx is a const assay_recipe_storage *. */

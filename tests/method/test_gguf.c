@@ -10,6 +10,7 @@
 #include "base/str.h"
 #include "format/imatrix.h"
 #include "method/gguf_mix.h"
+#include "method/gguf_types.h"
 #include "method/importance_run.h"
 #include "method/tiny.h"
 
@@ -311,6 +312,39 @@ static void any_thread_count_gives_the_same_bytes_and_so_does_going_on_after_a_k
     }
 }
 
+/* What `assay plan` and the studies' sizes are made of. */
+static void types_are_foreseen_from_the_configuration(void **state) {
+    (void)state;
+    static const char recipe[] = "gguf,q4_k_m,skip=o_proj;match=k_proj,precision=q8_0";
+    assay_quantize_opts o = {0};
+    assay_quantize_result res;
+    assay_recipe *r;
+    assay_config config;
+    assay_gguf_types *types;
+    char *out = tiny_dir();
+    quantize(&res, out, recipe, &o);
+    assert_int_equal(assay_recipe_from_string(&r, recipe, NULL), ASSAY_OK);
+    assert_int_equal(assay_config_open(&config, model, NULL), ASSAY_OK);
+    assert_int_equal(assay_gguf_types_new(&types, r, &config, NULL), ASSAY_OK);
+    assay_checkpoint *c = open_output(out);
+    for (size_t i = 0; i < assay_checkpoint_n_tensors(c); i++) {
+        const assay_tensor *t = assay_checkpoint_get(c, i);
+        assay_choice choice = {.method = ASSAY_METHOD_NONE};
+        assay_gguf_types_apply(&choice, types, t->name);
+        assert_int_equal(t->block, choice.method == ASSAY_METHOD_NONE ? 0 : (int)choice.precision);
+    }
+    assay_checkpoint_close(c);
+    assay_gguf_types_free(types);
+    assay_recipe_free(r);
+    assert_int_equal(assay_recipe_from_string(&r, "rtn,int4", NULL), ASSAY_OK);
+    assert_int_equal(assay_gguf_types_new(&types, r, &config, NULL), ASSAY_OK);
+    assert_null(types);
+    assay_recipe_free(r);
+    assay_config_deinit(&config);
+    tiny_remove(out);
+    assay_free(out);
+}
+
 /* --- importance --- */
 
 static char *imatrix_path(const char *dir) {
@@ -495,6 +529,7 @@ int main(void) {
         cmocka_unit_test(overrides_take_types),
         cmocka_unit_test(a_folder_with_one_file_holds_the_model),
         cmocka_unit_test(any_thread_count_gives_the_same_bytes_and_so_does_going_on_after_a_kill),
+        cmocka_unit_test(types_are_foreseen_from_the_configuration),
         cmocka_unit_test(weights_are_mean_squares_of_the_original_inputs),
         cmocka_unit_test(a_file_and_calibration_on_the_way_give_the_same_tensors),
         cmocka_unit_test(a_gguf_file_is_a_source_too),
