@@ -133,17 +133,19 @@ static assay_status read_legacy(assay_imatrix *im, const char *where, assay_err 
     cursor c = {im->data, im->data + im->n_bytes};
     const uint8_t *text;
     int32_t n_entries = 0, length = 0, n_values = 0, chunks = 0;
-    if (!take_i32(&n_entries, &c) || n_entries < 1 || (size_t)n_entries > im->n_bytes / 16)
-        return assay_fail(err, ASSAY_EINPUT, "%s: no importance matrix: neither GGUF nor llama.cpp's older kind", where);
-    for (int32_t i = 0; i < n_entries; i++) {
+    bool plausible = take_i32(&n_entries, &c) && n_entries >= 1 && (size_t)n_entries <= im->n_bytes / 16;
+    for (int32_t i = 0; plausible && i < n_entries; i++) {
         entry *e;
-        if (!take_i32(&length, &c) || !take_bytes(&text, &c, length, 1) || length < 1 || memchr(text, 0, (size_t)length))
-            return assay_fail(err, ASSAY_EINPUT, "%s: entry %d has no name", where, i);
+        bool named = take_i32(&length, &c) && take_bytes(&text, &c, length, 1) && length >= 1 && !memchr(text, 0, (size_t)length);
+        if (!named && i == 0) plausible = false;
+        if (!plausible) break;
+        if (!named) return assay_fail(err, ASSAY_EINPUT, "%s: entry %d has no name", where, i);
         ASSAY_TRY(add(im, &e, (const char *)text, (size_t)length, err));
         if (!take_i32(&e->calls, &c) || !take_i32(&n_values, &c) || n_values < 1 || !take_bytes(&e->sums, &c, n_values, sizeof(float)))
             return assay_fail(err, ASSAY_EINPUT, "%s: entry '%.80s' ends before its values do", where, e->name);
         e->n_sums = n_values;
     }
+    if (!plausible) return assay_fail(err, ASSAY_EINPUT, "%s: no importance matrix: neither GGUF nor llama.cpp's older kind", where);
     if (take_i32(&chunks, &c)) im->n_chunks = chunks;
     if (take_i32(&length, &c) && take_bytes(&text, &c, length, 1)) {
         im->dataset = (const char *)text;
