@@ -87,7 +87,7 @@ const cli_command cli_quantize = {
                    "for the rest. One matrix, or with\n"
                    "calibration one decoder layer, is in memory at a time; a run that was killed goes on where it "
                    "was when it is started again.\n"
-                   "layers.jsonl beside the weights tells what each matrix lost.\n\n"
+                   "With format=gptq, gptq_v2 or awq integers go into those files instead. layers.jsonl beside the weights tells what each matrix lost.\n\n"
                    "A recipe is a method with options: rtn, llm_int8, nf4, fp4, hqq, fp8, gguf need no data; gptq, awq, "
                    "autoround and smoothquant\n"
                    "need --calibration. precision=int2..int8, fp8_e4m3, mxfp4, nvfp4 ..., group_size=N or channel, "

@@ -409,7 +409,7 @@ static const char *check_shape(const assay_choice *c, int64_t rows, int64_t cols
 }
 
 const assay_method assay_method_autoround = {
-    .options = ASSAY_OPT_PRECISION | ASSAY_OPT_GROUP_SIZE | ASSAY_OPT_SYMMETRIC | ASSAY_OPT_AWQ_SCALE | ASSAY_OPT_AWQ_CLIP |
+    .options = ASSAY_OPT_PRECISION | ASSAY_OPT_FORMAT | ASSAY_OPT_GROUP_SIZE | ASSAY_OPT_SYMMETRIC | ASSAY_OPT_AWQ_SCALE | ASSAY_OPT_AWQ_CLIP |
                ASSAY_OPT_DUO_SCALING | ASSAY_OPT_START | ASSAY_OPT_DAMP_PERCENT | ASSAY_OPT_ITERS | ASSAY_OPT_LR |
                ASSAY_OPT_BATCH_SIZE | ASSAY_OPT_SEED,
     .needs = ASSAY_NEED_LAYER | ASSAY_NEED_REFERENCE,

@@ -67,7 +67,7 @@ static assay_status quantize(assay_layer *layer, assay_item *const *items, size_
 }
 
 const assay_method assay_method_awq = {
-    .options = ASSAY_OPT_PRECISION | ASSAY_OPT_GROUP_SIZE | ASSAY_OPT_SYMMETRIC | ASSAY_OPT_AWQ_SCALE |
+    .options = ASSAY_OPT_PRECISION | ASSAY_OPT_FORMAT | ASSAY_OPT_GROUP_SIZE | ASSAY_OPT_SYMMETRIC | ASSAY_OPT_AWQ_SCALE |
                ASSAY_OPT_AWQ_CLIP | ASSAY_OPT_DUO_SCALING,
     .needs = ASSAY_COLLECT_SAMPLE,
     .implied = ASSAY_OPT_AWQ_SCALE,

@@ -230,6 +230,7 @@ assay_status assay_draft_complete(assay_choice *out, const assay_draft *d, const
     *out = d->c;
     m->complete(out, d->set);
     const char *wrong = m->check ? m->check(out) : NULL;
+    if (!wrong) wrong = assay_choice_check_format(out);
     if (wrong) return assay_yaml_fail(doc, map, err, "method %s: %s", assay_method_name(d->c.method), wrong);
     return ASSAY_OK;
 }
@@ -352,7 +353,7 @@ assay_grid_spec assay_choice_grid(const assay_choice *c, assay_dtype model_dtype
                          .asymmetric = c->asymmetric,
                          .mse = c->mse,
                          .rule = ASSAY_SCALE_CT,
-                         .scale_dtype = model_dtype};
+                         .scale_dtype = c->format == ASSAY_FORMAT_AUTO ? model_dtype : ASSAY_DTYPE_F16};
     if (assay_precision_get_kind(c->precision) == ASSAY_KIND_CODEBOOK) s.scale_dtype = ASSAY_DTYPE_F32;
     if (c->scale == ASSAY_SCALE_TENSOR) s.row_block = INT64_MAX;
     if (c->scale == ASSAY_SCALE_BLOCK) {
@@ -368,7 +369,24 @@ assay_convention assay_choice_convention(const assay_choice *c) {
     if (c->method == ASSAY_METHOD_LLM_INT8 || assay_precision_get_kind(c->precision) == ASSAY_KIND_CODEBOOK) return ASSAY_CONVENTION_BNB;
     if (assay_method_get(c->method)->real_zeros) return ASSAY_CONVENTION_HQQ;
     if (c->precision == ASSAY_PRECISION_FP8_E5M2) return ASSAY_CONVENTION_FP8;
-    return ASSAY_CONVENTION_CT;
+    static const assay_convention own[] = {[ASSAY_FORMAT_AUTO] = ASSAY_CONVENTION_CT,
+                                           [ASSAY_FORMAT_GPTQ] = ASSAY_CONVENTION_GPTQ,
+                                           [ASSAY_FORMAT_GPTQ_V2] = ASSAY_CONVENTION_GPTQ_V2,
+                                           [ASSAY_FORMAT_AWQ] = ASSAY_CONVENTION_AWQ};
+    return own[c->format];
+}
+
+const char *assay_choice_check_format(const assay_choice *c) {
+    int bits = assay_precision_bits(c->precision);
+    if (c->format == ASSAY_FORMAT_AUTO) return NULL;
+    if (assay_precision_get_kind(c->precision) != ASSAY_KIND_INT || c->activations != ASSAY_ACTIVATIONS_16BIT)
+        return "formats gptq and awq hold integers with 16-bit activations";
+    if (c->format == ASSAY_FORMAT_AWQ && (bits != 4 || c->act_order == ASSAY_ACT_ORDER_GROUP))
+        return "format awq holds int4 without activation order by group";
+    if (bits != 2 && bits != 3 && bits != 4 && bits != 8) return "format gptq holds int2, int3, int4 and int8";
+    if (c->format == ASSAY_FORMAT_GPTQ && c->asymmetric)
+        return "format gptq (version 1) has no place for a zero point of 0: take gptq_v2, or symmetric";
+    return NULL;
 }
 
 bool assay_choice_has_real_zeros(const assay_choice *c) {

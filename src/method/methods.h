@@ -173,6 +173,8 @@ static inline bool assay_item_is_encoded(const assay_item *item) {
 /* --- choice.c --- */
 /* The grid that a choice stands for; global_scale is filled in by who knows the matrix. */
 assay_grid_spec assay_choice_grid(const assay_choice *c, assay_dtype model_dtype);
+/* What is wrong with the format that a choice asks for; NULL when nothing. */
+const char *assay_choice_check_format(const assay_choice *c);
 /* The convention that a choice is written in. */
 assay_convention assay_choice_convention(const assay_choice *c);
 /* Sets act_bits, act_dtype, act_group, input_scale of an encoded matrix as the choice wants them; the static scale from item->in. */

@@ -199,6 +199,9 @@ static int n_parts(const assay_choice *c, assay_convention convention) {
         if (is_float) return (c->precision == ASSAY_PRECISION_NVFP4 ? 3 : 2) + is_static;
         return 3 + c->asymmetric + is_static + (c->act_order == ASSAY_ACT_ORDER_GROUP);
     case ASSAY_CONVENTION_FP8: return 2 + is_static;
+    case ASSAY_CONVENTION_GPTQ:
+    case ASSAY_CONVENTION_GPTQ_V2: return 4;
+    case ASSAY_CONVENTION_AWQ: return 3;
     default: break;
     }
     if (c->method == ASSAY_METHOD_LLM_INT8) return 3;
@@ -234,7 +237,10 @@ double assay_step_bytes(const assay_step *s, const assay_steps *p) {
     if (c->method == ASSAY_METHOD_NONE) return (double)s->tensor->n_bytes + entry;
     assay_choice_bits(c, s->tensor->dims[0], s->tensor->dims[1], p->model_dtype, &codes, &scales);
     entry *= n_parts(c, p->convention);
-    double extra = p->convention == ASSAY_CONVENTION_BNB   ? (c->method == ASSAY_METHOD_LLM_INT8 ? 1 : STATE_BYTES)
+    double zeros = c->asymmetric ? 0 : scales / 8 / 2 * assay_precision_bits(c->precision) / 8; /* gptq, awq: beside each float16 scale, always */
+    double extra = p->convention == ASSAY_CONVENTION_GPTQ || p->convention == ASSAY_CONVENTION_GPTQ_V2 ? zeros + (c->act_order == ASSAY_ACT_ORDER_GROUP ? 0 : 4 * (double)s->tensor->dims[1])
+                   : p->convention == ASSAY_CONVENTION_AWQ                                             ? zeros
+                   : p->convention == ASSAY_CONVENTION_BNB   ? (c->method == ASSAY_METHOD_LLM_INT8 ? 1 : STATE_BYTES)
                    : p->convention == ASSAY_CONVENTION_HQQ ? META_BYTES
                                                            : 16;
     return stored_code_bytes(s, p->convention, codes) + scales / 8 + extra + entry;

@@ -372,6 +372,7 @@ assay_status assay_recipe_reprecise(assay_choice *out, const assay_recipe *r, co
     *out = d.c;
     m->complete(out, d.set);
     const char *wrong = m->check ? m->check(out) : NULL;
+    if (!wrong) wrong = assay_choice_check_format(out);
     return wrong ? assay_fail(err, ASSAY_EUSAGE, "method %s cannot make %s: %s", assay_method_name(d.c.method), precision, wrong) : ASSAY_OK;
 }
 

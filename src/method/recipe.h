@@ -52,6 +52,8 @@ bool assay_method_parse(assay_method_id *out, const char *name);
 
 typedef enum assay_scale_layout { ASSAY_SCALE_CHANNEL, ASSAY_SCALE_TENSOR, ASSAY_SCALE_BLOCK } assay_scale_layout;
 typedef enum assay_act_format { ASSAY_ACTIVATIONS_16BIT, ASSAY_ACTIVATIONS_DYNAMIC, ASSAY_ACTIVATIONS_STATIC } assay_act_format;
+/* Whose files: AUTO is compressed-tensors, bitsandbytes, hqq or GGUF, as precision and method have it. */
+typedef enum assay_file_format { ASSAY_FORMAT_AUTO, ASSAY_FORMAT_GPTQ, ASSAY_FORMAT_GPTQ_V2, ASSAY_FORMAT_AWQ } assay_file_format;
 typedef enum assay_start { ASSAY_START_RTN, ASSAY_START_GPTQ } assay_start;
 typedef enum assay_act_order { ASSAY_ACT_ORDER_NONE, ASSAY_ACT_ORDER_STATIC, ASSAY_ACT_ORDER_GROUP, ASSAY_ACT_ORDER_GAR } assay_act_order;
 
@@ -80,6 +82,7 @@ typedef struct assay_choice {
     double lr;                    /* autoround: 0 = by start and iters */
     int64_t batch_size;           /* autoround: sequences per step */
     int64_t seed;                 /* autoround */
+    assay_file_format format;     /* integers: GPTQ's or AWQ's files instead of compressed-tensors', with scales in float16 */
     assay_mix mix;                /* gguf: which tensor gets which type; PURE: all have the precision. Named by `precision` */
     bool pure;                    /* gguf: no mix */
 } assay_choice;

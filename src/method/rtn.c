@@ -52,7 +52,7 @@ static assay_status encode(assay_matrix *out, const assay_item *item, const floa
                         .group_size = c->group_size,
                         .asymmetric = c->asymmetric,
                         .rule = ASSAY_SCALE_CT,
-                        .scale_dtype = item->model_dtype,
+                        .scale_dtype = assay_choice_grid(c, item->model_dtype).scale_dtype,
                         .mse = c->mse};
     search *state = item->state;
     uint32_t improved = 0;
@@ -94,7 +94,7 @@ static assay_status quantize(assay_layer *layer, assay_item *const *items, size_
 }
 
 const assay_method assay_method_rtn = {
-    .options = ASSAY_OPT_PRECISION | ASSAY_OPT_GROUP_SIZE | ASSAY_OPT_SYMMETRIC | ASSAY_OPT_MSE,
+    .options = ASSAY_OPT_PRECISION | ASSAY_OPT_FORMAT | ASSAY_OPT_GROUP_SIZE | ASSAY_OPT_SYMMETRIC | ASSAY_OPT_MSE,
     .complete = complete,
     .check = check,
     .check_shape = check_shape,

@@ -22,6 +22,15 @@ expect 0 'the variant answers' "$ASSAY" run "$work/nf4" 'What is 32 + 39?'; says
 expect 4 'quantizing what is quantized' "$ASSAY" quantize "$work/nf4" "$work/again" -r rtn,int8; one_line
 expect 0 'a dry run writes nothing' sh -c "'$ASSAY' quantize models/demo '$work/dry' -r rtn,int4,group_size=128 --dry-run && test ! -e '$work/dry'"; says 'would take'
 expect 2 'a recipe with a typing error' "$ASSAY" quantize models/demo "$work/y" -r rtn,int4,group_siz=128; one_line; complains 'group_size'
+for f in gptq,int4,format=gptq gptq,int4,symmetric=false,format=gptq_v2 awq,int4,format=awq; do
+    rm -rf "$work/format"
+    expect 0 "$f" "$ASSAY" quantize models/demo "$work/format" -r $f -c models/demo/calibration.jsonl,samples=16,length=128; says "${f##*=} convention"
+    expect 0 'answers' "$ASSAY" run "$work/format" 'What is 32 + 39?'; says '71'
+done
+expect 0 'scales in float16 go on to GGUF' "$ASSAY" quantize models/demo "$work/gptq" -r rtn,int4,group_size=32,format=gptq
+expect 0 'with the same codes' "$ASSAY" convert "$work/gptq" --to gguf -o "$work/gptq-gguf"; says 'from gptq to gguf'
+expect 2 'a zero point that version 1 lacks' "$ASSAY" quantize models/demo "$work/y" -r rtn,int4,symmetric=false,format=gptq; one_line; complains 'gptq_v2'
+expect 2 'bits that GPTQ lacks' "$ASSAY" quantize models/demo "$work/y" -r rtn,int5,format=gptq; one_line
 expect 3 'a model that fits as it is' "$ASSAY" quantize models/demo "$work/fit" -r rtn,int4 --fit rtx-4090 --context 512; one_line; complains 'fits on rtx-4090 as it is'
 expect 2 'two budgets' "$ASSAY" quantize models/demo "$work/fit" -r rtn,int4 --fit rtx-4090 --target-bpw 4; one_line
 # so many sequences that their cache leaves a little less than the model's 7 MiB

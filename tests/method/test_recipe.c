@@ -167,7 +167,7 @@ static void canonical_json_writes_every_option_out(void **state) {
     assert_int_equal(assay_json_dump(&b, j, 0, true, NULL), ASSAY_OK);
     assert_string_equal(
         b.s,
-        "{\"group_size\":0,\"method\":\"rtn\",\"mse\":false,\"override\":[{\"group_size\":128,\"match\":"
+        "{\"format\":\"auto\",\"group_size\":0,\"method\":\"rtn\",\"mse\":false,\"override\":[{\"format\":\"auto\",\"group_size\":128,\"match\":"
         "\"mlp\","
         "\"method\":\"rtn\",\"mse\":false,\"precision\":\"int4\",\"symmetric\":true}],\"precision\":\"int8\","
         "\"skip\":[\"k_proj\"],\"symmetric\":true}");
