@@ -188,6 +188,8 @@ static assay_status collect_plans(assay_study_result *r, assay_err *err) {
         assay_recipe_storage storage = {recipe, r->config.dtype, types};
         const char *kv = text_of(v, "kv");
         bool known = recipe || i == 0 || json_is_true(json_object_get(v, "own")); /* what a foreign checkpoint stores is not planned from its configuration */
+        bool gguf = recipe && assay_recipe_base(recipe)->method == ASSAY_METHOD_GGUF;
+        o.runtime = gguf && !spec->serving_runtime ? "llama.cpp" : spec->serving_runtime ? study_keep(r, spec->serving_runtime) : NULL;
         o.kv = spec->kv;
         if (kv) assay_kv_parse(&o.kv, kv); /* what was scored is what is planned */
         o.checkpoint_bytes = isnan(r->variants[i].size_bytes) ? 0 : r->variants[i].size_bytes;
