@@ -9,7 +9,7 @@ static struct {
 } o;
 
 static const cli_option options[] = {
-    {'t', "to", CLI_STRING, &o.to, "FORMAT",
+    {0, "to", CLI_STRING, &o.to, "FORMAT",
      "gptq, gptq_v2, awq, compressed-tensors, gguf, bnb, fp8, hqq, hf; with a type where one is meant: gguf:q4_0", NULL, 0, 0},
     {'o', "out", CLI_STRING, &o.out, "DIR", "folder to write (or give it as the second argument)", NULL, 0, 0},
     {0, "dtype", CLI_STRING, &o.dtype, "TYPE", "with --to hf: decode to f32, f16 or bf16 (default: the model's)", NULL, 0, 0},

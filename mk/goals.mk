@@ -64,7 +64,7 @@ interop: all $(BUILD)/logits $(BUILD)/encode_file $(BUILD)/render_file
 interop-tokenizers: $(BUILD)/encode_file $(BUILD)/render_file
 	$(Q)BUILD=$(BUILD) sh tools/interop_tokenizers.sh
 
-interop-formats: all
+interop-formats: all $(BUILD)/logits
 	$(Q)BUILD=$(BUILD) sh tools/interop_formats.sh $(PROGRAM)
 
 interop-gguf: all $(BUILD)/logits
