@@ -26,6 +26,15 @@ static bool is_encoded(const assay_item *item) {
     return item && item->choice->method != ASSAY_METHOD_NONE;
 }
 
+/* Does something besides the given matrices read the norm's output? Experts and their router read what a shared expert reads; a parallel
+ * block without a norm of its own reads attention's. */
+static bool is_shared_norm(const assay_layer *layer, assay_tensor_role norm) {
+    if (norm == ASSAY_ROLE_ATTN_NORM) return layer->config->parallel_residual && !layer->vector[ASSAY_ROLE_MLP_NORM];
+    for (size_t i = 0; i < layer->n_items; i++)
+        if (assay_role_is_expert(layer->items[i].role)) return true;
+    return false;
+}
+
 const char *assay_fold_open(assay_fold *out, assay_layer *layer, assay_tensor_role input) {
     const struct place *p = NULL;
     *out = (assay_fold){.layer = layer, .input = input};
@@ -42,6 +51,7 @@ const char *assay_fold_open(assay_fold *out, assay_layer *layer, assay_tensor_ro
     if (p->before == ASSAY_ROLE_COUNT) {
         bool first = p->vector == ASSAY_ROLE_ATTN_NORM;
         if (layer->vector[first ? ASSAY_ROLE_ATTN_NORM_BIAS : ASSAY_ROLE_MLP_NORM_BIAS]) return "the norm before it has a bias";
+        if (is_shared_norm(layer, p->vector)) return "others read the norm before it too";
         return layer->vector[p->vector] ? NULL : "no norm stands before it";
     }
     out->before = assay_layer_item(layer, p->before);

@@ -494,9 +494,36 @@ static void the_demo_loses_less_than_by_rounding_alone(void **state) {
     assay_free(rtn);
 }
 
+/* What else reads a norm's output would see it scaled: a router and its experts beside a shared expert, an MLP beside attention. */
+static void a_norm_that_others_read_is_left_alone(void **state) {
+    fold_layer f;
+    assay_fold fold;
+    (void)state;
+    fl_open(&f, "awq,precision=int4,group_size=32", ASSAY_DTYPE_F32, 1);
+    assay_item *items = assay_calloc(FL_ITEMS + 1, sizeof *items), *own = f.layer.items;
+    memcpy(items, own, FL_ITEMS * sizeof *items);
+    items[FL_ITEMS] = own[FL_ITEMS - 1];
+    items[FL_ITEMS].role = ASSAY_ROLE_EXPERT_DOWN;
+    f.layer.items = items;
+    f.layer.n_items = FL_ITEMS + 1;
+    assert_non_null(assay_fold_open(&fold, &f.layer, ASSAY_ROLE_GATE));
+    assert_null(assay_fold_open(&fold, &f.layer, ASSAY_ROLE_Q)); /* attention's norm is its own */
+    f.layer.items = own;
+    f.layer.n_items = FL_ITEMS;
+    assay_free(items);
+    float *norm = f.layer.vector[ASSAY_ROLE_MLP_NORM];
+    f.layer.vector[ASSAY_ROLE_MLP_NORM] = NULL;
+    f.config.parallel_residual = true;
+    assert_non_null(assay_fold_open(&fold, &f.layer, ASSAY_ROLE_Q));
+    f.layer.vector[ASSAY_ROLE_MLP_NORM] = norm;
+    assert_null(assay_fold_open(&fold, &f.layer, ASSAY_ROLE_Q));
+    fl_close(&f);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(folding_changes_no_output),
+        cmocka_unit_test(a_norm_that_others_read_is_left_alone),
         cmocka_unit_test(query_heads_of_a_group_share_their_scales),
         cmocka_unit_test(a_norm_of_16_bits_takes_scales_without_loss),
         cmocka_unit_test(what_stays_as_it_is_is_not_scaled),
