@@ -103,13 +103,23 @@ void assay_outdir_deinit(assay_outdir *d) {
     d->lock = -1;
 }
 
+/* Was the spool begun under this very key? Then weights without a whole checkpoint are shards that a killed commit had placed. */
+static bool is_begun(const assay_outdir *d) {
+    char *path = assay_path_join(d->dir, KEY), *key = NULL;
+    size_t n = 0;
+    bool ours = path && assay_read_file(&key, &n, path, 4096, NULL) == ASSAY_OK && n == ASSAY_HASH_HEX - 1 && !memcmp(key, d->key, n);
+    assay_free(path);
+    assay_free(key);
+    return ours;
+}
+
 assay_status assay_outdir_claim(bool *done, const assay_outdir *d, bool overwrite, assay_err *err) {
     json_t *manifest = assay_outdir_get_manifest(d->dir);
     const char *key = json_string_value(json_object_get(manifest, "key"));
     bool there = has_checkpoint(d->dir), ours = manifest != NULL;
     *done = there && key && !strcmp(key, d->key);
     json_decref(manifest);
-    if (*done) return ASSAY_OK;
+    if (*done || (!there && is_begun(d))) return ASSAY_OK;
     if (there && !overwrite)
         return assay_fail(err, ASSAY_EUSAGE, "'%s' already holds %s: choose another directory, or ask to overwrite", d->dir,
                           ours ? "the result of another recipe or model" : "a checkpoint");

@@ -96,7 +96,10 @@ static void killed_at_any_moment_it_ends_in_the_same_bytes(void **state) {
         pid_t pid = fork();
         if (!pid) {
             assay_quantize_result res;
-            _exit(tiny_quantize(&res, model, out, recipes[0], &one_thread, NULL) == ASSAY_OK ? 0 : 1);
+            assay_err err = {0};
+            assay_status s = tiny_quantize(&res, model, out, recipes[0], &one_thread, &err);
+            if (s != ASSAY_OK) fprintf(stderr, "# %s\n", err.message); /* what a run that was to go on stopped at */
+            _exit(s == ASSAY_OK ? 0 : 1);
         }
         usleep((useconds_t)wait % 1000000);
         sleep((unsigned)(wait / 1e6));
