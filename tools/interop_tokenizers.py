@@ -14,6 +14,8 @@ Groups (all when none is named):
             same through GGUF's fields and back
   gguf      GGUF vocabularies: their .inp/.out (llama.cpp's own ids), and large texts against tokenizers and sentencepiece
   written   tokenizers through GGUF's fields and back, against themselves
+  hf        the tokenizer.json and tokenizer_config.json that we write of GGUF vocabularies, and of the tokenizers above through GGUF's fields,
+            loaded by tokenizers and by transformers' AutoTokenizer, against ours; and read again by us
   templates every chat template below SHARED and in ASSAY_TEMPLATES: plain, system, multi-turn, tools, tool calls and results, reasoning,
             against transformers
 Needs tokenizers, transformers, sentencepiece (tools/interop_tokenizers.sh installs them).
@@ -407,6 +409,48 @@ def group_written(run, shared):
         run.compare(name + " through GGUF", path, "plain", want, None, 0, True, "a SentencePiece BPE with a normalizer")
 
 
+# ---- the files we write for Hugging Face ----
+
+# So many texts may differ: tokenizers applies SentencePiece's map to graphemes, takes "<0x41>" in a text for that byte, and sums in double where
+# we sum in float as SentencePiece does, which decides ties in texts of thousands of words (docs/tokenizers.md).
+HF_KNOWN = {"unigram-bytes through GGUF": 164, "unigram-nfkc through GGUF": 257}
+
+
+def group_hf(run, shared):
+    from transformers import AutoTokenizer
+    vocabs = os.path.join(shared, "tokenizers/ggml-vocab")
+    sources = {n: (os.path.join(vocabs, n), "asis") for n in sorted(os.listdir(vocabs)) if n.endswith(".gguf") and "bert" not in n}
+    sources.update({n: (assemble(shared, n, run.work), "written") for n in ["gpt2", "smollm2", "llama-2", "stories260K", "demo", "qwen2.5", "llama-3"]})
+    for name in TRAINED:
+        folder = model_folder(run.work, name, trained(shared, run.work, name))
+        sources[name + " through GGUF"] = (folder, "written")
+    for name, (path, way) in sources.items():
+        folder, result = os.path.join(run.work, "hf-" + name.replace(" ", "-")), os.path.join(run.work, "out")
+        done = subprocess.run([run.program, path, run.source, result, "special", way, "hf=" + folder], capture_output=True, text=True)
+        if done.returncode:
+            refused = "tokenizer.json cannot say" in done.stderr or "llama.cpp has no such tokenizer" in done.stderr or "is not known" in done.stderr
+            run.bad += not refused
+            print("%-44s %s%s" % (name, "refused as it should: " if refused else "NOT OK: ", done.stderr.strip()), flush=True)
+            continue
+        ours = list(records(result))
+        theirs = Tokenizer.from_file(os.path.join(folder, "tokenizer.json"))
+        auto = AutoTokenizer.from_pretrained(folder)
+        again, line = run.ours(folder, "special")
+        differ = [0, 0, 0, 0]
+        shown = 0
+        for text, (ids, decoded), e, fourth, (third, _) in zip(run.sample, ours, theirs.encode_batch(run.sample), auto(run.sample)["input_ids"], again or [(None, None)] * len(ours), strict=True):
+            wrong = [ids != e.ids, ids != fourth, ids != third, ids == e.ids and theirs.decode(ids, skip_special_tokens=False) != decoded]
+            differ = [a + b for a, b in zip(differ, wrong)]
+            if any(wrong) and shown < 3 and len(text) < 3000:
+                shown += 1
+                k = next((i for i, (a, b) in enumerate(zip(ids, e.ids)) if a != b), min(len(ids), len(e.ids)))
+                print("  text %r of %d characters: at %d ours %s %r, theirs %s %r" % (text[:60], len(text), k, ids[k : k + 6], decoded[:60], e.ids[k : k + 6], theirs.decode(ids, skip_special_tokens=False)[:60]))
+        known = HF_KNOWN.get(name, 0)
+        run.bad += any(n > known for n in differ)
+        print("%-44s %5d texts, ids differ: tokenizers %d, AutoTokenizer %d (%s), ours again %d; decoded %d" % (
+            name, len(ours), differ[0], differ[1], type(auto).__name__, differ[2], differ[3]), flush=True)
+
+
 # ---- chat templates ----
 
 NOW = 1767323045  # 2026-01-02 03:04:05 UTC
@@ -480,7 +524,7 @@ def group_templates(run, shared):
     print("%d rendered; %d refused by transformers, of which we render %d" % (renders, refused, laxer))
 
 
-GROUPS = {"templates": group_templates, "json": group_json, "spm": group_spm, "unigram": group_unigram, "families": group_families, "gguf": group_gguf, "written": group_written}
+GROUPS = {"templates": group_templates, "json": group_json, "spm": group_spm, "unigram": group_unigram, "families": group_families, "gguf": group_gguf, "written": group_written, "hf": group_hf}
 
 
 def main():

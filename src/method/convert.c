@@ -341,12 +341,21 @@ static json_t *describe(const convert_run *r) {
                      (json_int_t)res->n_rounded, "weight_error", res->error, "weights_changed", (json_int_t)res->n_changed, "note", res->note);
 }
 
+static assay_status unpack_tokenizer(convert_run *r, assay_err *err) {
+    char note[300];
+    if (r->target.convention == ASSAY_CONVENTION_GGUF) return ASSAY_OK;
+    ASSAY_TRY(assay_outdir_unpack_tokenizer(note, &r->out, r->model, err));
+    if (note[0] && r->o->on_notice) r->o->on_notice(r->o->notice_ctx, note);
+    return ASSAY_OK;
+}
+
 static assay_status finish(convert_run *r, assay_err *err) {
     char *folder = assay_path_is_dir(r->model) ? assay_strdup(r->model) : assay_path_dir(r->model);
     if (!folder) return assay_nomem(err);
     count(r);
     assay_status s = r->target.convention == ASSAY_CONVENTION_GGUF ? ASSAY_OK : write_configs(r, err);
     if (s == ASSAY_OK) s = assay_outdir_copy_sidecars(&r->out, folder, err);
+    if (s == ASSAY_OK) s = unpack_tokenizer(r, err);
     if (s == ASSAY_OK) s = assay_outdir_put_manifest(&r->out, describe(r), err);
     assay_free(folder);
     ASSAY_TRY(s);

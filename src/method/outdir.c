@@ -18,7 +18,9 @@
 #include <unistd.h>
 #include "base/clock.h"
 #include "base/file.h"
+#include "base/gguf.h"
 #include "base/mem.h"
+#include "text/hf.h"
 
 #define KEY      ".assay-key"
 #define MANIFEST "assay.json"
@@ -205,6 +207,30 @@ assay_status assay_outdir_copy_sidecars(const assay_outdir *d, const char *model
         if (travels(e->d_name)) s = copy_file(d->dir, model_dir, e->d_name, err);
     closedir(dir);
     return s;
+}
+
+static assay_status has_tokenizer(bool *out, const char *file, assay_err *err) {
+    char *dir = assay_path_dir(file), *path = dir ? assay_path_join(dir, "tokenizer.json") : NULL;
+    assay_status s = path ? ASSAY_OK : assay_nomem(err);
+    if (s == ASSAY_OK) *out = assay_path_exists(path);
+    assay_free(path);
+    assay_free(dir);
+    return s;
+}
+
+assay_status assay_outdir_unpack_tokenizer(char note[300], const assay_outdir *d, const char *model, assay_err *err) {
+    char *file = NULL;
+    bool there = true;
+    assay_err why = {0};
+    if (note) note[0] = 0;
+    if (assay_gguf_find_file(&file, model, &why) != ASSAY_OK) return ASSAY_OK; /* no GGUF */
+    assay_status s = has_tokenizer(&there, file, err);
+    if (s == ASSAY_OK && !there) s = assay_gguf_write_hf(d->dir, file, &why);
+    assay_free(file);
+    if (s == ASSAY_OK) return ASSAY_OK;
+    if (s != ASSAY_ENOTFOUND && s != ASSAY_EUNSUPPORTED) return assay_fail(err, s, "%s", why.message);
+    if (note) snprintf(note, 300, "no tokenizer.json is written: %.250s", why.message);
+    return ASSAY_OK;
 }
 
 /* --- the manifest --- */

@@ -164,6 +164,7 @@ assay_status assay_sidecars_write(const assay_outdir *out, const char *model_dir
     if (p->convention != ASSAY_CONVENTION_GGUF) ASSAY_TRY(write_config(out->dir, config, p, err)); /* a GGUF file says all itself */
     char *dir = assay_path_is_dir(model_dir) ? assay_strdup(model_dir) : assay_path_dir(model_dir);
     assay_status s = dir ? assay_outdir_copy_sidecars(out, dir, err) : assay_nomem(err);
+    if (s == ASSAY_OK && p->convention != ASSAY_CONVENTION_GGUF) s = assay_outdir_unpack_tokenizer(NULL, out, model_dir, err);
     assay_free(dir);
     return s;
 }

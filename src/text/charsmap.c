@@ -15,6 +15,7 @@
 #include <string.h>
 #include "base/mem.h"
 #include "base/utf8.h"
+#include "text/base64.h"
 
 #define MAX_TEXT 256 /* bytes of a replacement; the longest of NFKC has 33 */
 
@@ -46,32 +47,17 @@ assay_status assay_charsmap_new(assay_charsmap *out, const void *data, size_t n,
     return adopt(out, blob, n, where, err);
 }
 
-static int base64_digit(char c) {
-    if (c >= 'A' && c <= 'Z') return c - 'A';
-    if (c >= 'a' && c <= 'z') return c - 'a' + 26;
-    if (c >= '0' && c <= '9') return c - '0' + 52;
-    return c == '+' ? 62 : c == '/' ? 63 : -1;
-}
-
 assay_status assay_charsmap_decode(assay_charsmap *out, const char *base64, size_t n, const char *where,
                                    assay_err *err) {
     *out = (assay_charsmap){0};
-    while (n && base64[n - 1] == '=')
-        n--;
+    size_t len;
     if (n == 0) return ASSAY_OK;
-    uint8_t *blob = assay_malloc(n / 4 * 3 + 3);
+    uint8_t *blob = assay_malloc(ASSAY_BASE64_ROOM(n));
     if (!blob) return assay_nomem(err);
-    uint32_t bits = 0;
-    size_t len = 0;
-    for (size_t i = 0; i < n; i++) {
-        int d = base64_digit(base64[i]);
-        if (d < 0) {
-            assay_free(blob);
-            return assay_fail(err, ASSAY_EINPUT, "%s: precompiled_charsmap is not base64 at character %zu",
-                              where, i);
-        }
-        bits = bits << 6 | (uint32_t)d;
-        if (i % 4) blob[len++] = (uint8_t)(bits >> (6 - 2 * (i % 4)));
+    if (!assay_base64_decode(blob, &len, base64, n)) {
+        assay_free(blob);
+        return assay_fail(err, ASSAY_EINPUT, "%s: precompiled_charsmap is not base64 at character %zu", where,
+                          len);
     }
     return adopt(out, blob, len, where, err);
 }

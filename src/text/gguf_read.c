@@ -60,7 +60,8 @@ static assay_status read_bpe(assay_tokenizer *t, const assay_gguf_vocab *v, assa
                                .special = special}; /* copied there */
         ASSAY_TRY(assay_spm_add(t, &a, err));
     }
-    json_t *j = json_pack("{s:s}", "type", "ByteLevel");
+    json_t *j = json_pack("{s:s, s:b, s:b, s:b}", "type", "ByteLevel", "add_prefix_space", 1, "trim_offsets", 1,
+                          "use_regex", 1);
     if (!j) return assay_nomem(err);
     assay_status s = assay_steps_parse(&t->decoders, ASSAY_STEP_DECODER, j, "decoder", WHERE, err);
     json_decref(j);

@@ -118,8 +118,8 @@ static json_t *step_json(const pre_step *s) {
     case PRE_PUNCTUATION:
         return json_pack("{s:s, s:s}", "type", "Punctuation", "behavior", "Contiguous");
     default:
-        return json_pack("{s:s, s:b, s:b}", "type", "ByteLevel", "add_prefix_space", 0, "use_regex",
-                         s->kind == PRE_WORDS);
+        return json_pack("{s:s, s:b, s:b, s:b}", "type", "ByteLevel", "add_prefix_space", 0, "trim_offsets", 1,
+                         "use_regex", s->kind == PRE_WORDS);
     }
 }
 

@@ -47,7 +47,7 @@ static assay_status parse_nested(assay_step_list *list, assay_step_kind kind, co
                           type);
     if (list->n == list->cap) ASSAY_TRY(assay_grow(&list->v, &list->cap, list->n + 1, sizeof *list->v, err));
     assay_step *step = &list->v[list->n++];
-    *step = (assay_step){.ops = ops};
+    *step = (assay_step){.ops = ops, .json = json_incref((json_t *)(uintptr_t)j)};
     if (ops->parse(step, j, where, err) != ASSAY_OK) return assay_err_prefix(err, "%s '%s'", key, type);
     return ASSAY_OK;
 }
@@ -59,6 +59,7 @@ assay_status assay_steps_parse(assay_step_list *list, assay_step_kind kind, cons
 
 void assay_steps_free(assay_step_list *list) {
     for (size_t i = 0; i < list->n; i++) {
+        json_decref(list->v[i].json);
         assay_free(list->v[i].text);
         assay_pattern_free(list->v[i].pattern);
         assay_free(list->v[i].source);

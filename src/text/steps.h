@@ -36,6 +36,7 @@ typedef struct assay_step_ops {
 
 struct assay_step {
     const assay_step_ops *ops;
+    json_t *json; /* as it was read; owned */
     char *text; /* Prepend: what; Replace: the content; Metaspace: the replacement; Strip: the character;
                    BPEDecoder: the suffix. Owned */
     size_t n_text;

@@ -1,18 +1,18 @@
 /* encode_file.c: encodes a file of NUL-separated texts, for comparing with other tokenizers
  * (tools/interop_tokenizers.py).
  *
- * encode_file DIR|FILE.gguf INPUT OUTPUT [special|nospecial|plain [written]]
+ * encode_file DIR|FILE.gguf INPUT OUTPUT [special|nospecial|plain [written|asis [hf=DIR]]]
  * OUTPUT holds for each text: u32 n, n x i32 ids, u32 length, the bytes that the ids decode to (special
  * tokens kept). Prints the time to open and the speed. nospecial: special tokens in the text are ordinary
  * text; plain: neither are any added around it.
- * written: through GGUF's fields and back. */
+ * written: through GGUF's fields and back; hf=DIR: what was opened is also written there as Hugging Face's files. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include "base/clock.h"
 #include "base/file.h"
 #include "base/mem.h"
-#include "text/text.h"
+#include "text/hf.h"
 
 static int fail(const char *what, const assay_err *err) {
     fprintf(stderr, "encode_file: %s: %s\n", what, err->message);
@@ -38,6 +38,21 @@ static assay_status open_any(assay_tokenizer **t, const char *path, bool written
     return s;
 }
 
+/* DIR/tokenizer.json and DIR/tokenizer_config.json of t. */
+static assay_status write_hf(const char *dir, const assay_tokenizer *t, assay_err *err) {
+    json_t *tokenizer = NULL, *config = NULL;
+    char *first = assay_path_join(dir, "tokenizer.json"), *second = assay_path_join(dir, "tokenizer_config.json");
+    assay_status s = assay_mkdirs(dir, err);
+    if (s == ASSAY_OK) s = assay_tokenizer_to_hf(&tokenizer, &config, t, (assay_token_text){0}, err);
+    if (s == ASSAY_OK) s = assay_json_save(first, tokenizer, 0, err);
+    if (s == ASSAY_OK) s = assay_json_save(second, config, 0, err);
+    json_decref(tokenizer);
+    json_decref(config);
+    assay_free(first);
+    assay_free(second);
+    return s;
+}
+
 int main(int argc, char **argv) {
     assay_err err = {0};
     assay_tokenizer *t = NULL;
@@ -50,6 +65,8 @@ int main(int argc, char **argv) {
     double begin = assay_now();
     if (open_any(&t, argv[1], argc > 5 && strcmp(argv[5], "written") == 0, &err) != ASSAY_OK)
         return fail("open", &err);
+    if (argc > 6 && strncmp(argv[6], "hf=", 3) == 0 && write_hf(argv[6] + 3, t, &err) != ASSAY_OK)
+        return fail("write", &err);
     double opened = assay_now();
     if (assay_read_file(&data, &size, argv[2], 0, &err) != ASSAY_OK) return fail("read", &err);
     FILE *f = fopen(argv[3], "wb");
