@@ -27,6 +27,7 @@ typedef enum assay_act_mode {
     ASSAY_ACT_INT8, /* inputs absmax-quantized per token to int8 (or by the matrix's input_scale); outliers over its threshold apart, in 16 bits */
     ASSAY_ACT_FP8   /* inputs quantized to the matrix's own 8-bit float, per token, per act_group columns of a token, or by input_scale */
 } assay_act_mode;
+#define ASSAY_ACT_MODES (ASSAY_ACT_FP8 + 1)
 
 typedef enum assay_kv_type { ASSAY_KV_F32, ASSAY_KV_BF16, ASSAY_KV_F16 } assay_kv_type;
 
@@ -102,13 +103,15 @@ typedef struct assay_turning {
     const void *ctx;
     uint64_t tag; /* equal for equal far frequencies: tables of angles are kept by it */
 } assay_turning;
-/* Rotates the first 2*half of each head of x [n_rows][n_heads][head_dim] by position pos[row] (host), Hugging Face's half-split
- * convention: (x[i], x[i+half]). cos and sin are evaluated in double from pos*inv_freq(float) and rounded to float once. */
-void assay_op_rotate(assay_backend *b, assay_buf *x, const int32_t *pos, size_t n_rows, int n_heads, int head_dim, const assay_turning *r);
+/* Rotates the first 2*half of each head of rows [first, first + n_rows) of x [][n_heads][head_dim] by position pos[row] (host), Hugging
+ * Face's half-split convention: (x[i], x[i+half]). cos and sin are evaluated in double from pos*inv_freq(float) and rounded to float
+ * once. */
+void assay_op_rotate(assay_backend *b, assay_buf *x, const int32_t *pos, size_t first, size_t n_rows, int n_heads, int head_dim,
+                     const assay_turning *r);
 static inline void assay_op_rope(assay_backend *b, assay_buf *x, const int32_t *pos, size_t n_rows, int n_heads, int head_dim, int half,
                                  const float *inv_freq, float scale) {
     assay_turning r = {.inv_freq = inv_freq, .half = half, .scale = scale};
-    assay_op_rotate(b, x, pos, n_rows, n_heads, head_dim, &r);
+    assay_op_rotate(b, x, pos, 0, n_rows, n_heads, head_dim, &r);
 }
 
 /* Paged KV cache of one layer: pages of ASSAY_KV_PAGE positions that start at multiples of it. Within a page, keys are

@@ -6,17 +6,12 @@
  *   codes of at most 16 values     Q4, the values in its table: 4 bits, and 32 per scale and per minimum
  *   others                         S8: 8 bits and the same
  *   IQ1, IQ2                       not at all: packed they would take two to three times the memory for whose sake
- *                                  they were chosen
- *
- * What is not repacked stays in the file's mapping and is decoded tile by tile before the dense kernels multiply it:
- * little time beside the products of many rows; with one row of x it is most of the work. */
+ *                                  they were chosen. They stay in the file's mapping; kernels have forms of them */
 #include <string.h>
 #include "backend/internal.h"
 #include "base/mem.h"
 #include "base/thread.h"
 #include "precision/block.h"
-
-enum { PIECE = 4 * ASSAY_BLOCK_MAX }; /* columns decoded at a time on their way to bf16 */
 
 typedef struct packing {
     assay_precision precision;
@@ -47,14 +42,13 @@ static const packing PACKINGS[] = {
     {P(IQ3_S), ASSAY_FORM_Q4, {IQ3_S}},
     {P(TQ1_0), ASSAY_FORM_Q4, {0, 1, -1}},
     {P(TQ2_0), ASSAY_FORM_Q4, {0, 1, 2, -1}},
+    {P(IQ1_S), ASSAY_FORM_IQ1_S, {0}},
+    {P(IQ1_M), ASSAY_FORM_IQ1_M, {0}},
+    {P(IQ2_XXS), ASSAY_FORM_IQ2_XXS, {0}},
+    {P(IQ2_XS), ASSAY_FORM_IQ2_XS, {0}},
+    {P(IQ2_S), ASSAY_FORM_IQ2_S, {0}},
 };
 #undef P
-
-static const packing *find_packing(assay_precision p) {
-    for (size_t i = 0; i < ASSAY_LEN(PACKINGS); i++)
-        if (PACKINGS[i].precision == p) return &PACKINGS[i];
-    return NULL;
-}
 
 /* --- repacking --- */
 
@@ -134,44 +128,27 @@ static assay_status pack(assay_backend *b, assay_weight *w, const assay_matrix *
 
 /* --- blocks as they are --- */
 
-static assay_status keep(assay_weight *w, const assay_matrix *m, assay_err *err) {
-    size_t size;
-    w->blocks = (assay_matrix){.precision = m->precision, .rows = m->rows, .cols = m->cols, .data = m->data};
-    if (!assay_mul_size(&size, w->n_out, assay_block_row_bytes(m->precision, m->cols))) return assay_nomem(err);
+static assay_status keep(assay_weight *w, const assay_matrix *m, assay_form form, assay_err *err) {
+    assay_rows *r = &w->rows;
+    r->form = form;
+    r->data = m->data;
+    r->stride = assay_block_row_bytes(m->precision, m->cols);
+    r->points = assay_block_points(m->precision);
+    r->round_f16 = w->mode == ASSAY_ACT_F16;
+    if (!assay_mul_size(&w->n_bytes, w->n_out, r->stride)) return assay_nomem(err);
     if (m->owns_data) {
         void *copy;
-        ASSAY_TRY(backend_own(&copy, w, size, err));
-        w->blocks.data = memcpy(copy, m->data, size);
+        ASSAY_TRY(backend_own(&copy, w, w->n_bytes, err));
+        r->data = memcpy(copy, m->data, w->n_bytes);
     }
-    w->n_bytes = size;
     return ASSAY_OK;
 }
 
 assay_status backend_take_blocks(assay_backend *b, assay_weight *w, const assay_matrix *m, assay_err *err) {
-    const packing *p = find_packing(m->precision);
-    return p ? pack(b, w, m, p, err) : keep(w, m, err);
-}
-
-/* One row to bf16, in pieces that stay in the first cache. */
-static void unpack_bf16(uint16_t *out, const assay_backend *b, const assay_matrix *m, int64_t row) {
-    const uint8_t *blocks =
-        (const uint8_t *)m->data + (size_t)row * assay_block_row_bytes(m->precision, m->cols);
-    float values[PIECE];
-    for (int64_t c = 0; c < m->cols; c += PIECE) {
-        assay_matrix piece = {.precision = m->precision, .rows = 1, .data = blocks};
-        piece.cols = ASSAY_MIN(m->cols - c, (int64_t)PIECE);
-        assay_matrix_decode_rows(values, &piece, 0, 1);
-        b->k.to_bf16(out + c, values, (size_t)piece.cols);
-        blocks += assay_block_row_bytes(m->precision, piece.cols);
+    for (size_t i = 0; i < ASSAY_LEN(PACKINGS); i++) {
+        const packing *p = &PACKINGS[i];
+        if (p->precision != m->precision) continue;
+        return p->form >= ASSAY_FORM_IQ1_S ? keep(w, m, p->form, err) : pack(b, w, m, p, err);
     }
-}
-
-void backend_unpack_blocks(void *out, const assay_backend *b, const assay_weight *w, size_t row, size_t n) {
-    if (w->mode == ASSAY_ACT_BF16) {
-        for (size_t i = 0; i < n; i++)
-            unpack_bf16((uint16_t *)out + i * w->k, b, &w->blocks, (int64_t)(row + i));
-        return;
-    }
-    assay_matrix_decode_rows(out, &w->blocks, (int64_t)row, (int64_t)n);
-    if (w->mode == ASSAY_ACT_F16) b->k.round_f16(out, out, n * w->k);
+    return assay_fail(err, ASSAY_EUNSUPPORTED, "no kernel computes %s", assay_precision_name(m->precision));
 }

@@ -54,8 +54,7 @@ struct assay_backend {
 struct assay_weight {
     assay_act_mode mode; /* never AUTO */
     size_t n_out, k;
-    assay_rows rows;   /* float modes, FP8; unless: */
-    assay_matrix blocks; /* float modes: ggml's blocks that are decoded as they are used; data NULL = none */
+    assay_rows rows;   /* float modes, FP8 */
     assay_irows irows; /* INT8 */
     float threshold;   /* INT8: outliers from here, 0 = none */
     float fixed_scale; /* INT8, FP8: of all inputs; 0 = of each by its own size */
@@ -103,8 +102,6 @@ assay_status backend_pack_int8(assay_backend *b, assay_weight *w, const assay_ma
 
 /* Packs m's blocks for the float modes; or keeps them as they are, borrowed, or copied where m owns them. */
 assay_status backend_take_blocks(assay_backend *b, assay_weight *w, const assay_matrix *m, assay_err *err);
-/* Rows of w->blocks as elements of the mode (bf16, or float32 that F16 has rounded), side by side. */
-void backend_unpack_blocks(void *out, const assay_backend *b, const assay_weight *w, size_t row, size_t n);
 
 /* y += the low-rank part of w on x, where it has one. */
 void backend_add_lowrank(assay_backend *b, assay_buf *y, const assay_weight *w, const assay_buf *x, size_t n_rows);

@@ -174,18 +174,14 @@ static void bf16_task(const job *j, const block *t, int thread) {
                    *rows = (const uint16_t *)((const uint8_t *)w->data + t->from * w->stride);
     size_t n = t->to - t->from, n_out = t->p->w->n_out, ld = w->stride / 2;
     float *y = t->p->y + t->row * n_out + t->from;
-    bool blocks = t->p->w->blocks.data;
-    if (t->m == 1 && !blocks) {
+    if (t->m == 1) {
         k->gemv_bf16[w->form](y, w, t->from, n, x);
         return;
     }
-    if (blocks || w->form != ASSAY_FORM_BF16 || (!aligned(w) && t->m >= 8)) {
+    if (w->form != ASSAY_FORM_BF16 || (!aligned(w) && t->m >= 8)) {
         uint16_t *tile = (uint16_t *)(j->b->tiles + (size_t)thread * j->b->tile_size);
         ld = backend_up(w->k, ASSAY_KERN_CHUNK);
-        if (blocks)
-            backend_unpack_blocks(tile, j->b, t->p->w, t->from, n);
-        else
-            k->unpack_bf16[w->form](tile, ld, w, t->from, n);
+        k->unpack_bf16[w->form](tile, ld, w, t->from, n);
         rows = tile;
     }
     k->gemm_bf16(y, n_out, x, j->stride / 2, rows, ld, w->k, t->m, n);
@@ -198,18 +194,14 @@ static void f32_task(const job *j, const block *t, int thread) {
                 *rows = (const float *)((const uint8_t *)w->data + t->from * w->stride);
     size_t n = t->to - t->from, n_out = t->p->w->n_out, ld = w->stride / 4;
     float *y = t->p->y + t->row * n_out + t->from;
-    bool blocks = t->p->w->blocks.data;
-    if (t->m == 1 && !blocks) {
+    if (t->m == 1) {
         k->gemv_f32[w->form](y, w, t->from, n, x);
         return;
     }
-    if (blocks || w->form != ASSAY_FORM_F32 || (!aligned(w) && t->m >= 8)) {
+    if (w->form != ASSAY_FORM_F32 || (!aligned(w) && t->m >= 8)) {
         float *tile = (float *)(j->b->tiles + (size_t)thread * j->b->tile_size);
         ld = backend_up(w->k, ASSAY_KERN_CHUNK);
-        if (blocks)
-            backend_unpack_blocks(tile, j->b, t->p->w, t->from, n);
-        else
-            k->unpack_f32[w->form](tile, ld, w, t->from, n);
+        k->unpack_f32[w->form](tile, ld, w, t->from, n);
         rows = tile;
     }
     k->gemm_f32(y, n_out, x, j->stride / 4, rows, ld, w->k, t->m, n);
@@ -237,9 +229,9 @@ static void run_task(void *ctx, size_t task, int thread) {
 }
 
 /* Outputs per task: few long ranges for one row, whose weight streams from memory; tiles that stay in the
- * second-level cache for many, and wherever a weight is decoded first. */
+ * second-level cache for many. */
 static size_t outputs_per_task(const job *j, const assay_weight *w) {
-    if (j->m == 1 && !w->blocks.data) return backend_up(ASSAY_MAX(w->n_out / (size_t)(4 * j->b->n_threads), (size_t)1), 64);
+    if (j->m == 1) return backend_up(ASSAY_MAX(w->n_out / (size_t)(4 * j->b->n_threads), (size_t)1), 64);
     if (w->mode == ASSAY_ACT_INT8) return TILE_ROWS;
     size_t row = backend_up(w->k, ASSAY_KERN_CHUNK) * backend_element(w),
            fit = row ? TILE_BYTES / row / 12 * 12 : TILE_ROWS;
@@ -252,8 +244,7 @@ static size_t outputs_per_task(const job *j, const assay_weight *w) {
 static size_t rows_per_task(const job *j) {
     size_t n = (size_t)j->b->n_threads, each = (j->m + n - 1) / n, bytes = 0;
     assay_form form = j->w->rows.form;
-    bool decoded = j->w->blocks.data ||
-                   (j->w->mode != ASSAY_ACT_INT8 && form != ASSAY_FORM_BF16 && form != ASSAY_FORM_F32);
+    bool decoded = j->w->mode != ASSAY_ACT_INT8 && form != ASSAY_FORM_BF16 && form != ASSAY_FORM_F32;
     for (int i = 0; i < j->n_parts; i++) bytes += j->parts[i].w->n_bytes;
     if (bytes > CACHED_BYTES || each < (decoded ? 4 * ROWS_LEAST : ROWS_LEAST)) return j->m;
     return backend_up(each, 8);
@@ -347,9 +338,7 @@ void assay_op_embed(assay_backend *b, assay_buf *y, const assay_weight *w, const
     float *row = (float *)b->tiles; /* rows are padded to whole chunks: decoded aside */
     exact.round_f16 = false;
     for (size_t i = 0; i < n_rows; i++) {
-        if (w->blocks.data)
-            assay_matrix_decode_rows(row, &w->blocks, ids[i], 1);
-        else if (w->mode == ASSAY_ACT_INT8)
+        if (w->mode == ASSAY_ACT_INT8)
             decode_int8_row(row, w, (size_t)ids[i]);
         else if (w->mode == ASSAY_ACT_FP8)
             decode_fp8_row(row, b, w, (size_t)ids[i]);

@@ -256,9 +256,10 @@ static void rope_rows(void *ctx, size_t begin, size_t end, int thread) {
         }
     }
 }
-void assay_op_rotate(assay_backend *b, assay_buf *x, const int32_t *pos, size_t n_rows, int n_heads,
+void assay_op_rotate(assay_backend *b, assay_buf *x, const int32_t *pos, size_t first, size_t n_rows, int n_heads,
                      int head_dim, const assay_turning *r) {
     int32_t last = 0;
+    pos += first;
     for (size_t i = 0; i < n_rows; i++) last = ASSAY_MAX(last, pos[i]);
     rope_cache *c = rope_reserve(b, r, (size_t)last);
     for (size_t i = 0; c && i < n_rows; i++) {
@@ -267,7 +268,7 @@ void assay_op_rotate(assay_backend *b, assay_buf *x, const int32_t *pos, size_t 
         c->have[p] = 1;
     }
     point_job j = {.b = b,
-                   .y = (float *)x->p,
+                   .y = (float *)x->p + first * (size_t)n_heads * (size_t)head_dim,
                    .x = c ? c->table : NULL,
                    .pos = pos,
                    .n_heads = n_heads,

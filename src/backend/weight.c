@@ -9,7 +9,7 @@
  *   mxfp4, nvfp4                Q4 with coded scales                     none
  *   fp8_e4m3, fp8_e5m2          E4M3, E5M2: blocks of 64 codes           FP8: the same
  *   ggml's blocks               Q4 with a table, or S8: signed codes     none
- *     IQ1, IQ2                  borrowed, decoded as they are used       none
+ *     IQ1, IQ2                  borrowed: forms of their own             none
  *   groups that kernels do not  decoded to dense elements of the mode    INT8: any group size;
  *   walk (blocks across rows,                                            FP8: multiples of 32
  *   odd sizes), codes or scales

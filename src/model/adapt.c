@@ -57,6 +57,9 @@ assay_status assay_adapt_matrix(assay_adapt *a, assay_weights *weights, assay_we
 
 assay_status assay_adapt_dense(assay_matrix *out, assay_weights *weights, const assay_tensor *t, const assay_tensor_spec *spec, assay_dtype act,
                                assay_err *err) {
+    if (spec->is_transposed)
+        return assay_fail(err, ASSAY_EUNSUPPORTED, "the adapter replaces %s, which the file has transposed and is not run so: merge it (assay merge)",
+                          t->name);
     if (t->n_dims != 2 || t->dims[0] != spec->rows || t->dims[1] != spec->cols) return of_another(t->name, err);
     ASSAY_TRY(keep(out, weights, t, 1, err));
     out->act_dtype = act;

@@ -20,7 +20,8 @@ void assay_adapt_close(assay_adapt *a);
 assay_status assay_adapt_matrix(assay_adapt *a, assay_weights *weights, assay_weight *w, const assay_tensor_spec *spec, assay_err *err);
 /* The adapter's own tensor in the place of the checkpoint's, or NULL. */
 const assay_tensor *assay_adapt_whole(assay_adapt *a, const char *name);
-/* That tensor as the spec's matrix, computed with in `act`, kept in `weights`; or as a vector of n floats. EINPUT for another shape. */
+/* That tensor as the spec's matrix, computed with in `act`, kept in `weights`; or as a vector of n floats. EINPUT for another shape,
+ * EUNSUPPORTED for a matrix that files have transposed. */
 assay_status assay_adapt_dense(assay_matrix *out, assay_weights *weights, const assay_tensor *t, const assay_tensor_spec *spec, assay_dtype act,
                                assay_err *err);
 assay_status assay_adapt_vector(float *out, const assay_tensor *t, int64_t n, assay_err *err);

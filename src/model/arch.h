@@ -101,7 +101,7 @@ struct assay_arch {
     assay_arch_layout layout;
     const char *prefix;
     const char *const *aliases; /* pairs of a key's usual name and this architecture's, NULL at the end */
-    const char *unit_keys;      /* keys that must be absent, null or false, separated by spaces */
+    const char *fixed_keys;     /* keys that may have one value alone: "key" or "key=value", separated by spaces */
     assay_arch_norm norm;
     const char *eps_key;
     double default_eps;
@@ -116,6 +116,7 @@ struct assay_arch {
     int64_t default_head_dim;
     double default_theta, local_theta;
     double default_partial;
+    int64_t default_original;
     int64_t rope_every, default_ffn;
     bool no_rope, default_tied, ungated, parallel, heads_fused, scaled_embedding, has_multipliers, latent;
     const char *act_key;
@@ -147,14 +148,15 @@ const char *assay_rope_word(assay_rope_kind k);
 const char *assay_rope_words(void);
 /* inv_freq[rotary_dim / 2], float32, with the config's scaling, near the beginning of a text. */
 void assay_rope_frequencies(float *inv_freq, const assay_config *c);
-/* The same of one of a config's ropes, as the last of n positions has them (dynamic and longrope depend on it). */
+/* The same of one of a config's ropes, of a text of n tokens (dynamic and longrope depend on it). */
 void assay_rope_frequencies_at(float *inv_freq, const assay_config *c, const assay_rope *r, int64_t n);
 
-/* A config's rotation in the form that operations take: c and inv_freq [rotary_dim / 2] (filled here) must outlive it. */
+/* A config's rotation in the form that operations take: source and inv_freq [rotary_dim / 2] (filled here) must outlive it. is_long: of
+ * texts that assay_config_is_long says so of. */
 typedef struct assay_rope_source {
     const assay_config *config;
     const assay_rope *rope;
 } assay_rope_source;
-assay_turning assay_rope_rotation(float *inv_freq, assay_rope_source *source);
+assay_turning assay_rope_rotation(float *inv_freq, const assay_rope_source *source, bool is_long);
 
 #endif

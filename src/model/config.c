@@ -129,6 +129,7 @@ static assay_status parse_latent(assay_config *c, const json_t *j, const char *w
     ASSAY_TRY(config_need_int(&c->rotary_dim, j, "qk_rope_head_dim", 2, 512, where, err));
     ASSAY_TRY(config_need_int(&c->v_head_dim, j, "v_head_dim", 1, 1024, where, err));
     c->n_kv_heads = c->n_heads;
+    ASSAY_TRY(config_want_int(&c->n_kv_heads, j, "num_key_value_heads", c->n_heads, c->n_heads, where, err));
     c->head_dim = c->nope_dim + c->rotary_dim;
     if (c->rotary_dim % 2 != 0)
         return assay_fail(err, ASSAY_EINPUT, "%s: 'qk_rope_head_dim' %lld is odd", where, (long long)c->rotary_dim);
@@ -180,16 +181,25 @@ static assay_status parse_act(assay_config *c, const json_t *j, const char *wher
                       where, key, name);
 }
 
-/* Keys that ask for something that is not here. */
-static assay_status check_unit_keys(const assay_config *c, const json_t *j, const char *where, assay_err *err) {
+static bool has_value(const json_t *v, const char *value) {
+    char number[32];
+    snprintf(number, sizeof number, "%lld", (long long)json_integer_value(v));
+    return json_is_string(v) ? strcmp(json_string_value(v), value) == 0 : json_is_integer(v) && strcmp(number, value) == 0;
+}
+
+/* Keys whose other values ask for something that is not here. */
+static assay_status check_fixed_keys(const assay_config *c, const json_t *j, const char *where, assay_err *err) {
     char key[64];
-    for (const char *p = c->arch->unit_keys; p && *p; p += strspn(p, " ")) {
+    for (const char *p = c->arch->fixed_keys; p && *p; p += strspn(p, " ")) {
         size_t n = strcspn(p, " ");
         snprintf(key, sizeof key, "%.*s", (int)n, p);
         p += n;
+        char *value = strchr(key, '=');
+        if (value) *value++ = 0;
         const json_t *v = config_present(j, key);
-        if (v && !json_is_false(v))
-            return assay_fail(err, ASSAY_EUNSUPPORTED, "%s: '%s' is set, which is not supported for %s", where, key, c->architecture);
+        if (!v || json_is_false(v) || (value && has_value(v, value))) continue;
+        return assay_fail(err, ASSAY_EUNSUPPORTED, "%s: '%s' is set%s%s, which is not supported for %s", where, key,
+                          value ? " to something else than " : "", value ? value : "", c->architecture);
     }
     return ASSAY_OK;
 }
@@ -209,7 +219,7 @@ static assay_status parse_flags(assay_config *c, const json_t *j, const char *wh
     c->rms_norm_eps = a->default_eps > 0 ? a->default_eps : 1e-6;
     ASSAY_TRY(config_want_double(&c->rms_norm_eps, j, a->eps_key ? a->eps_key : "rms_norm_eps", 0, 1, where, err));
     ASSAY_TRY(parse_act(c, j, where, err));
-    return check_unit_keys(c, j, where, err);
+    return check_fixed_keys(c, j, where, err);
 }
 
 /* What stands between the matrices: multipliers and caps. The scale of the scores is config_rope.c's to complete. */
@@ -419,6 +429,10 @@ void assay_config_deinit(assay_config *c) {
 
 int assay_config_window(const assay_config *c, int64_t layer) {
     return c->layer[layer] & ASSAY_LAYER_SLIDES ? (int)c->sliding_window : 0;
+}
+
+bool assay_config_is_long(const assay_config *c, size_t n) {
+    return c->rope.kind == ASSAY_ROPE_LONGROPE && n > (size_t)c->rope.original_max_position;
 }
 
 double assay_config_active_share(const assay_config *c) {

@@ -101,6 +101,8 @@ void assay_config_deinit(assay_config *c);
 
 /* Window of a layer in positions, 0 = all. */
 int assay_config_window(const assay_config *c, int64_t layer);
+/* Whether a text of n tokens is one that turns by longrope's long factors, at all of its positions. */
+bool assay_config_is_long(const assay_config *c, size_t n);
 /* The share of the experts' weights that a token meets: 1 without experts. */
 double assay_config_active_share(const assay_config *c);
 

@@ -23,7 +23,7 @@ static assay_status need(const place *p, const char *type, const char *key, assa
 /* The length that the model was trained at first: Phi-3 has it beside the table. */
 static assay_status parse_original(assay_rope *r, const place *p, assay_err *err) {
     const char *key = "original_max_position_embeddings";
-    r->original_max_position = p->c->max_position_embeddings;
+    r->original_max_position = p->c->arch->default_original ? p->c->arch->default_original : p->c->max_position_embeddings;
     ASSAY_TRY(config_want_int(&r->original_max_position, p->j, key, 1, 1 << 26, p->where, err));
     return config_want_int(&r->original_max_position, p->all, key, 1, 1 << 26, p->where, err);
 }

@@ -14,7 +14,7 @@
 
 assay_status assay_routing_open(assay_routing *r, const assay_config *c, size_t max_rows, assay_err *err) {
     size_t picks = max_rows * (size_t)c->n_active;
-    r->logits = assay_mallocn(max_rows * (size_t)ASSAY_MAX(c->n_experts, 1), sizeof *r->logits);
+    r->logits = assay_mallocn(max_rows * (size_t)c->n_experts, sizeof *r->logits);
     r->chosen = assay_mallocn(picks, sizeof *r->chosen);
     r->weights = assay_mallocn(picks, sizeof *r->weights);
     r->rows = assay_mallocn(picks, sizeof *r->rows);

@@ -98,7 +98,7 @@ void assay_model_forward(assay_model *m, assay_kv *kv, const assay_batch *batch)
     const assay_block *outside = &m->weights.blocks[m->config.n_layers];
     const assay_wanted wanted = {batch->n_out, batch->out};
     assay_pass *p = &m->pass;
-    assay_row_set r = {batch->n, batch->pos, batch->pages, p->buf[ASSAY_BUF_X], p->buf[ASSAY_BUF_H]};
+    assay_row_set r = {batch->n, batch->pos, batch->pages, batch->is_long, p->buf[ASSAY_BUF_X], p->buf[ASSAY_BUF_H]};
     if (batch->n == 0) return;
     assay_embed_run(m->backend, &m->config, outside, r.x, r.h, batch->ids, batch->pos, batch->n);
     for (int64_t layer = 0; layer < m->config.n_layers; layer++) {

@@ -16,6 +16,7 @@ struct assay_layer_runner {
     assay_seq *seqs; /* [max_rows] of the piece in work */
     int32_t *pos;
     const int32_t **pages;
+    bool *is_long;
 };
 
 assay_tensor_role assay_role_input(assay_tensor_role role) {
@@ -79,12 +80,13 @@ assay_status assay_layer_runner_open(assay_layer_runner **out, assay_backend *b,
     r->seqs = assay_calloc(r->max_rows, sizeof *r->seqs);
     r->pos = assay_mallocn(r->max_rows, sizeof *r->pos);
     r->pages = assay_mallocn(r->max_rows, sizeof *r->pages);
+    r->is_long = assay_mallocn(r->max_rows, sizeof *r->is_long);
     const int64_t widths[] = {c->hidden_size, c->intermediate_size, c->n_heads * c->head_dim, c->expert_size, c->shared_size, c->kv_rank,
                               c->q_rank};
     int64_t widest = 0;
     for (size_t i = 0; i < ASSAY_LEN(widths); i++) widest = ASSAY_MAX(widest, widths[i]);
     r->pass.tapped = assay_mallocn(r->max_rows, (size_t)widest * sizeof(float));
-    if (!r->seqs || !r->pos || !r->pages || !r->pass.tapped) s = assay_nomem(err);
+    if (!r->seqs || !r->pos || !r->pages || !r->is_long || !r->pass.tapped) s = assay_nomem(err);
 out:
     if (s == ASSAY_OK)
         *out = r;
@@ -105,6 +107,7 @@ void assay_layer_runner_close(assay_layer_runner *r) {
     assay_free(r->seqs);
     assay_free(r->pos);
     assay_free(r->pages);
+    assay_free(r->is_long);
     assay_free(r);
 }
 
@@ -116,11 +119,11 @@ typedef struct walk {
     const float *x;
 } walk;
 
-/* Runs the n_rows rows that pos and pages describe; they begin at row `first` of the whole. */
+/* Runs the n_rows rows that pos, pages and is_long describe; they begin at row `first` of the whole. */
 static assay_status run_rows(assay_layer_runner *r, const walk *w, size_t first, size_t n_rows, assay_err *err) {
     assay_pass *p = &r->pass;
     size_t hidden = (size_t)r->one.hidden_size;
-    assay_row_set rows = {n_rows, r->pos, r->pages, p->buf[ASSAY_BUF_X], p->buf[ASSAY_BUF_H]};
+    assay_row_set rows = {n_rows, r->pos, r->pages, r->is_long, p->buf[ASSAY_BUF_X], p->buf[ASSAY_BUF_H]};
     assay_buf_write(p->backend, rows.x, 0, w->x + first * hidden, n_rows * hidden * sizeof(float));
     ASSAY_TRY(assay_pass_layer(p, w->block, r->kv, w->layer, 0, &rows, NULL, err));
     if (w->y && !p->stopped) assay_buf_read(p->backend, w->y + first * hidden, rows.x, 0, n_rows * hidden * sizeof(float));
@@ -136,6 +139,7 @@ static assay_status run_long(assay_layer_runner *r, const walk *w, size_t first,
         for (size_t i = 0; i < m; i++) {
             r->pos[i] = (int32_t)(done + i);
             r->pages[i] = r->seqs[0].pages;
+            r->is_long[i] = assay_config_is_long(&r->one, n);
         }
         ASSAY_GO(run_rows(r, w, first + done, m, err));
         done += m;
@@ -156,6 +160,7 @@ static assay_status run_short(assay_layer_runner *r, const walk *w, size_t first
         for (int32_t i = 0; i < lengths[k]; i++, rows++) {
             r->pos[rows] = i;
             r->pages[rows] = r->seqs[k].pages;
+            r->is_long[rows] = assay_config_is_long(&r->one, (size_t)lengths[k]);
         }
     }
     s = run_rows(r, w, first, rows, err);

@@ -35,6 +35,7 @@ typedef struct assay_batch {
     const int32_t *ids;
     const int32_t *pos;
     const int32_t *const *pages;
+    const bool *is_long; /* rows of texts that assay_config_is_long says so of; NULL = none. The same for all rows of a sequence */
     size_t n_out;       /* rows whose logits are wanted: */
     const int32_t *out; /* their indices, ascending */
 } assay_batch;

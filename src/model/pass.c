@@ -44,6 +44,20 @@ static void buffer_widths(size_t width[ASSAY_BUF_LAYER_COUNT], const assay_confi
     memcpy(width, widths, sizeof widths);
 }
 
+/* The rotations of layers that see all and of those that slide, of usual and of long texts. */
+static assay_status open_turnings(assay_pass *p, const assay_config *c, assay_err *err) {
+    for (int i = 0; i < 2; i++) {
+        p->rope[i] = (assay_rope_source){c, i ? &c->rope_local : &c->rope};
+        for (int is_long = 0; is_long < 2; is_long++) {
+            float *f = assay_mallocn((size_t)c->rotary_dim / 2, sizeof *f);
+            if (!f) return assay_nomem(err);
+            p->inv_freq[i][is_long] = f;
+            p->turning[i][is_long] = assay_rope_rotation(f, &p->rope[i], is_long);
+        }
+    }
+    return ASSAY_OK;
+}
+
 assay_status assay_pass_open(assay_pass *p, assay_backend *b, const assay_config *c, size_t max_rows, assay_err *err) {
     size_t width[ASSAY_BUF_LAYER_COUNT];
     *p = (assay_pass){.backend = b, .config = c, .max_rows = max_rows};
@@ -53,24 +67,21 @@ assay_status assay_pass_open(assay_pass *p, assay_backend *b, const assay_config
         if (!assay_mul_size(&n, max_rows, width[i] * sizeof(float))) return assay_nomem(err);
         ASSAY_TRY(assay_buf_new(&p->buf[i], b, n, err));
     }
-    for (int i = 0; i < 2; i++) {
-        p->rope[i] = (assay_rope_source){c, i ? &c->rope_local : &c->rope};
-        if (!(p->inv_freq[i] = assay_mallocn((size_t)c->rotary_dim / 2, sizeof *p->inv_freq[i]))) return assay_nomem(err);
-        p->turning[i] = assay_rope_rotation(p->inv_freq[i], &p->rope[i]);
-    }
+    ASSAY_TRY(open_turnings(p, c, err));
     p->out_pos = assay_mallocn(max_rows, sizeof *p->out_pos);
     p->out_pages = assay_mallocn(max_rows, sizeof *p->out_pages);
-    if (!p->out_pos || !p->out_pages) return assay_nomem(err);
+    p->out_long = assay_mallocn(max_rows, sizeof *p->out_long);
+    if (!p->out_pos || !p->out_pages || !p->out_long) return assay_nomem(err);
     return c->n_experts ? assay_routing_open(&p->routing, c, max_rows, err) : ASSAY_OK;
 }
 
 void assay_pass_close(assay_pass *p) {
     for (int i = 0; i < ASSAY_BUF_LAYER_COUNT; i++)
         if (p->buf[i]) assay_buf_free(p->backend, p->buf[i]);
-    assay_free(p->inv_freq[0]);
-    assay_free(p->inv_freq[1]);
+    for (int i = 0; i < 4; i++) assay_free(p->inv_freq[i / 2][i % 2]);
     assay_free(p->out_pos);
     assay_free(p->out_pages);
+    assay_free(p->out_long);
     assay_free(p->tapped);
     assay_routing_close(&p->routing);
     *p = (assay_pass){0};
@@ -111,6 +122,15 @@ void assay_pass_project(assay_pass *p, const assay_projection *proj, int n_proj,
     }
 }
 
+/* By position, neighbours whose texts turn alike together. turning: of usual texts, of long ones. */
+static void rotate(assay_pass *p, assay_buf *x, const assay_row_set *r, const assay_turning turning[2], size_t n_heads, size_t head_dim) {
+    for (size_t first = 0, end; first < r->n; first = end) {
+        bool is_long = r->is_long && r->is_long[first];
+        for (end = first + 1; end < r->n && (r->is_long && r->is_long[end]) == is_long;) end++;
+        assay_op_rotate(p->backend, x, r->pos, first, end - first, (int)n_heads, (int)head_dim, &turning[is_long]);
+    }
+}
+
 /* Norm of the heads where there is one, each on its own or all together, then rotation by position. */
 static void place(assay_pass *p, assay_buf *x, const assay_buf *norm, const assay_row_set *r, int64_t layer, int64_t n_heads) {
     const assay_config *c = p->config;
@@ -119,8 +139,7 @@ static void place(assay_pass *p, assay_buf *x, const assay_buf *norm, const assa
         assay_op_rmsnorm(p->backend, x, x, norm, whole ? r->n : r->n * (size_t)n_heads,
                          (size_t)(whole ? n_heads * c->head_dim : c->head_dim), (float)c->rms_norm_eps);
     if (c->rope.kind == ASSAY_ROPE_NONE || (c->layer[layer] & ASSAY_LAYER_NO_ROPE)) return;
-    assay_op_rotate(p->backend, x, r->pos, r->n, (int)n_heads, (int)c->head_dim,
-                    &p->turning[(c->layer[layer] & ASSAY_LAYER_SLIDES) != 0]);
+    rotate(p, x, r, p->turning[(c->layer[layer] & ASSAY_LAYER_SLIDES) != 0], (size_t)n_heads, (size_t)c->head_dim);
 }
 
 /* --- queries, keys and values --- */
@@ -161,7 +180,7 @@ static assay_status latent_kv(assay_pass *p, const assay_block *block, const ass
     assay_buf *raw = p->buf[ASSAY_BUF_LATENT], *rot = p->buf[ASSAY_BUF_TURN], *all = p->buf[ASSAY_BUF_FUSED];
     assay_op_linear(b, raw, block->matrix[ASSAY_ROLE_KV_A], NULL, h, r->n);
     copy_turning(p, rot, (assay_span){turn, 0, 0, 1}, raw, (assay_span){rank + turn, rank, 0, 1}, r->n, 1);
-    assay_op_rotate(b, rot, r->pos, r->n, 1, (int)turn, &p->turning[0]);
+    rotate(p, rot, r, p->turning[0], 1, turn);
     assay_op_copy(b, all, (assay_span){rank, 0, 0, 1}, raw, (assay_span){rank + turn, 0, 0, 1}, r->n, 1, rank);
     assay_op_rmsnorm(b, raw, all, block->vector[ASSAY_ROLE_KV_A_NORM], r->n, rank, (float)c->rms_norm_eps);
     ASSAY_TRY(assay_pass_tap(p, ASSAY_ROLE_KV_B, -1, raw, r->n, rank, err));
@@ -191,7 +210,7 @@ static assay_status latent_q(assay_pass *p, const assay_block *block, const assa
     const assay_span heads = {n_heads * head, 0, head, 1}, behind = {n_heads * head, turn, head, 1}, last = {n_heads * head, nope, head, 1};
     copy_turning(p, q, heads, raw, last, r->n, n_heads);
     assay_op_copy(b, q, behind, raw, heads, r->n, n_heads, nope);
-    assay_op_rotate(b, q, r->pos, r->n, (int)n_heads, (int)head, &p->turning[0]);
+    rotate(p, q, r, p->turning[0], n_heads, head);
     return ASSAY_OK;
 }
 
@@ -250,8 +269,9 @@ static void keep_wanted(assay_pass *p, assay_row_set *r, const assay_wanted *wan
     for (size_t i = 0; i < wanted->n; i++) {
         p->out_pos[i] = r->pos[wanted->rows[i]];
         p->out_pages[i] = r->pages[wanted->rows[i]];
+        p->out_long[i] = r->is_long && r->is_long[wanted->rows[i]];
     }
-    *r = (assay_row_set){wanted->n, p->out_pos, p->out_pages, p->buf[ASSAY_BUF_X_OUT], p->buf[ASSAY_BUF_H_OUT]};
+    *r = (assay_row_set){wanted->n, p->out_pos, p->out_pages, p->out_long, p->buf[ASSAY_BUF_X_OUT], p->buf[ASSAY_BUF_H_OUT]};
 }
 
 /* What attention adds to x: added, or with parallel blocks left in ASIDE. r shrinks to the wanted rows. */

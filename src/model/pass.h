@@ -44,12 +44,13 @@ typedef struct assay_pass {
     assay_backend *backend;     /* borrowed */
     const assay_config *config; /* borrowed */
     size_t max_rows;
-    float *inv_freq[2];         /* [rotary_dim / 2] */
-    assay_rope_source rope[2];  /* of layers that see all, of layers that slide */
-    assay_turning turning[2];
+    assay_rope_source rope[2];   /* of layers that see all, of layers that slide */
+    float *inv_freq[2][2];       /* [rotary_dim / 2] of these, of usual and of long texts (rope.c, THE LENGTH) */
+    assay_turning turning[2][2];
     assay_buf *buf[ASSAY_BUF_LAYER_COUNT];
-    int32_t *out_pos; /* [max_rows] positions and page tables of the wanted rows */
+    int32_t *out_pos; /* [max_rows] positions, page tables and kinds of the wanted rows */
     const int32_t **out_pages;
+    bool *out_long;
     assay_routing routing;
     const assay_taps *taps; /* NULL = nobody looks at the inputs of the matrices */
     float *tapped;          /* host copy for the taps: [max_rows][widest input]; NULL without */
@@ -61,6 +62,7 @@ typedef struct assay_row_set {
     size_t n;
     const int32_t *pos;
     const int32_t *const *pages;
+    const bool *is_long; /* as assay_batch has it */
     assay_buf *x, *h;
 } assay_row_set;
 

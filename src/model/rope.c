@@ -13,9 +13,13 @@
  * The power is evaluated in double and rounded once; the original's vectorised powf may differ from it in the
  * last bit. It does not rotate: that is the backend's rotate operation.
  *
- * THE LENGTH. The last two depend on how long the text is, and transformers takes the length of the call at hand: what it computes
- * for a position depends on whether the text came at once or token by token. Here it is always the latter: position p turns as when
- * it was the last of p + 1, so that results depend on neither batches nor pieces. */
+ * THE LENGTH. The last two depend on how long the text is, and transformers takes the length of the call at hand.
+ *   longrope  A text that is longer than the original length turns by the long factors throughout: near and far positions must be
+ *             turned alike to be compared. One that grows beyond it while it is continued is computed again from its beginning, as
+ *             transformers' Phi-3 does. So a result depends on the tokens known when it is computed, not on batches or pieces; who
+ *             calls the model says for each row which kind its text is (assay_config_is_long).
+ *   dynamic   Position p turns as when it was the last of p + 1: what transformers gives token by token, where keys keep the base that
+ *             they were stored with. */
 #include "model/arch.h"
 
 #include <math.h>
@@ -126,15 +130,14 @@ static uint64_t mix(uint64_t h, const void *p, size_t n) {
     return h;
 }
 
-assay_turning assay_rope_rotation(float *inv_freq, assay_rope_source *source) {
+assay_turning assay_rope_rotation(float *inv_freq, const assay_rope_source *source, bool is_long) {
     const assay_config *c = source->config;
     const assay_rope *r = source->rope;
     assay_turning out = {.inv_freq = inv_freq, .half = (int)(c->rotary_dim / 2), .scale = (float)r->scale, .ctx = source};
-    assay_rope_frequencies_at(inv_freq, c, r, 1);
-    if (r->kind != ASSAY_ROPE_DYNAMIC && r->kind != ASSAY_ROPE_LONGROPE) return out;
+    assay_rope_frequencies_at(inv_freq, c, r, is_long ? r->original_max_position + 1 : 1);
+    if (r->kind != ASSAY_ROPE_DYNAMIC) return out;
     out.near = (int32_t)r->original_max_position;
     out.far = far_frequencies;
-    out.tag = mix(mix(mix(UINT64_C(14695981039346656037), &r->theta, sizeof r->theta), &r->factor, sizeof r->factor), c->rope_factors,
-                  sizeof c->rope_factors);
+    out.tag = mix(mix(UINT64_C(14695981039346656037), &r->theta, sizeof r->theta), &r->factor, sizeof r->factor);
     return out;
 }

@@ -65,7 +65,7 @@ static assay_status set_upright(binder *b, assay_matrix *m, const assay_tensor_s
                         .data = out,
                         .act_bits = lying.act_bits,
                         .act_dtype = lying.act_dtype};
-    w->kept[w->n_kept++] = (float *)(void *)out;
+    w->kept[w->n_kept++] = out;
     out = NULL;
 out:
     assay_free(row);

@@ -28,11 +28,11 @@ typedef struct assay_weights {
     int64_t n_layers, n_experts;
     assay_weight *head; /* the output matrix; the embedding's own weight when tied: borrowed from blocks */
     int64_t n_elements[ASSAY_PRECISION_COUNT]; /* matrix elements per stored precision */
-    int64_t n_mode[ASSAY_ACT_INT8 + 1];        /* decoder matrices per compute mode in effect */
+    int64_t n_mode[ASSAY_ACT_MODES];           /* decoder matrices per compute mode in effect */
     double bits;                               /* stored size of all matrices and vectors */
     char adapter_hash[65];                     /* "" without an adapter */
     size_t n_adapted;                          /* matrices with a low-rank part */
-    float **kept;                              /* numbers of an adapter and matrices set upright, which the backend may borrow [n_kept] */
+    void **kept;                               /* numbers of an adapter and matrices set upright, which the backend may borrow [n_kept] */
     size_t n_kept, cap_kept;
     size_t n_unused;                           /* tensors of the checkpoint that nothing asked for */
     assay_str unused;                          /* their names, comma-separated, the first 16 */

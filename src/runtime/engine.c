@@ -12,6 +12,9 @@
  * sequences. When a slot is about to compute a longer one (the choices of one question arrive together), the
  * job waits for it.
  *
+ * Long texts: a rotation may be another for texts beyond a length (assay_config_is_long). Sequences of the two kinds share nothing,
+ * and a slot that grows from one into the other is begun again: all that is known is fed once more, and counts as its output's time.
+ *
  * Memory: a job is admitted only if the pages that all slots may ever need fit the budget, shared ones
  * counted for each; so no slot can run dry, and kept sequences are evicted when their pages are needed. With
  * a quantized cache a step's raw pages are bounded too: a slot touches its partial page and, with r rows, at
@@ -31,8 +34,12 @@ typedef struct slot {
     size_t job;
     assay_seq seq;
     int32_t *ids; /* [n_ids] known tokens */
-    size_t n_ids, cap, n_prompt, pages;
-    size_t n_rows; /* in this step */
+    size_t n_ids, cap, pages;
+    size_t n_prompt;  /* tokens whose time is the prompt's */
+    size_t n_known;   /* tokens fed in pieces: the prompt, or all that were known when the slot was begun again */
+    size_t first_row; /* the first position whose logits are wanted */
+    size_t n_rows;    /* in this step */
+    bool is_long;
     bool finished;
     double seconds_prompt, seconds_output;
 } slot;
@@ -49,6 +56,7 @@ struct assay_engine {
     /* one step's batch, [max_rows] each */
     int32_t *ids, *pos, *out;
     const int32_t **page_tables;
+    bool *is_long;
     size_t *out_slot;
     assay_row *rows;
     size_t n, n_out;
@@ -93,9 +101,10 @@ assay_status assay_engine_open(assay_engine **out, assay_model *model, assay_kv 
     e->pos = assay_mallocn(n, sizeof *e->pos);
     e->out = assay_mallocn(n, sizeof *e->out);
     e->page_tables = assay_mallocn(n, sizeof *e->page_tables);
+    e->is_long = assay_mallocn(n, sizeof *e->is_long);
     e->out_slot = assay_mallocn(n, sizeof *e->out_slot);
     e->rows = assay_mallocn(n, sizeof *e->rows);
-    if (!e->slots || !e->ids || !e->pos || !e->out || !e->page_tables || !e->out_slot || !e->rows) {
+    if (!e->slots || !e->ids || !e->pos || !e->out || !e->page_tables || !e->is_long || !e->out_slot || !e->rows) {
         s = assay_nomem(err);
         goto out;
     }
@@ -129,6 +138,7 @@ void assay_engine_close(assay_engine *e) {
     assay_free(e->pos);
     assay_free(e->out);
     assay_free(e->page_tables);
+    assay_free(e->is_long);
     assay_free(e->out_slot);
     assay_free(e->rows);
     assay_free(e);
@@ -154,9 +164,11 @@ static size_t coming_length(const assay_engine *e, const slot *t, size_t common)
  * longer one. */
 static const assay_seq *find_beginning(assay_engine *e, const assay_job *j, size_t *length, bool *waits) {
     size_t coming = 0;
-    const assay_seq *best = assay_prefix_find(length, &e->prefix, j->ids, j->first_row);
+    bool is_long = assay_config_is_long(assay_model_config(e->model), j->n_ids);
+    const assay_seq *best = assay_prefix_find(length, &e->prefix, j->ids, j->first_row, is_long);
     for (size_t i = 0; i < e->n_slots; i++) {
         const slot *t = &e->slots[i];
+        if (t->is_long != is_long) continue;
         size_t common = assay_common_prefix(t->ids, t->n_ids, j->ids, j->first_row),
                there = assay_seq_forkable(e->kv, &t->seq, ASSAY_MIN(common, t->seq.n));
         coming = ASSAY_MAX(coming, coming_length(e, t, common));
@@ -172,7 +184,12 @@ static assay_status fill_slot(assay_engine *e, const run *r, size_t job, const a
                               size_t length, assay_err *err) {
     const assay_job *j = &r->jobs[job];
     slot *t = &e->slots[e->n_slots++];
-    *t = (slot){.job = job, .n_prompt = j->n_ids, .pages = pages_for(j->max_len)};
+    *t = (slot){.job = job,
+                .n_prompt = j->n_ids,
+                .n_known = j->n_ids,
+                .first_row = j->first_row,
+                .pages = pages_for(j->max_len),
+                .is_long = assay_config_is_long(assay_model_config(e->model), j->n_ids)};
     e->pages += t->pages;
     ASSAY_TRY(assay_grow(&t->ids, &t->cap, j->n_ids + 1, sizeof *t->ids, err));
     memcpy(t->ids, j->ids, j->n_ids * sizeof *t->ids);
@@ -208,32 +225,43 @@ static assay_status admit(assay_engine *e, run *r, assay_err *err) {
 
 /* --- one step --- */
 
-static void put_row(assay_engine *e, const run *r, size_t i, size_t position) {
+static void put_row(assay_engine *e, size_t i, size_t position) {
     const slot *t = &e->slots[i];
     e->ids[e->n] = t->ids[position];
     e->pos[e->n] = (int32_t)position;
     e->page_tables[e->n] = t->seq.pages;
-    if (position >= r->jobs[t->job].first_row) {
+    e->is_long[e->n] = t->is_long;
+    if (position >= t->first_row) {
         e->out[e->n_out] = (int32_t)e->n;
         e->out_slot[e->n_out++] = i;
     }
     e->n++;
 }
 
-static assay_status build_batch(assay_engine *e, const run *r, assay_err *err) {
+/* Forgets what was computed of a text that has become a long one. */
+static void begin_again(assay_engine *e, slot *t) {
+    assay_seq_release(e->kv, &t->seq);
+    t->n_prompt = 0;
+    t->n_known = t->n_ids;
+    t->first_row = t->n_ids - 1;
+    t->is_long = true;
+}
+
+static assay_status build_batch(assay_engine *e, assay_err *err) {
     size_t room = e->chunk;
     e->n = e->n_out = 0;
     for (size_t i = 0; i < e->n_slots; i++) {
         slot *t = &e->slots[i];
-        bool in_prompt = t->seq.n < t->n_prompt;
-        t->n_rows = in_prompt ? ASSAY_MIN(room, t->n_prompt - t->seq.n) : 1;
-        if (in_prompt) room -= t->n_rows;
+        if (!t->is_long && assay_config_is_long(assay_model_config(e->model), t->n_ids)) begin_again(e, t);
+        bool in_pieces = t->seq.n < t->n_known;
+        t->n_rows = in_pieces ? ASSAY_MIN(room, t->n_known - t->seq.n) : 1;
+        if (in_pieces) room -= t->n_rows;
         if (t->n_rows == 0) continue;
         size_t end = t->seq.n + t->n_rows, more = pages_for(end) - ASSAY_MIN(pages_for(end), t->seq.n_pages);
         if (more) assay_prefix_make_room(&e->prefix, more);
         ASSAY_TRY(assay_seq_extend(e->kv, &t->seq, end, err));
         for (size_t p = t->seq.n; p < end; p++)
-            put_row(e, r, i, p);
+            put_row(e, i, p);
     }
     return ASSAY_OK;
 }
@@ -273,7 +301,7 @@ static assay_status retire(assay_engine *e, const run *r, assay_err *err) {
             continue;
         }
         s = r->client->done(r->client->ctx, r->jobs[t->job].tag, t->seconds_prompt, t->seconds_output, err);
-        if (e->prefix_cache) assay_prefix_put(&e->prefix, &t->ids, &t->seq);
+        if (e->prefix_cache) assay_prefix_put(&e->prefix, &t->ids, &t->seq, t->is_long);
         drop_slot(e, t);
     }
     e->n_slots = kept;
@@ -282,9 +310,9 @@ static assay_status retire(assay_engine *e, const run *r, assay_err *err) {
 
 static assay_status step(assay_engine *e, const run *r, assay_err *err) {
     double start = assay_now();
-    ASSAY_TRY(build_batch(e, r, err));
+    ASSAY_TRY(build_batch(e, err));
     assay_batch batch = {
-        .n = e->n, .ids = e->ids, .pos = e->pos, .pages = e->page_tables, .n_out = e->n_out, .out = e->out};
+        .n = e->n, .ids = e->ids, .pos = e->pos, .pages = e->page_tables, .is_long = e->is_long, .n_out = e->n_out, .out = e->out};
     assay_model_forward(e->model, e->kv, &batch);
     e->n_computed += e->n;
     ASSAY_TRY(deliver(e, r, err));

@@ -150,9 +150,9 @@ static json_t *precision_shares(const assay_weights *w) {
 }
 
 static json_t *compute_modes(const assay_weights *w) {
-    static const char *const names[] = {"auto", "f32", "bf16", "f16", "int8"};
+    static const char *const names[ASSAY_ACT_MODES] = {"auto", "f32", "bf16", "f16", "int8", "fp8"};
     json_t *j = json_object();
-    for (size_t m = 0; m < ASSAY_LEN(names); m++)
+    for (size_t m = 0; m < ASSAY_ACT_MODES; m++)
         if (w->n_mode[m]) json_object_set_new(j, names[m], json_integer((json_int_t)w->n_mode[m]));
     return j;
 }

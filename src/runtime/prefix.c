@@ -30,10 +30,11 @@ size_t assay_common_prefix(const int32_t *a, size_t n_a, const int32_t *b, size_
     return i;
 }
 
-const assay_seq *assay_prefix_find(size_t *length, assay_prefix *p, const int32_t *ids, size_t n) {
+const assay_seq *assay_prefix_find(size_t *length, assay_prefix *p, const int32_t *ids, size_t n, bool is_long) {
     assay_prefix_entry *best = NULL;
     *length = 0;
     for (size_t i = 0; i < p->n; i++) {
+        if (p->list[i].is_long != is_long) continue;
         size_t common = assay_common_prefix(p->list[i].ids, p->list[i].seq.n, ids, n);
         common = assay_seq_forkable(p->kv, &p->list[i].seq, common);
         if (common <= *length) continue;
@@ -52,10 +53,11 @@ static void evict_oldest(assay_prefix *p) {
     drop(p, oldest);
 }
 
-void assay_prefix_put(assay_prefix *p, int32_t **ids, assay_seq *seq) {
+void assay_prefix_put(assay_prefix *p, int32_t **ids, assay_seq *seq, bool is_long) {
     size_t n = seq->n;
     for (size_t i = p->n; i-- > 0;) {
         assay_prefix_entry *e = &p->list[i];
+        if (e->is_long != is_long) continue;
         size_t common = assay_common_prefix(e->ids, e->seq.n, *ids, n);
         if (common == n) { /* nothing new */
             e->used = ++p->clock;
@@ -66,7 +68,7 @@ void assay_prefix_put(assay_prefix *p, int32_t **ids, assay_seq *seq) {
         }
         if (common == e->seq.n) drop(p, i);
     }
-    p->list[p->n++] = (assay_prefix_entry){*ids, *seq, ++p->clock};
+    p->list[p->n++] = (assay_prefix_entry){*ids, *seq, is_long, ++p->clock};
     *ids = NULL;
     memset(seq, 0, sizeof *seq);
     if (p->n > p->max) evict_oldest(p);

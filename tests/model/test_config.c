@@ -28,6 +28,10 @@ static assay_status parse(assay_config *c, const char *config, const char *gener
     "\"hidden_size\": 64, \"intermediate_size\": 96, \"num_hidden_layers\": 2, \"num_attention_heads\": 4, " \
     "\"vocab_size\": 100, \"max_position_embeddings\": 128"
 #define LLAMA "\"architectures\": [\"LlamaForCausalLM\"], \"model_type\": \"llama\", " SIZES
+#define LATENT                                                                                               \
+    "\"architectures\": [\"DeepseekV2ForCausalLM\"], \"kv_lora_rank\": 16, \"qk_nope_head_dim\": 12, "          \
+    "\"qk_rope_head_dim\": 8, \"v_head_dim\": 10, \"n_routed_experts\": 6, \"moe_intermediate_size\": 24, "      \
+    SIZES
 
 static void completes_what_is_absent(void **state) {
     (void)state;
@@ -153,6 +157,12 @@ static void refuses_by_name(void **state) {
         {"{" LLAMA ", \"layer_types\": [\"full_attention\", \"sliding_attention\"]}", ASSAY_EUNSUPPORTED,
          "layer 1 where the other keys mean 'full_attention'"},
         {"{" LLAMA ", \"quantization_config\": []}", ASSAY_EINPUT, "'quantization_config' is not an object"},
+        {"{" LATENT ", \"scoring_func\": \"sigmoid\"}", ASSAY_EUNSUPPORTED, "'scoring_func' is set to something else than softmax"},
+        {"{" LATENT ", \"moe_layer_freq\": 2}", ASSAY_EUNSUPPORTED, "'moe_layer_freq' is set to something else than 1"},
+        {"{" LATENT ", \"norm_topk_prob\": true}", ASSAY_EUNSUPPORTED, "'norm_topk_prob' is set, which"},
+        {"{" LATENT ", \"num_experts_per_tok\": 2, \"topk_method\": \"noaux_tc\"}", ASSAY_EUNSUPPORTED, "'topk_method' is 'noaux_tc'"},
+        {"{" LATENT ", \"num_key_value_heads\": 2}", ASSAY_EINPUT, "'num_key_value_heads' is 2"},
+        {"{" LATENT ", \"num_experts_per_tok\": 7}", ASSAY_EINPUT, "'num_experts_per_tok' is 7, outside [1, 6]"},
     };
     for (size_t i = 0; i < ASSAY_LEN(bad); i++) {
         assay_config c;

@@ -1,44 +1,33 @@
 /* The must of DESIGN section 6: a sequence's log-probabilities are bit-identical whatever the batch it ran
  * in, the thread count, the prompt's chunking, and whether a prefix came from the cache; and so are generated
  * tokens. On the demo model, as it is and in every stored precision that the runtime executes (made here with
- * precision's encoders, written and read back by format). */
+ * precision's encoders, written and read back by format); on tiny models with experts, latents, windows and rotations that depend on the
+ * length; and on a GGUF file of quantized blocks. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <unistd.h>
 #include <cmocka.h>
-#include "base/file.h"
-#include "base/mem.h"
 #include "base/rng.h"
-#include "format/format.h"
+#include "format/gguf.h"
+#include "model/golden.h"
 #include "num/convert.h"
+#include "precision/block.h"
+#include "precision/grid.h"
 #include "runtime/native.h"
 
 static const char demo_dir[] = "models/demo";
 
-static void must(assay_status s, const assay_err *err) {
-    if (s != ASSAY_OK) fail_msg("%s", err->message);
-}
-
-static assay_runtime *open_kv(const char *dir, int batch, int threads, int chunk, bool no_cache,
-                              assay_kv_kind kv, size_t kv_bytes) {
+static assay_runtime *open_opts(const char *path, assay_native_opts o) {
     assay_err err = {0};
     assay_runtime *r = NULL;
-    assay_native_opts o = {.n_threads = threads,
-                           .max_batch = batch,
-                           .prefill_chunk = chunk,
-                           .no_prefix_cache = no_cache,
-                           .kv = kv,
-                           .kv_bytes = kv_bytes};
-    must(assay_native_open(&r, dir, &o, &err), &err);
+    o.no_tokenizer = true;
+    must(assay_native_open(&r, path, &o, &err), &err);
     return r;
 }
 static assay_runtime *open_with(const char *dir, int batch, int threads, int chunk, bool no_cache) {
-    return open_kv(dir, batch, threads, chunk, no_cache, ASSAY_KV_KIND_AUTO, 0);
+    return open_opts(dir, (assay_native_opts){
+                              .n_threads = threads, .max_batch = batch, .prefill_chunk = chunk, .no_prefix_cache = no_cache});
 }
 
 /* --- what is asked: contexts that share beginnings of many lengths, each with several continuations, and
@@ -50,18 +39,18 @@ static assay_score_req score[REQUESTS];
 static assay_generate_req generate[REQUESTS];
 
 /* Lengths go up from `first` by `step`; a few are `longest`. */
-static void make_requests(size_t first, size_t step, size_t longest) {
+static void make_requests(size_t first, size_t step, size_t longest, uint32_t vocab) {
     assay_rng rng;
     int32_t text[LONGEST];
     assay_rng_init(&rng, 11);
     for (size_t i = 0; i < REQUESTS; i++) {
         if (i % 4 == 0) /* four in a row share a context; every third context begins as the one before did */
             for (size_t k = i % 12 == 0 ? 0 : 20; k < LONGEST; k++)
-                text[k] = k == 0 ? 0 : 4 + (int32_t)assay_rng_below(&rng, 2044);
+                text[k] = k == 0 ? 0 : 4 + (int32_t)assay_rng_below(&rng, vocab - 4);
         size_t n = i % 11 == 5 ? longest : first + i / 4 * step, shared = n - 3 - i % 3;
         memcpy(ids[i], text, n * sizeof *text);
         for (size_t k = shared; k < n; k++)
-            ids[i][k] = 4 + (int32_t)assay_rng_below(&rng, 2044);
+            ids[i][k] = 4 + (int32_t)assay_rng_below(&rng, vocab - 4);
         score[i] = (assay_score_req){ids[i], n, i % 5 == 0 ? 1 : shared};
         generate[i] = (assay_generate_req){.ids = ids[i],
                                            .n_ids = shared,
@@ -148,12 +137,10 @@ static void asked_again(void **state) {
 /* A KV budget that holds hardly more than one sequence: evictions and waiting change nothing. */
 static void little_memory(void **state) {
     (void)state;
-    assay_err err = {0};
     answers a, b;
-    assay_runtime *r = NULL, *ample = open_with(demo_dir, 0, 2, 0, false);
+    assay_runtime *ample = open_with(demo_dir, 0, 2, 0, false);
     /* 9 pages of 64 positions, 4 layers, keys and values of 4 heads of 32 in bf16 */
-    assay_native_opts o = {.n_threads = 2, .kv_bytes = 9 * 64 * 4 * 2 * 4 * 32 * 2};
-    must(assay_native_open(&r, demo_dir, &o, &err), &err);
+    assay_runtime *r = open_opts(demo_dir, (assay_native_opts){.n_threads = 2, .kv_bytes = 9 * 64 * 4 * 2 * 4 * 32 * 2});
     ask(&a, ample, true);
     ask(&b, r, true);
     check_same(&a, &b, "9 pages");
@@ -205,6 +192,11 @@ static const variant variants[] = {
     {"llm_int8", ASSAY_PRECISION_INT8, 8, 0, false, true, false, ASSAY_CONVENTION_BNB,
      "{\"quant_method\": \"bitsandbytes\", \"load_in_8bit\": true, \"load_in_4bit\": false, "
      "\"llm_int8_threshold\": 6.0}"},
+    {"fp8 with activations by token", ASSAY_PRECISION_FP8_E4M3, 8, 0, false, false, false, ASSAY_CONVENTION_CT,
+     "{\"quant_method\": \"compressed-tensors\", \"format\": \"float-quantized\", \"quantization_status\": \"compressed\", "
+     "\"ignore\": [\"lm_head\"], \"config_groups\": {\"group_0\": {\"targets\": [\"Linear\"], \"weights\": {\"num_bits\": 8, "
+     "\"type\": \"float\", \"symmetric\": true, \"strategy\": \"channel\"}, \"input_activations\": {\"num_bits\": 8, \"type\": "
+     "\"float\", \"symmetric\": true, \"dynamic\": true, \"strategy\": \"token\"}}}}"},
 };
 
 static void encode(assay_matrix *m, const variant *v, const assay_tensor *t) {
@@ -216,7 +208,10 @@ static void encode(assay_matrix *m, const variant *v, const assay_tensor *t) {
                         .asymmetric = v->asymmetric,
                         .rule = v->row_wise ? ASSAY_SCALE_ABSMAX : ASSAY_SCALE_CT,
                         .scale_dtype = v->row_wise ? ASSAY_DTYPE_F32 : ASSAY_DTYPE_BF16};
-    if (assay_precision_get_kind(v->precision) == ASSAY_KIND_CODEBOOK)
+    const assay_grid_spec grid = {.precision = v->precision, .group_size = v->group, .scale_dtype = ASSAY_DTYPE_BF16};
+    if (assay_precision_get_kind(v->precision) == ASSAY_KIND_FLOAT)
+        must(assay_encode_float(m, w, t->dims[0], t->dims[1], &grid, &err), &err);
+    else if (assay_precision_get_kind(v->precision) == ASSAY_KIND_CODEBOOK)
         must(assay_encode_codebook(m, w, t->dims[0], t->dims[1], v->precision, v->group, v->double_quant,
                                    &err),
              &err);
@@ -256,25 +251,10 @@ static void write_variant(const char *dir, const variant *v) {
     assay_checkpoint_close(c);
 }
 
-static void copy_file(const char *to_dir, const char *name) {
-    char from[300], to[300], *data = NULL;
-    size_t n;
-    assay_err err = {0};
-    snprintf(from, sizeof from, "%s/%s", demo_dir, name);
-    snprintf(to, sizeof to, "%s/%s", to_dir, name);
-    must(assay_read_file(&data, &n, from, 0, &err), &err);
-    must(assay_write_file(to, data, n, &err), &err);
-    assay_free(data);
-}
-
 static void check_variant(const variant *v) {
-    static const char *const files[] = {"tokenizer.json", "tokenizer_config.json", "config.json",
-                                        "model.safetensors"};
-    char dir[] = "/tmp/assay-test-XXXXXX", path[300];
+    char dir[] = "/tmp/assay-test-XXXXXX";
     answers a, b;
     assert_non_null(mkdtemp(dir));
-    copy_file(dir, files[0]);
-    copy_file(dir, files[1]);
     write_variant(dir, v);
     assay_runtime *alone = open_with(dir, 1, 1, 512, true), *together = open_with(dir, 32, 2, 13, false);
     ask(&a, alone, false);
@@ -283,16 +263,17 @@ static void check_variant(const variant *v) {
     json_t *manifest = assay_runtime_manifest(alone);
     assert_non_null(
         json_object_get(json_object_get(manifest, "precisions"), assay_precision_name(v->precision)));
+    /* seven matrices in four layers, all in one mode */
+    const json_t *modes = json_object_get(manifest, "matrices_by_compute_mode");
+    assert_int_equal(json_object_size(modes), 1);
+    assert_int_equal(json_integer_value(json_object_iter_value(json_object_iter((json_t *)(uintptr_t)modes))), 28);
+    if (v->precision == ASSAY_PRECISION_FP8_E4M3) assert_non_null(json_object_get(modes, "fp8"));
     json_decref(manifest);
     forget(&a);
     forget(&b);
     assay_runtime_close(alone);
     assay_runtime_close(together);
-    for (size_t i = 0; i < ASSAY_LEN(files); i++) {
-        snprintf(path, sizeof path, "%s/%s", dir, files[i]);
-        unlink(path);
-    }
-    assert_int_equal(rmdir(dir), 0);
+    golden_remove(dir);
 }
 
 /* --- quantized caches --- */
@@ -309,7 +290,7 @@ static void quantized_caches(void **state) {
         {1, 1, 512, true, 0}, {32, 2, 512, false, 0},      {7, 2, 13, false, 0}, {32, 1, 64, false, 0},
         {3, 2, 65, true, 0},  {32, 2, 512, false, 950000}, /* three raw pages and few others */
     };
-    make_requests(58, 9, LONGEST);
+    make_requests(58, 9, LONGEST, 2048);
     answers plain, first, other;
     assay_runtime *r = open_with(demo_dir, 32, 2, 512, false);
     ask(&plain, r, true);
@@ -318,8 +299,12 @@ static void quantized_caches(void **state) {
         for (size_t w = 0; w < ASSAY_LEN(ways); w++) {
             char what[100];
             snprintf(what, sizeof what, "kv %s, way %zu", assay_kv_kind_word(kv), w);
-            r = open_kv(demo_dir, ways[w].batch, ways[w].threads, ways[w].chunk, ways[w].no_cache, kv,
-                        ways[w].kv_bytes);
+            r = open_opts(demo_dir, (assay_native_opts){.n_threads = ways[w].threads,
+                                                        .max_batch = ways[w].batch,
+                                                        .prefill_chunk = ways[w].chunk,
+                                                        .no_prefix_cache = ways[w].no_cache,
+                                                        .kv = kv,
+                                                        .kv_bytes = ways[w].kv_bytes});
             ask(w ? &other : &first, r, true);
             if (w) check_same(&first, &other, what);
             if (w) forget(&other);
@@ -344,7 +329,7 @@ static void quantized_caches(void **state) {
         forget(&first);
     }
     forget(&plain);
-    make_requests(26, 3, 150);
+    make_requests(26, 3, 150, 2048);
 }
 
 static void every_precision(void **state) {
@@ -353,9 +338,128 @@ static void every_precision(void **state) {
         check_variant(&variants[i]);
 }
 
+/* --- other architectures --- */
+
+/* A model asked in several ways with caches of two kinds. */
+static void check_ways(const char *path, const char *what, assay_act_mode act) {
+    static const assay_native_opts ways[] = {
+        {.max_batch = 1, .n_threads = 1, .prefill_chunk = 512, .no_prefix_cache = true},
+        {.max_batch = 32, .n_threads = 2, .prefill_chunk = 13},
+        {.max_batch = 7, .n_threads = 2, .prefill_chunk = 64},
+    };
+    static const assay_kv_kind kinds[] = {ASSAY_KV_KIND_AUTO, ASSAY_KV_KIND_INT8};
+    answers first, other;
+    for (size_t k = 0; k < ASSAY_LEN(kinds); k++)
+        for (size_t w = 0; w < ASSAY_LEN(ways); w++) {
+            char how[160];
+            assay_native_opts o = ways[w];
+            o.activations = act;
+            o.kv = kinds[k];
+            assay_runtime *r = open_opts(path, o);
+            ask(w ? &other : &first, r, true);
+            snprintf(how, sizeof how, "%s, kv %s, way %zu", what, assay_kv_kind_word(kinds[k]), w);
+            if (w) check_same(&first, &other, how);
+            if (w) forget(&other);
+            assay_runtime_close(r);
+            if (w + 1 == ASSAY_LEN(ways)) forget(&first);
+        }
+}
+
+/* Their weights are functions of the tensors' names (model/golden.h). Texts are longer than windows and pages, some grow into long ones
+ * while they are continued. */
+static void other_architectures(void **state) {
+    static const char *const names[] = {"mixtral", "qwen2_moe", "deepseek_v2", "deepseek_v2-groups", "gemma3", "gpt_neox", "phi3-longrope"};
+    (void)state;
+    make_requests(26, 3, 150, 96);
+    for (size_t i = 0; i < ASSAY_LEN(names); i++) {
+        golden g;
+        golden_open(&g, names[i]);
+        golden_checkpoint(g.dir, json_object_get(g.j, "config"), false);
+        check_ways(g.dir, names[i], ASSAY_ACT_AUTO);
+        golden_close(&g);
+    }
+    make_requests(26, 3, 150, 2048);
+}
+
+/* A text that becomes a long one while it is continued goes on as transformers' Phi-3 does: from its beginning, alone or beside others. */
+static void grows_into_a_long_text(void **state) {
+    (void)state;
+    golden g;
+    golden_open(&g, "phi3-longrope-again");
+    golden_checkpoint(g.dir, json_object_get(g.j, "config"), false);
+    for (int batch = 1; batch <= 3; batch += 2) {
+        assay_err err = {0};
+        assay_native_opts o = {.activations = ASSAY_ACT_F32, .n_threads = 1, .max_batch = batch, .prefill_chunk = 7};
+        assay_runtime *r = open_opts(g.dir, o);
+        assay_generate_req req[3];
+        assay_generate_res res[3] = {{0}};
+        for (size_t i = 0; i < 3; i++) /* the others begin as it does */
+            req[i] = (assay_generate_req){.ids = g.ids, .n_ids = g.n - i, .max_tokens = (int)g.n_greedy, .top_p = 1, .ignore_eos = true};
+        must(assay_runtime_generate(r, res, req, 3, NULL, NULL, &err), &err);
+        assert_int_equal(res[0].n_ids, g.n_greedy);
+        assert_memory_equal(res[0].ids, g.greedy, g.n_greedy * sizeof *g.greedy);
+        for (size_t i = 0; i < 3; i++) assay_generate_res_deinit(&res[i]);
+        assay_runtime_close(r);
+    }
+    golden_close(&g);
+}
+
+/* --- GGUF --- */
+
+static const char gguf_config[] =
+    "{\"architectures\": [\"LlamaForCausalLM\"], \"model_type\": \"llama\", \"hidden_size\": 256, \"intermediate_size\": 512, "
+    "\"num_hidden_layers\": 2, \"num_attention_heads\": 4, \"num_key_value_heads\": 2, \"vocab_size\": 96, "
+    "\"max_position_embeddings\": 256, \"torch_dtype\": \"float32\"}";
+
+/* Blocks of every way that the backend has: repacked with and without minima, in 4 and 8 bits; decoded where they lie. */
+static assay_precision block_type(const assay_tensor_spec *spec) {
+    static const assay_precision types[] = {ASSAY_PRECISION_Q4_K, ASSAY_PRECISION_Q8_0, ASSAY_PRECISION_IQ2_S, ASSAY_PRECISION_Q6_K,
+                                            ASSAY_PRECISION_IQ4_XS, ASSAY_PRECISION_Q5_1, ASSAY_PRECISION_Q2_K};
+    return types[golden_hash(spec->name) % ASSAY_LEN(types)];
+}
+
+static assay_status put_blocks(void *ctx, const assay_tensor_spec *spec, assay_err *err) {
+    if (spec->is_vector) return golden_put(ctx, spec, err);
+    assay_matrix m = {0};
+    size_t n = (size_t)(spec->rows * spec->cols);
+    float *w = assay_mallocn(n, sizeof *w), even[512];
+    for (size_t i = 0; i < n; i++) w[i] = (float)golden_element(golden_hash(spec->name), i) * 0.1f;
+    for (size_t i = 0; i < ASSAY_LEN(even); i++) even[i] = 1; /* IQ2 wants an importance */
+    assay_status s = assay_encode_block(&m, w, spec->rows, spec->cols, block_type(spec), even, err);
+    if (s == ASSAY_OK) s = assay_ckpt_writer_put_matrix(ctx, ASSAY_CONVENTION_GGUF, spec->name, &m, ASSAY_DTYPE_F32, err);
+    assay_matrix_deinit(&m);
+    assay_free(w);
+    return s;
+}
+
+static void gguf_blocks(void **state) {
+    (void)state;
+    char dir[] = "/tmp/assay-test-XXXXXX", path[100];
+    assay_err err = {0};
+    assay_config c;
+    assay_ckpt_writer *w = NULL;
+    json_t *config = json_loads(gguf_config, 0, NULL);
+    const assay_gguf_target target = {.config = config, .file_type = -1};
+    assert_non_null(mkdtemp(dir));
+    must(assay_config_parse(&c, config, NULL, "config", &err), &err);
+    must(assay_ckpt_writer_open(&w, dir, 0, &err), &err);
+    must(assay_ckpt_writer_set_gguf(w, &target, &err), &err);
+    must(assay_config_each_tensor(&c, put_blocks, w, &err), &err);
+    must(assay_ckpt_writer_commit(w, &err), &err);
+    snprintf(path, sizeof path, "%s/model.gguf", dir);
+    make_requests(26, 3, 150, 96);
+    check_ways(path, "gguf", ASSAY_ACT_AUTO);
+    check_ways(path, "gguf in bf16", ASSAY_ACT_BF16);
+    make_requests(26, 3, 150, 2048);
+    unlink(path);
+    assert_int_equal(rmdir(dir), 0);
+    assay_config_deinit(&c);
+    json_decref(config);
+}
+
 static int set_up(void **state) {
     (void)state;
-    make_requests(26, 3, 150);
+    make_requests(26, 3, 150, 2048);
     return 0;
 }
 
@@ -363,7 +467,8 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(the_whole_grid),  cmocka_unit_test(asked_again),
         cmocka_unit_test(little_memory),   cmocka_unit_test(quantized_caches),
-        cmocka_unit_test(every_precision),
+        cmocka_unit_test(every_precision),  cmocka_unit_test(other_architectures),
+        cmocka_unit_test(grows_into_a_long_text), cmocka_unit_test(gguf_blocks),
     };
     return cmocka_run_group_tests(tests, set_up, NULL);
 }

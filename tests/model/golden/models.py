@@ -19,8 +19,8 @@ dense = dict(hidden_size=48, intermediate_size=80, num_hidden_layers=3, num_atte
 rope = lambda kind, **more: dict(rope_type=kind, rope_theta=1000.0, **more)
 factors = lambda n, top: [1 + (top - 1) * i / (n - 1) for i in range(n)]
 
-# name: (model class, config, tokens of the text). "step" in a name: transformers is run token by token, because its frequencies depend on
-# the length of the call (rope.c, THE LENGTH).
+# name: (model class, config, tokens of the text). Where frequencies depend on the length (rope.c, THE LENGTH) the name says how transformers
+# is run: "step" token by token from the cache, "again" from the beginning for each token, as its Phi-3 does when a text becomes a long one.
 MODELS = {
     "llama": (C.LlamaForCausalLM, C.LlamaConfig(**dense), 60),
     "llama-bias-linear": (C.LlamaForCausalLM, C.LlamaConfig(attention_bias=True, mlp_bias=True, rope_parameters=rope("linear", factor=4.0), **dense), 60),
@@ -43,8 +43,10 @@ MODELS = {
         rope_parameters={"full_attention": dict(rope_type="linear", factor=4.0, rope_theta=5000.0),
                          "sliding_attention": dict(rope_type="default", rope_theta=100.0)}, **dense), 60),
     "phi3": (C.Phi3ForCausalLM, C.Phi3Config(sliding_window=20, **dense), 60),
-    "phi3-longrope-step": (C.Phi3ForCausalLM, C.Phi3Config(tie_word_embeddings=True, original_max_position_embeddings=40, rope_parameters=dict(rope_type="longrope",
+    "phi3-longrope": (C.Phi3ForCausalLM, C.Phi3Config(tie_word_embeddings=True, original_max_position_embeddings=40, rope_parameters=dict(rope_type="longrope",
         rope_theta=1000.0, partial_rotary_factor=0.5, short_factor=factors(3, 1.5), long_factor=factors(3, 6.0)), **dense), 60),
+    "phi3-longrope-again": (C.Phi3ForCausalLM, C.Phi3Config(tie_word_embeddings=True, original_max_position_embeddings=40, rope_parameters=dict(rope_type="longrope",
+        rope_theta=1000.0, partial_rotary_factor=0.5, short_factor=factors(3, 1.5), long_factor=factors(3, 6.0)), **dense), 30),
     "olmo2": (C.Olmo2ForCausalLM, C.Olmo2Config(**dense), 60),
     "smollm3": (C.SmolLM3ForCausalLM, C.SmolLM3Config(no_rope_layer_interval=2, **dense), 60),
     "granite": (C.GraniteForCausalLM, C.GraniteConfig(embedding_multiplier=3.0, residual_multiplier=0.4, attention_multiplier=0.2, logits_scaling=2.0, **dense), 60),
@@ -121,7 +123,10 @@ def run(model, name, ids, more=0):
         for i in range(more):
             found.append(int(rows[-1][-1].argmax()))
             if i + 1 < more:
-                row, cache = advance(model, cache, [found[-1]], len(ids) + i)
+                if "again" in name:
+                    row = advance(model, None, ids + found, 0)[0][-1:]
+                else:
+                    row, cache = advance(model, cache, [found[-1]], len(ids) + i)
                 rows.append(row)
     return torch.cat(rows), found
 
