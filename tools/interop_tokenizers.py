@@ -9,6 +9,7 @@ Groups (all when none is named):
   json      tokenizer.json against Hugging Face's tokenizers, with and without special tokens in the text
   spm       tokenizer.model against sentencepiece: Llama's and Mistral's, and six trained here (BPE and Unigram, byte fallback, NFKC, case
             folding, user-defined symbols, white space as suffix)
+  tiktoken  Llama 3's original tokenizer.model against tiktoken, with Meta's pattern and special tokens; the same through GGUF's fields
   unigram   tokenizer.json of kind Unigram, made of the trained ones as transformers converts them, against tokenizers
   families  every pre-tokenizer of src/text/pre.def whose tokenizer.json we can state, over GPT-2's vocabulary, against tokenizers; and the
             same through GGUF's fields and back
@@ -18,7 +19,7 @@ Groups (all when none is named):
             loaded by tokenizers and by transformers' AutoTokenizer, against ours; and read again by us
   templates every chat template below SHARED and in ASSAY_TEMPLATES: plain, system, multi-turn, tools, tool calls and results, reasoning,
             against transformers
-Needs tokenizers, transformers, sentencepiece (tools/interop_tokenizers.sh installs them).
+Needs tokenizers, transformers, sentencepiece, tiktoken (tools/interop_tokenizers.sh installs them).
 """
 import json, os, random, struct, subprocess, sys, unicodedata
 import sentencepiece
@@ -184,6 +185,32 @@ def group_spm(run, shared):
         # float has steps of 1/128, and its order of rounding is not known to us.
         known = 3 if name.startswith("unigram") else 0
         run.compare(name, model_folder(run.work, name, path), "plain", [model.encode(t) for t in run.sample], decode, known)
+
+
+# ---- tiktoken ----
+
+def group_tiktoken(run, shared):
+    import tiktoken
+    from tiktoken.load import load_tiktoken_bpe
+    path = os.path.join(shared, "tokenizers/llama-3/tokenizer.model")
+    ranks = load_tiktoken_bpe(path)
+    pattern = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+    reserved = lambda i: "<|reserved_special_token_%d|>" % i
+    head = {"llama-3": ["<|begin_of_text|>", "<|end_of_text|>", *map(reserved, range(4)), "<|start_header_id|>", "<|end_header_id|>", reserved(4), "<|eot_id|>"],
+            "llama-3.1": ["<|begin_of_text|>", "<|end_of_text|>", reserved(0), reserved(1), "<|finetune_right_pad_id|>", reserved(2), "<|start_header_id|>",
+                          "<|end_header_id|>", "<|eom_id|>", "<|eot_id|>", "<|python_tag|>"]}
+    for name, names in head.items():
+        used = sum("reserved" in n for n in names)
+        names = names + [reserved(used + i) for i in range(256 - len(names))]
+        model = tiktoken.Encoding(name=name, pat_str=pattern, mergeable_ranks=ranks, special_tokens={n: len(ranks) + i for i, n in enumerate(names)})
+        folder = model_folder(run.work, name, path)
+        with open(os.path.join(folder, "params.json"), "w") as f:
+            json.dump({"use_scaled_rope": name != "llama-3"}, f)
+        want = [[len(ranks)] + model.encode(t, allowed_special="all") for t in run.sample]
+        run.compare(name + " of Meta", folder, "special", want, model.decode)
+        run.compare(name + " of Meta through GGUF", folder, "special", want, None, 0, True)
+        want = [[len(ranks)] + model.encode(t, disallowed_special=()) for t in run.sample]
+        run.compare(name + " of Meta", folder, "nospecial", want, model.decode)
 
 
 # ---- Unigram in tokenizer.json ----
@@ -421,6 +448,7 @@ def group_hf(run, shared):
     vocabs = os.path.join(shared, "tokenizers/ggml-vocab")
     sources = {n: (os.path.join(vocabs, n), "asis") for n in sorted(os.listdir(vocabs)) if n.endswith(".gguf") and "bert" not in n}
     sources.update({n: (assemble(shared, n, run.work), "written") for n in ["gpt2", "smollm2", "llama-2", "stories260K", "demo", "qwen2.5", "llama-3"]})
+    sources["llama-3 of Meta"] = (model_folder(run.work, "llama-3", os.path.join(shared, "tokenizers/llama-3/tokenizer.model")), "asis")
     for name in TRAINED:
         folder = model_folder(run.work, name, trained(shared, run.work, name))
         sources[name + " through GGUF"] = (folder, "written")
@@ -524,7 +552,7 @@ def group_templates(run, shared):
     print("%d rendered; %d refused by transformers, of which we render %d" % (renders, refused, laxer))
 
 
-GROUPS = {"templates": group_templates, "json": group_json, "spm": group_spm, "unigram": group_unigram, "families": group_families, "gguf": group_gguf, "written": group_written, "hf": group_hf}
+GROUPS = {"templates": group_templates, "json": group_json, "spm": group_spm, "tiktoken": group_tiktoken, "unigram": group_unigram, "families": group_families, "gguf": group_gguf, "written": group_written, "hf": group_hf}
 
 
 def main():

@@ -9,6 +9,7 @@
 /* Appends the n bytes as base64, with padding. */
 void assay_base64_put(assay_str *out, const void *data, size_t n);
 
+#define ASSAY_BASE64_SIZE(n) (((n) + 2) / 3 * 4) /* characters of n bytes */
 #define ASSAY_BASE64_ROOM(n) ((n) / 4 * 3 + 3) /* bytes that n characters decode to, at most */
 /* Decodes n characters, whose padding may be missing, to out. False: *n_out is the place of a character that is none of base64's, or n when
  * one is missing. */

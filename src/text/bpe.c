@@ -231,6 +231,7 @@ typedef struct found_merges {
     size_t n, cap;
 } found_merges;
 
+/* All ways to make this token of two. */
 static assay_status find_halves(found_merges *f, const assay_bpe *b, const struct assay_vocab_key *key,
                                 assay_err *err) {
     for (size_t i = 0, len; i < key->n; i += len) {
@@ -264,6 +265,22 @@ assay_status assay_bpe_from_pieces(assay_bpe *b, const float *scores, assay_err 
     s = index_characters(b, err);
 out:
     assay_free(sorted);
+    assay_free(found.v);
+    return s;
+}
+
+assay_status assay_bpe_from_ranks(assay_bpe *b, assay_err *err) {
+    found_merges found = {0};
+    assay_status s = ASSAY_OK;
+    b->n_known = INT32_MAX;
+    b->unk = -1;
+    for (size_t k = 0; k < b->vocab.n_keys; k++)
+        ASSAY_GO(find_halves(&found, b, &b->vocab.keys[k], err));
+    ASSAY_GO(assay_merges_reserve(&b->merges, found.n, err));
+    for (size_t k = 0; k < found.n; k++)
+        assay_merges_put(&b->merges, found.v[k].left, found.v[k].right, (uint32_t)found.v[k].id, found.v[k].id);
+    s = index_characters(b, err);
+out:
     assay_free(found.v);
     return s;
 }

@@ -34,6 +34,8 @@ assay_status assay_bpe_from_merges(assay_bpe *b, const assay_token_text *merges,
  * says how many tokens there are. Adds the characters that have no token, and
  * finds the merges: any two neighbours whose concatenation is a piece, the best score first. */
 assay_status assay_bpe_from_pieces(assay_bpe *b, const float *scores, assay_err *err);
+/* Of tiktoken's ranks: b->vocab holds every token, its rank is its id; the merges as above, the lowest rank first. */
+assay_status assay_bpe_from_ranks(assay_bpe *b, assay_err *err);
 void assay_bpe_free(assay_bpe *b);
 
 /* For models without a pre-tokenizer, where a whole text is one word: finds out which neighbours can end up

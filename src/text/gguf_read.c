@@ -11,7 +11,6 @@
 #include <string.h>
 #include "base/mem.h"
 #include "base/utf8.h"
-#include "text/pre.h"
 #include "text/tokenizer.h"
 
 #define WHERE "tokenizer.ggml"
@@ -47,9 +46,8 @@ static assay_status read_bpe(assay_tokenizer *t, const assay_gguf_vocab *v, assa
         ASSAY_TRY(assay_vocab_add(vocab, v->tokens[i].s, v->tokens[i].n, (int64_t)i, err));
     }
     t->vocab = vocab;
-    t->bpe.ignore_merges = assay_pre_whole_words(pre);
     ASSAY_TRY(assay_bpe_from_merges(&t->bpe, v->merges, v->n_merges, WHERE, err));
-    ASSAY_TRY(assay_pre_steps(&t->pre_tokenizers, pre, err));
+    ASSAY_TRY(assay_tokenizer_byte_level(t, pre, err));
     for (size_t i = 0; v->types && i < v->n_tokens; i++) {
         bool special = v->types[i] == ASSAY_TOKEN_CONTROL || v->types[i] == ASSAY_TOKEN_UNKNOWN;
         if (!special && v->types[i] != ASSAY_TOKEN_USER_DEFINED) continue;
@@ -60,16 +58,11 @@ static assay_status read_bpe(assay_tokenizer *t, const assay_gguf_vocab *v, assa
                                .special = special}; /* copied there */
         ASSAY_TRY(assay_spm_add(t, &a, err));
     }
-    json_t *j = json_pack("{s:s, s:b, s:b, s:b}", "type", "ByteLevel", "add_prefix_space", 1, "trim_offsets", 1,
-                          "use_regex", 1);
-    if (!j) return assay_nomem(err);
-    assay_status s = assay_steps_parse(&t->decoders, ASSAY_STEP_DECODER, j, "decoder", WHERE, err);
-    json_decref(j);
     t->add_bos = assay_pre_adds_bos(pre);
     t->bos = id_or(v->bos, -1, v);
     t->eos = id_or(v->eos, -1, v);
     t->unk = id_or(v->unk, -1, v);
-    return s;
+    return ASSAY_OK;
 }
 
 static assay_status read_pieces(assay_tokenizer *t, const assay_gguf_vocab *v, bool unigram, assay_err *err) {

@@ -97,9 +97,11 @@ static assay_status put_tokens(writer *w, bool meta, assay_err *err) {
 
 /* ---- byte-level BPE ---- */
 
+/* Merges that share a rank as transformers orders them: by the ids of their halves. */
 static int by_rank(const void *a, const void *b) {
     const assay_merge *x = a, *y = b;
-    return x->rank < y->rank ? -1 : x->rank > y->rank;
+    if (x->rank != y->rank) return x->rank < y->rank ? -1 : 1;
+    return x->key < y->key ? -1 : x->key > y->key;
 }
 
 /* The merges in their order; freed by the caller. */

@@ -104,10 +104,10 @@ static assay_status put_vocab(json_t *model, const writer *w, assay_err *err) {
 typedef struct ranked_merge {
     uint32_t rank;
     int32_t left, right;
-    uint32_t n_left, n_right; /* characters */
+    uint32_t n_left, n_right; /* characters; 0 where ids alone decide */
 } ranked_merge;
 
-/* Equal scores as transformers' conversion orders them: longer halves first, then as the vocabulary stands. */
+/* Equal ranks as transformers' conversions order them: of SentencePiece's pieces longer halves first; then as the vocabulary stands. */
 static int by_rank(const void *a, const void *b) {
     const ranked_merge *x = a, *y = b;
     if (x->rank != y->rank) return x->rank < y->rank ? -1 : 1;
@@ -131,7 +131,8 @@ static assay_status list_merges(ranked_merge **out, size_t *n, const writer *w, 
         int32_t left = (int32_t)(m->key >> 32), right = (int32_t)(uint32_t)m->key;
         if (m->key == UINT64_MAX || !has_place(w, left) || !has_place(w, right) || !has_place(w, m->id)) continue;
         const assay_token_text *l = &b->vocab.by_id[left], *r = &b->vocab.by_id[right];
-        v[count++] = (ranked_merge){m->rank, left, right, (uint32_t)assay_utf8_count(l->s, l->n), (uint32_t)assay_utf8_count(r->s, r->n)};
+        v[count++] = (ranked_merge){m->rank, left, right, b->pieces ? (uint32_t)assay_utf8_count(l->s, l->n) : 0,
+                                    b->pieces ? (uint32_t)assay_utf8_count(r->s, r->n) : 0};
     }
     qsort(v, count, sizeof *v, by_rank);
     *out = v;

@@ -48,6 +48,10 @@ static assay_status compile_regex(assay_pattern *p, const char *re, size_t n, as
         pcre2_compile((PCRE2_SPTR)assay_str_c(&t), t.len,
                       PCRE2_UTF | PCRE2_UCP | PCRE2_MULTILINE | PCRE2_NEVER_BACKSLASH_C, &code, &at, cc);
     if (!p->code) {
+        if (code == PCRE2_ERROR_HEAP_FAILED) {
+            s = assay_nomem(err);
+            goto out;
+        }
         PCRE2_UCHAR why[128];
         pcre2_get_error_message(code, why, sizeof why);
         s = assay_fail(err, ASSAY_EINPUT, "pattern '%.120s': %s at byte %zu of its PCRE2 form", re,
@@ -134,6 +138,10 @@ static assay_status find_regex(assay_spans *out, const assay_pattern *p, const c
     while (at <= n) {
         int r = match_from(p, md, text, n, at);
         if (r == 0) break;
+        if (r == PCRE2_ERROR_NOMEMORY) {
+            s = assay_nomem(err);
+            break;
+        }
         if (r < 0) {
             s = assay_fail(err, ASSAY_EINPUT,
                            "a tokenizer pattern failed at byte %zu of the text (PCRE2 error %d)", at, r);

@@ -27,21 +27,29 @@ static assay_status check_class(const json_t *config, const char *where, assay_e
     return ASSAY_OK;
 }
 
+assay_status assay_spm_parse_added(assay_added_token *a, const json_t *content, const json_t *flags,
+                                   const char *where, assay_err *err) {
+    a->content = (char *)(uintptr_t)json_string_value(content);
+    a->n = json_string_length(content);
+    if (!json_is_string(content) || a->n == 0)
+        return assay_fail(err, ASSAY_EINPUT, "%s: an added token needs a content", where);
+    ASSAY_TRY(assay_json_get_bool(&a->single_word, flags, "single_word", where, err));
+    ASSAY_TRY(assay_json_get_bool(&a->lstrip, flags, "lstrip", where, err));
+    ASSAY_TRY(assay_json_get_bool(&a->rstrip, flags, "rstrip", where, err));
+    return assay_json_get_bool(&a->special, flags, "special", where, err);
+}
+
 static assay_status add_token(assay_tokenizer *t, const json_t *content, int64_t id, const json_t *flags,
                               const char *where, assay_err *err) {
-    size_t n = json_string_length(content);
-    assay_added_token a = {
-        .content = (char *)(uintptr_t)json_string_value(content), .n = n, .id = (int32_t)id};
-    if (!json_is_string(content) || n == 0 || id < 0 || id > ASSAY_VOCAB_MAX_ID)
-        return assay_fail(err, ASSAY_EINPUT, "%s: an added token needs a content and an id", where);
+    assay_added_token a = {.id = (int32_t)id};
+    ASSAY_TRY(assay_spm_parse_added(&a, content, flags, where, err));
+    size_t n = a.n;
+    if (id < 0 || id > ASSAY_VOCAB_MAX_ID)
+        return assay_fail(err, ASSAY_EINPUT, "%s: added token '%.60s' needs an id", where, a.content);
     int32_t known = assay_vocab_find(&t->pieces, a.content, n);
     if (known >= 0 ? known != id : (size_t)id < t->pieces.n_ids)
         return assay_fail(err, ASSAY_EINPUT, "%s: added token '%.60s' has the id %lld of another", where,
                           a.content, (long long)id);
-    ASSAY_TRY(assay_json_get_bool(&a.single_word, flags, "single_word", where, err));
-    ASSAY_TRY(assay_json_get_bool(&a.lstrip, flags, "lstrip", where, err));
-    ASSAY_TRY(assay_json_get_bool(&a.rstrip, flags, "rstrip", where, err));
-    ASSAY_TRY(assay_json_get_bool(&a.special, flags, "special", where, err));
     int32_t have = assay_vocab_find(&t->added_ids, a.content, n);
     for (size_t i = 0; have >= 0 && i < t->n_added;
          i++) { /* a control piece: the file knows its flags better */

@@ -7,8 +7,8 @@
  * remove_extra_whitespaces, 5 escape_whitespaces
  *
  * Ids are SentencePiece's own. Models whose Hugging Face ids are others (XLM-RoBERTa and its kin shift them)
- * need tokenizer.json and are refused. Word and character models, which nobody ships, are refused too, as is
- * the file of the same name that Llama 3 brings in tiktoken's form. */
+ * need tokenizer.json and are refused. Word and character models, which nobody ships, are refused too. The file
+ * of the same name that Llama 3 brings is tiktoken.c's. */
 #include "text/spm_model.h"
 
 #include <string.h>
@@ -122,14 +122,6 @@ static assay_status read_file(model_file *m, assay_spm_rules *rules, const void 
     return ASSAY_OK;
 }
 
-/* A base64 string, a space, a rank. */
-static bool is_tiktoken(const char *s, size_t n) {
-    size_t i = 0;
-    while (i < n && i < 64 && s[i] > ' ' && s[i] < 0x7F)
-        i++;
-    return i > 0 && i + 1 < n && s[i] == ' ' && s[i + 1] >= '0' && s[i + 1] <= '9';
-}
-
 static int32_t in_range(int64_t id, const model_file *m) {
     return id >= 0 && (uint64_t)id < m->n ? (int32_t)id : -1;
 }
@@ -138,11 +130,6 @@ assay_status assay_spm_model_read(assay_tokenizer *t, const void *data, size_t n
                                   const char *where, assay_err *err) {
     model_file m = {0};
     assay_status s;
-    if (is_tiktoken(data, n))
-        return assay_fail(err, ASSAY_EUNSUPPORTED,
-                          "%s is tiktoken's list of ranks, which lacks pattern and special tokens: use the "
-                          "model's tokenizer.json",
-                          where);
     ASSAY_GO(read_file(&m, &t->spm, data, n, where, err));
     assay_spm_pieces pieces = {.tokens = m.tokens,
                                .scores = m.scores,

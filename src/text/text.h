@@ -19,7 +19,7 @@ typedef struct assay_token_text {
     uint32_t n;
 } assay_token_text;
 
-/* Reads DIR/tokenizer.json; without one DIR/tokenizer.model (SentencePiece's protobuf), with the added tokens of
+/* Reads DIR/tokenizer.json; without one DIR/tokenizer.model (SentencePiece's protobuf, or Llama 3's list for tiktoken), with the added tokens of
  * tokenizer_config.json, added_tokens.json and special_tokens_map.json; or the metadata of a GGUF file, which dir names or which
  * alone lies in it. bos and eos are named by tokenizer_config.json or
  * special_tokens_map.json, when there. ENOTFOUND, EINPUT, EUNSUPPORTED name file and key. */
@@ -27,7 +27,8 @@ assay_status assay_tokenizer_open(assay_tokenizer **out, const char *dir, assay_
 /* From the JSON's text alone (fuzzing, tests). config may be NULL. */
 assay_status assay_tokenizer_parse(assay_tokenizer **out, const char *json, size_t n, const char *config, size_t n_config,
                                    const char *name, assay_err *err);
-/* From the bytes of a tokenizer.model, and tokenizer_config.json's text (NULL: none). */
+/* From the bytes of a tokenizer.model, and tokenizer_config.json's text (NULL: none). A list for tiktoken may have any number of ranks
+ * here, and counts as Llama 3's. */
 assay_status assay_tokenizer_parse_model(assay_tokenizer **out, const void *model, size_t n, const char *config, size_t n_config,
                                          const char *name, assay_err *err);
 void assay_tokenizer_close(assay_tokenizer *t);

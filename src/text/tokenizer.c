@@ -1,5 +1,5 @@
 /* tokenizer.c: opens a tokenizer.json (and the names of bos and eos in tokenizer_config.json), or a
- * tokenizer.model (spm_model.c), and answers questions about tokens.
+ * tokenizer.model (spm_model.c, tiktoken.c), and answers questions about tokens.
  *
  * Follows Hugging Face's tokenizers 0.23. "truncation" and "padding" are settings for batches and are
  * ignored. An added token's id must be the one that the original would assign, else the file is refused.
@@ -11,7 +11,7 @@
 #include <string.h>
 #include "base/file.h"
 #include "base/mem.h"
-#include "text/spm_model.h"
+#include "text/tiktoken.h"
 
 /* ---- added tokens ---- */
 
@@ -103,10 +103,18 @@ assay_status assay_tokenizer_wrap(assay_tokenizer *t, assay_err *err) {
     return ASSAY_OK;
 }
 
+assay_status assay_tokenizer_byte_level(assay_tokenizer *t, const assay_pre *pre, assay_err *err) {
+    json_t *j = json_pack("{s:s, s:b, s:b, s:b}", "type", "ByteLevel", "add_prefix_space", 1, "trim_offsets", 1, "use_regex", 1);
+    if (!j) return assay_nomem(err);
+    assay_status s = assay_steps_parse(&t->decoders, ASSAY_STEP_DECODER, j, "decoder", "decoder", err);
+    json_decref(j);
+    t->bpe.ignore_merges = assay_pre_whole_words(pre);
+    return s == ASSAY_OK ? assay_pre_steps(&t->pre_tokenizers, pre, err) : s;
+}
+
 /* ---- tokenizer_config.json ---- */
 
-/* A name, or an object with a content, to an id. */
-static int32_t named_token(const assay_tokenizer *t, const json_t *config, const char *key) {
+int32_t assay_tokenizer_named(const assay_tokenizer *t, const json_t *config, const char *key) {
     const json_t *v = json_object_get(config, key);
     if (json_is_object(v)) v = json_object_get(v, "content");
     return json_is_string(v) ? assay_tokenizer_find(t, json_string_value(v)) : -1;
@@ -117,10 +125,10 @@ static assay_status parse_config(assay_tokenizer *t, const char *text, size_t n,
     json_t *j = NULL;
     if (!text) return ASSAY_OK;
     ASSAY_TRY(assay_json_parse(&j, text, n, name, err));
-    t->bos = named_token(t, j, "bos_token");
-    t->eos = named_token(t, j, "eos_token");
-    t->pad = named_token(t, j, "pad_token");
-    t->unk = named_token(t, j, "unk_token");
+    t->bos = assay_tokenizer_named(t, j, "bos_token");
+    t->eos = assay_tokenizer_named(t, j, "eos_token");
+    t->pad = assay_tokenizer_named(t, j, "pad_token");
+    t->unk = assay_tokenizer_named(t, j, "unk_token");
     json_decref(j);
     return ASSAY_OK;
 }
@@ -190,7 +198,8 @@ static assay_status read_model(assay_tokenizer **out, const void *data, size_t n
                                const char *name, assay_err *err) {
     assay_tokenizer *t = new_tokenizer(data, n);
     if (!t) return assay_nomem(err);
-    assay_status s = assay_spm_model_read(t, data, n, c, name, err);
+    assay_status s = assay_tiktoken_is(data, n) ? assay_tiktoken_read(t, data, n, c, name, err)
+                                                : assay_spm_model_read(t, data, n, c, name, err);
     if (s == ASSAY_OK)
         *out = t;
     else
@@ -219,17 +228,21 @@ static assay_status load_optional(json_t **out, const char *dir, const char *nam
 
 static assay_status open_model(assay_tokenizer **out, const char *dir, const char *path, assay_err *err) {
     assay_map model = {0};
-    json_t *config = NULL, *added = NULL, *named = NULL;
+    json_t *config = NULL, *added = NULL, *named = NULL, *model_config = NULL, *params = NULL;
     assay_status s;
     ASSAY_GO(assay_map_open(&model, path, err));
     ASSAY_GO(load_optional(&config, dir, "tokenizer_config.json", err));
     ASSAY_GO(load_optional(&added, dir, "added_tokens.json", err));
     ASSAY_GO(load_optional(&named, dir, "special_tokens_map.json", err));
-    s = read_model(out, model.data, model.size, &(assay_spm_config){config, added, named}, path, err);
+    ASSAY_GO(load_optional(&model_config, dir, "config.json", err));
+    ASSAY_GO(load_optional(&params, dir, "params.json", err));
+    s = read_model(out, model.data, model.size, &(assay_spm_config){config, added, named, model_config, params, true}, path, err);
 out:
     json_decref(config);
     json_decref(added);
     json_decref(named);
+    json_decref(model_config);
+    json_decref(params);
     assay_map_close(&model);
     return s;
 }

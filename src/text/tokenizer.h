@@ -6,6 +6,7 @@
 #include "text/added.h"
 #include "text/bpe.h"
 #include "text/decode.h"
+#include "text/pre.h"
 #include "text/spm.h"
 #include "text/steps.h"
 #include "text/text.h"
@@ -49,6 +50,10 @@ struct assay_tokenizer {
 assay_status assay_tokenizer_index(assay_tokenizer *t, assay_err *err);
 /* before = bos, after = eos, as add_bos and add_eos say. */
 assay_status assay_tokenizer_wrap(assay_tokenizer *t, assay_err *err);
+/* The pre-tokenizer and the decoder of a byte-level BPE. */
+assay_status assay_tokenizer_byte_level(assay_tokenizer *t, const assay_pre *pre, assay_err *err);
+/* The id that a key like "bos_token" of tokenizer_config.json names (a text, or an object with a content), or -1. */
+int32_t assay_tokenizer_named(const assay_tokenizer *t, const json_t *config, const char *key);
 /* Reads "post_processor" into t->before and t->after. */
 assay_status assay_postprocess_parse(assay_tokenizer *t, const json_t *j, const char *where, assay_err *err);
 

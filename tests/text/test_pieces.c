@@ -462,10 +462,6 @@ static void test_broken_models(void **state) {
         {"\x1A\x06\x12\x04\xFF\xFF\xFF\x7F", NULL, "m: precompiled_charsmap: a trie of 0 bytes in 4 bytes", 8,
          ASSAY_EINPUT},
         {"", NULL, "m: a vocabulary of 0 tokens", 0, ASSAY_EINPUT},
-        {"IQ== 0\nIg== 1\n", NULL,
-         "m is tiktoken's list of ranks, which lacks pattern and special tokens: use the model's "
-         "tokenizer.json",
-         14, ASSAY_EUNSUPPORTED},
         {"\x0A\x05\x0A\x01"
          "a\x18\x02",
          "{\"tokenizer_class\":\"CamembertTokenizerFast\"}",
