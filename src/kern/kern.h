@@ -50,6 +50,12 @@ typedef enum assay_form {
     ASSAY_FORM_E4M3, /* 64-byte blocks of 64 codes: byte q of little-endian word j is column 32*q + j of the
                         block; no code is a NaN */
     ASSAY_FORM_E5M2, /* the same; no code is a NaN or infinity */
+    ASSAY_FORM_IQ1_S, /* ggml's blocks of 256 columns as a file has them (precision/block_expand.c); any bytes are
+                         valid; whole blocks, at any address */
+    ASSAY_FORM_IQ1_M,
+    ASSAY_FORM_IQ2_XXS,
+    ASSAY_FORM_IQ2_XS,
+    ASSAY_FORM_IQ2_S,
     ASSAY_FORM_COUNT
 } assay_form;
 
@@ -79,6 +85,7 @@ typedef struct assay_rows {
     float values[16];        /* Q4: value of a code before scaling; with zeros it must be 0..15 and the zero is
                                 subtracted */
     float zero;              /* Q8 without zeros: a power of two */
+    const uint64_t *points;  /* IQ1, IQ2: assay_block_points; beside it they have `data`, `stride` and `k` alone */
     bool round_f16;          /* f32 class: round the scaled value to f16 */
     /* Q4 in groups of 16 or 32 whose scales have few values (E8M0, E4M3): codes of scales instead of scales,
      * with what each makes of the 16 codes. */

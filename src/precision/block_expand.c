@@ -42,6 +42,7 @@
  * IQ2 and IQ3 scales are d (s + 1/2) / 4 (IQ3_XXS: / 2), IQ3_S and IQ1 d (2 s + 1); points are in
  * iq_points.def. A table of 16 entries and the grids' indices are masked by their very widths, so that any
  * bytes are valid. */
+#include <pthread.h>
 #include <string.h>
 
 #include "precision/block_impl.h"
@@ -228,6 +229,13 @@ static inline uint64_t point_iq2(uint32_t levels) {
     return v;
 }
 
+static inline uint64_t point_iq1(uint32_t levels) {
+    uint64_t v;
+    memcpy(&v, assay_levels_iq1[levels & 255], 4);
+    memcpy((char *)&v + 4, assay_levels_iq1[levels >> 8], 4);
+    return v;
+}
+
 /* Two points of four elements each. */
 static inline uint64_t points_iq3(const uint8_t levels[64][2], uint32_t first, uint32_t second) {
     uint64_t v;
@@ -306,9 +314,8 @@ static void expand_IQ3_S(int8_t *q, float *scales, float *mins, const uint8_t *b
 /* Eight codes in eighths: the point's, and one more or less. */
 static inline void put_iq1(int8_t *q, uint32_t at, bool less) {
     int8_t v[8], shift = less ? -1 : 1;
-    uint32_t levels = assay_points_IQ1[at];
-    memcpy(v, assay_levels_iq1[levels & 255], 4);
-    memcpy(v + 4, assay_levels_iq1[levels >> 8], 4);
+    uint64_t point = point_iq1(assay_points_IQ1[at]);
+    memcpy(v, &point, 8);
     for (int i = 0; i < 8; i++) q[i] = (int8_t)(v[i] + shift);
 }
 
@@ -334,6 +341,27 @@ static void expand_IQ1_M(int8_t *q, float *scales, float *mins, const uint8_t *b
         uint32_t nibble = b[32 + k / 2] >> 4 * (k & 1) & 15;
         put_iq1(q, b[k] | (nibble & 7) << 8, nibble & 8);
     }
+}
+
+/* --- grids as tables of codes --- */
+
+static uint64_t points_iq1[2048], points_iq2_xxs[256], points_iq2_xs[512], points_iq2_s[1024];
+
+static void make_points(void) {
+    for (int i = 0; i < 2048; i++) points_iq1[i] = point_iq1(assay_points_IQ1[i]);
+    for (int i = 0; i < 256; i++) points_iq2_xxs[i] = point_iq2(assay_points_IQ2_XXS[i]);
+    for (int i = 0; i < 512; i++) points_iq2_xs[i] = point_iq2(assay_points_IQ2_XS[i]);
+    for (int i = 0; i < 1024; i++) points_iq2_s[i] = point_iq2(assay_points_IQ2_S[i]);
+}
+
+const uint64_t *assay_block_points(assay_precision p) {
+    static pthread_once_t once = PTHREAD_ONCE_INIT;
+    pthread_once(&once, make_points);
+    return p == ASSAY_PRECISION_IQ1_S || p == ASSAY_PRECISION_IQ1_M ? points_iq1
+           : p == ASSAY_PRECISION_IQ2_XXS                           ? points_iq2_xxs
+           : p == ASSAY_PRECISION_IQ2_XS                            ? points_iq2_xs
+           : p == ASSAY_PRECISION_IQ2_S                             ? points_iq2_s
+                                                                    : NULL;
 }
 
 typedef void (*expand_fn)(int8_t *q, float *scales, float *mins, const uint8_t *block);

@@ -2,7 +2,9 @@
  * every float mode, whatever the number of rows, the thread count or the instruction set; and looks rows up as the
  * type's definition decodes them.
  *
- *   test_blocks --bench [threads]   prints times of one matrix beside those of the same in bf16, instead */
+ *   test_blocks --bench [threads [mode]]   instead prints times of one matrix beside those of the same in bf16, with bf16
+ *                                          activations (1, the default) or float32 (0); and how its file's bytes and those
+ *                                          that the kernel streams compare with what the machine reads */
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -17,6 +19,7 @@
 #include "base/clock.h"
 #include "base/mem.h"
 #include "base/rng.h"
+#include "kern/limits.h"
 #include "num/convert.h"
 #include "precision/block.h"
 
@@ -196,10 +199,13 @@ static void test_refusals(void **state) {
 
 enum { ROUNDS = 40, BENCH_ROWS = 14336, BENCH_COLS = 4096, BATCH = 64 };
 
-/* Blocks of one byte pattern, all of whose scales are small numbers: their values do not matter. */
+/* Bytes below 64: whatever is a scale is a moderate number, and every table is looked up at random. */
 static assay_matrix bench_blocks(assay_precision p) {
     size_t size = BENCH_ROWS * assay_block_row_bytes(p, BENCH_COLS);
-    return (assay_matrix){.precision = p, .rows = BENCH_ROWS, .cols = BENCH_COLS, .owns_data = true, .data = memset(assay_malloc(size), 0x11, size)};
+    uint8_t *data = assay_malloc(size);
+    uint32_t x = 1;
+    for (size_t i = 0; i < size; i++) data[i] = (uint8_t)((x = x * 1664525u + 1013904223u) >> 24 & 63);
+    return (assay_matrix){.precision = p, .rows = BENCH_ROWS, .cols = BENCH_COLS, .owns_data = true, .data = data};
 }
 
 static double once(assay_backend *b, assay_buf *y, const assay_weight *w, const assay_buf *x, size_t rows) {
@@ -209,12 +215,12 @@ static double once(assay_backend *b, assay_buf *y, const assay_weight *w, const 
 }
 
 /* Best times in turns with bf16's, since a busy machine's speed changes from second to second. */
-static void bench_type(assay_backend *b, assay_precision p, const assay_weight *bf16, const assay_buf *x, assay_buf *y) {
+static void bench_type(assay_backend *b, assay_precision p, assay_act_mode mode, double gbs, const assay_weight *bf16, const assay_buf *x, assay_buf *y) {
     double best[2][2] = {{1e9, 1e9}, {1e9, 1e9}}, start = assay_now();
     assay_matrix m = bench_blocks(p);
     assay_weight *w = NULL;
     start = assay_now();
-    if (assay_weight_new(&w, b, &m, ASSAY_ACT_BF16, NULL) != ASSAY_OK) return;
+    if (assay_weight_new(&w, b, &m, mode, NULL) != ASSAY_OK) return;
     double load = assay_now() - start;
     for (int round = 0; round < ROUNDS; round++)
         for (int many = 0; many < (round < 3 ? 2 : 1); many++) {
@@ -222,25 +228,30 @@ static void bench_type(assay_backend *b, assay_precision p, const assay_weight *
             best[many][0] = fmin(best[many][0], once(b, y, bf16, x, rows));
             best[many][1] = fmin(best[many][1], once(b, y, w, x, rows));
         }
-    double weights = (double)BENCH_ROWS * BENCH_COLS;
-    printf("%-8s %5.2f bits  load %5.2f ns/weight  1 row %6.2f ms, bf16 %6.2f, %4.2f x  %d rows %6.1f ms, bf16 %6.1f, %4.2f x\n",
-           assay_precision_name(p), 8 * (double)assay_weight_n_bytes(w) / weights, load * 1e9 / weights, best[0][1] * 1e3,
-           best[0][0] * 1e3, best[0][0] / best[0][1], BATCH, best[1][1] * 1e3, best[1][0] * 1e3, best[1][0] / best[1][1]);
+    double weights = (double)BENCH_ROWS * BENCH_COLS, seconds = best[0][1],
+           file = (double)BENCH_ROWS * (double)assay_block_row_bytes(p, BENCH_COLS);
+    printf("%-8s %5.2f bits  load %5.2f ns/weight  1 row %6.2f ms, bf16 %6.2f, %5.2f x, %3.0f %% of read (file's bytes: %3.0f %%)  "
+           "%d rows %6.1f ms, bf16 %6.1f, %4.2f x\n",
+           assay_precision_name(p), 8 * (double)assay_weight_n_bytes(w) / weights, load * 1e9 / weights, seconds * 1e3,
+           best[0][0] * 1e3, best[0][0] / seconds, (double)assay_weight_n_bytes(w) / seconds * 1e-7 / gbs, file / seconds * 1e-7 / gbs,
+           BATCH, best[1][1] * 1e3, best[1][0] * 1e3, best[1][0] / best[1][1]);
     assay_weight_free(b, w);
     assay_matrix_deinit(&m);
 }
 
-static int run_bench(int threads) {
+static int run_bench(int threads, assay_act_mode mode) {
+    assay_limits limits;
+    if (assay_limits_measure(&limits, threads, NULL) != ASSAY_OK) return 1;
     assay_backend *b = open_cpu(threads, NULL);
     size_t size = (size_t)BENCH_ROWS * BENCH_COLS * 2;
     float *ones = calloc(BATCH * BENCH_COLS, 4);
     assay_matrix dense = {.precision = ASSAY_PRECISION_BF16, .rows = BENCH_ROWS, .cols = BENCH_COLS, .data = memset(assay_malloc_aligned(size), 1, size)};
     assay_weight *bf16 = NULL;
     assay_buf *x = buf_of(b, ones, BATCH * BENCH_COLS), *y = buf_of(b, NULL, BATCH * BENCH_ROWS);
-    printf("%s, %d x %d, bf16 activations\n", assay_backend_describe(b), BENCH_ROWS, BENCH_COLS);
-    if (assay_weight_new(&bf16, b, &dense, ASSAY_ACT_BF16, NULL) != ASSAY_OK) return 1;
+    printf("%s, %d x %d, %s activations, reads %.1f GB/s\n", assay_backend_describe(b), BENCH_ROWS, BENCH_COLS, mode == ASSAY_ACT_F32 ? "float32" : "bf16", limits.read_gbs);
+    if (assay_weight_new(&bf16, b, &dense, mode, NULL) != ASSAY_OK) return 1;
     for (assay_precision p = FIRST; p <= LAST; p++)
-        bench_type(b, p, bf16, x, y);
+        bench_type(b, p, mode, limits.read_gbs, bf16, x, y);
     assay_weight_free(b, bf16);
     assay_buf_free(b, x), assay_buf_free(b, y);
     assay_free_aligned((void *)dense.data);
@@ -250,7 +261,9 @@ static int run_bench(int threads) {
 }
 
 int main(int argc, char **argv) {
-    if (argc > 1 && strcmp(argv[1], "--bench") == 0) return run_bench(argc > 2 ? (int)strtol(argv[2], NULL, 10) : 1);
+    if (argc > 1 && strcmp(argv[1], "--bench") == 0)
+        return run_bench(argc > 2 ? (int)strtol(argv[2], NULL, 10) : 1,
+                         argc > 3 && strcmp(argv[3], "0") == 0 ? ASSAY_ACT_F32 : ASSAY_ACT_BF16);
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_blocks_equal_their_dense_matrix),
         cmocka_unit_test(test_instruction_sets),

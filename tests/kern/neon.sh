@@ -17,6 +17,7 @@ cp tests/kern/cmocka_lite.h "$out/include/cmocka.h"
 if ! "$cross" -static -std=c17 -O2 -Wall -Wextra -Werror -ffp-contract=off -fno-math-errno -D_GNU_SOURCE \
     -Iinclude -Isrc -I"$out/include" -o "$out/checkkern" tests/kern/test_checkkern.c \
     src/kern/*.c src/kern/ref/*.c src/kern/arm/*.c src/num/*.c \
+    src/precision/block.c src/precision/block_expand.c src/precision/iq_points.c \
     src/base/status.c src/base/mem.c src/base/rng.c src/base/clock.c src/base/thread.c -lm > "$out/log" 2>&1; then
     echo "not ok 1 - neon kernels compile"
     sed 's/^/# /' "$out/log"

@@ -22,6 +22,7 @@
 #include "kern/kern.h"
 #include "kern/limits.h"
 #include "num/convert.h"
+#include "precision/block.h"
 
 static assay_kern ref_kern;
 static assay_rng rng;
@@ -129,7 +130,25 @@ static const struct {
     {ASSAY_FORM_E4M3, 9999, NO_ZEROS, false}, {ASSAY_FORM_E4M3, 128, NO_ZEROS, true},
     {ASSAY_FORM_E4M3, 32, NO_ZEROS, false}, {ASSAY_FORM_E5M2, 9999, NO_ZEROS, true},
     {ASSAY_FORM_E5M2, 96, NO_ZEROS, false},
+    {ASSAY_FORM_IQ1_S, 32, NO_ZEROS, false}, {ASSAY_FORM_IQ1_M, 16, NO_ZEROS, true},
+    {ASSAY_FORM_IQ2_XXS, 32, NO_ZEROS, true}, {ASSAY_FORM_IQ2_XS, 16, NO_ZEROS, false},
+    {ASSAY_FORM_IQ2_S, 16, NO_ZEROS, false},
 };
+/* ggml's blocks: any bytes, but for scales that are no numbers, because NaN's bits need not agree. */
+static assay_rows random_grid(guarded *g, size_t which, size_t k, size_t rows) {
+    static const assay_precision types[] = {ASSAY_PRECISION_IQ1_S, ASSAY_PRECISION_IQ1_M, ASSAY_PRECISION_IQ2_XXS,
+                                            ASSAY_PRECISION_IQ2_XS, ASSAY_PRECISION_IQ2_S};
+    assay_form form = row_cases[which].form;
+    assay_precision p = types[form - ASSAY_FORM_IQ1_S];
+    size_t stride = assay_block_row_bytes(p, (int64_t)k), block = (size_t)assay_block_get(p)->bytes;
+    *g = guard(rows * stride);
+    uint8_t *bytes = g->p;
+    for (size_t i = 0; i < rows * stride; i++) bytes[i] = (uint8_t)assay_rng_next(&rng);
+    for (size_t at = 0; at < rows * stride; at += block) /* the exponent's upper bits */
+        bytes[at + (form == ASSAY_FORM_IQ1_M ? 55 : 1)] &= 0xbf;
+    return (assay_rows){.form = form, .data = bytes, .k = k, .stride = stride, .points = assay_block_points(p),
+                        .round_f16 = row_cases[which].f16};
+}
 /* 8-bit floats that are numbers. */
 static uint8_t random_f8(assay_form form) {
     for (;;) {
@@ -197,10 +216,12 @@ static assay_rows random_rows(guarded g[4], size_t which, size_t k, size_t rows)
 static void check_rows(const assay_kern *kern) {
     for (size_t c = 0; c < ASSAY_LEN(row_cases); c++)
         for (size_t a = 1; a < ASSAY_LEN(widths); a++) {
-            size_t k = widths[a], n = heights[(a + c) % ASSAY_LEN(heights)], ld = up(k, 32);
-            guarded g[4], gx = guard(ld * 4), gh = guard(ld * 2), gy = guard(n * 4), gr = guard(n * 4),
+            bool grid = row_cases[c].form >= ASSAY_FORM_IQ1_S;
+            size_t k = grid ? a * ASSAY_BLOCK_MAX : widths[a], n = heights[(a + c) % ASSAY_LEN(heights)], ld = up(k, 32);
+            if (grid && a > 4) break;
+            guarded g[4] = {0}, gx = guard(ld * 4), gh = guard(ld * 2), gy = guard(n * 4), gr = guard(n * 4),
                           gt = guard(n * ld * 4), gu = guard(n * ld * 4);
-            assay_rows w = random_rows(g, c, k, n + 1); /* row 0 is skipped, so that offsets count */
+            assay_rows w = grid ? random_grid(g, c, k, n + 1) : random_rows(g, c, k, n + 1); /* row 0 is skipped, so that offsets count */
             float *x = random_floats(&gx, k, ld, 1);
             uint16_t *xh = random_bf16(&gh, k, ld, 1);
             kern->gemv_f32[w.form](gy.p, &w, 1, n, x);
@@ -221,7 +242,7 @@ static void check_rows(const assay_kern *kern) {
                 kern->gemv_bf16[w.form](gy.p, &w, 1, n, xh);
                 assert_same_floats(gy.p, gr.p, n, "gemv_bf16", k, c);
             }
-            for (int i = 0; i < 4; i++) unguard(&g[i]);
+            for (int i = 0; i < (grid ? 1 : 4); i++) unguard(&g[i]);
             unguard(&gx), unguard(&gh), unguard(&gy), unguard(&gr), unguard(&gt), unguard(&gu);
         }
 }

@@ -3,6 +3,8 @@
 #ifndef ASSAY_KERN_DOT_H
 #define ASSAY_KERN_DOT_H
 
+#include "kern/body/grid.h"
+
 VEC_FN v16 dense_f32(const char *p, assay_form form, size_t i) {
     return form == ASSAY_FORM_F32 ? v16_load(p + 4 * i)
          : form == ASSAY_FORM_F16 ? v16_load_f16(p + 2 * i)

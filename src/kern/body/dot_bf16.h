@@ -120,6 +120,15 @@ VEC_FN void q4_rows_bf16(float *y, const assay_rows *w, size_t row, int nr, int 
     if (!out) VEC_UNROLL for (int r = 0; r < nr; r++) y[r] = v16_sum(acc[r]);
 }
 
+/* As q8_chunk_f32. */
+VEC_FN v16 q8_chunk_bf16(v16 acc, const assay_rows *w, const uint8_t *p, int bytes, v16 zero, const v16 scale[2],
+                         const uint16_t *x, uint16_t *out) {
+    vb v = vb_q8(p, bytes, zero, scale);
+    (void)w;
+    if (!out) return vb_dot(acc, vb_load(x), v);
+    vb_store(out, v);
+    return acc;
+}
 /* As q8_rows_f32. */
 VEC_FN void q8_rows_bf16(float *y, const assay_rows *w, size_t row, int nr, int bytes, const uint16_t *x,
                          uint16_t *out, size_t ld) {
@@ -132,15 +141,10 @@ VEC_FN void q8_rows_bf16(float *y, const assay_rows *w, size_t row, int nr, int 
             left = group_columns(w);
             g += bytes == BYTES_SIGNED16 ? 2 : 1;
         }
-        vb xv = out ? vb_zero() : vb_load(x + c);
         VEC_UNROLL for (int r = 0; r < nr; r++) {
             const uint8_t *p = (const uint8_t *)w->data + (row + (size_t)r) * w->stride + c;
-            vb v = vb_q8(p, bytes, zero[r], scale[r]);
             VEC_PREFETCH(p + (size_t)nr * w->stride);
-            if (out)
-                vb_store(out + (size_t)r * ld + c, v);
-            else
-                acc[r] = vb_dot(acc[r], xv, v);
+            acc[r] = q8_chunk_bf16(acc[r], w, p, bytes, zero[r], scale[r], x + c, out ? out + (size_t)r * ld + c : NULL);
         }
     }
     if (!out) VEC_UNROLL for (int r = 0; r < nr; r++) y[r] = v16_sum(acc[r]);
@@ -235,6 +239,7 @@ static inline void set_dot_bf16(assay_kern *k) {
     k->gemv_bf16[ASSAY_FORM_Q8] = k->gemv_bf16[ASSAY_FORM_S8] = gemv_bf16_q8;
     k->gemv_bf16[ASSAY_FORM_E4M3] = gemv_bf16_e4m3;
     k->gemv_bf16[ASSAY_FORM_E5M2] = gemv_bf16_e5m2;
+    set_grid_bf16(k);
     k->unpack_bf16[ASSAY_FORM_F32] = unpack_bf16_f32;
     k->unpack_bf16[ASSAY_FORM_F16] = unpack_bf16_f16;
     k->unpack_bf16[ASSAY_FORM_BF16] = unpack_bf16_bf16;

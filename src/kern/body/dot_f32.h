@@ -150,6 +150,18 @@ VEC_FN void q4_rows_f32(float *y, const assay_rows *w, size_t row, int nr, int g
     if (!out) VEC_UNROLL for (int r = 0; r < nr; r++) y[r] = v16_sum(acc[r]);
 }
 
+/* 32 codes of one row: added to acc, or stored where `out` is given. scale[1]: of the second half, in groups of 16. */
+VEC_FN v16 q8_chunk_f32(v16 acc, const assay_rows *w, const uint8_t *p, int bytes, v16 zero, const v16 scale[2],
+                        const float *x, float *out) {
+    VEC_UNROLL for (size_t h = 0; h < 2; h++) {
+        v16 v = q8_f32(w, p + 16 * h, bytes, zero, scale[bytes == BYTES_SIGNED16 ? h : 0]);
+        if (out)
+            v16_store(out + 16 * h, v);
+        else
+            acc = v16_fma(v16_load(x + 16 * h), v, acc);
+    }
+    return acc;
+}
 /* bytes, a constant: what they are. */
 VEC_FN void q8_rows_f32(float *y, const assay_rows *w, size_t row, int nr, int bytes, const float *x,
                         float *out, size_t ld) {
@@ -162,15 +174,10 @@ VEC_FN void q8_rows_f32(float *y, const assay_rows *w, size_t row, int nr, int b
             left = group_columns(w);
             g += bytes == BYTES_SIGNED16 ? 2 : 1;
         }
-        VEC_UNROLL for (size_t h = 0; h < 2; h++) VEC_UNROLL for (int r = 0; r < nr; r++) {
-            size_t at = c + 16 * h;
-            const uint8_t *p = (const uint8_t *)w->data + (row + (size_t)r) * w->stride + at;
-            v16 v = q8_f32(w, p, bytes, zero[r], scale[r][bytes == BYTES_SIGNED16 ? h : 0]);
+        VEC_UNROLL for (int r = 0; r < nr; r++) {
+            const uint8_t *p = (const uint8_t *)w->data + (row + (size_t)r) * w->stride + c;
             VEC_PREFETCH(p + (size_t)nr * w->stride);
-            if (out)
-                v16_store(out + (size_t)r * ld + at, v);
-            else
-                acc[r] = v16_fma(v16_load(x + at), v, acc[r]);
+            acc[r] = q8_chunk_f32(acc[r], w, p, bytes, zero[r], scale[r], x + c, out ? out + (size_t)r * ld + c : NULL);
         }
     }
     if (!out) VEC_UNROLL for (int r = 0; r < nr; r++) y[r] = v16_sum(acc[r]);
@@ -245,6 +252,7 @@ static inline void set_dot_f32(assay_kern *k) {
     k->gemv_f32[ASSAY_FORM_Q8] = k->gemv_f32[ASSAY_FORM_S8] = gemv_f32_q8;
     k->gemv_f32[ASSAY_FORM_E4M3] = gemv_f32_e4m3;
     k->gemv_f32[ASSAY_FORM_E5M2] = gemv_f32_e5m2;
+    set_grid_f32(k);
     k->unpack_f32[ASSAY_FORM_F32] = unpack_f32_f32;
     k->unpack_f32[ASSAY_FORM_F16] = unpack_f32_f16;
     k->unpack_f32[ASSAY_FORM_BF16] = unpack_f32_bf16;

@@ -11,6 +11,9 @@
  *   v16_pow2(v)            2^n, n the integer in the low mantissa bits of v = n + 1.5*2^23
  *   v16i_dot4(acc, w, x)   acc += sum over the lane's four bytes of unsigned w * signed x, exactly; x from
  *                          vx_bcast4
+ *   v64                    64 signed bytes
+ *   v64_points(t, at)      eight of t's vectors of eight bytes, side by side
+ *   v64_minus_if(v, m)     the negative of the bytes whose bit of m is set
  *   vb                     32 bf16 values as 16 pairs; vb_dot is two fmas per lane, odd element first */
 #ifndef ASSAY_KERN_VEC_H
 #define ASSAY_KERN_VEC_H

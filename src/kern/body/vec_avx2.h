@@ -21,6 +21,7 @@ typedef unsigned vec_u32 __attribute__((vector_size(32)));
 #define TILE_N 2
 #define SCALED_M 1
 #define GEMV_N 4
+#define GRID_N 2
 #define ITILE_M 2
 #define ITILE_B 2
 #define ATT_Q 1
@@ -128,6 +129,33 @@ VEC_FN void v16_sum4(float *out, v16 a, v16 b, v16 c, v16 d) {
     out[3] = v16_sum(d);
 }
 VEC_FN v16 v16_pow2(v16 v) { return v16_of_bits(v16i_add(v16i_sll(v16_bits(v), 23), v16i_set1(0x3f800000))); }
+
+typedef struct v64 {
+    __m256i a, b;
+} v64;
+VEC_FN __m256i vec_points4(const uint64_t *t, const uint32_t at[4]) {
+    return _mm256_set_epi64x((long long)t[at[3]], (long long)t[at[2]], (long long)t[at[1]], (long long)t[at[0]]);
+}
+VEC_FN v64 v64_points(const uint64_t *t, const uint32_t at[8]) {
+    return (v64){vec_points4(t, at), vec_points4(t, at + 4)};
+}
+VEC_FN v64 v64_set1(char x) { return (v64){_mm256_set1_epi8(x), _mm256_set1_epi8(x)}; }
+VEC_FN v64 v64_add(v64 a, v64 b) { return (v64){_mm256_add_epi8(a.a, b.a), _mm256_add_epi8(a.b, b.b)}; }
+/* Each byte of the mask eight times, and of those eight a bit each. */
+VEC_FN __m256i vec_minus_if(__m256i v, uint32_t m) {
+    __m256i bit = _mm256_set1_epi64x((long long)0x8040201008040201u),
+            bytes = _mm256_set_epi64x(0x0303030303030303, 0x0202020202020202, 0x0101010101010101, 0),
+            bits = _mm256_and_si256(_mm256_shuffle_epi8(_mm256_set1_epi32((int)m), bytes), bit),
+            mask = _mm256_cmpeq_epi8(bits, bit);
+    return _mm256_sub_epi8(_mm256_xor_si256(v, mask), mask);
+}
+VEC_FN v64 v64_minus_if(v64 v, uint64_t m) {
+    return (v64){vec_minus_if(v.a, (uint32_t)m), vec_minus_if(v.b, (uint32_t)(m >> 32))};
+}
+VEC_FN void v64_store(void *p, v64 v) {
+    _mm256_storeu_si256(p, v.a);
+    _mm256_storeu_si256((__m256i *)p + 1, v.b);
+}
 
 typedef struct vx {
     __m256i even, odd;

@@ -19,6 +19,7 @@ typedef unsigned short vec_u16 __attribute__((vector_size(64)));
 #define TILE_N 4
 #define SCALED_M 3
 #define GEMV_N 4
+#define GRID_N 2
 #define ITILE_M 8
 #define ITILE_B 3
 #define ATT_Q 6
@@ -88,6 +89,18 @@ VEC_FN void v16_sum4(float *out, v16 a, v16 b, v16 c, v16 d) {
 VEC_FN v16 v16_pow2(v16 v) {
     return v16_of_bits(_mm512_add_epi32(_mm512_slli_epi32(v16_bits(v), 23), _mm512_set1_epi32(0x3f800000)));
 }
+
+typedef __m512i v64;
+VEC_FN __m256i vec_points4(const uint64_t *t, const uint32_t at[4]) {
+    return _mm256_set_epi64x((long long)t[at[3]], (long long)t[at[2]], (long long)t[at[1]], (long long)t[at[0]]);
+}
+VEC_FN v64 v64_points(const uint64_t *t, const uint32_t at[8]) {
+    return _mm512_inserti64x4(_mm512_castsi256_si512(vec_points4(t, at)), vec_points4(t, at + 4), 1);
+}
+VEC_FN v64 v64_set1(char x) { return _mm512_set1_epi8(x); }
+VEC_FN v64 v64_add(v64 a, v64 b) { return _mm512_add_epi8(a, b); }
+VEC_FN v64 v64_minus_if(v64 v, uint64_t m) { return _mm512_mask_sub_epi8(v, m, _mm512_setzero_si512(), v); }
+VEC_FN void v64_store(void *p, v64 v) { _mm512_storeu_si512(p, v); }
 
 #if defined(__AVX512VNNI__)
 typedef __m512i vx;

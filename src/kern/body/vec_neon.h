@@ -20,6 +20,7 @@ typedef struct v16i {
 #define TILE_N 2
 #define SCALED_M 1
 #define GEMV_N 4
+#define GRID_N 2
 #define ITILE_M 2
 #define ITILE_B 1
 #define ATT_Q 1
@@ -136,6 +137,24 @@ VEC_FN void v16_sum4(float *out, v16 a, v16 b, v16 c, v16 d) {
     out[3] = v16_sum(d);
 }
 VEC_FN v16 v16_pow2(v16 v) { return v16_of_bits(v16i_add(v16i_sll(v16_bits(v), 23), v16i_set1(0x3f800000))); }
+
+typedef struct v64 {
+    uint8x16_t q[4];
+} v64;
+VEC_FN v64 v64_points(const uint64_t *t, const uint32_t at[8]) {
+    V16_EACH(v64, vreinterpretq_u8_u64(vcombine_u64(vcreate_u64(t[at[2 * i]]), vcreate_u64(t[at[2 * i + 1]]))));
+}
+VEC_FN v64 v64_set1(char x) { V16_EACH(v64, vdupq_n_u8((uint8_t)x)); }
+VEC_FN v64 v64_add(v64 a, v64 b) { V16_EACH(v64, vaddq_u8(a.q[i], b.q[i])); }
+VEC_FN uint8x16_t vec_minus_if(uint8x16_t v, uint32_t m) {
+    uint8x8_t bit = vcreate_u8(0x8040201008040201u);
+    uint8x16_t mask = vtstq_u8(vcombine_u8(vdup_n_u8((uint8_t)m), vdup_n_u8((uint8_t)(m >> 8))), vcombine_u8(bit, bit));
+    return vsubq_u8(veorq_u8(v, mask), mask);
+}
+VEC_FN v64 v64_minus_if(v64 v, uint64_t m) { V16_EACH(v64, vec_minus_if(v.q[i], (uint32_t)(m >> 16 * i))); }
+VEC_FN void v64_store(void *p, v64 v) {
+    VEC_UNROLL for (int i = 0; i < 4; i++) vst1q_u8((uint8_t *)p + 16 * i, v.q[i]);
+}
 
 typedef int8x16_t vx;
 VEC_FN vx vx_bcast4(const int8_t *p) {

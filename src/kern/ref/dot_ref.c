@@ -1,5 +1,6 @@
 /* kern/ref/dot_ref.c: the reference for products of the f32 and bf16 classes and for unpacking. */
 #include "kern/ref/ref.h"
+#include "precision/block.h"
 
 /* --- one dot product in the order of kern.h; w has k elements, x is padded --- */
 
@@ -39,6 +40,18 @@ static float ref_f8(const assay_rows *w, size_t row, size_t c) {
                                               in % 32 * 2 + in / 32];
     return w->form == ASSAY_FORM_E4M3 ? assay_e4m3_to_f32(code) : assay_e5m2_to_f32(code);
 }
+static float ref_grid(const assay_rows *w, size_t row, size_t c) {
+    static const assay_precision TYPES[] = {ASSAY_PRECISION_IQ1_S, ASSAY_PRECISION_IQ1_M, ASSAY_PRECISION_IQ2_XXS,
+                                            ASSAY_PRECISION_IQ2_XS, ASSAY_PRECISION_IQ2_S};
+    assay_precision p = TYPES[w->form - ASSAY_FORM_IQ1_S];
+    const assay_block_info *info = assay_block_get(p);
+    const uint8_t *block =
+        (const uint8_t *)w->data + row * w->stride + c / ASSAY_BLOCK_MAX * (size_t)info->bytes;
+    int8_t q[ASSAY_BLOCK_MAX];
+    float scales[ASSAY_BLOCK_MAX_GROUPS];
+    assay_block_expand(q, scales, NULL, p, block);
+    return (float)q[c % ASSAY_BLOCK_MAX] * scales[c % ASSAY_BLOCK_MAX / (size_t)info->group];
+}
 static float value(const assay_rows *w, size_t row, size_t c) {
     const uint8_t *p = (const uint8_t *)w->data + row * w->stride;
     float f;
@@ -49,6 +62,7 @@ static float value(const assay_rows *w, size_t row, size_t c) {
     case ASSAY_FORM_BF16: memcpy(&h, p + 2 * c, 2); return assay_bf16_to_f32(h);
     default: break;
     }
+    if (w->form >= ASSAY_FORM_IQ1_S) return ref_grid(w, row, c);
     size_t g = row * w->n_groups + (w->n_groups == 1 ? 0 : c / w->group);
     if (w->form == ASSAY_FORM_E4M3 || w->form == ASSAY_FORM_E5M2)
         return ref_f8(w, row, c) * (w->scales ? w->scales[g] : 1);
