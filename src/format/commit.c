@@ -34,6 +34,7 @@ typedef struct walk {
     uint64_t at;  /* bytes of the layout copied */
     uint64_t cut; /* bytes of the layout whose place in the spool is free; at least w->moved */
     uint64_t step;
+    uint64_t *places; /* [l->n] in its shard */
     uint8_t *buffer;
     size_t piece;
 } walk;
@@ -135,20 +136,22 @@ static assay_status check_shard(int fd, uint64_t need, const char *path, assay_e
                       path);
 }
 
-static assay_status put_header(assay_str *out, const walk *k, size_t index, assay_err *err) {
-    const assay_shard *shard = &k->l->shards[index];
-    if (k->w->gguf) return assay_gguf_put_header(out, k->w, k->l, index, err);
+assay_status assay_shard_header(assay_str *out, const assay_ckpt_writer *w, const assay_layout *l, size_t index, assay_err *err) {
+    const assay_shard *shard = &l->shards[index];
+    if (w->gguf) return assay_gguf_put_header(out, w, l, index, err);
     const assay_tensor **list = assay_mallocn(shard->n + 1, sizeof *list);
     if (!list) return assay_nomem(err);
     for (size_t i = 0; i < shard->n; i++)
-        list[i] = &k->l->order[shard->first + i]->tensor;
+        list[i] = &l->order[shard->first + i]->tensor;
     assay_status s = assay_safetensors_put_header(out, list, shard->n, err);
     assay_free(list);
     return s;
 }
 
-static uint64_t align_up(const assay_layout *l, uint64_t at) {
-    return l->align ? (at + l->align - 1) / l->align * l->align : at;
+assay_status assay_shards_lay_out(assay_layout *out, const assay_ckpt_writer *w, const assay_spooled *tensors, size_t n, assay_err *err) {
+    if (!w->gguf) return assay_layout_init(out, tensors, n, w->shard_bytes, err);
+    ASSAY_TRY(assay_gguf_layout(out, tensors, n, w->shard_bytes, err));
+    return assay_gguf_name_shards(out, w->gguf, err);
 }
 
 static assay_status write_shard(walk *k, size_t index, assay_err *err) {
@@ -160,7 +163,7 @@ static assay_status write_shard(walk *k, size_t index, assay_err *err) {
     int fd = -1;
     assay_status s = path ? ASSAY_OK : assay_nomem(err);
     if (s != ASSAY_OK) goto out;
-    ASSAY_GO(put_header(&header, k, index, err));
+    ASSAY_GO(assay_shard_header(&header, k->w, k->l, index, err));
     fd = open(path, begun ? O_RDWR | O_CLOEXEC : O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
     if (fd < 0) {
         s = assay_fail_errno(err, errno, "cannot open %s", path);
@@ -168,14 +171,10 @@ static assay_status write_shard(walk *k, size_t index, assay_err *err) {
     }
     if (begun) ASSAY_GO(check_shard(fd, header.len + begun, path, err));
     ASSAY_GO(assay_spool_write(fd, header.s, header.len, 0, path, err));
-    uint64_t to = header.len;
-    for (size_t i = 0; i < shard->n; i++) {
-        const assay_spooled *p = k->l->order[shard->first + i];
-        if (!k->l->joins || !k->l->joins[shard->first + i]) to = align_up(k->l, to);
-        ASSAY_GO(move_tensor(k, p, fd, to, path, err));
-        to += p->tensor.n_bytes;
-    }
-    if (k->l->align && ftruncate(fd, (off_t)align_up(k->l, to)) != 0) { /* the last one is filled up, too */
+    uint64_t end = assay_layout_places(k->places, k->l, index, header.len);
+    for (size_t i = shard->first; i < shard->first + shard->n; i++)
+        ASSAY_GO(move_tensor(k, k->l->order[i], fd, k->places[i], path, err));
+    if (ftruncate(fd, (off_t)end) != 0) {
         s = assay_fail_errno(err, errno, "cannot write %s", path);
         goto out;
     }
@@ -196,10 +195,12 @@ static assay_status write_shards(assay_ckpt_writer *w, const assay_layout *l, as
                           "%s says that more was moved than there is: remove the .partial-* files",
                           w->journal_path);
     k.buffer = assay_malloc(k.piece);
-    if (!k.buffer) return assay_nomem(err);
-    punch(&k, 0, w->moved); /* a kill may have come between the journal's line and the hole */
+    k.places = assay_mallocn(l->n + 1, sizeof *k.places);
+    if (!k.buffer || !k.places) s = assay_nomem(err);
+    if (s == ASSAY_OK) punch(&k, 0, w->moved); /* a kill may have come between the journal's line and the hole */
     for (size_t i = 0; s == ASSAY_OK && i < l->n_shards; i++)
         s = write_shard(&k, i, err);
+    assay_free(k.places);
     assay_free(k.buffer);
     return s;
 }
@@ -275,8 +276,7 @@ assay_status assay_ckpt_writer_commit(assay_ckpt_writer *w, assay_err *err) {
     assay_status s;
     assay_ckpt_writer_drop(w);
     if (w->gguf) ASSAY_GO(assay_gguf_finish(w, err));
-    ASSAY_GO((w->gguf ? assay_gguf_layout : assay_layout_init)(&l, w->tensors, w->n_recorded, w->shard_bytes, err));
-    if (w->gguf) ASSAY_GO(assay_gguf_name_shards(&l, w->gguf, err));
+    ASSAY_GO(assay_shards_lay_out(&l, w, w->tensors, w->n_recorded, err));
     if (!w->placing) ASSAY_GO(w->planned ? assay_plan_finish(w, err) : write_shards(w, &l, err));
     ASSAY_GO(place(w, &l, err));
     unlink(w->journal_path);

@@ -307,8 +307,19 @@ assay_status assay_convert_apply(const char *name, assay_matrix *m, const assay_
     return apply(name, m, t, err);
 }
 
+/* Blocks without data, or what becomes blocks when it is written. */
+static void sketch_gguf(assay_matrix *out, const assay_matrix *m, const assay_convert_target *t) {
+    *out = (assay_matrix){.precision = m->precision, .rows = m->rows, .cols = m->cols, .group_size = m->group_size};
+    if (is_kind(m, ASSAY_KIND_INT)) out->precision = t->block ? t->block : block_for(m);
+    if (is_kind(m, ASSAY_KIND_BLOCK) && t->block) out->precision = t->block;
+}
+
 assay_status assay_convert_sketch(assay_matrix *out, const char *weight_name, assay_matrix *m, const assay_convert_target *t, assay_err *err) {
     assay_matrix to;
+    if (t->convention == ASSAY_CONVENTION_GGUF) {
+        sketch_gguf(out, m, t);
+        return ASSAY_OK;
+    }
     ASSAY_TRY(outline(&to, weight_name, m, t, err));
     *out = to;
     ASSAY_TRY(assay_matrix_alloc(out, to.zeros != NULL, err));

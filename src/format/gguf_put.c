@@ -15,65 +15,12 @@
 #include "format/checkpoint.h"
 #include "format/convention.h"
 #include "format/gguf_write.h"
+#include "format/passage.h"
+#include "format/writer_plan.h"
 #include "num/convert.h"
 #include "precision/block.h"
 
 /* --- forms --- */
-
-/* A tensor on its way: what it is now, and the buffer that holds it when it is no longer the caller's. */
-typedef struct passage {
-    assay_tensor t;
-    void *owned;
-} passage;
-
-static assay_status alloc(void **out, size_t bytes, assay_err *err) {
-    *out = assay_malloc(bytes);
-    return *out ? ASSAY_OK : assay_nomem(err);
-}
-
-static void take_over(passage *p, void *data, size_t bytes) {
-    assay_free(p->owned);
-    p->t.data = p->owned = data;
-    p->t.n_bytes = bytes;
-}
-
-static size_t row_bytes(const assay_tensor *t) {
-    assay_gguf_storage s;
-    int64_t cols = t->n_dims > 1 ? t->dims[t->n_dims - 1] : 1;
-    if (!t->block) return (size_t)cols * assay_dtype_size(t->dtype);
-    return assay_gguf_block_of(&s, t->block) ? assay_gguf_row_bytes(&s, cols) : 0;
-}
-
-static assay_status widen(passage *p, float shift, assay_err *err) {
-    size_t n = (size_t)assay_tensor_n_elements(&p->t);
-    void *to;
-    if (p->t.block || !assay_dtype_is_float(p->t.dtype))
-        return assay_fail(err, ASSAY_EUNSUPPORTED, "%s: GGUF has this tensor in float32, not quantized", p->t.name);
-    ASSAY_TRY(alloc(&to, n * sizeof(float), err));
-    float *v = to;
-    assay_to_f32(v, p->t.data, p->t.dtype, n);
-    for (size_t i = 0; i < n; i++) v[i] += shift;
-    take_over(p, v, n * sizeof *v);
-    p->t.dtype = ASSAY_DTYPE_F32;
-    return ASSAY_OK;
-}
-
-/* Rows to the places that GGUF has them at. */
-static assay_status reorder(passage *p, assay_order order, int64_t n_heads, int64_t unit, assay_err *err) {
-    size_t n = row_bytes(&p->t);
-    int64_t rows = p->t.dims[0];
-    void *to;
-    if (n_heads < 1 || rows % n_heads || rows / n_heads % unit)
-        return assay_fail(err, ASSAY_EINPUT, "%s: %lld rows are not those of %lld heads", p->t.name, (long long)rows, (long long)n_heads);
-    ASSAY_TRY(alloc(&to, n * (size_t)rows, err));
-    assay_tensor in_file = p->t;
-    in_file.order = order;
-    in_file.n_heads = n_heads;
-    for (int64_t r = 0; r < rows; r++)
-        memcpy((uint8_t *)to + (size_t)assay_tensor_file_row(&in_file, r) * n, (const uint8_t *)p->t.data + (size_t)r * n, n);
-    take_over(p, to, n * (size_t)rows);
-    return ASSAY_OK;
-}
 
 /* `count` matrices of [rows][cols] turned to [cols][rows], from elements at `from` with `stride` elements from matrix to matrix. */
 static void turn_elements(uint8_t *to, const uint8_t *from, int64_t count, int64_t stride, int64_t rows, int64_t cols, size_t size) {
@@ -83,14 +30,17 @@ static void turn_elements(uint8_t *to, const uint8_t *from, int64_t count, int64
                 memcpy(to + (size_t)((k * cols + c) * rows + r) * size, from + (size_t)(k * stride + r * cols + c) * size, size);
 }
 
-static assay_status turn(passage *p, assay_err *err) {
-    size_t size = assay_dtype_size(p->t.dtype);
+static assay_status turn(assay_passage *p, bool planning, assay_err *err) {
+    size_t size = assay_dtype_size(p->from);
     int64_t rows = p->t.dims[0], cols = p->t.dims[1];
-    void *to;
     if (p->t.block) return assay_fail(err, ASSAY_EUNSUPPORTED, "%s: a matrix of blocks cannot be transposed", p->t.name);
-    ASSAY_TRY(alloc(&to, size * (size_t)(rows * cols), err));
-    turn_elements(to, p->t.data, 1, 0, rows, cols, size);
-    take_over(p, to, size * (size_t)(rows * cols));
+    if (!planning) {
+        ASSAY_TRY(assay_passage_check(p, err));
+        void *to = assay_mallocn((size_t)(rows * cols), size);
+        if (!to) return assay_nomem(err);
+        turn_elements(to, p->data, 1, 0, rows, cols, size);
+        assay_passage_take(p, to);
+    }
     p->t.dims[0] = cols;
     p->t.dims[1] = rows;
     return ASSAY_OK;
@@ -102,29 +52,40 @@ static int64_t config_int(const assay_gguf_output *o, const char *key) {
     return json_integer_value(json_object_get(o->config, key));
 }
 
+/* One of the two, [heads, a, b], from a buffer. */
+static assay_status add_half(assay_ckpt_writer *w, const assay_passage *p, const char *end, const char *to, int64_t a, int64_t b,
+                             const uint8_t *buffer, assay_err *err) {
+    char name[192];
+    snprintf(name, sizeof name, "%s.%s", p->t.name, end);
+    assay_tensor half = {.name = name, .dtype = p->t.dtype, .n_dims = 3, .dims = {w->gguf->n_heads, a, b}, .data = buffer};
+    return assay_spool_add(w, &half, to, -1, err);
+}
+
 /* [heads * (key + value), latent] -> [heads, latent, key] and [heads, value, latent]. */
-static assay_status add_joined(assay_ckpt_writer *w, const assay_tensor *t, const char *to, assay_err *err) {
+static assay_status add_joined(assay_ckpt_writer *w, assay_passage *p, const char *to, assay_err *err) {
+    const assay_tensor *t = &p->t;
     int64_t heads = w->gguf->n_heads, key = config_int(w->gguf, "qk_nope_head_dim"), value = config_int(w->gguf, "v_head_dim");
     int64_t latent = t->dims[1];
     size_t size = assay_dtype_size(t->dtype);
-    char name[192], values[160];
+    bool planning = assay_ckpt_writer_is_planning(w);
+    char values[160];
+    uint8_t *buffer = NULL;
     if (t->block) return assay_fail(err, ASSAY_EUNSUPPORTED, "%s: GGUF has its keys transposed, so that it cannot be quantized", t->name);
     if (t->n_dims != 2 || heads < 1 || key < 1 || value < 1 || t->dims[0] != heads * (key + value))
         return assay_fail(err, ASSAY_EINPUT, "%s: %lld rows are not those of %lld heads", t->name, (long long)t->dims[0], (long long)heads);
     const char *at = strstr(to, "attn_k_b");
     snprintf(values, sizeof values, "%.*sattn_v_b%s", (int)(at - to), to, at + 8);
-    uint8_t *buffer = assay_malloc((size_t)(heads * ASSAY_MAX(key, value) * latent) * size);
-    if (!buffer) return assay_nomem(err);
-    turn_elements(buffer, t->data, heads, (key + value) * latent, key, latent, size);
-    snprintf(name, sizeof name, "%s.keys", t->name);
-    assay_tensor part = {.name = name, .dtype = t->dtype, .n_dims = 3, .dims = {heads, latent, key}, .data = buffer};
-    assay_status s = assay_spool_add(w, &part, to, -1, err);
-    for (int64_t h = 0; h < heads; h++)
-        memcpy(buffer + (size_t)(h * value * latent) * size,
-               (const uint8_t *)t->data + (size_t)((h * (key + value) + key) * latent) * size, (size_t)(value * latent) * size);
-    snprintf(name, sizeof name, "%s.values", t->name);
-    part = (assay_tensor){.name = name, .dtype = t->dtype, .n_dims = 3, .dims = {heads, value, latent}, .data = buffer};
-    if (s == ASSAY_OK) s = assay_spool_add(w, &part, values, -1, err);
+    if (!planning) {
+        ASSAY_TRY(assay_passage_check(p, err));
+        buffer = assay_malloc((size_t)(heads * ASSAY_MAX(key, value) * latent) * size);
+        if (!buffer) return assay_nomem(err);
+        turn_elements(buffer, p->data, heads, (key + value) * latent, key, latent, size);
+    }
+    assay_status s = add_half(w, p, "keys", to, latent, key, buffer, err);
+    for (int64_t h = 0; h < heads && !planning; h++)
+        memcpy(buffer + (size_t)(h * value * latent) * size, p->data + (size_t)((h * (key + value) + key) * latent) * size,
+               (size_t)(value * latent) * size);
+    if (s == ASSAY_OK) s = add_half(w, p, "values", values, value, latent, buffer, err);
     assay_free(buffer);
     return s;
 }
@@ -144,97 +105,93 @@ static bool is_left_out(const assay_gguf_output *o, const char *name) {
     return strcmp(name, "lm_head.weight") == 0 && json_is_true(json_object_get(o->config, "tie_word_embeddings"));
 }
 
-static assay_status change(passage *p, const assay_gguf_output *o, const assay_gguf_name *name, assay_err *err) {
+static assay_status change(assay_passage *p, const assay_gguf_output *o, const assay_gguf_name *name, bool planning, assay_err *err) {
     bool vector = p->t.n_dims <= 1;
     switch (name->form) {
-    case ASSAY_GGUF_QUERY: ASSAY_TRY(reorder(p, ASSAY_ORDER_PAIRS, o->n_heads, 2, err)); break;
-    case ASSAY_GGUF_KEY: ASSAY_TRY(reorder(p, ASSAY_ORDER_PAIRS, o->n_kv_heads, 2, err)); break;
-    case ASSAY_GGUF_QKV: ASSAY_TRY(reorder(p, ASSAY_ORDER_PARTS, o->n_heads, 3, err)); break;
+    case ASSAY_GGUF_QUERY: ASSAY_TRY(assay_passage_reorder(p, ASSAY_ORDER_PAIRS, o->n_heads, 2, err)); break;
+    case ASSAY_GGUF_KEY: ASSAY_TRY(assay_passage_reorder(p, ASSAY_ORDER_PAIRS, o->n_kv_heads, 2, err)); break;
+    case ASSAY_GGUF_QKV: ASSAY_TRY(assay_passage_reorder(p, ASSAY_ORDER_PARTS, o->n_heads, 3, err)); break;
     case ASSAY_GGUF_TURNED:
-        if (!vector) ASSAY_TRY(turn(p, err));
+        if (!vector) ASSAY_TRY(turn(p, planning, err));
         break;
     case ASSAY_GGUF_NORM:
-        if (vector) return widen(p, 1, err);
+        if (vector) return assay_passage_widen(p, 1, err);
         break;
     case ASSAY_GGUF_ROW:
-    case ASSAY_GGUF_WIDE: return widen(p, 0, err);
+    case ASSAY_GGUF_WIDE: return assay_passage_widen(p, 0, err);
     default: break;
     }
-    return vector && p->t.dtype != ASSAY_DTYPE_F32 ? widen(p, 0, err) : ASSAY_OK;
+    return vector && p->t.dtype != ASSAY_DTYPE_F32 ? assay_passage_widen(p, 0, err) : ASSAY_OK;
 }
 
-assay_status assay_gguf_add(assay_ckpt_writer *w, const assay_tensor *t, assay_err *err) {
+/* A tensor of a plain order goes where GGUF has it. */
+static assay_status add(assay_ckpt_writer *w, assay_passage *p, assay_err *err) {
     const assay_gguf_output *o = w->gguf;
+    const assay_tensor *t = &p->t;
     assay_gguf_name name;
-    passage p = {.t = *t};
     uint32_t type;
-    assay_status s;
     if (is_left_out(o, t->name)) return ASSAY_OK;
     if (!assay_gguf_name_find(&name, o->arch, t->name))
         return assay_fail(err, ASSAY_EUNSUPPORTED, "%s: llama.cpp has no tensor for it in a model of architecture %s", t->name, o->arch->name);
     if (t->n_dims < 1 || t->n_dims > 2 || t->dims[0] < 1)
         return assay_fail(err, ASSAY_EUNSUPPORTED, "%s: %d dimensions are neither a vector nor a matrix", t->name, t->n_dims);
-    if (name.form == ASSAY_GGUF_KEYS && ends_with(t->name, ".weight")) return add_joined(w, t, name.text, err);
-    ASSAY_GO(change(&p, o, &name, err));
-    if (!assay_gguf_type_of(&type, p.t.dtype, p.t.block)) {
-        s = assay_fail(err, ASSAY_EUNSUPPORTED, "%s: GGUF has no tensors of type %s", t->name, assay_dtype_name(p.t.dtype));
-        goto out;
-    }
-    s = assay_spool_add(w, &p.t, name.text, name.expert, err);
-out:
-    assay_free(p.owned);
+    if (name.form == ASSAY_GGUF_KEYS && ends_with(t->name, ".weight")) return add_joined(w, p, name.text, err);
+    ASSAY_TRY(change(p, o, &name, assay_ckpt_writer_is_planning(w), err));
+    if (!assay_gguf_type_of(&type, t->dtype, t->block))
+        return assay_fail(err, ASSAY_EUNSUPPORTED, "%s: GGUF has no tensors of type %s", t->name, assay_dtype_name(t->dtype));
+    return assay_passage_write(w, p, name.text, name.expert, err);
+}
+
+assay_status assay_gguf_add(assay_ckpt_writer *w, const assay_tensor *t, assay_err *err) {
+    assay_passage p;
+    assay_passage_init(&p, t);
+    p.is_checked = true;
+    assay_status s = add(w, &p, err);
+    assay_passage_deinit(&p);
     return s;
 }
 
 /* --- copying --- */
 
-/* The tensor in the order of its name's owner, whole. */
-static assay_status flatten(passage *p, const assay_checkpoint *c, const assay_tensor *t, assay_err *err) {
-    p->t = *t;
+/* A tensor that lies transposed or in two, whole, in the order of its name's owner. */
+static assay_status assemble(assay_passage *p, const assay_checkpoint *c, bool planning, assay_err *err) {
+    assay_matrix m = {0};
+    ASSAY_TRY((planning ? assay_checkpoint_outline(&m, c, NULL, p->t.name, ASSAY_DTYPE_F32, err)
+                        : assay_checkpoint_matrix(&m, c, NULL, p->t.name, 0, 0, ASSAY_DTYPE_F32, err)));
     p->t.order = ASSAY_ORDER_PLAIN;
-    if (t->order == ASSAY_ORDER_PLAIN) return ASSAY_OK;
-    if (t->order == ASSAY_ORDER_JOINED || t->order == ASSAY_ORDER_TURNED) {
-        assay_matrix m = {0};
-        ASSAY_TRY(assay_checkpoint_matrix(&m, c, NULL, t->name, 0, 0, ASSAY_DTYPE_F32, err));
-        p->t.block = 0;
-        p->t.dtype = m.precision == ASSAY_PRECISION_F32 ? ASSAY_DTYPE_F32 : m.precision == ASSAY_PRECISION_F16 ? ASSAY_DTYPE_F16 : ASSAY_DTYPE_BF16;
-        take_over(p, (void *)(uintptr_t)m.data, (size_t)(m.rows * m.cols) * assay_dtype_size(p->t.dtype));
+    p->t.block = 0;
+    p->t.dtype = p->from = m.precision == ASSAY_PRECISION_F32   ? ASSAY_DTYPE_F32
+                           : m.precision == ASSAY_PRECISION_F16 ? ASSAY_DTYPE_F16
+                                                                : ASSAY_DTYPE_BF16;
+    if (!planning) {
+        assay_passage_take(p, (void *)(uintptr_t)m.data);
         m.data = NULL;
         m.owns_data = false;
-        assay_matrix_deinit(&m);
-        return ASSAY_OK;
     }
-    size_t n = row_bytes(t);
-    void *to;
-    ASSAY_TRY(alloc(&to, n * (size_t)t->dims[0], err));
-    for (int64_t r = 0; r < t->dims[0]; r++)
-        memcpy((uint8_t *)to + (size_t)r * n, (const uint8_t *)t->data + (size_t)assay_tensor_file_row(t, r) * n, n);
-    take_over(p, to, n * (size_t)t->dims[0]);
+    assay_matrix_deinit(&m);
     return ASSAY_OK;
 }
 
-static assay_status check_finite(const assay_tensor *t, assay_err *err) {
-    if (t->block || !assay_dtype_is_float(t->dtype)) return ASSAY_OK;
-    int64_t bad = assay_find_nonfinite(t->data, t->dtype, (size_t)assay_tensor_n_elements(t)), cols = t->n_dims ? t->dims[t->n_dims - 1] : 1;
-    if (bad < 0) return ASSAY_OK;
-    return assay_fail(err, ASSAY_EINPUT, "tensor '%s': NaN or infinity at row %lld, column %lld: the checkpoint is damaged", t->name,
-                      (long long)(bad / cols), (long long)(bad % cols));
-}
-
 assay_status assay_gguf_copy(assay_ckpt_writer *w, const assay_checkpoint *c, const assay_tensor *t, assay_err *err) {
-    passage p = {0};
+    assay_passage p;
     assay_status s;
-    if (t->block && !w->gguf)
-        return assay_fail(err, ASSAY_EUNSUPPORTED, "tensor %s: blocks of %s cannot be copied out of a GGUF file as they are", t->name,
-                          assay_precision_name((assay_precision)t->block));
-    ASSAY_GO(flatten(&p, c, t, err));
-    ASSAY_GO(check_finite(&p.t, err));
-    ASSAY_GO(w->gguf ? assay_gguf_add(w, &p.t, err) : assay_spool_add(w, &p.t, NULL, -1, err));
-    s = assay_ckpt_writer_record(w, t->name, err);
+    bool planning = assay_ckpt_writer_is_planning(w);
+    assay_passage_init(&p, t);
+    p.c = c;
+    if (t->block && !w->gguf) {
+        s = assay_fail(err, ASSAY_EUNSUPPORTED, "tensor %s: blocks of %s cannot be copied out of a GGUF file as they are", t->name,
+                       assay_precision_name((assay_precision)t->block));
+        goto out;
+    }
+    if (t->order == ASSAY_ORDER_JOINED || t->order == ASSAY_ORDER_TURNED)
+        s = assemble(&p, c, planning, err);
+    else
+        s = assay_passage_flatten(&p, err);
+    if (s == ASSAY_OK) s = w->gguf ? add(w, &p, err) : assay_passage_write(w, &p, NULL, -1, err);
+    if (s == ASSAY_OK) s = assay_ckpt_writer_record(w, t->name, err);
 out:
     if (s != ASSAY_OK) assay_ckpt_writer_drop(w);
-    if (t->data) assay_checkpoint_release(c, t);
-    assay_free(p.owned);
+    assay_passage_deinit(&p);
     return s;
 }
 
@@ -317,10 +274,11 @@ static assay_status put_floats(assay_ckpt_writer *w, const assay_tensor *base, c
     int64_t span = n_scales * size, n_blocks = m->rows * (m->cols / span);
     size_t bytes = (size_t)(n_scales + span / 2);
     char scale_name[256];
-    uint8_t *data = assay_malloc((size_t)n_blocks * bytes);
-    if (!data) return assay_nomem(err);
+    bool planning = assay_ckpt_writer_is_planning(w);
+    uint8_t *data = planning ? NULL : assay_malloc((size_t)n_blocks * bytes);
+    if (!planning && !data) return assay_nomem(err);
     assay_status s = ASSAY_OK;
-    for (int64_t b = 0; s == ASSAY_OK && b < n_blocks; b++)
+    for (int64_t b = 0; !planning && s == ASSAY_OK && b < n_blocks; b++)
         if (!pack_block(data + (size_t)b * bytes, m->codes + b * span, m->scales + b * n_scales, n_scales, size, nv ? ASSAY_DTYPE_F8_E4M3 : ASSAY_DTYPE_F8_E8M0))
             s = assay_fail(err, ASSAY_EUNSUPPORTED, "%s: a scale in row %lld is none of GGUF's", module, (long long)(b * span / m->cols));
     assay_tensor t = *base;

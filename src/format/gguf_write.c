@@ -12,6 +12,7 @@
 #include <string.h>
 
 #include "base/file.h"
+#include "format/writer_plan.h"
 
 enum { ALIGNMENT = 32 };
 
@@ -75,9 +76,10 @@ assay_status assay_gguf_finish(assay_ckpt_writer *w, assay_err *err) {
     const char *name;
     int64_t n;
     if (w->moved || w->placing) return ASSAY_OK;
+    bool planning = assay_ckpt_writer_is_planning(w);
     for (int i = 0; i < 2; i++) {
         ASSAY_TRY(assay_gguf_factors(&name, factors, &n, w->gguf, i, err));
-        if (!name || assay_ckpt_writer_has(w, name)) continue;
+        if (!name || (!planning && assay_ckpt_writer_has(w, name))) continue;
         assay_tensor t = {.name = name, .dtype = ASSAY_DTYPE_F32, .n_dims = 1, .dims = {n}, .data = factors};
         ASSAY_TRY(assay_spool_add(w, &t, name, -1, err));
         ASSAY_TRY(assay_ckpt_writer_record(w, name, err));

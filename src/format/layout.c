@@ -90,6 +90,21 @@ assay_status assay_layout_init(assay_layout *l, const assay_spooled *tensors, si
     return ASSAY_OK;
 }
 
+static uint64_t align_up(const assay_layout *l, uint64_t at) {
+    return l->align ? (at + l->align - 1) / l->align * l->align : at;
+}
+
+uint64_t assay_layout_places(uint64_t *at, const assay_layout *l, size_t shard, uint64_t header) {
+    const assay_shard *s = &l->shards[shard];
+    uint64_t to = header;
+    for (size_t i = s->first; i < s->first + s->n; i++) {
+        if (!l->joins || !l->joins[i]) to = align_up(l, to);
+        if (at) at[i] = to;
+        to += l->order[i]->tensor.n_bytes;
+    }
+    return align_up(l, to); /* the last one is filled up, too */
+}
+
 void assay_layout_free(assay_layout *l) {
     assay_free(l->order);
     assay_free(l->shards);

@@ -32,6 +32,8 @@ typedef struct assay_layout {
 /* Depends on names, types and sizes alone, not on the order of `tensors`, which are borrowed. */
 assay_status assay_layout_init(assay_layout *l, const assay_spooled *tensors, size_t n, uint64_t shard_bytes,
                                assay_err *err);
+/* Places in its file of a shard's tensors, after a header of `header` bytes, into at[order]; NULL: not wanted. Returns the file's length. */
+uint64_t assay_layout_places(uint64_t *at, const assay_layout *l, size_t shard, uint64_t header);
 void assay_layout_free(assay_layout *l);
 /* The content of model.safetensors.index.json; new reference, NULL when out of memory. */
 json_t *assay_layout_index(const assay_layout *l);

@@ -35,9 +35,9 @@
 #include "base/mem.h"
 #include "base/str.h"
 #include "format/gguf_write.h"
+#include "format/passage.h"
 #include "format/writer_impl.h"
 #include "format/writer_plan.h"
-#include "num/convert.h"
 
 static const char JOURNAL[] = ".partial-journal", DATA[] = ".partial-data";
 
@@ -314,8 +314,7 @@ void assay_ckpt_writer_drop(assay_ckpt_writer *w) {
     cut_off(w->data, w->end);
 }
 
-/* Reserves a place in the spool for a tensor; its bytes are written next, from w->added_end on. */
-static assay_status reserve(size_t *bytes, assay_ckpt_writer *w, const assay_tensor *t, const char *to, int64_t part, assay_err *err) {
+assay_status assay_spool_begin(size_t *bytes, assay_ckpt_writer *w, const assay_tensor *t, const char *to, int64_t part, assay_err *err) {
     assay_spooled p = {.tensor = *t, .at = w->added_end, .to = to, .part = part};
     if (t->n_dims < 0 || t->n_dims > ASSAY_MAX_DIMS)
         return assay_fail(err, ASSAY_EUSAGE, "tensor %s has %d dimensions", t->name, t->n_dims);
@@ -328,16 +327,17 @@ static assay_status reserve(size_t *bytes, assay_ckpt_writer *w, const assay_ten
     if (strcmp(t->name, "__metadata__") == 0)
         return assay_fail(err, ASSAY_EUSAGE, "a tensor cannot be called __metadata__");
     p.tensor.n_bytes = *bytes;
-    return assay_ckpt_writer_is_planning(w) ? assay_plan_note(w, t, *bytes, err) : add_spooled(w, &p, err);
+    if (assay_ckpt_writer_is_planning(w)) return assay_plan_note(w, &p, err);
+    if (w->plan) ASSAY_TRY(assay_plan_check(w, &p, err));
+    return add_spooled(w, &p, err);
 }
 
-/* n bytes at an offset of the tensor that was reserved last. */
-static assay_status write_bytes(assay_ckpt_writer *w, const char *name, const void *data, size_t n, size_t offset, assay_err *err) {
+assay_status assay_spool_fill(assay_ckpt_writer *w, const char *name, const void *data, size_t n, size_t offset, assay_err *err) {
     return w->plan ? assay_plan_write(w, name, data, n, offset, err)
                    : assay_spool_write(w->data, data, n, w->added_end + offset, w->data_path, err);
 }
 
-static assay_status end_tensor(assay_ckpt_writer *w, size_t bytes, assay_err *err) {
+assay_status assay_spool_end(assay_ckpt_writer *w, size_t bytes, assay_err *err) {
     w->added_end += bytes;
     if (w->plan && ftruncate(w->data, (off_t)w->added_end) != 0) return assay_fail_errno(err, errno, "cannot write %s", w->data_path);
     return ASSAY_OK;
@@ -345,10 +345,10 @@ static assay_status end_tensor(assay_ckpt_writer *w, size_t bytes, assay_err *er
 
 assay_status assay_spool_add(assay_ckpt_writer *w, const assay_tensor *t, const char *to, int64_t part, assay_err *err) {
     size_t bytes;
-    ASSAY_TRY(reserve(&bytes, w, t, to, part, err));
+    ASSAY_TRY(assay_spool_begin(&bytes, w, t, to, part, err));
     if (assay_ckpt_writer_is_planning(w)) return ASSAY_OK;
-    assay_status s = write_bytes(w, t->name, t->data, bytes, 0, err);
-    return s == ASSAY_OK ? end_tensor(w, bytes, err) : s;
+    assay_status s = assay_spool_fill(w, t->name, t->data, bytes, 0, err);
+    return s == ASSAY_OK ? assay_spool_end(w, bytes, err) : s;
 }
 
 assay_status assay_ckpt_writer_add(assay_ckpt_writer *w, const char *name, assay_dtype dtype, int n_dims,
@@ -396,27 +396,11 @@ assay_status assay_ckpt_writer_put(assay_ckpt_writer *w, const char *name, assay
 }
 
 assay_status assay_ckpt_writer_copy(assay_ckpt_writer *w, const assay_checkpoint *c, const assay_tensor *t, assay_err *err) {
-    enum { PIECE = 1 << 20 };
-    size_t bytes;
+    assay_passage p;
     if (w->gguf || t->block || t->order != ASSAY_ORDER_PLAIN) return assay_gguf_copy(w, c, t, err);
-    assay_status s = reserve(&bytes, w, t, NULL, -1, err);
-    if (s == ASSAY_OK && assay_ckpt_writer_is_planning(w)) return ASSAY_OK;
-    for (size_t at = 0; s == ASSAY_OK && at < bytes; at += PIECE) {
-        assay_tensor piece = {.data = (const uint8_t *)t->data + at, .n_bytes = ASSAY_MIN((size_t)PIECE, bytes - at)};
-        assay_tensor next = {.data = (const uint8_t *)piece.data + piece.n_bytes, .n_bytes = ASSAY_MIN((size_t)PIECE, bytes - at - piece.n_bytes)};
-        if (next.n_bytes) assay_checkpoint_prefetch(c, &next);
-        int64_t bad = assay_dtype_is_float(t->dtype)
-                          ? assay_find_nonfinite(piece.data, t->dtype, piece.n_bytes / assay_dtype_size(t->dtype))
-                          : -1;
-        if (bad >= 0) {
-            int64_t cols = t->n_dims ? t->dims[t->n_dims - 1] : 1, i = (int64_t)(at / assay_dtype_size(t->dtype)) + bad;
-            s = assay_fail(err, ASSAY_EINPUT, "tensor '%s': NaN or infinity at row %lld, column %lld: the checkpoint is damaged",
-                           t->name, (long long)(i / cols), (long long)(i % cols));
-        }
-        if (s == ASSAY_OK) s = write_bytes(w, t->name, piece.data, piece.n_bytes, at, err);
-        assay_checkpoint_release(c, &piece);
-    }
-    if (s == ASSAY_OK) s = end_tensor(w, bytes, err);
+    assay_passage_init(&p, t);
+    p.c = c;
+    assay_status s = assay_passage_write(w, &p, NULL, -1, err);
     if (s == ASSAY_OK) s = assay_ckpt_writer_record(w, t->name, err);
     if (s != ASSAY_OK) assay_ckpt_writer_drop(w);
     return s;

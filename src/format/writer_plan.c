@@ -14,7 +14,7 @@
 #include "base/file.h"
 #include "base/mem.h"
 #include "base/str.h"
-#include "format/safetensors.h"
+#include "format/gguf_write.h"
 #include "format/writer_impl.h"
 
 typedef struct assay_plan {
@@ -48,7 +48,7 @@ bool assay_ckpt_writer_is_planning(const assay_ckpt_writer *w) {
 }
 
 assay_status assay_ckpt_writer_plan_begin(bool *planning, assay_ckpt_writer *w, assay_err *err) {
-    *planning = !w->gguf && !w->placing && !w->moved && (w->planned || w->n_recorded == 0);
+    *planning = !w->placing && !w->moved && (w->planned || w->n_recorded == 0);
     if (!*planning) return ASSAY_OK;
     w->plan = assay_calloc(1, sizeof *w->plan);
     if (!w->plan) return assay_nomem(err);
@@ -56,29 +56,22 @@ assay_status assay_ckpt_writer_plan_begin(bool *planning, assay_ckpt_writer *w, 
     return ASSAY_OK;
 }
 
-assay_status assay_plan_note(assay_ckpt_writer *w, const assay_tensor *t, size_t bytes, assay_err *err) {
-    assay_plan *p = w->plan;
-    bool fresh;
-    char *name = assay_arena_strndup(&p->arena, t->name, strlen(t->name));
-    if (!name) return assay_nomem(err);
-    ASSAY_TRY(assay_names_add(&p->names, name, 0, &fresh, err));
-    if (!fresh) return assay_fail(err, ASSAY_EINPUT, "tensor %s is written twice", t->name);
-    ASSAY_TRY(assay_grow(&p->tensors, &p->cap, p->n + 1, sizeof *p->tensors, err));
-    p->tensors[p->n] = (assay_spooled){.tensor = *t, .part = -1};
-    p->tensors[p->n].tensor.name = name;
-    p->tensors[p->n].tensor.n_bytes = bytes;
-    p->n++;
-    return ASSAY_OK;
+static assay_status copy_text(const char **out, assay_plan *p, const char *text, assay_err *err) {
+    *out = text ? assay_arena_strndup(&p->arena, text, strlen(text)) : NULL;
+    return text && !*out ? assay_nomem(err) : ASSAY_OK;
 }
 
-static assay_status put_header(assay_str *header, const assay_plan *p, size_t shard, assay_err *err) {
-    const assay_shard *s = &p->layout.shards[shard];
-    const assay_tensor **list = assay_mallocn(s->n + 1, sizeof *list);
-    if (!list) return assay_nomem(err);
-    for (size_t i = 0; i < s->n; i++) list[i] = &p->layout.order[s->first + i]->tensor;
-    assay_status status = assay_safetensors_put_header(header, list, s->n, err);
-    assay_free(list);
-    return status;
+assay_status assay_plan_note(assay_ckpt_writer *w, const assay_spooled *t, assay_err *err) {
+    assay_plan *p = w->plan;
+    assay_spooled copy = *t;
+    bool fresh;
+    ASSAY_TRY(copy_text(&copy.tensor.name, p, t->tensor.name, err));
+    ASSAY_TRY(copy_text(&copy.to, p, t->to, err));
+    ASSAY_TRY(assay_names_add(&p->names, copy.tensor.name, 0, &fresh, err));
+    if (!fresh) return assay_fail(err, ASSAY_EINPUT, "tensor %s is written twice", copy.tensor.name);
+    ASSAY_TRY(assay_grow(&p->tensors, &p->cap, p->n + 1, sizeof *p->tensors, err));
+    p->tensors[p->n++] = copy;
+    return ASSAY_OK;
 }
 
 /* The places of a shard's tensors, and its file. */
@@ -88,14 +81,11 @@ static assay_status open_shard(assay_ckpt_writer *w, size_t index, assay_err *er
     assay_str header = {0};
     char *path = assay_shard_path(w, index);
     bool fresh;
-    assay_status s = path ? put_header(&header, p, index, err) : assay_nomem(err);
-    uint64_t at = header.len;
+    assay_status s = path ? assay_shard_header(&header, w, &p->layout, index, err) : assay_nomem(err);
+    if (s == ASSAY_OK) assay_layout_places(p->at, &p->layout, index, header.len);
     for (size_t i = shard->first; s == ASSAY_OK && i < shard->first + shard->n; i++) {
-        const assay_tensor *t = &p->layout.order[i]->tensor;
-        p->at[i] = at;
         p->shard[i] = index;
-        at += t->n_bytes;
-        s = assay_names_add(&p->names, t->name, i, &fresh, err);
+        s = assay_names_add(&p->names, p->layout.order[i]->tensor.name, i, &fresh, err);
     }
     if (s == ASSAY_OK && (p->fds[index] = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0666)) < 0)
         s = assay_fail_errno(err, errno, "cannot open %s", path);
@@ -107,10 +97,11 @@ static assay_status open_shard(assay_ckpt_writer *w, size_t index, assay_err *er
 assay_status assay_ckpt_writer_plan_end(assay_ckpt_writer *w, assay_err *err) {
     assay_plan *p = w->plan;
     if (!p) return ASSAY_OK;
+    if (w->gguf) ASSAY_TRY(assay_gguf_finish(w, err));
     p->noting = false;
     assay_names_free(&p->names); /* of the order of putting; those of the layout follow */
     p->names = (assay_names){0};
-    ASSAY_TRY(assay_layout_init(&p->layout, p->tensors, p->n, w->shard_bytes, err));
+    ASSAY_TRY(assay_shards_lay_out(&p->layout, w, p->tensors, p->n, err));
     p->at = assay_mallocn(p->n + 1, sizeof *p->at);
     p->shard = assay_mallocn(p->n + 1, sizeof *p->shard);
     p->fds = assay_mallocn(p->layout.n_shards + 1, sizeof *p->fds);
@@ -122,8 +113,17 @@ assay_status assay_ckpt_writer_plan_end(assay_ckpt_writer *w, assay_err *err) {
     return assay_journal_append(w, json_pack("{s:I}", "planned", (json_int_t)w->shard_bytes), err);
 }
 
+assay_status assay_plan_check(const assay_ckpt_writer *w, const assay_spooled *t, assay_err *err) {
+    const assay_plan *p = w->plan;
+    size_t i = assay_names_find(&p->names, t->tensor.name);
+    const assay_tensor *planned = i < p->n ? &p->layout.order[i]->tensor : NULL;
+    if (planned && planned->dtype == t->tensor.dtype && planned->block == t->tensor.block && planned->n_bytes == t->tensor.n_bytes)
+        return ASSAY_OK;
+    return assay_fail(err, ASSAY_EINTERNAL, "tensor %s is not what was planned", t->tensor.name);
+}
+
 assay_status assay_plan_write(assay_ckpt_writer *w, const char *name, const void *data, size_t n, size_t offset, assay_err *err) {
-    assay_plan *p = w->plan;
+    const assay_plan *p = w->plan;
     size_t i = assay_names_find(&p->names, name);
     if (i == SIZE_MAX || offset + n > p->layout.order[i]->tensor.n_bytes)
         return assay_fail(err, ASSAY_EINTERNAL, "tensor %s is not what was planned", name);
@@ -138,13 +138,10 @@ assay_status assay_plan_sync(const assay_ckpt_writer *w, assay_err *err) {
 
 static assay_status finish_shard(const assay_ckpt_writer *w, size_t index, assay_err *err) {
     const assay_plan *p = w->plan;
-    const assay_shard *shard = &p->layout.shards[index];
     assay_str header = {0};
-    uint64_t size = 0;
-    ASSAY_TRY(put_header(&header, p, index, err));
-    size = header.len;
-    for (size_t i = shard->first; i < shard->first + shard->n; i++) size += p->layout.order[i]->tensor.n_bytes;
-    assay_status s = assay_spool_write(p->fds[index], header.s, header.len, 0, w->dir, err);
+    assay_status s = assay_shard_header(&header, w, &p->layout, index, err);
+    uint64_t size = assay_layout_places(NULL, &p->layout, index, header.len);
+    if (s == ASSAY_OK) s = assay_spool_write(p->fds[index], header.s, header.len, 0, w->dir, err);
     if (s == ASSAY_OK && (ftruncate(p->fds[index], (off_t)size) != 0 || fsync(p->fds[index]) != 0))
         s = assay_fail_errno(err, errno, "cannot write the files in %s", w->dir);
     assay_str_free(&header);

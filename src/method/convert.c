@@ -151,12 +151,21 @@ static assay_status put_matrix(convert_run *r, const char *name, const assay_mat
     return assay_ckpt_writer_put_matrix(r->writer, r->target.convention, name, m, r->target.model_dtype, err);
 }
 
+/* Reads a matrix and makes it the target's: all but the writing of carry(). */
+static void make_ready(convert_ready *out, const convert_run *r, const convert_step *step) {
+    *out = (convert_ready){.step = step};
+    out->status = get_matrix(&out->m, r, step->name, &out->err);
+    if (out->status == ASSAY_OK && (out->status = assay_convert_apply(step->name, &out->m, &r->target, &out->err)) != ASSAY_OK)
+        assay_matrix_deinit(&out->m);
+}
+
 static assay_status carry(convert_run *r, const convert_step *step, assay_err *err) {
-    assay_matrix m;
-    ASSAY_TRY(get_matrix(&m, r, step->name, err));
-    assay_status s = assay_convert_apply(step->name, &m, &r->target, err);
-    if (s == ASSAY_OK) s = put_matrix(r, step->name, &m, err);
-    assay_matrix_deinit(&m);
+    convert_ready ready = r->ready;
+    r->ready = (convert_ready){0};
+    if (ready.step != step) make_ready(&ready, r, step);
+    if (ready.status != ASSAY_OK) return assay_fail(err, ready.status, "%s", ready.err.message);
+    assay_status s = put_matrix(r, step->name, &ready.m, err);
+    assay_matrix_deinit(&ready.m);
     return s;
 }
 
@@ -225,7 +234,7 @@ static assay_status sketch_carried(convert_run *r, const convert_step *step, ass
 static assay_status sketch_rounded(convert_run *r, const convert_step *step, assay_err *err) {
     assay_matrix m, out = {0};
     ASSAY_TRY(assay_checkpoint_outline(&m, r->source, r->quant, step->name, r->target.model_dtype, err));
-    assay_status s = assay_grid_matrix_new(&out, &r->spec, m.rows, m.cols, err);
+    assay_status s = assay_recode_sketch(&out, step->name, &m, &r->spec, err);
     assay_matrix_deinit(&m);
     if (s != ASSAY_OK) return s;
     assay_quant_entry e = convert_rounded_entry(r, step->name);
@@ -274,13 +283,47 @@ static assay_status sync_spool(convert_run *r, assay_err *err) {
     return ASSAY_OK;
 }
 
+/* A step, and beside it on another core the reading of the next one's matrix. */
+typedef struct two_steps {
+    convert_run *r;
+    const convert_step *step, *next; /* next NULL: nothing to read ahead */
+    convert_ready ready;
+    assay_status status;
+    assay_err err;
+} two_steps;
+
+static void run_one_of_two(void *ctx, size_t task, int thread) {
+    two_steps *t = ctx;
+    (void)thread;
+    if (task == 0)
+        t->status = run_step(t->r, t->step, &t->err);
+    else
+        make_ready(&t->ready, t->r, t->next);
+}
+
+/* The matrix that may be read ahead after step i: one that is carried, and not so large that two at once would be felt. */
+static const convert_step *step_to_make_ready(const convert_run *r, size_t i) {
+    enum { LARGEST = 1 << 27 };
+    const convert_step *next = i + 1 < r->n_steps ? &r->steps[i + 1] : NULL;
+    bool carried = next && next->action == CONVERT_CARRY && !assay_ckpt_writer_has(r->writer, next->name);
+    return carried && r->n_threads > 1 && next->tensor->n_bytes < LARGEST ? next : NULL;
+}
+
+static assay_status run_beside(convert_run *r, size_t i, assay_err *err) {
+    two_steps t = {.r = r, .step = &r->steps[i], .next = step_to_make_ready(r, i)};
+    if (!t.next) return run_step(r, t.step, err);
+    assay_parallel(2, 2, run_one_of_two, &t);
+    r->ready = t.ready;
+    return t.status == ASSAY_OK ? ASSAY_OK : assay_fail(err, t.status, "%s", t.err.message);
+}
+
 static assay_status run_steps(convert_run *r, assay_err *err) {
     r->synced_at = assay_now();
     for (size_t i = 0; i < r->n_steps; i++) {
         ASSAY_TRY(assay_progress_report(r->o->progress, "converting", (double)i, (double)r->n_steps, "tensors", err));
-        /* codes are read across the file's order, which no kernel guesses; two steps ahead, the disk has something to do meanwhile */
-        if (i + 2 < r->n_steps && r->steps[i + 2].action != CONVERT_COPY) for_tensors(r, &r->steps[i + 2], assay_checkpoint_prefetch);
-        ASSAY_TRY(run_step(r, &r->steps[i], err));
+        /* codes are read across the file's order, which no kernel guesses; three steps ahead, the disk has something to do meanwhile */
+        if (i + 3 < r->n_steps && r->steps[i + 3].action != CONVERT_COPY) for_tensors(r, &r->steps[i + 3], assay_checkpoint_prefetch);
+        ASSAY_TRY(run_beside(r, i, err));
         for_tensors(r, &r->steps[i], assay_checkpoint_release);
         ASSAY_TRY(sync_spool(r, err));
     }
@@ -442,6 +485,7 @@ static void notice(const convert_run *r) {
 
 static void run_deinit(convert_run *r) {
     assay_ckpt_writer_close(r->writer);
+    if (r->ready.step && r->ready.status == ASSAY_OK) assay_matrix_deinit(&r->ready.m);
     if (r->journal) fclose(r->journal);
     assay_outdir_deinit(&r->out);
     json_decref(r->new_quant);

@@ -153,33 +153,47 @@ static assay_status find_global(assay_grid_spec *s, const assay_matrix *m, const
     return status;
 }
 
-static assay_status alloc_blocks(assay_matrix *out, const char *name, const assay_matrix *m, assay_precision p, assay_err *err) {
-    size_t row = assay_block_row_bytes(p, m->cols);
-    if (!row)
+static bool is_block(const assay_grid_spec *s) {
+    return assay_precision_get_kind(s->precision) == ASSAY_KIND_BLOCK;
+}
+
+static assay_status check_columns(const char *name, const assay_matrix *m, const assay_grid_spec *s, assay_err *err) {
+    if (assay_precision_get_kind(s->precision) == ASSAY_KIND_INT && s->group_size > 0 && m->cols % s->group_size != 0)
+        return assay_fail(err, ASSAY_EUNSUPPORTED, "%s has %lld columns, which groups of %lld do not divide", name, (long long)m->cols,
+                          (long long)s->group_size);
+    if (is_block(s) && !assay_block_row_bytes(s->precision, m->cols))
         return assay_fail(err, ASSAY_EUNSUPPORTED, "%s has %lld columns, which blocks of %s do not divide", name, (long long)m->cols,
-                          assay_precision_name(p));
-    *out = (assay_matrix){.precision = p, .rows = m->rows, .cols = m->cols, .data = assay_mallocn((size_t)m->rows, row), .owns_data = true};
-    return out->data ? ASSAY_OK : assay_nomem(err);
+                          assay_precision_name(s->precision));
+    return ASSAY_OK;
+}
+
+assay_status assay_recode_sketch(assay_matrix *out, const char *name, const assay_matrix *m, const assay_grid_spec *spec, assay_err *err) {
+    *out = (assay_matrix){0};
+    ASSAY_TRY(check_columns(name, m, spec, err));
+    if (is_block(spec))
+        *out = (assay_matrix){.precision = spec->precision, .rows = m->rows, .cols = m->cols};
+    else
+        ASSAY_TRY(assay_grid_matrix_new(out, spec, m->rows, m->cols, err));
+    out->act_bits = 16;
+    out->act_dtype = m->act_dtype;
+    return ASSAY_OK;
+}
+
+static assay_status alloc_blocks(assay_matrix *m, assay_err *err) {
+    m->data = assay_mallocn((size_t)m->rows, assay_block_row_bytes(m->precision, m->cols));
+    m->owns_data = true;
+    return m->data ? ASSAY_OK : assay_nomem(err);
 }
 
 assay_status assay_recode(assay_matrix *out, assay_recode_loss *loss, const char *name, const assay_matrix *m, const assay_grid_spec *spec,
                           int n_threads, assay_err *err) {
     assay_grid_spec s = *spec;
-    assay_status status = ASSAY_OK;
-    *out = (assay_matrix){0};
-    if (assay_precision_get_kind(s.precision) == ASSAY_KIND_INT && s.group_size > 0 && m->cols % s.group_size != 0)
-        return assay_fail(err, ASSAY_EUNSUPPORTED, "%s has %lld columns, which groups of %lld do not divide", name, (long long)m->cols,
-                          (long long)s.group_size);
-    if (assay_precision_get_kind(s.precision) == ASSAY_KIND_BLOCK) {
-        ASSAY_TRY(alloc_blocks(out, name, m, s.precision, err));
-    } else {
-        ASSAY_TRY(find_global(&s, m, name, n_threads, err));
-        ASSAY_TRY(assay_grid_matrix_new(out, &s, m->rows, m->cols, err));
-    }
-    out->act_bits = 16;
-    out->act_dtype = m->act_dtype;
     job j = {.m = m, .spec = &s, .out = out};
-    status = for_pieces(&j, loss, name, n_threads, err);
+    *out = (assay_matrix){0};
+    assay_status status = find_global(&s, m, name, n_threads, err);
+    if (status == ASSAY_OK) status = assay_recode_sketch(out, name, m, &s, err);
+    if (status == ASSAY_OK && is_block(&s)) status = alloc_blocks(out, err);
+    if (status == ASSAY_OK) status = for_pieces(&j, loss, name, n_threads, err);
     if (status != ASSAY_OK) assay_matrix_deinit(out);
     return status;
 }

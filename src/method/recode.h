@@ -14,6 +14,8 @@ typedef struct assay_recode_loss {
  * Adds to *loss. Errors name the matrix. out's compute mode is 16-bit activations. */
 assay_status assay_recode(assay_matrix *out, assay_recode_loss *loss, const char *name, const assay_matrix *m, const assay_grid_spec *spec,
                           int n_threads, assay_err *err);
+/* What that will make, without its data: for planning the writer's files. m may be an outline; the same errors of shape. */
+assay_status assay_recode_sketch(assay_matrix *out, const char *name, const assay_matrix *m, const assay_grid_spec *spec, assay_err *err);
 /* m decoded to elements of a dtype (F32, F16, BF16): out [rows][cols]. Values beyond F16's range are EINPUT. */
 assay_status assay_decode_to(void *out, assay_recode_loss *loss, const char *name, const assay_matrix *m, assay_dtype dtype, int n_threads,
                              assay_err *err);

@@ -29,6 +29,8 @@ static inline void assay_join_pairs(uint8_t *restrict out, const uint8_t *restri
                                codes[l + 96] << 6);
 }
 
+/* The 32 codes of a block of 4 or five bits; returns their bytes. */
+int assay_join_codes32(uint8_t *out, const uint8_t *codes, bool five);
 /* A block of Q4_0, Q5_0 (five), Q4_1, Q5_1 (shifted); returns its bytes. */
 int assay_join_block32(uint8_t *out, const uint8_t *codes, bool five, bool shifted, float scale, float low);
 

@@ -10,6 +10,7 @@
 #include <math.h>
 #include <stdarg.h>
 #include <stdio.h>
+#include <string.h>
 
 #include "base/mem.h"
 #include "num/convert.h"
@@ -122,67 +123,85 @@ static bool check_whole(const assay_matrix *m, assay_precision p, const form *f,
     return true;
 }
 
-typedef struct source {
-    float scale;
-    int zero;
-    const uint8_t *codes;
-    long long row, col;
-} source;
+/* A group's part of the blocks, the same in each of them. */
+typedef struct group {
+    uint8_t head[4]; /* scale, and minimum where the form is shifted */
+    int zero, shift; /* shift: from the matrix's codes to the block's */
+} group;
 
-static source read_group(const assay_matrix *m, int64_t row, int64_t col) {
-    int64_t g = assay_matrix_scale_index(m, row, col);
-    int zero = m->zeros ? m->zeros[g] : 1 << (assay_precision_bits(m->precision) - 1);
-    return (source){m->scales[g], zero, m->codes + row * m->cols + col, row, col};
-}
-
-/* Codes of the block's own, from its offset up; scale and minimum. */
-static bool fit_block(uint8_t codes[N], float *min, const source *s, const form *f, char why[160]) {
+static bool fit_group(group *out, const form *f, float scale, int zero, int64_t row, int64_t col, char why[160]) {
     const char *name = assay_precision_name(f->block);
-    int bits = assay_precision_bits(f->block), shift = f->shifted ? 0 : (1 << (bits - 1)) - s->zero;
-    *min = -(float)s->zero * s->scale;
-    if (!is_half(s->scale))
-        return refuse(why, "has a scale of %.9g in row %lld column %lld, %s has float16", (double)s->scale,
-                      s->row, s->col, name);
-    if (f->shifted && !is_half(*min))
-        return refuse(why,
-                      "has zero point %d times scale %.9g in row %lld column %lld, too long for %s's float16",
-                      s->zero, (double)s->scale, s->row, s->col, name);
-    for (int i = 0; i < N; i++) {
-        int code = s->codes[i] + shift;
-        if (code < 0 || code >> bits)
-            return refuse(why, "has code %d with zero point %d in row %lld column %lld, beyond %s",
-                          s->codes[i], s->zero, s->row, s->col + i, name);
-        codes[i] = (uint8_t)code;
-    }
+    float min = -(float)zero * scale;
+    if (!is_half(scale))
+        return refuse(why, "has a scale of %.9g in row %lld column %lld, %s has float16", (double)scale, (long long)row, (long long)col, name);
+    if (f->shifted && !is_half(min))
+        return refuse(why, "has zero point %d times scale %.9g in row %lld column %lld, too long for %s's float16", zero, (double)scale,
+                      (long long)row, (long long)col, name);
+    assay_store_half(out->head, scale);
+    if (f->shifted) assay_store_half(out->head + 2, min);
+    out->zero = zero;
+    out->shift = f->shifted ? 0 : (1 << (assay_precision_bits(f->block) - 1)) - zero;
     return true;
 }
 
-static void put_block(uint8_t *out, const form *f, const uint8_t *codes, float scale, float min) {
-    if (f->block == ASSAY_PRECISION_Q8_0) {
-        assay_store_half(out, scale);
-        for (int i = 0; i < N; i++) out[2 + i] = (uint8_t)(codes[i] - 128);
-        return;
+/* A block's codes; false when one of them has no room. */
+static bool shift_codes(uint8_t *restrict out, const uint8_t *restrict codes, int shift, int bits) {
+    uint16_t all = 0;
+    for (int i = 0; i < N; i++) {
+        int16_t code = (int16_t)(codes[i] + shift);
+        all |= (uint16_t)code;
+        out[i] = (uint8_t)code;
     }
-    assay_join_block32(out, codes, assay_precision_bits(f->block) == 5, f->shifted, scale, min);
+    return all >> bits == 0;
+}
+
+static bool refuse_code(const uint8_t *codes, const group *g, const form *f, int64_t row, int64_t col, char why[160]) {
+    int top = ~((1 << assay_precision_bits(f->block)) - 1), i = 0;
+    while (((codes[i] + g->shift) & top) == 0) i++;
+    return refuse(why, "has code %d with zero point %d in row %lld column %lld, beyond %s", codes[i], g->zero, (long long)row,
+                  (long long)(col + i), assay_precision_name(f->block));
+}
+
+static void put_block(uint8_t *out, const form *f, const uint8_t *codes, const group *g) {
+    size_t n_head = f->shifted ? 4 : 2;
+    memcpy(out, g->head, n_head);
+    if (f->block == ASSAY_PRECISION_Q8_0)
+        for (int i = 0; i < N; i++) out[n_head + (size_t)i] = (uint8_t)(codes[i] - 128);
+    else
+        assay_join_codes32(out + n_head, codes, assay_precision_bits(f->block) == 5);
+}
+
+/* One row, group by group. */
+static bool put_row(uint8_t *out, const assay_matrix *m, int64_t row, const form *f, char why[160]) {
+    int64_t n_groups = assay_matrix_n_groups(m), size = m->group_size > 0 ? m->group_size : m->cols;
+    int bits = assay_precision_bits(f->block), middle = 1 << (assay_precision_bits(m->precision) - 1);
+    size_t bytes = (size_t)assay_block_get(f->block)->bytes;
+    uint8_t codes[N];
+    for (int64_t k = 0; k < n_groups; k++) {
+        int64_t at = row * n_groups + k;
+        group g;
+        if (!fit_group(&g, f, m->scales[at], m->zeros ? m->zeros[at] : middle, row, k * size, why)) return false;
+        for (int64_t c = k * size; c < ASSAY_MIN((k + 1) * size, m->cols); c += N, out += bytes) {
+            const uint8_t *from = m->codes + row * m->cols + c;
+            if (!shift_codes(codes, from, g.shift, bits)) return refuse_code(from, &g, f, row, c, why);
+            put_block(out, f, codes, &g);
+        }
+    }
+    return true;
 }
 
 bool assay_block_from_int(assay_matrix *out, const assay_matrix *m, assay_precision p, char why[160]) {
     const form *f = find_form(p);
     *out = (assay_matrix){0};
     if (!check_whole(m, p, f, why)) return false;
-    size_t row_bytes = assay_block_row_bytes(p, m->cols), bytes = (size_t)assay_block_get(p)->bytes;
-    uint8_t *blocks = assay_mallocn((size_t)m->rows, row_bytes), *at = blocks, codes[N];
+    size_t row_bytes = assay_block_row_bytes(p, m->cols);
+    uint8_t *blocks = assay_mallocn((size_t)m->rows, row_bytes);
     if (!blocks) return refuse(why, "cannot be converted: out of memory");
-    for (int64_t r = 0; r < m->rows; r++)
-        for (int64_t c = 0; c < m->cols; c += N, at += bytes) {
-            source s = read_group(m, r, c);
-            float min;
-            if (!fit_block(codes, &min, &s, f, why)) {
-                assay_free(blocks);
-                return false;
-            }
-            put_block(at, f, codes, s.scale, min);
-        }
+    for (int64_t r = 0; r < m->rows; r++) {
+        if (put_row(blocks + (size_t)r * row_bytes, m, r, f, why)) continue;
+        assay_free(blocks);
+        return false;
+    }
     *out = (assay_matrix){.precision = p,
                           .rows = m->rows,
                           .cols = m->cols,

@@ -111,6 +111,16 @@ static uint32_t fifth_bits(const uint8_t *codes) {
     return bits;
 }
 
+int assay_join_codes32(uint8_t *out, const uint8_t *codes, bool five) {
+    int at = 0;
+    if (five) {
+        assay_store32(out, fifth_bits(codes));
+        at = 4;
+    }
+    assay_join_nibbles(out + at, codes, N / 2);
+    return at + N / 2;
+}
+
 int assay_join_block32(uint8_t *out, const uint8_t *codes, bool five, bool shifted, float scale, float low) {
     int at = 2;
     assay_store_half(out, scale);
@@ -118,12 +128,7 @@ int assay_join_block32(uint8_t *out, const uint8_t *codes, bool five, bool shift
         assay_store_half(out + at, low);
         at += 2;
     }
-    if (five) {
-        assay_store32(out + at, fifth_bits(codes));
-        at += 4;
-    }
-    assay_join_nibbles(out + at, codes, N / 2);
-    return at + N / 2;
+    return at + assay_join_codes32(out + at, codes, five);
 }
 
 /* --- four types in one --- */

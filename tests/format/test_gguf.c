@@ -11,6 +11,7 @@
 #include <math.h>
 #include "format/checkpoint.h"
 #include "format/gguf.h"
+#include "format/writer_plan.h"
 #include "num/convert.h"
 #include "precision/block.h"
 #include "support.h"
@@ -305,6 +306,123 @@ static void splits_and_kills_change_nothing(void **state) {
     scratch_remove(many);
 }
 
+/* --- each byte written once --- */
+
+/* Notes a tensor: its data is not looked at. */
+static void note_one(void *ctx, const char *name, const spec *s) {
+    assay_err err = {0};
+    if (assay_ckpt_writer_put(ctx, name, ASSAY_DTYPE_F16, s->cols ? 2 : 1, (int64_t[]){s->rows, s->cols}, NULL, &err) != ASSAY_OK)
+        fail_msg("%s", err.message);
+    assert_true(assay_ckpt_writer_is_planning(ctx));
+}
+
+static assay_ckpt_writer *open_planned(const char *dir, const json_t *config, const model *m, uint64_t shard_bytes) {
+    assay_ckpt_writer *w = open_writer(dir, shard_bytes, config);
+    bool planning;
+    assert_int_equal(assay_ckpt_writer_plan_begin(&planning, w, NULL), ASSAY_OK);
+    assert_true(planning);
+    each_tensor(m, note_one, w);
+    assert_int_equal(assay_ckpt_writer_plan_end(w, NULL), ASSAY_OK);
+    return w;
+}
+
+static void expect_same_bytes(const char *a, const char *b, const char *name) {
+    char *path[2] = {assay_path_join(a, name), assay_path_join(b, name)}, *text[2] = {NULL, NULL};
+    size_t n[2];
+    for (int i = 0; i < 2; i++) assert_int_equal(assay_read_file(&text[i], &n[i], path[i], 0, NULL), ASSAY_OK);
+    assert_int_equal(n[0], n[1]);
+    assert_memory_equal(text[0], text[1], n[0]);
+    for (int i = 0; i < 2; i++) {
+        assay_free(path[i]);
+        assay_free(text[i]);
+    }
+}
+
+/* Matrices of several pieces, some with their rows in pairs, embeddings with more rows than one piece holds, a norm. */
+static const model LARGE = {
+    "{\"architectures\": [\"LlamaForCausalLM\"], \"model_type\": \"llama\", \"hidden_size\": 1024, \"intermediate_size\": 24,"
+    "\"num_hidden_layers\": 2, \"num_attention_heads\": 8, \"num_key_value_heads\": 6, \"vocab_size\": 1601, \"torch_dtype\": \"float16\","
+    "\"max_position_embeddings\": 64, \"tie_word_embeddings\": true}",
+    {{"model.embed_tokens.weight", 1601, 1024}, {"model.norm.weight", 1024, 0}, {"model.layers.#.self_attn.q_proj.weight", 1024, 1024},
+     {"model.layers.#.self_attn.k_proj.weight", 768, 1024}, {"model.layers.#.input_layernorm.weight", 1024, 0}}};
+
+/* A plan gives the file that the spool gives, whatever killed it on the way. */
+static void planned_files_are_the_same(void **state) {
+    (void)state;
+    for (size_t i = 0; i <= ASSAY_LEN(MODELS); i++) {
+        const model *m = i < ASSAY_LEN(MODELS) ? &MODELS[i] : &LARGE;
+        json_t *config = json_loads(m->config, 0, NULL);
+        char *spooled = scratch_make(), *planned = scratch_make();
+        assay_ckpt_writer *w = open_writer(spooled, 0, config);
+        each_tensor(m, put_one, w);
+        commit(w);
+        w = open_planned(planned, config, m, 0);
+        const char *first = m->tensors[0].name; /* outside the layers in every model */
+        put_one(w, first, &m->tensors[0]);
+        assay_ckpt_writer_close(w); /* a kill */
+        w = open_planned(planned, config, m, 0);
+        assert_true(assay_ckpt_writer_has(w, first));
+        each_tensor(m, put_one, w);
+        commit(w);
+        expect_same_bytes(spooled, planned, "model.gguf");
+        assay_checkpoint *c = open_checkpoint(planned);
+        each_tensor(m, compare_one, c);
+        assay_checkpoint_close(c);
+        json_decref(config);
+        scratch_remove(spooled);
+        scratch_remove(planned);
+    }
+}
+
+/* From file to file, rows that lie in pairs are taken apart and paired again; into a plain checkpoint they come in order. */
+static void copies_go_by_pieces(void **state) {
+    (void)state;
+    json_t *config = json_loads(LARGE.config, 0, NULL);
+    char *from = scratch_make(), *to = scratch_make(), *plain = scratch_make();
+    assay_ckpt_writer *w = open_writer(from, 0, config);
+    each_tensor(&LARGE, put_one, w);
+    commit(w);
+    assay_checkpoint *c = open_checkpoint(from);
+    assay_ckpt_writer *same = open_writer(to, 0, config), *hf;
+    assert_int_equal(assay_ckpt_writer_open(&hf, plain, 0, NULL), ASSAY_OK);
+    for (size_t i = 0; i < assay_checkpoint_n_tensors(c); i++) {
+        assert_int_equal(assay_ckpt_writer_copy(same, c, assay_checkpoint_get(c, i), NULL), ASSAY_OK);
+        assert_int_equal(assay_ckpt_writer_copy(hf, c, assay_checkpoint_get(c, i), NULL), ASSAY_OK);
+    }
+    commit(same);
+    commit(hf);
+    assay_checkpoint_close(c);
+    c = open_checkpoint(plain);
+    each_tensor(&LARGE, compare_one, c);
+    assay_checkpoint_close(c);
+    c = open_checkpoint(to);
+    each_tensor(&LARGE, compare_one, c);
+    assay_checkpoint_close(c);
+    json_decref(config);
+    scratch_remove(from);
+    scratch_remove(to);
+    scratch_remove(plain);
+}
+
+/* What is put must be what was noted. */
+static void a_plan_is_kept(void **state) {
+    (void)state;
+    json_t *config = json_loads(MODELS[0].config, 0, NULL);
+    char *dir = scratch_make();
+    const spec *norm = &MODELS[0].tensors[1];
+    assay_err err = {0};
+    assay_ckpt_writer *w = open_planned(dir, config, &MODELS[0], 0);
+    int64_t dims[] = {norm->rows - 1};
+    uint16_t *v = fill(norm->name, norm->rows);
+    expect_error(assay_ckpt_writer_put(w, norm->name, ASSAY_DTYPE_F16, 1, dims, v, &err), ASSAY_EINTERNAL, &err, "is not what was planned");
+    put_one(w, norm->name, norm);
+    memset(&err, 0, sizeof err);
+    expect_error(assay_ckpt_writer_commit(w, &err), ASSAY_EINTERNAL, &err, "was planned and not written");
+    assay_free(v);
+    json_decref(config);
+    scratch_remove(dir);
+}
+
 /* --- quantized matrices --- */
 
 static const char QUANT_CONFIG[] =
@@ -512,6 +630,8 @@ static void lying_files_are_refused(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_architecture_comes_back),  cmocka_unit_test(splits_and_kills_change_nothing),
+        cmocka_unit_test(planned_files_are_the_same),     cmocka_unit_test(copies_go_by_pieces),
+        cmocka_unit_test(a_plan_is_kept),
         cmocka_unit_test(blocks_keep_every_byte),         cmocka_unit_test(four_bit_floats_come_back),
         cmocka_unit_test(integers_become_blocks),         cmocka_unit_test(what_gguf_cannot_hold_is_refused),
         cmocka_unit_test(missing_experts_are_told),       cmocka_unit_test(lying_files_are_refused),
