@@ -101,16 +101,18 @@ static void store_tile(void *ctx, size_t task, int thread) {
         }
 }
 
-static bool eliminate(factor *f, int n_threads) {
+static assay_status eliminate(bool *definite, factor *f, int n_threads, const assay_linalg_watch *watch, assay_err *err) {
+    *definite = true;
     for (f->k = f->nt; f->k-- > 0;) {
+        if (watch) ASSAY_TRY(watch->fn(watch->ctx, err));
         double *d = tile_at(f, f->k, f->k);
-        if (!assay_tile64_factor(d, f->floor + f->k * T)) return false;
+        if (!(*definite = assay_tile64_factor(d, f->floor + f->k * T))) return ASSAY_OK;
         assay_tile64_invert(f->scratch, d);
         assay_tile64_pack_transposed(f->inverse, f->scratch, -1);
         assay_parallel(n_threads, f->k, solve_tile, f);
         assay_parallel(n_threads, f->k * (f->k + 1) / 2, update_tile, f);
     }
-    return true;
+    return ASSAY_OK;
 }
 
 static void *new_doubles(size_t n, size_t m) {
@@ -119,6 +121,11 @@ static void *new_doubles(size_t n, size_t m) {
 }
 
 assay_status assay_feedback_factor(float *h, double *diag, size_t n, bool *definite, int n_threads, assay_err *err) {
+    return assay_feedback_factor_watched(h, diag, n, definite, n_threads, NULL, err);
+}
+
+assay_status assay_feedback_factor_watched(float *h, double *diag, size_t n, bool *definite, int n_threads, const assay_linalg_watch *watch,
+                                           assay_err *err) {
     assay_status s = ASSAY_OK;
     factor f = {.h = h, .n = n, .nt = (n + T - 1) / T};
     size_t n_tiles = f.nt * (f.nt + 1) / 2;
@@ -137,7 +144,7 @@ assay_status assay_feedback_factor(float *h, double *diag, size_t n, bool *defin
         goto out;
     }
     assay_parallel(team, n_tiles, load_tile, &f);
-    *definite = eliminate(&f, team);
+    ASSAY_GO(eliminate(definite, &f, team, watch, err));
     if (!*definite) goto out;
     assay_parallel(team, n_tiles, store_tile, &f);
     for (size_t i = 0; i < n; i++) {

@@ -37,5 +37,12 @@ assay_status assay_gram_add(float *h, const float *x, size_t n, size_t cols, boo
  * that the rest is noise; the caller adds damping. h is then unchanged, diag too. Memory: (n^2/2 + 384 n) * 8 bytes, half of a
  * float64 H, plus half a megabyte per thread. ENOMEM. */
 assay_status assay_feedback_factor(float *h, double *diag, size_t n, bool *definite, int n_threads, assay_err *err);
+/* The same, with fn called from the calling thread n/64 times or more; what it returns but OK ends the work with h and diag unchanged. */
+typedef struct assay_linalg_watch {
+    assay_status (*fn)(void *ctx, assay_err *err);
+    void *ctx;
+} assay_linalg_watch;
+assay_status assay_feedback_factor_watched(float *h, double *diag, size_t n, bool *definite, int n_threads, const assay_linalg_watch *watch,
+                                           assay_err *err);
 
 #endif

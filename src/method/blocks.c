@@ -39,6 +39,7 @@ typedef struct job {
     float **scratch;      /* per thread */
     assay_status *status; /* per task */
     assay_err *errs;      /* per task */
+    assay_pulse pulse;
 } job;
 
 static assay_status check_finite(const assay_tensor *t, int64_t row, int64_t n, assay_err *err) {
@@ -82,6 +83,7 @@ static void encode_task(void *ctx, size_t task, int thread) {
     int64_t row = (int64_t)task * j->block_rows, n = ASSAY_MIN(j->block_rows, rows - row);
     float *w = j->scratch[thread];
     assay_matrix part = {0};
+    if (atomic_load(&j->pulse.stopped)) return;
     assay_err *err = &j->errs[task];
     assay_status s;
     ASSAY_GO(check_finite(item->weight, row, n, err));
@@ -91,6 +93,7 @@ static void encode_task(void *ctx, size_t task, int thread) {
 out:
     assay_matrix_deinit(&part);
     j->status[task] = s;
+    assay_pulse_beat(&j->pulse, 1, thread);
 }
 
 /* Allocates item->out for a choice: what every block's encoder will give for its rows. */
@@ -131,7 +134,9 @@ assay_status assay_encode_blocks(assay_item *item, int64_t row_unit, assay_block
         }
     }
     ASSAY_GO(alloc_whole(item, err));
+    assay_pulse_open(&j.pulse, item, n_tasks);
     assay_parallel(n_threads, n_tasks, encode_task, &j);
+    ASSAY_GO(assay_pulse_status(&j.pulse, err));
     /* The first failure in order of rows, whichever thread met one first. */
     for (size_t t = 0; t < n_tasks && s == ASSAY_OK; t++)
         if ((s = j.status[t]) != ASSAY_OK) assay_fail(err, s, "%s", j.errs[t].message);

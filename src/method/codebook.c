@@ -37,6 +37,7 @@ static int64_t gcd(int64_t a, int64_t b) {
 
 static assay_status quantize(assay_layer *layer, assay_item *const *items, size_t n_items, assay_err *err) {
     for (size_t i = 0; i < n_items; i++) {
+        ASSAY_TRY(assay_item_begin(layer, items, i, n_items, err));
         assay_item *item = items[i];
         int64_t block = item->choice->group_size;
         /* Blocks run across rows: a task must begin where a block does. */

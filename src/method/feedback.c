@@ -39,6 +39,7 @@ typedef struct work {
     assay_err *errs;
     double *loss;
     float *absmax;
+    assay_pulse pulse;
 } work;
 
 /* A task's memory. */
@@ -95,9 +96,9 @@ static void fit_band(void *ctx, size_t task, int thread) {
     work *k = ctx;
     size_t row = task * band_rows(k), n = ASSAY_MIN(band_rows(k), k->rows - row);
     assay_err *err = &k->errs[task];
+    if (!assay_pulse_beat(&k->pulse, 0, thread)) return;
     float *w = assay_mallocn(n * k->cols, sizeof *w);
     assay_status s = w ? read_rows(w, k, row, n, err) : assay_nomem(err);
-    (void)thread;
     for (size_t c = 0; c < k->cols && s == ASSAY_OK; c += k->group) {
         size_t m = ASSAY_MIN(k->group, k->cols - c);
         for (size_t r = 0; r < (k->spec.row_block > 1 ? 1 : n); r++) {
@@ -260,15 +261,15 @@ static void round_tile(void *ctx, size_t task, int thread) {
     work *k = ctx;
     tile t = {.k = k, .row = task * TILE_ROWS, .n = ASSAY_MIN((size_t)TILE_ROWS, k->rows - task * TILE_ROWS)};
     assay_err *err = &k->errs[task];
-    assay_status s;
-    (void)thread;
+    assay_status s = ASSAY_OK;
     if (!tile_alloc(&t)) {
         s = assay_nomem(err);
         goto out;
     }
     ASSAY_GO(read_tile(&t, err));
     if (k->fixed) load_fixed(&t);
-    for (size_t begin = 0, n; begin < k->cols; begin += n) {
+    for (size_t begin = 0, n = 0; begin < k->cols; begin += n) {
+        if (!assay_pulse_beat(&k->pulse, n, thread)) goto out; /* run_pass says so */
         /* a block ends where a group does, or within a long one */
         size_t left = k->group > k->block ? k->group - begin % k->group : k->block;
         n = ASSAY_MIN(ASSAY_MIN(k->block, left), k->cols - begin);
@@ -290,6 +291,7 @@ out:
 static assay_status run_pass(work *k, assay_task_fn fn, size_t n_tasks, int n_threads, assay_err *err) {
     memset(k->status, 0, n_tasks * sizeof *k->status);
     assay_parallel(n_threads, n_tasks, fn, k);
+    ASSAY_TRY(assay_pulse_status(&k->pulse, err));
     for (size_t i = 0; i < n_tasks; i++)
         if (k->status[i] != ASSAY_OK) return assay_fail(err, k->status[i], "%s", k->errs[i].message);
     return ASSAY_OK;
@@ -342,6 +344,7 @@ assay_status assay_feedback_round(assay_item *item, const assay_feedback *f, dou
         s = assay_nomem(err);
         goto out;
     }
+    assay_pulse_open(&k.pulse, item, n_tasks * k.cols);
     ASSAY_GO(prepare(&k, n_threads, err));
     ASSAY_GO(run_pass(&k, round_tile, n_tasks, n_threads, err));
     *loss = 0;

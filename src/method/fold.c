@@ -149,13 +149,14 @@ assay_status assay_fold_columns(float *mean, float *most, const assay_fold *f, a
 
 /* --- folding --- */
 
-/* What the norm of a channel becomes; as it is stored. */
-static float divided(float norm, float s, assay_dtype dtype) {
+/* What the norm of a channel becomes; as it is stored, which may be its distance from one. */
+static float divided(float norm, float s, const assay_fold *f) {
+    assay_dtype dtype = f->into[0]->model_dtype;
+    float offset = assay_config_vector_offset(f->layer->config, f->vector), v = norm / s - offset;
     uint8_t stored[8];
-    float v = norm / s;
     assay_from_f32(stored, dtype, &v, 1);
     assay_to_f32(&v, stored, dtype, 1);
-    return v;
+    return v + offset;
 }
 
 void assay_fold_exact(float *s, const assay_fold *f) {
@@ -163,7 +164,7 @@ void assay_fold_exact(float *s, const assay_fold *f) {
     for (int64_t i = 0; i < f->n_scales; i++) {
         if (!isfinite(s[i]) || s[i] <= 0) s[i] = 1;
         if (!norm) continue;
-        float v = divided(norm[i], s[i], f->into[0]->model_dtype);
+        float v = divided(norm[i], s[i], f);
         s[i] = v != 0 && isfinite(v) ? norm[i] / v : 1;
     }
 }
@@ -222,7 +223,7 @@ assay_status assay_fold_apply(const assay_fold *f, const float *s, assay_err *er
         assay_item_touch(layer, f->before);
     }
     for (int64_t i = 0; v && i < f->n_scales; i++)
-        v[i] = f->before ? v[i] / s[i] : divided(v[i], s[i], f->into[0]->model_dtype);
+        v[i] = f->before ? v[i] / s[i] : divided(v[i], s[i], f);
     if (v) layer->vector_changed[f->vector] = true;
     return ASSAY_OK;
 }

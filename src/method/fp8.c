@@ -29,6 +29,7 @@ static const char *check(const assay_choice *c) {
 
 static assay_status quantize(assay_layer *layer, assay_item *const *items, size_t n_items, assay_err *err) {
     for (size_t i = 0; i < n_items; i++) {
+        ASSAY_TRY(assay_item_begin(layer, items, i, n_items, err));
         bool unseen = !items[i]->in && (layer->index >= 0 || items[i]->role == ASSAY_ROLE_HEAD);
         if (unseen && items[i]->choice->activations == ASSAY_ACTIVATIONS_STATIC)
             return assay_fail(

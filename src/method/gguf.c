@@ -57,6 +57,7 @@ static assay_status encode(assay_matrix *out, const assay_item *item, const floa
 
 static assay_status quantize(assay_layer *layer, assay_item *const *items, size_t n_items, assay_err *err) {
     for (size_t i = 0; i < n_items; i++) {
+        ASSAY_TRY(assay_item_begin(layer, items, i, n_items, err));
         ASSAY_TRY(assay_encode_blocks(items[i], 1, encode, layer->n_threads, err));
         if (items[i]->importance) snprintf(items[i]->chosen, sizeof items[i]->chosen, "\"importance\": true");
         assay_item_set_activations(items[i]);
@@ -154,6 +155,10 @@ assay_status assay_gguf_plan(assay_steps *p, const assay_config *c, const json_t
                              .n_experts = c->n_experts,
                              .has_importance = p->has_importance};
     if (!model.arch) return assay_fail(err, ASSAY_EUNSUPPORTED, "architecture '%s' has no GGUF form here", c->architecture);
+    for (int64_t l = 0; c->arch->experts == ASSAY_EXPERTS_SPARSE && l < c->n_layers; l++)
+        if (c->n_experts && !(c->layer[l] & ASSAY_LAYER_EXPERTS))
+            return assay_fail(err, ASSAY_EUNSUPPORTED, "layer %lld of %s has no experts, others have: GGUF cannot say so", (long long)l,
+                              c->architecture);
     if (p->rotated_online)
         return assay_fail(err, ASSAY_EUNSUPPORTED, "no runtime of GGUF files rotates activations: rotate without rotate_online");
     size_t n = 0;

@@ -25,6 +25,10 @@
  * Columns that no input ever reached (H_ii = 0) tell nothing: they are rounded to nearest and take and give no feedback. The original sets
  * them to zero, which loses as little on the calibration data and everything where such a channel does fire.
  *
+ * Experts that saw few tokens: H has few directions and the damping is the rest. More of it than usual was tried (in proportion to columns
+ * per token, its root, its square) and gained nothing: with 4 tokens for 128 channels the KL on other text was half of rounding's either
+ * way. An expert that saw none is rounded to nearest; both are told (assay_quantize_warning).
+ *
  * Any precision with a grid: integers of 2 to 8 bits, NF4, FP4, FP8, MXFP4, NVFP4. */
 #include <math.h>
 #include <stdio.h>
@@ -205,7 +209,14 @@ static bool serves(const hessian *h, const assay_inputs *in, const assay_choice 
     return h->in == in && h->act_order == c->act_order && h->unit == unit_of(c) && h->asked == c->damp_percent;
 }
 
-static assay_status hessian_make(hessian *h, const assay_inputs *in, const assay_choice *c, int n_threads, assay_err *err) {
+/* Is the user still waiting? */
+static assay_status look(void *layer, assay_err *err) {
+    return assay_layer_tick(layer, 0, err);
+}
+
+static assay_status hessian_make(hessian *h, const assay_layer *layer, const assay_inputs *in, const assay_choice *c, assay_err *err) {
+    int n_threads = layer->n_threads;
+    const assay_linalg_watch watch = {look, (void *)(uintptr_t)layer};
     size_t n = (size_t)in->cols;
     double mean;
     bool definite = false;
@@ -218,7 +229,7 @@ static assay_status hessian_make(hessian *h, const assay_inputs *in, const assay
     assay_parallel_range(n_threads, n, 16, copy_rows, h);
     for (;; h->damp += DAMP_STEP) {
         set_diagonal(h, mean);
-        ASSAY_TRY(assay_feedback_factor(h->f, h->weight, n, &definite, n_threads, err));
+        ASSAY_TRY(assay_feedback_factor_watched(h->f, h->weight, n, &definite, n_threads, &watch, err));
         if (definite) return ASSAY_OK;
         /* 1 more on every diagonal element than rounding errors of float32 sums could take away */
         if (h->damp > 1) return assay_fail(err, ASSAY_EINPUT, "gptq: the inputs' second moments are no such matrix at any damping");
@@ -227,7 +238,8 @@ static assay_status hessian_make(hessian *h, const assay_inputs *in, const assay
 
 /* --- the method --- */
 
-static assay_status quantize_item(assay_item *item, hessian *h, int n_threads, assay_err *err) {
+static assay_status quantize_item(const assay_layer *layer, assay_item *item, hessian *h, assay_err *err) {
+    int n_threads = layer->n_threads;
     const assay_choice *c = item->choice;
     const assay_inputs *in = item->in && item->in->gram && item->in->n_tokens ? item->in : NULL;
     assay_feedback none = {0};
@@ -239,7 +251,7 @@ static assay_status quantize_item(assay_item *item, hessian *h, int n_threads, a
     }
     if (!serves(h, in, c)) {
         hessian_free(h);
-        ASSAY_TRY(hessian_make(h, in, c, n_threads, err));
+        ASSAY_TRY(hessian_make(h, layer, in, c, err));
     }
     assay_feedback f = {.f = h->f, .weight = h->weight, .order = h->order, .contiguous = c->act_order == ASSAY_ACT_ORDER_GAR};
     ASSAY_TRY(assay_feedback_round(item, &f, &loss, n_threads, err));
@@ -252,8 +264,8 @@ static assay_status quantize(assay_layer *layer, assay_item *const *items, size_
     hessian h = {0};
     assay_status s = ASSAY_OK;
     for (size_t i = 0; i < n_items; i++) {
-        ASSAY_GO(assay_layer_tick(layer, (double)i / (double)n_items, err));
-        ASSAY_GO(quantize_item(items[i], &h, layer->n_threads, err));
+        ASSAY_GO(assay_item_begin(layer, items, i, n_items, err));
+        ASSAY_GO(quantize_item(layer, items[i], &h, err));
     }
 out:
     hessian_free(&h);

@@ -45,6 +45,7 @@ typedef struct job {
     float **scratch; /* per thread */
     double *sums;    /* per task */
     phase phase;
+    assay_pulse pulse;
 } job;
 
 static void run_block(void *ctx, size_t task, int thread) {
@@ -52,17 +53,20 @@ static void run_block(void *ctx, size_t task, int thread) {
     assay_matrix *m = &j->item->out;
     int64_t row = (int64_t)task * j->block_rows, n = ASSAY_MIN(j->block_rows, m->rows - row);
     float *w = j->scratch[thread];
+    if (atomic_load(&j->pulse.stopped)) return;
     assay_item_read(w, j->item, row * m->cols, n * m->cols);
     switch (j->phase) {
     case PHASE_START: assay_hqq_start(m, w, row, n); break;
     case PHASE_STEP: j->sums[task] = assay_hqq_step(m, w, row, n); break;
     case PHASE_FINISH: assay_hqq_finish(m, w, row, n); break;
     }
+    assay_pulse_beat(&j->pulse, 1, thread);
 }
 
-static void solve(job *j, size_t n_tasks, int n_threads) {
+static assay_status solve(job *j, size_t n_tasks, int n_threads, assay_err *err) {
     assay_hqq_progress p = {0};
     double sum;
+    assay_pulse_open(&j->pulse, j->item, n_tasks * (ASSAY_HQQ_ITERATIONS + 2));
     j->phase = PHASE_START;
     assay_parallel(n_threads, n_tasks, run_block, j);
     j->phase = PHASE_STEP;
@@ -70,10 +74,12 @@ static void solve(job *j, size_t n_tasks, int n_threads) {
         assay_parallel(n_threads, n_tasks, run_block, j);
         sum = 0;
         for (size_t t = 0; t < n_tasks; t++) sum += j->sums[t];
+        ASSAY_TRY(assay_pulse_status(&j->pulse, err));
     } while (assay_hqq_goes_on(&p, &j->item->out, sum));
     j->phase = PHASE_FINISH;
     assay_parallel(n_threads, n_tasks, run_block, j);
     snprintf(j->item->chosen, sizeof j->item->chosen, "\"iterations\": %d", p.iteration);
+    return assay_pulse_status(&j->pulse, err);
 }
 
 static assay_status check_finite(const assay_tensor *t, assay_err *err) {
@@ -103,7 +109,7 @@ static assay_status encode(assay_item *item, int n_threads, assay_err *err) {
         enough = enough && j.scratch[t];
     }
     s = enough && j.scratch && j.sums ? ASSAY_OK : assay_nomem(err);
-    if (s == ASSAY_OK) solve(&j, n_tasks, n_threads);
+    if (s == ASSAY_OK) s = solve(&j, n_tasks, n_threads, err);
     for (int t = 0; j.scratch && t < n_threads; t++) assay_free(j.scratch[t]);
     assay_free(j.scratch);
     assay_free(j.sums);
@@ -113,7 +119,7 @@ static assay_status encode(assay_item *item, int n_threads, assay_err *err) {
 
 static assay_status quantize(assay_layer *layer, assay_item *const *items, size_t n_items, assay_err *err) {
     for (size_t i = 0; i < n_items; i++) {
-        ASSAY_TRY(assay_layer_tick(layer, (double)i / (double)n_items, err));
+        ASSAY_TRY(assay_item_begin(layer, items, i, n_items, err));
         ASSAY_TRY(encode(items[i], layer->n_threads, err));
     }
     return ASSAY_OK;

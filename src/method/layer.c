@@ -152,14 +152,6 @@ void assay_layer_deinit(assay_layer *layer) {
     *layer = (assay_layer){0};
 }
 
-assay_status assay_layer_tick(const assay_layer *layer, double share, assay_err *err) {
-    assay_ticker *t = layer->ticker;
-    if (!t) return ASSAY_OK;
-    if (share > t->share) t->share = ASSAY_MIN(share, 1.0);
-    double within = ASSAY_MIN(t->from + t->share * (t->to - t->from), t->to); /* the sum can be an ulp more */
-    return assay_progress_report(t->progress, t->phase, t->base + t->size * within, t->total, t->unit, err);
-}
-
 /* --- collecting --- */
 
 typedef struct collector {

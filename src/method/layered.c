@@ -291,6 +291,17 @@ static assay_status learn(work *w, assay_err *err) {
     return run_methods(w, ASSAY_ROLE_COUNT, true, err);
 }
 
+/* Static scales of activations come from the largest inputs seen: an expert that saw none takes what the others at hand saw. */
+static void lend_ranges(assay_layer *layer) {
+    int64_t cols = layer->expert_inputs ? layer->expert_inputs[0].cols : 0;
+    for (int64_t c = 0; c < cols && layer->expert_inputs[0].absmax; c++) {
+        float most = 0;
+        for (int e = 0; e < layer->n_experts; e++) most = ASSAY_MAX(most, layer->expert_inputs[e].absmax[c]);
+        for (int e = 0; e < layer->n_experts; e++)
+            if (!layer->expert_inputs[e].n_tokens) layer->expert_inputs[e].absmax[c] = most;
+    }
+}
+
 /* One stage whose inputs are collected now or have been; its part of the layer ends there. */
 static assay_status run_stage(work *w, assay_loss *losses, assay_tensor_role stage, bool collected, double end, assay_err *err) {
     unsigned needs = stage_needs(w, stage);
@@ -299,6 +310,7 @@ static assay_status run_stage(work *w, assay_loss *losses, assay_tensor_role sta
         ASSAY_TRY(begin_part(w, (w->ticker.to + end) / 2, err));
         ASSAY_TRY(collect(w, ASSAY_ROLE_BIT(stage), needs, err));
     }
+    if (assay_role_is_expert(stage)) lend_ranges(&w->layer);
     ASSAY_TRY(begin_part(w, end, err));
     ASSAY_TRY(run_methods(w, stage, false, err));
     ASSAY_TRY(measure(w, losses, stage, err));

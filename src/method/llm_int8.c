@@ -24,6 +24,7 @@ static assay_status encode(assay_matrix *out, const assay_item *item, const floa
 
 static assay_status quantize(assay_layer *layer, assay_item *const *items, size_t n_items, assay_err *err) {
     for (size_t i = 0; i < n_items; i++) {
+        ASSAY_TRY(assay_item_begin(layer, items, i, n_items, err));
         assay_item *item = items[i];
         ASSAY_TRY(assay_encode_blocks(item, 1, encode, layer->n_threads, err));
         item->out.act_bits = 8;

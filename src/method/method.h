@@ -33,6 +33,8 @@ typedef struct assay_loss {
     double
         output_error; /* |XW^T - XW'^T| / |XW^T| on the calibration inputs X; negative when there were none */
     double bits_per_weight; /* everything stored for the matrix / its elements */
+    int expert;     /* whose it is; -1 = no expert's */
+    int64_t tokens; /* of an expert's matrix: calibration tokens that its router sent there; -1 = no expert's, or no calibration */
     double seconds;         /* of quantizing it; of a layer done as a whole, each matrix's share */
     char chosen[192];       /* parameters the method chose, the inside of a JSON object; "" = none */
 } assay_loss;
@@ -70,6 +72,11 @@ typedef struct assay_quantize_opts {
 
 typedef struct assay_quantize_result {
     bool research;               /* some matrix has fewer than 4 bits a code */
+    size_t n_experts;            /* experts of all layers that were quantized by what calibration showed of their inputs; of these */
+    size_t n_starved;            /* those that saw fewer tokens than their inputs have channels */
+    size_t n_unseen;             /* those that saw none */
+    int64_t least_tokens;        /* that a starved one saw, the matrix least_expert for one */
+    char least_expert[160];
     size_t n_dead;               /* input channels that calibration never reached, of all matrices' inputs; 0 without */
     assay_convention convention; /* that the output is written in */
     uint64_t input_bytes;        /* of all tensors read */
@@ -98,6 +105,9 @@ typedef struct assay_quantize_result {
  * EINTR. After EINTR, ENOSPC or a kill the same call goes on. */
 assay_status assay_quantize(assay_quantize_result *out, const char *model_dir, const char *out_dir,
                             const assay_recipe *r, const assay_quantize_opts *o, assay_err *err);
+
+/* What to tell of experts that calibration hardly reached: one line with what to do; false when there is nothing to tell. */
+bool assay_quantize_warning(char *text, size_t size, const assay_quantize_result *res);
 
 /* layers.jsonl of an output directory, in the model's order; *losses is owned by the caller (assay_free). */
 assay_status assay_losses_load(assay_loss **losses, size_t *n, const char *out_dir, assay_err *err);

@@ -7,6 +7,7 @@
 #ifndef ASSAY_METHOD_METHODS_H
 #define ASSAY_METHOD_METHODS_H
 
+#include <stdatomic.h>
 #include <stddef.h>
 #include "base/progress.h"
 #include "base/status.h"
@@ -73,6 +74,8 @@ typedef struct assay_item {
                                 included; 0 = of this one alone (fuse.c) */
     char chosen[192];        /* parameters the method chose, as the inside of a JSON object: "\"damp_percent\": 0.02"; "" = none */
     void *state;             /* the method's own while it runs */
+    struct assay_ticker *ticker; /* assay_item_begin's: told while the matrix is in work; NULL: silent, never stopped */
+    double from, to;             /* its part of what the ticker tells */
     assay_matrix out;        /* filled by the method; the pipeline deinits it */
     struct assay_weight *uploaded; /* layer.c's: as the forward pass runs it now */
     void *dense;                   /* and w in the model's type, which the backend may borrow */
@@ -150,6 +153,8 @@ assay_status assay_layer_collect(assay_layer *layer, uint64_t roles, unsigned wh
  * part in hand; less than was told before: as before) and returns EINTR when it shall stop. Collecting and running the layer do so after
  * each piece of rows. */
 assay_status assay_layer_tick(const assay_layer *layer, double share, assay_err *err);
+/* Matrix i of n is next: tells so, and that the pulse of work on it is to be told too. */
+assay_status assay_item_begin(const assay_layer *layer, assay_item *const *items, size_t i, size_t n_items, assay_err *err);
 /* Frees what was collected for these roles. */
 void assay_layer_forget(assay_layer *layer, uint64_t roles);
 /* The layer's outputs y [n_tokens][hidden] as it is now, for the sequences [first, first + n) alone whose inputs are x (from layer->x
@@ -161,6 +166,21 @@ assay_status assay_layer_watch(assay_layer *layer, float *y, const assay_taps *t
 
 /* Takes the pages of x and y_ref that were read off the process; they are read again where they are wanted. */
 void assay_layer_release(const assay_layer *layer);
+
+/* --- pulse.c: work on one matrix in several threads that tells how far it is and can be stopped --- */
+
+typedef struct assay_pulse {
+    const assay_item *item;
+    double units; /* of work in all */
+    atomic_size_t done;
+    atomic_bool stopped;
+    assay_err err; /* why */
+} assay_pulse;
+void assay_pulse_open(assay_pulse *p, const assay_item *item, size_t units);
+/* So many units more are done. From any thread; the calling one, thread 0, tells. False: the work is to end now. */
+bool assay_pulse_beat(assay_pulse *p, size_t units, int thread);
+/* OK, or when it was stopped EINTR. */
+assay_status assay_pulse_status(const assay_pulse *p, assay_err *err);
 
 /* Has a method left its matrix? */
 static inline bool assay_item_is_encoded(const assay_item *item) {

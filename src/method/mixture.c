@@ -9,6 +9,7 @@
 #include "base/mem.h"
 #include "method/choice.h"
 #include "method/mixture_impl.h"
+#include "train/layer.h"
 
 /* --- candidates --- */
 
@@ -88,19 +89,24 @@ static assay_status collect(void *ctx, assay_tensor_role role, const assay_tenso
     collector *c = ctx;
     assay_mixture *m = c->m;
     assay_choice choice;
+    if (spec->is_transposed) /* as the planner of the run does */
+        return assay_fail(err, ASSAY_EUNSUPPORTED,
+                          "tensor '%s' lies transposed (GPT-2's Conv1D), which no convention of quantized checkpoints holds", spec->name);
     ASSAY_TRY(assay_recipe_choose(&choice, c->base, spec, err));
     if (!is_assigned(c, &choice, spec)) {
         m->other_bits += assay_choice_bits(&choice, spec->rows, spec->cols, c->model_dtype, NULL, NULL);
         return ASSAY_OK;
     }
-    assay_mixture_unit *last = m->n_units ? &m->units[m->n_units - 1] : NULL;
-    if (!last || last->layer != spec->layer || last->input != assay_role_input(role)) {
-        ASSAY_TRY(assay_grow(&m->units, &c->cap, m->n_units + 1, sizeof *m->units, err));
-        last = &m->units[m->n_units++];
-        begin_unit(last, spec);
-        last->input = assay_role_input(role);
+    size_t at = m->n_units; /* of the layer's units; latent attention has others between those of one input */
+    while (at > 0 && m->units[at - 1].layer == spec->layer && m->units[at - 1].input != assay_role_input(role)) at--;
+    if (at > 0 && m->units[at - 1].layer == spec->layer) {
+        add_to_unit(c, &m->units[at - 1], spec);
+        return ASSAY_OK;
     }
-    add_to_unit(c, last, spec);
+    ASSAY_TRY(assay_grow(&m->units, &c->cap, m->n_units + 1, sizeof *m->units, err));
+    begin_unit(&m->units[m->n_units], spec);
+    m->units[m->n_units].input = assay_role_input(role);
+    add_to_unit(c, &m->units[m->n_units++], spec);
     return ASSAY_OK;
 }
 
@@ -212,6 +218,12 @@ static assay_status infeasible(const assay_mixture *m, assay_err *err) {
                       least / m->elements, (least + m->other_bits) / 8e6);
 }
 
+static assay_status check_gradients(const assay_config *config, assay_err *err) {
+    assay_err why = {0};
+    assay_status s = assay_tape_check(config, &why);
+    return s == ASSAY_OK ? s : assay_fail(err, s, "a mixture measured by fisher: %s: measure it by kl", why.message);
+}
+
 static const char *list_of(const assay_mixture_opts *o) {
     if (o->precisions) return o->precisions;
     return o->target_bpw > 0 && o->target_bpw < LOW_BPW ? low_list : default_list;
@@ -229,6 +241,7 @@ assay_status assay_mixture_make(assay_mixture *out, const char *model_dir, const
     ASSAY_GO(make_units(out, &config, base, err));
     ASSAY_GO(set_budget(out, o, err));
     if (out->sensitivity == ASSAY_SENSITIVITY_AUTO) out->sensitivity = assay_mixture_pick(out, &config, o);
+    if (out->sensitivity == ASSAY_SENSITIVITY_FISHER) ASSAY_GO(check_gradients(&config, err));
     ASSAY_GO(make_key(out, model_dir, calibration, o, err));
     if (!read_cache(out, o->cache)) {
         if (out->sensitivity == ASSAY_SENSITIVITY_FISHER)

@@ -14,7 +14,7 @@
 #include "model/layer.h"
 
 typedef enum assay_sensitivity {
-    ASSAY_SENSITIVITY_AUTO,  /* kl where it takes less than about ten minutes, else fisher */
+    ASSAY_SENSITIVITY_AUTO,  /* kl where it takes less than about ten minutes or the architecture has no backward pass, else fisher */
     ASSAY_SENSITIVITY_KL,    /* the divergence itself, one run of the model per unit and candidate */
     ASSAY_SENSITIVITY_FISHER /* its second-order estimate from gradients of sampled tokens, one backward pass in all */
 } assay_sensitivity;

@@ -10,7 +10,7 @@ assay_status assay_mixture_measure_kl(assay_mixture *m, const char *model_dir, c
                                       assay_err *err);
 assay_status assay_mixture_measure_fisher(assay_mixture *m, const char *model_dir, const assay_calibration *cal,
                                           const assay_mixture_opts *o, assay_err *err);
-/* KL where it takes less than about ten minutes at a cautious speed. */
+/* KL where it takes less than about ten minutes at a cautious speed, or Fisher has no backward pass to go by. */
 assay_sensitivity assay_mixture_pick(const assay_mixture *m, const assay_config *config, const assay_mixture_opts *o);
 
 /* A matrix rounded to nearest, with the clipping that loses least, in the precision of c: what a unit is measured at. */

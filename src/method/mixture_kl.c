@@ -9,6 +9,7 @@
 #include "method/mixture_impl.h"
 #include "model/model.h"
 #include "model/sample.h"
+#include "train/layer.h"
 
 #define DEFAULT_TOKENS   2048
 #define MEMORY           ((size_t)512 << 20) /* of hidden states and distributions: bounds the tokens */
@@ -69,7 +70,8 @@ assay_sensitivity assay_mixture_pick(const assay_mixture *m, const assay_config 
     double tokens = (double)(o->max_tokens ? o->max_tokens : DEFAULT_TOKENS);
     double head = (double)config->hidden_size * (double)config->vocab_size;
     double flops = (double)m->n_units * (double)m->n_candidates * tokens * (params_per_token(config) + 2 * head);
-    return flops / CAUTIOUS_FLOPS <= AFFORDABLE ? ASSAY_SENSITIVITY_KL : ASSAY_SENSITIVITY_FISHER;
+    bool exact = flops / CAUTIOUS_FLOPS <= AFFORDABLE || assay_tape_check(config, NULL) != ASSAY_OK;
+    return exact ? ASSAY_SENSITIVITY_KL : ASSAY_SENSITIVITY_FISHER;
 }
 
 static size_t tokens_that_fit(const assay_config *c, const assay_mixture_opts *o) {

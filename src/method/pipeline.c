@@ -28,6 +28,7 @@
 #include "method/pipeline.h"
 #include "method/rotate.h"
 #include "num/convert.h"
+#include "train/layer.h"
 
 #define PARTIAL_LOSSES ".assay-losses.jsonl"
 
@@ -115,9 +116,44 @@ static void rank_loss(assay_quantize_result *res, const assay_loss *l) {
     res->worst[at] = *l;
 }
 
+/* Does what a matrix sees in calibration decide how it is encoded? */
+static bool is_calibrated(const assay_choice *c) {
+    const assay_method *m = assay_method_get(c->method);
+    return m->needs || (m->wants & ASSAY_WANT_IMPORTANCE) || c->activations == ASSAY_ACTIVATIONS_STATIC;
+}
+
+/* Counts an expert once, by the first of its matrices. */
+static void count_expert(assay_run *r, const assay_loss *l) {
+    assay_quantize_result *res = r->res;
+    bool again = res->n_experts && l->layer == r->expert_layer && l->expert == r->expert;
+    if (l->tokens < 0 || again || !is_calibrated(&l->choice)) return;
+    r->expert_layer = l->layer;
+    r->expert = l->expert;
+    res->n_experts++;
+    res->n_unseen += l->tokens == 0;
+    if (l->tokens >= l->cols) return;
+    if (!res->n_starved || l->tokens < res->least_tokens) {
+        res->least_tokens = l->tokens;
+        snprintf(res->least_expert, sizeof res->least_expert, "%s", l->name);
+    }
+    res->n_starved++;
+}
+
+bool assay_quantize_warning(char *text, size_t size, const assay_quantize_result *res) {
+    char unseen[96] = "";
+    if (!res->n_starved) return false;
+    if (res->n_unseen) snprintf(unseen, sizeof unseen, "; %zu saw none and %s rounded without", res->n_unseen, res->n_unseen > 1 ? "were" : "was");
+    snprintf(text, size,
+             "%zu of %zu experts saw fewer calibration tokens than their inputs have channels (the least %lld: '%s'%s): give more "
+             "calibration text, of more kinds",
+             res->n_starved, res->n_experts, (long long)res->least_tokens, res->least_expert, unseen);
+    return true;
+}
+
 static assay_status record_loss(assay_run *r, const assay_loss *l, assay_err *err) {
     ASSAY_TRY(assay_losses_put(&r->losses, l, err));
     rank_loss(r->res, l);
+    count_expert(r, l);
     if (r->o->on_loss) r->o->on_loss(r->o->on_loss_ctx, l);
     return ASSAY_OK;
 }
@@ -154,9 +190,9 @@ bool assay_run_has(const assay_run *r, const assay_step *step) {
 
 assay_status assay_run_measure(assay_run *r, assay_loss *l, const assay_step *step, const assay_item *item, assay_err *err) {
     assay_loss_sums sums;
-    bool sampled = item->in && item->in->sample;
+    bool sampled = item->in && item->in->n_sample; /* an expert may have seen nothing */
     ASSAY_TRY(assay_loss_measure(&sums, item, r->n_threads, err));
-    *l = (assay_loss){.layer = step->layer, .rows = item->out.rows, .cols = item->out.cols, .choice = step->choice};
+    *l = (assay_loss){.layer = step->layer, .expert = -1, .tokens = -1, .rows = item->out.rows, .cols = item->out.cols, .choice = step->choice};
     snprintf(l->name, sizeof l->name, "%s", step->tensor->name);
     snprintf(l->chosen, sizeof l->chosen, "%s", item->chosen);
     l->weight_error = assay_relative_error(sums.error2, sums.weight2);
@@ -164,6 +200,9 @@ assay_status assay_run_measure(assay_run *r, assay_loss *l, const assay_step *st
     l->output_error = sampled ? assay_relative_error(sums.output2, sums.reference2) : -1;
     l->bits_per_weight = assay_matrix_bits(&item->out, NULL, NULL) / ((double)l->rows * (double)l->cols);
     l->weight_norm = sqrt(sums.weight2);
+    if (!assay_role_is_expert(step->role)) return ASSAY_OK;
+    l->expert = step->expert;
+    l->tokens = item->in ? (int64_t)item->in->n_tokens : -1;
     return ASSAY_OK;
 }
 
@@ -210,7 +249,9 @@ assay_status assay_run_steps_done(assay_run *r, const assay_step *steps, size_t 
 static assay_status work_alone(assay_run *r, const assay_step *step, assay_err *err) {
     assay_item item = {.weight = step->tensor, .choice = &step->choice, .role = step->role, .model_dtype = r->steps.model_dtype};
     assay_item *items = &item;
-    assay_layer layer = {.config = &r->config, .index = -1, .items = &item, .n_items = 1, .n_threads = r->n_threads};
+    assay_ticker ticker = {.progress = r->o->progress, .phase = "quantizing", .unit = "bytes", .base = r->done_bytes,
+                           .size = (double)step->tensor->n_bytes, .total = (double)r->res->input_bytes, .to = 1};
+    assay_layer layer = {.config = &r->config, .index = -1, .items = &item, .n_items = 1, .n_threads = r->n_threads, .ticker = &ticker};
     bool embeds = step->role == ASSAY_ROLE_EMBED && r->calibration;
     double begin = assay_now();
     assay_loss l;
@@ -361,6 +402,19 @@ static assay_status check_calibration(assay_run *r, assay_err *err) {
     return ASSAY_OK;
 }
 
+/* Methods that learn need the architecture's backward pass. */
+static assay_status check_gradients(const assay_run *r, assay_err *err) {
+    for (size_t i = 0; i < r->steps.n; i++) {
+        const assay_choice *c = &r->steps.v[i].choice;
+        assay_err why = {0};
+        if (!(assay_method_get(c->method)->needs & ASSAY_NEED_LAYER) || c->iters == 0) continue;
+        assay_status s = assay_tape_check(&r->config, &why);
+        if (s == ASSAY_OK) return s;
+        return assay_fail(err, s, "method %s: %s: take one that needs no gradients, such as gptq", assay_method_name(c->method), why.message);
+    }
+    return ASSAY_OK;
+}
+
 static assay_status open_imatrix(assay_run *r, assay_err *err) {
     if (!r->o->imatrix) return ASSAY_OK;
     if (r->steps.convention != ASSAY_CONVENTION_GGUF)
@@ -442,6 +496,7 @@ assay_status assay_run_prepare(assay_run *r, assay_err *err) {
     r->steps.has_importance = r->calibration || r->imatrix;
     r->weighs = r->calibration && !r->imatrix && r->steps.convention == ASSAY_CONVENTION_GGUF;
     if (r->steps.convention == ASSAY_CONVENTION_GGUF) ASSAY_TRY(prepare_gguf(r, err));
+    ASSAY_TRY(check_gradients(r, err));
     ASSAY_TRY(check_calibration(r, err));
     if (!rotation.on) return ASSAY_OK;
     if (rotation.online) r->config.down_hadamard = assay_rotation_down_block(&r->config); /* for the layers that are run meanwhile */

@@ -100,6 +100,7 @@ typedef struct assay_run {
     assay_outdir out;    /* its key: recipe, source, program and shard size */
     int n_threads;
     double error2, weight2; /* over all quantized matrices */
+    int expert_layer, expert; /* whose loss was recorded last, of experts' */
     double done_bytes, worked_bytes, worked_seconds;
     double synced_at;
     struct assay_layer_bench *bench;

@@ -2,7 +2,8 @@
  *
  *   layers.jsonl  {"name": ..., "layer": 0, "rows": 256, "cols": 768, "choice": {...}, "weight_norm": 9.1,
  *                  "weight_error": 0.0051, "max_error": 0.0123, "output_error": null,
- *                  "bits_per_weight": 4.127, "seconds": 0.01}
+ *                  "bits_per_weight": 4.127, "seconds": 0.01}; an expert's also "expert": 3, and "tokens": 512, the calibration's
+ *                  tokens that it saw
  *   assay.json    the manifest
  *   config.json and the files that travel unchanged */
 #include <float.h>
@@ -63,7 +64,10 @@ assay_status assay_loss_print(assay_str *out, const assay_loss *l, assay_err *er
                           "output_error", real_or_null(l->output_error), "bits_per_weight",
                           l->bits_per_weight, "seconds", l->seconds);
     if (!j) return assay_nomem(err);
-    if (l->chosen[0] && json_object_set_new(j, "chosen", chosen_to_json(l->chosen))) {
+    bool failed = l->expert >= 0 && json_object_set_new(j, "expert", json_integer(l->expert));
+    failed = failed || (l->tokens >= 0 && json_object_set_new(j, "tokens", json_integer((json_int_t)l->tokens)));
+    failed = failed || (l->chosen[0] && json_object_set_new(j, "chosen", chosen_to_json(l->chosen)));
+    if (failed) {
         json_decref(j);
         return assay_nomem(err);
     }
@@ -75,8 +79,8 @@ assay_status assay_loss_print(assay_str *out, const assay_loss *l, assay_err *er
 
 static assay_status parse_loss(assay_loss *l, const json_t *j, const char *where, assay_err *err) {
     const char *name = NULL;
-    int64_t layer = -1;
-    *l = (assay_loss){.weight_error = INFINITY, .max_error = INFINITY, .output_error = -1};
+    int64_t layer = -1, expert = -1;
+    *l = (assay_loss){.weight_error = INFINITY, .max_error = INFINITY, .output_error = -1, .tokens = -1};
     ASSAY_TRY(assay_json_get_str(&name, j, "name", where, err));
     ASSAY_TRY(assay_json_get_int(&layer, j, "layer", where, err));
     ASSAY_TRY(assay_json_get_int(&l->rows, j, "rows", where, err));
@@ -87,12 +91,15 @@ static assay_status parse_loss(assay_loss *l, const json_t *j, const char *where
     ASSAY_TRY(assay_json_get_double(&l->output_error, j, "output_error", where, err));
     ASSAY_TRY(assay_json_get_double(&l->bits_per_weight, j, "bits_per_weight", where, err));
     ASSAY_TRY(assay_json_get_double(&l->seconds, j, "seconds", where, err));
+    ASSAY_TRY(assay_json_get_int(&expert, j, "expert", where, err));
+    ASSAY_TRY(assay_json_get_int(&l->tokens, j, "tokens", where, err));
     ASSAY_TRY(assay_choice_from_json(&l->choice, json_object_get(j, "choice"), where, err));
-    if (!name || strlen(name) >= sizeof l->name || layer < -1 || layer > 1 << 20)
+    if (!name || strlen(name) >= sizeof l->name || layer < -1 || layer > 1 << 20 || expert < -1 || expert > 1 << 20)
         return assay_fail(err, ASSAY_EINPUT, "%s: not a record of a matrix's loss", where);
     chosen_from_json(l->chosen, sizeof l->chosen, json_object_get(j, "chosen"));
     memcpy(l->name, name, strlen(name) + 1);
     l->layer = (int)layer;
+    l->expert = (int)expert;
     return ASSAY_OK;
 }
 
@@ -179,7 +186,13 @@ assay_status assay_manifest_write(const assay_outdir *out, const char *model_dir
         "bits_per_weight", res->bits_per_weight, "bits_per_quantized_weight", res->bits_per_quantized, "weight_error",
         isfinite(res->weight_error) ? res->weight_error : DBL_MAX, "tensors", (json_int_t)res->n_tensors, "matrices",
         (json_int_t)res->n_matrices, "input_bytes", (json_int_t)res->input_bytes);
-    if (j && calibration && json_object_set(j, "calibration", (json_t *)calibration)) {
+    json_t *experts = NULL;
+    bool failed = calibration && j && json_object_set(j, "calibration", (json_t *)calibration);
+    if (res->n_starved)
+        experts = json_pack("{s:I, s:I, s:I, s:I, s:s}", "calibrated", (json_int_t)res->n_experts, "starved", (json_int_t)res->n_starved, "unseen",
+                            (json_int_t)res->n_unseen, "least_tokens", (json_int_t)res->least_tokens, "least", res->least_expert);
+    failed = failed || (res->n_starved && j && json_object_set_new(j, "experts", experts));
+    if (failed) {
         json_decref(j);
         j = NULL;
     }

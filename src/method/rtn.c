@@ -84,6 +84,7 @@ static assay_status encode_matrix(assay_item *item, int n_threads, assay_err *er
 
 static assay_status quantize(assay_layer *layer, assay_item *const *items, size_t n_items, assay_err *err) {
     for (size_t i = 0; i < n_items; i++) {
+        ASSAY_TRY(assay_item_begin(layer, items, i, n_items, err));
         if (is_float(items[i]->choice))
             ASSAY_TRY(assay_floats_encode(items[i], layer->n_threads, err));
         else

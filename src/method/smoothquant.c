@@ -31,8 +31,10 @@ static const char *check(const assay_choice *c) {
 }
 
 static assay_status quantize(assay_layer *layer, assay_item *const *items, size_t n_items, assay_err *err) {
-    for (size_t i = 0; i < n_items; i++)
+    for (size_t i = 0; i < n_items; i++) {
+        ASSAY_TRY(assay_item_begin(layer, items, i, n_items, err));
         ASSAY_TRY(assay_fold_encode(items[i], NULL, NULL, layer->n_threads, err));
+    }
     return ASSAY_OK;
 }
 

@@ -24,7 +24,7 @@
 #include "precision/encode.h"
 #include "precision/hqq.h"
 
-enum { LANES = 16, CHUNK = 512, ITERATIONS = 20 };
+enum { LANES = 16, CHUNK = 512 };
 
 #define ROUNDER         12582912.0f
 #define NORM            0.7
@@ -179,7 +179,7 @@ bool assay_hqq_goes_on(assay_hqq_progress *p, const assay_matrix *m, double sum)
     float mean = (float)(sum / ((double)m->rows * (double)m->cols));
     bool better = p->iteration++ == 0 || mean < p->best;
     if (better) p->best = mean;
-    return better && p->iteration < ITERATIONS;
+    return better && p->iteration < ASSAY_HQQ_ITERATIONS;
 }
 
 assay_status assay_encode_hqq(assay_matrix *out, const float *w, int64_t rows, int64_t cols,

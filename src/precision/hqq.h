@@ -28,6 +28,8 @@ void assay_hqq_start(assay_matrix *m, const float *w, int64_t row, int64_t n);
 double assay_hqq_step(assay_matrix *m, const float *w, int64_t row, int64_t n);
 void assay_hqq_finish(assay_matrix *m, const float *w, int64_t row, int64_t n);
 
+#define ASSAY_HQQ_ITERATIONS 20 /* at most */
+
 typedef struct assay_hqq_progress {
     int iteration; /* done so far */
     float best;    /* mean error */

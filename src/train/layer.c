@@ -115,12 +115,15 @@ static const char *unknown_part(const assay_config *c) {
     return NULL;
 }
 
-assay_status assay_tape_open(assay_tape **out, const assay_config *c, int n_threads, assay_err *err) {
+assay_status assay_tape_check(const assay_config *c, assay_err *err) {
     const char *what = unknown_part(c);
+    if (!what) return ASSAY_OK;
+    return assay_fail(err, ASSAY_EUNSUPPORTED, "%s has no backward pass here (%s)", c->architecture, what);
+}
+
+assay_status assay_tape_open(assay_tape **out, const assay_config *c, int n_threads, assay_err *err) {
     *out = NULL;
-    if (what)
-        return assay_fail(err, ASSAY_EUNSUPPORTED,
-                          "%s has no backward pass here yet (%s): use a method that needs no gradients, such as gptq", c->architecture, what);
+    ASSAY_TRY(assay_tape_check(c, err));
     assay_tape *t = assay_calloc(1, sizeof *t);
     if (!t) return assay_nomem(err);
     t->config = c;

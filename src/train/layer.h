@@ -26,6 +26,8 @@ typedef struct assay_grads {
 
 typedef struct assay_tape assay_tape;
 
+/* Is there a backward pass for the architecture? EUNSUPPORTED naming the part that has none. */
+assay_status assay_tape_check(const assay_config *c, assay_err *err);
 /* For layers of c, borrowed. n_threads 0 = all cores. EUNSUPPORTED for architectures with other parts than the above, naming one. */
 assay_status assay_tape_open(assay_tape **out, const assay_config *c, int n_threads, assay_err *err);
 /* From now on the products of weights, in both directions, are taken of operands rounded to bf16, as mixed-precision training does: at

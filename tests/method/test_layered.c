@@ -127,10 +127,9 @@ static int stop(void *ctx, const char *phase, double done, double total, const c
     return ++s->calls == s->stop_at;
 }
 
-static int calls_of(const char *recipe, const char *out, int stop_at, assay_status want) {
+static int calls_with(assay_quantize_opts o, const char *recipe, const char *out, int stop_at, assay_status want) {
     stopper s = {.stop_at = stop_at};
     assay_progress p = {.fn = stop, .ctx = &s};
-    assay_quantize_opts o = options(1);
     assay_quantize_result res;
     assay_err err = {0};
     o.progress = &p;
@@ -139,6 +138,10 @@ static int calls_of(const char *recipe, const char *out, int stop_at, assay_stat
     if (got != want) fail_msg("%s stopped at %d: status %d, %s", recipe, stop_at, got, err.message);
     assert_true(s.calls > 0);
     return s.calls;
+}
+
+static int calls_of(const char *recipe, const char *out, int stop_at, assay_status want) {
+    return calls_with(options(1), recipe, out, stop_at, want);
 }
 
 /* Ctrl-C within a layer: nothing more is told or done, and going on ends in the same bytes. */
@@ -161,6 +164,37 @@ static void interrupted_within_a_layer_it_stops_and_goes_on(void **state) {
             assay_free(out);
         }
     }
+}
+
+/* Within one matrix, with calibration and without: after each block of its rows or columns. */
+static void interrupted_within_a_matrix_it_stops_and_goes_on(void **state) {
+    (void)state;
+    static const struct {
+        const char *recipe;
+        bool calibrated;
+        int least; /* calls in all; 22 are of tensors */
+    } cases[] = {{"hqq,int4,group_size=32", false, 22 + 14 * 4}, {"rtn,int3g32,mse", false, 22 + 6 * 3}, {"nf4", false, 22 + 6 * 3},
+                 {"gptq,int4g32", true, 150}};
+    for (size_t r = 0; r < ASSAY_LEN(cases); r++)
+        for (int threads = 1; threads <= 2; threads++) {
+            assay_quantize_opts o = options(threads);
+            if (!cases[r].calibrated) o.calibration = NULL;
+            char *out = tiny_dir(), want[65], got[65];
+            int all = calls_with(o, cases[r].recipe, out, 0, ASSAY_OK);
+            tiny_digest(want, out);
+            tiny_remove(out);
+            assay_free(out);
+            if (threads == 1 && all < cases[r].least) fail_msg("%s: told only %d times", cases[r].recipe, all);
+            for (int at = 2; at < all / threads; at += all / 4) { /* two threads share the blocks, one of them tells */
+                out = tiny_dir();
+                calls_with(o, cases[r].recipe, out, at, ASSAY_EINTR);
+                calls_with(o, cases[r].recipe, out, 0, ASSAY_OK);
+                tiny_digest(got, out);
+                if (strcmp(got, want)) fail_msg("%s: other bytes after an interrupt at %d", cases[r].recipe, at);
+                tiny_remove(out);
+                assay_free(out);
+            }
+        }
 }
 
 static void an_estimate_can_be_interrupted(void **state) {
@@ -336,6 +370,7 @@ int main(void) {
         cmocka_unit_test(any_thread_count_gives_the_same_bytes_and_so_does_going_on_after_a_kill),
         cmocka_unit_test(killed_at_any_moment_it_ends_in_the_same_bytes),
         cmocka_unit_test(interrupted_within_a_layer_it_stops_and_goes_on),
+        cmocka_unit_test(interrupted_within_a_matrix_it_stops_and_goes_on),
         cmocka_unit_test(an_estimate_can_be_interrupted),
         cmocka_unit_test(calibration_alone_changes_no_code_of_a_method_that_needs_none),
         cmocka_unit_test(a_method_that_needs_calibration_says_so_and_what_needs_none),
