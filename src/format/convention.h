@@ -5,6 +5,7 @@
 
 #include "base/str.h"
 #include "format/format.h"
+#include "format/pack.h"
 #include "format/writer.h"
 #include "format/writer_plan.h"
 
@@ -35,6 +36,8 @@ assay_status assay_want_scales(float *out, const assay_tensor *t, int64_t n, ass
 assay_dtype assay_scale_dtype(const assay_tensor *t);
 /* The static scale of a module's input: MODULE+suffix, one positive float. */
 assay_status assay_want_input_scale(float *out, const assay_want *w, const char *suffix, assay_err *err);
+/* assay_matrix_alloc for a matrix whose codes will be read. */
+assay_status assay_want_alloc(assay_matrix *m, bool asymmetric, assay_err *err);
 /* Codes of one byte each: a tensor of FP8 weights as it lies in the file. EINPUT naming row and column of a
  * NaN. */
 assay_status assay_want_fp8_codes(assay_matrix *m, const assay_want *w, const assay_tensor *t, assay_err *err);
@@ -101,6 +104,9 @@ assay_status assay_put_scales_across(assay_ckpt_writer *w, const char *module, c
 /* assay_ckpt_writer_add of MODULE+suffix. */
 assay_status assay_put_part(assay_ckpt_writer *w, const char *module, const char *suffix, assay_dtype dtype,
                             int n_dims, const int64_t *dims, const void *data, assay_err *err);
+/* Codes as the I32 tensor MODULE+suffix. */
+assay_status assay_put_packed(assay_ckpt_writer *w, const char *module, const char *suffix, const assay_packing *p, const uint8_t *codes,
+                              assay_err *err);
 /* n floats as a tensor of type t; U8 for powers of two. EUNSUPPORTED when one of them is no value of that
  * type. `what` names them in the error. */
 assay_status assay_put_floats(assay_ckpt_writer *w, const char *module, const char *suffix, assay_dtype t,

@@ -19,7 +19,6 @@
 
 #include "base/mem.h"
 #include "format/convention.h"
-#include "format/pack.h"
 #include "num/convert.h"
 
 bool assay_ct_has(const assay_want *w) {
@@ -118,14 +117,14 @@ assay_status assay_ct_get(assay_matrix *m, const assay_want *w, assay_err *err) 
                         .scale_dtype = scale->dtype,
                         .act_bits = scheme.act_bits,
                         .act_dtype = w->dense_act};
-    ASSAY_TRY(assay_matrix_alloc(m, !scheme.symmetric, err));
+    ASSAY_TRY(assay_want_alloc(m, !scheme.symmetric, err));
     ASSAY_TRY(read_scales(m, scale, &scheme, err));
     if (!scheme.symmetric) ASSAY_TRY(read_zeros(m, w, scheme.bits, err));
     if (scheme.static_input) ASSAY_TRY(assay_want_input_scale(&m->input_scale, w, ".input_scale", err));
     if (order) ASSAY_TRY(assay_want_order(m, order, err));
     if (w->outline) return ASSAY_OK;
     if (packed) {
-        assay_unpack_rows(m->codes, codes->data, m->rows, m->cols, scheme.bits);
+        assay_unpack_lines(m->codes, &(assay_packing){ASSAY_PACKING_ROWS, scheme.bits, m->rows, m->cols}, codes->data);
     } else {
         const int8_t *q = codes->data;
         for (size_t i = 0; i < codes->n_bytes; i++)
@@ -152,17 +151,11 @@ static assay_status put_packed_zeros(assay_ckpt_writer *w, const char *module, c
 static assay_status put_packed(assay_ckpt_writer *w, const char *module, const assay_matrix *m,
                                assay_err *err) {
     int bits = assay_precision_bits(m->precision);
-    size_t words = assay_packed_words((size_t)m->cols, bits);
-    uint32_t *packed = assay_mallocn((size_t)m->rows, words * sizeof *packed);
-    if (!packed) return assay_nomem(err);
-    if (!assay_ckpt_writer_is_planning(w)) assay_pack_codes(packed, m->codes, m->rows, m->cols, bits);
-    assay_status s = assay_put_part(w, module, ".weight_packed", ASSAY_DTYPE_I32, 2,
-                                    (int64_t[]){m->rows, (int64_t)words}, packed, err);
-    assay_free(packed);
-    if (s == ASSAY_OK)
-        s = assay_put_part(w, module, ".weight_shape", ASSAY_DTYPE_I64, 1, (int64_t[]){2},
-                           (int64_t[]){m->rows, m->cols}, err);
-    return s == ASSAY_OK && m->zeros ? put_packed_zeros(w, module, m, bits, err) : s;
+    assay_packing packing = {ASSAY_PACKING_ROWS, bits, m->rows, m->cols};
+    ASSAY_TRY(assay_put_packed(w, module, ".weight_packed", &packing, m->codes, err));
+    ASSAY_TRY(assay_put_part(w, module, ".weight_shape", ASSAY_DTYPE_I64, 1, (int64_t[]){2},
+                             (int64_t[]){m->rows, m->cols}, err));
+    return m->zeros ? put_packed_zeros(w, module, m, bits, err) : ASSAY_OK;
 }
 
 static assay_status put_bytes(assay_ckpt_writer *w, const char *module, const char *suffix,

@@ -17,7 +17,6 @@
 
 #include "base/mem.h"
 #include "format/convention.h"
-#include "format/pack.h"
 
 bool assay_gptq_has(const assay_want *w) {
     return assay_want_find(w, ".qweight") != NULL;
@@ -127,12 +126,12 @@ assay_status assay_gptq_get(assay_matrix *m, const assay_want *w, assay_err *err
     m->precision = (assay_precision)(ASSAY_PRECISION_INT2 + (int)s.bits - 2);
     m->group_size = s.group_size <= m->cols ? s.group_size : 0;
     m->scale_dtype = assay_scale_dtype(scales);
-    ASSAY_TRY(assay_matrix_alloc(m, true, err));
+    ASSAY_TRY(assay_want_alloc(m, true, err));
     ASSAY_TRY(assay_want_scales_across(m, scales, err));
     ASSAY_TRY(read_zeros(m, w, &s, err));
     assay_matrix_drop_plain_zeros(m);
     if (order) ASSAY_TRY(assay_want_order(m, order, err));
-    if (!w->outline) assay_unpack_across(m->codes, codes->data, m->rows, m->cols, (int)s.bits);
+    if (!w->outline) assay_unpack_lines(m->codes, &(assay_packing){ASSAY_PACKING_ACROSS, (int)s.bits, m->rows, m->cols}, codes->data);
     return ASSAY_OK;
 }
 
@@ -193,15 +192,10 @@ assay_status assay_gptq_v2_check(const char *module, const assay_matrix *m, assa
 static assay_status put(assay_ckpt_writer *w, const char *module, const assay_matrix *m, bool v2, assay_err *err) {
     int bits = assay_precision_bits(m->precision);
     ASSAY_TRY(check(module, m, v2, err));
-    size_t words = (size_t)(m->cols / 32 * bits);
-    uint32_t *packed = assay_mallocn((size_t)m->rows * words, sizeof *packed);
-    if (!packed) return assay_nomem(err);
-    if (!assay_ckpt_writer_is_planning(w)) assay_pack_across(packed, m->codes, m->rows, m->cols, bits);
-    assay_status s = assay_put_part(w, module, ".qweight", ASSAY_DTYPE_I32, 2, (int64_t[]){(int64_t)words, m->rows}, packed, err);
-    assay_free(packed);
-    if (s == ASSAY_OK) s = put_zeros(w, module, m, bits, v2, err);
-    if (s == ASSAY_OK) s = assay_put_scales_across(w, module, m, err);
-    return s == ASSAY_OK ? put_order(w, module, m, err) : s;
+    ASSAY_TRY(assay_put_packed(w, module, ".qweight", &(assay_packing){ASSAY_PACKING_ACROSS, bits, m->rows, m->cols}, m->codes, err));
+    ASSAY_TRY(put_zeros(w, module, m, bits, v2, err));
+    ASSAY_TRY(assay_put_scales_across(w, module, m, err));
+    return put_order(w, module, m, err);
 }
 
 assay_status assay_gptq_put(assay_ckpt_writer *w, const char *module, const assay_matrix *m, assay_dtype model_dtype, assay_err *err) {

@@ -136,9 +136,8 @@ assay_status assay_want_scales_across(assay_matrix *m, const assay_tensor *t, as
     float *across = assay_mallocn((size_t)m->n_scales, sizeof *across);
     if (!across) return assay_nomem(err);
     assay_status s = assay_want_scales(across, t, m->n_scales, err);
-    for (int64_t g = 0; s == ASSAY_OK && g < groups; g++)
-        for (int64_t r = 0; r < m->rows; r++)
-            m->scales[r * groups + g] = across[g * m->rows + r];
+    for (int64_t r = 0; s == ASSAY_OK && r < m->rows; r++)
+        for (int64_t g = 0; g < groups; g++) m->scales[r * groups + g] = across[g * m->rows + r];
     assay_free(across);
     return s;
 }
@@ -163,13 +162,22 @@ assay_status assay_put_part(assay_ckpt_writer *w, const char *module, const char
     return s;
 }
 
-/* n floats narrowed to type t; -1, or the index of the first that changes. */
+/* n floats narrowed to type t; -1, or the index of the first that changes. out NULL: not wanted. */
 static int64_t narrow(void *out, assay_dtype t, const float *v, int64_t n) {
-    float back;
-    if (!assay_from_f32(out, scale_type(t), v, (size_t)n)) return 0;
-    for (int64_t i = 0; i < n; i++) {
-        assay_to_f32(&back, (const char *)out + (size_t)i * assay_dtype_size(t), scale_type(t), 1);
-        if (back != v[i]) return i;
+    enum { STEP = 256 };
+    size_t size = assay_dtype_size(t);
+    for (int64_t at = 0; at < n; at += STEP) {
+        float back[STEP];
+        uint8_t room[STEP * sizeof(double)];
+        int64_t k = ASSAY_MIN(STEP, n - at);
+        void *to = out ? (uint8_t *)out + (size_t)at * size : room;
+        bool same = true;
+        if (!assay_from_f32(to, scale_type(t), v + at, (size_t)k)) return at;
+        assay_to_f32(back, to, scale_type(t), (size_t)k);
+        for (int64_t i = 0; i < k; i++) same &= back[i] == v[at + i];
+        if (same) continue;
+        for (int64_t i = 0; i < k; i++)
+            if (back[i] != v[at + i]) return at + i;
     }
     return -1;
 }
@@ -216,20 +224,18 @@ assay_status assay_check_plain_int(const char *module, const assay_matrix *m, co
         return assay_fail(err, ASSAY_EUNSUPPORTED, "%s is %s: %s holds integers", module, assay_precision_name(m->precision), convention);
     if (m->real_zeros) return assay_fail(err, ASSAY_EUNSUPPORTED, "%s has real zero points: %s has whole ones", module, convention);
     if (m->act_bits == 8) return assay_fail(err, ASSAY_EUNSUPPORTED, "%s has 8-bit activations: %s has 16-bit ones", module, convention);
-    for (int64_t i = 0; i < m->n_scales; i++)
-        if (assay_f16_to_f32(assay_f32_to_f16(m->scales[i])) != m->scales[i])
-            return assay_fail(err, ASSAY_EUNSUPPORTED, "%s has the scale %.9g, which is no float16: %s stores scales so", module,
-                              (double)m->scales[i], convention);
-    return ASSAY_OK;
+    int64_t at = narrow(NULL, ASSAY_DTYPE_F16, m->scales, m->n_scales);
+    if (at < 0) return ASSAY_OK;
+    return assay_fail(err, ASSAY_EUNSUPPORTED, "%s has the scale %.9g, which is no float16: %s stores scales so", module,
+                      (double)m->scales[at], convention);
 }
 
 assay_status assay_put_scales_across(assay_ckpt_writer *w, const char *module, const assay_matrix *m, assay_err *err) {
     int64_t groups = assay_matrix_n_groups(m);
     float *across = assay_mallocn((size_t)m->n_scales, sizeof *across);
     if (!across) return assay_nomem(err);
-    for (int64_t g = 0; g < groups; g++)
-        for (int64_t r = 0; r < m->rows; r++)
-            across[g * m->rows + r] = m->scales[r * groups + g];
+    for (int64_t r = 0; r < m->rows; r++)
+        for (int64_t g = 0; g < groups; g++) across[g * m->rows + r] = m->scales[r * groups + g];
     assay_status s = assay_put_floats(w, module, ".scales", ASSAY_DTYPE_F16, 2, (int64_t[]){groups, m->rows}, across, "scale", err);
     assay_free(across);
     return s;

@@ -139,29 +139,73 @@ static void every_nibble_is_where_awq_has_it(void **state) {
     }
 }
 
-/* Large enough for all threads and several tiles; the definition is that of one stream per row. */
+static void count_call(void *ctx) {
+    ++*(int *)ctx;
+}
+
+/* All lines by pieces, and back at once; whatever is done meanwhile is done once a piece. */
+static void pack_all(uint32_t *words, const assay_packing *p, const uint8_t *codes) {
+    int64_t shape[2], piece = assay_packing_piece(p, 1 << 16);
+    size_t n = (size_t)(p->rows * p->cols);
+    uint8_t *back = assay_malloc(n);
+    int called = 0, pieces = 0;
+    assay_packing_shape(shape, p);
+    for (int64_t at = 0; at < shape[0]; at += piece, pieces++)
+        assay_pack_lines(words + at * shape[1], p, codes, at, ASSAY_MIN(piece, shape[0] - at), count_call, &called);
+    assert_true(pieces > 1);
+    assert_int_equal(called, pieces);
+    memset(back, 0xee, n);
+    assay_unpack_lines(back, p, words);
+    assert_memory_equal(back, codes, n);
+    assay_free(back);
+}
+
+static uint8_t *some_codes(size_t n, int bits) {
+    uint8_t *codes = assay_malloc(n);
+    for (size_t i = 0; i < n; i++) codes[i] = (uint8_t)((i * 2654435761u >> 13) & ((1u << bits) - 1));
+    return codes;
+}
+
+/* Large enough for all threads and several tiles, and odd ones; the definition is that of one stream per row. */
 static void packing_across_is_packing_of_rows_turned(void **state) {
     (void)state;
     enum { ROWS = 544, COLS = 1056 };
     for (int b = 2; b <= 8; b++) {
-        size_t words = COLS / 32 * (size_t)b, n = ROWS * COLS;
-        uint8_t *codes = assay_malloc(n), *back = assay_malloc(n);
-        uint32_t *rows = assay_malloc(ROWS * words * 4), *across = assay_malloc(ROWS * words * 4);
-        for (size_t i = 0; i < n; i++) codes[i] = (uint8_t)((i * 2654435761u >> 13) & ((1u << b) - 1));
-        assay_pack_codes(rows, codes, ROWS, COLS, b);
-        assay_pack_across(across, codes, ROWS, COLS, b);
-        for (size_t r = 0; r < ROWS; r++)
-            for (size_t k = 0; k < words; k++) assert_int_equal(across[k * ROWS + r], rows[r * words + k]);
-        memset(back, 0xee, n);
-        assay_unpack_rows(back, rows, ROWS, COLS, b);
-        assert_memory_equal(back, codes, n);
-        memset(back, 0xee, n);
-        assay_unpack_across(back, across, ROWS, COLS, b);
-        assert_memory_equal(back, codes, n);
+        size_t words = COLS / 32 * (size_t)b;
+        uint8_t *codes = some_codes(ROWS * COLS, b);
+        uint32_t *rows = assay_malloc(ROWS * words * 4), *across = assay_malloc(ROWS * words * 4), *one = assay_malloc(words * 4);
+        pack_all(rows, &(assay_packing){ASSAY_PACKING_ROWS, b, ROWS, COLS}, codes);
+        pack_all(across, &(assay_packing){ASSAY_PACKING_ACROSS, b, ROWS, COLS}, codes);
+        for (size_t r = 0; r < ROWS; r++) {
+            assay_pack(one, 1, codes + r * COLS, 1, COLS, b);
+            assert_memory_equal(rows + r * words, one, words * 4);
+            for (size_t k = 0; k < words; k++) assert_int_equal(across[k * ROWS + r], one[k]);
+        }
         assay_free(codes);
-        assay_free(back);
         assay_free(rows);
         assay_free(across);
+        assay_free(one);
+    }
+}
+
+static void turned_words_hold_eight_rows(void **state) {
+    (void)state;
+    static const int row_of[8] = {0, 2, 4, 6, 1, 3, 5, 7};
+    static const struct {
+        int64_t rows, cols;
+    } shapes[] = {{552, 1056}, {128, 2051}, {8, 70000}};
+    for (size_t k = 0; k < ASSAY_LEN(shapes); k++) {
+        int64_t rows = shapes[k].rows, cols = shapes[k].cols;
+        uint8_t *codes = some_codes((size_t)(rows * cols), 4);
+        uint32_t *words = assay_malloc((size_t)(rows * cols / 2));
+        pack_all(words, &(assay_packing){ASSAY_PACKING_TURNED, 4, rows, cols}, codes);
+        for (int64_t c = 0; c < cols; c++)
+            for (int64_t r = 0; r < rows / 8; r++)
+                for (int i = 0; i < 8; i++)
+                    if ((words[c * (rows / 8) + r] >> (4 * i) & 15) != codes[(8 * r + row_of[i]) * cols + c])
+                        fail_msg("row %d, column %d", (int)(8 * r + row_of[i]), (int)c);
+        assay_free(codes);
+        assay_free(words);
     }
 }
 
@@ -319,6 +363,7 @@ int main(void) {
         cmocka_unit_test(every_bit_is_where_gptq_has_it),
         cmocka_unit_test(every_nibble_is_where_awq_has_it),
         cmocka_unit_test(packing_across_is_packing_of_rows_turned),
+        cmocka_unit_test(turned_words_hold_eight_rows),
         cmocka_unit_test(symmetric_matrices_have_the_middle_as_zero_point),
         cmocka_unit_test(an_activation_order_is_kept_and_a_trivial_one_dropped),
         cmocka_unit_test(what_cannot_be_held_is_refused_by_name),
