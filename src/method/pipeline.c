@@ -321,7 +321,8 @@ static assay_status finish(assay_run *r, assay_err *err) {
     res->weight_error = assay_relative_error(r->error2, r->weight2);
     ASSAY_TRY(assay_losses_save(r->out.dir, &r->losses, err));
     ASSAY_TRY(assay_sidecars_write(&r->out, r->model_dir, r->config_json, &r->steps, err));
-    ASSAY_TRY(assay_manifest_write(&r->out, r->model_dir, r->recipe, res, r->calibration ? r->calibration->manifest : NULL, err));
+    ASSAY_TRY(assay_manifest_write(&r->out, r->model_dir, r->recipe, res, r->calibration ? r->calibration->manifest : NULL,
+                                   r->imatrix ? &r->imatrix_info : NULL, err));
     if (r->o->before_commit) r->o->before_commit(r->o->before_commit_ctx, res);
     assay_ckpt_writer *w = r->writer;
     r->writer = NULL;

@@ -76,9 +76,10 @@ assay_status assay_losses_save(const char *dir, const assay_losses *l, assay_err
 
 /* config.json with quantization_config, and the files that go along unchanged. */
 assay_status assay_sidecars_write(const assay_outdir *out, const char *model_dir, const json_t *config, const assay_steps *p, assay_err *err);
-/* assay.json. */
+/* assay.json. calibration, imatrix: NULL = none. */
 assay_status assay_manifest_write(const assay_outdir *out, const char *model_dir, const assay_recipe *r,
-                                  const assay_quantize_result *res, const json_t *calibration, assay_err *err);
+                                  const assay_quantize_result *res, const json_t *calibration, const assay_imatrix_info *imatrix,
+                                  assay_err *err);
 /* The total loss that a directory's assay.json tells; *out stays when it tells none. */
 void assay_manifest_loss(double *out, const char *dir);
 

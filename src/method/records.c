@@ -179,7 +179,8 @@ assay_status assay_sidecars_write(const assay_outdir *out, const char *model_dir
 /* --- the manifest --- */
 
 assay_status assay_manifest_write(const assay_outdir *out, const char *model_dir, const assay_recipe *r,
-                                  const assay_quantize_result *res, const json_t *calibration, assay_err *err) {
+                                  const assay_quantize_result *res, const json_t *calibration, const assay_imatrix_info *imatrix,
+                                  assay_err *err) {
     json_t *j = json_pack(
         "{s:{s:s, s:s}, s:s, s:o, s:s, s:f, s:f, s:f, s:I, s:I, s:I}", "source", "path", model_dir, "sha256", res->source_hash,
         "recipe_sha256", res->recipe_hash, "recipe", assay_recipe_to_json(r), "convention", assay_convention_name(res->convention),
@@ -191,6 +192,9 @@ assay_status assay_manifest_write(const assay_outdir *out, const char *model_dir
     if (res->n_starved)
         experts = json_pack("{s:I, s:I, s:I, s:I, s:s}", "calibrated", (json_int_t)res->n_experts, "starved", (json_int_t)res->n_starved, "unseen",
                             (json_int_t)res->n_unseen, "least_tokens", (json_int_t)res->least_tokens, "least", res->least_expert);
+    if (imatrix && j)
+        failed = failed || json_object_set_new(j, "imatrix", json_pack("{s:s, s:s, s:I}", "sha256", imatrix->hash, "dataset", imatrix->dataset,
+                                                                       "entries", (json_int_t)imatrix->n_entries));
     failed = failed || (res->n_starved && j && json_object_set_new(j, "experts", experts));
     if (failed) {
         json_decref(j);

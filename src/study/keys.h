@@ -1,7 +1,7 @@
 /* study/keys.h: the keys of steps: SHA-256 of everything that goes into one. Two equal keys are one result, so whatever can change a
  * result must be in its key, and nothing else may be: a renamed variant or another folder must find what is done.
  *
- *   quantize  QUANTIZE_VERSION, checkpoint, recipe
+ *   quantize  QUANTIZE_VERSION, checkpoint, recipe, what it is calibrated or weighed with, a mixture's target and candidates
  *   score     SCORE_VERSION, checkpoint, tokenizer and template files, suite (items, evaluators with versions and options, prompts),
  *             compute mode, KV cache, instruction set, longest sequence (the KV budget may bound it); kl: the baseline's identity; a rerun: its batch
  *
@@ -31,7 +31,7 @@ assay_status study_checkpoint_hash(char hex[ASSAY_HASH_HEX], const char *dir, as
 /* Fills the identity of the model in dir as opened with o, its text files as they are in text_dir. checkpoint: its hash when known,
  * NULL: computed (reads it all). */
 assay_status study_identify(study_identity *out, const char *text_dir, const char *dir, const char *checkpoint, const assay_native_opts *o, assay_err *err);
-/* calibration: hash of the ids that it is made with, NULL = none; mixture: what it is to come to ("4.25 int3g128 ..."), NULL = none. */
+/* calibration: hash of the ids, or of the importance matrix' file, that it is made with, NULL = none; mixture: what it is to come to ("4.25 int3g128 ..."), NULL = none. */
 assay_status study_quantize_key(char hex[ASSAY_HASH_HEX], const char *checkpoint, const assay_recipe *r, const char *calibration,
                                 const char *mixture, assay_err *err);
 /* baseline: NULL when the suite has no kl. rerun_batch 0: no rerun. */

@@ -163,6 +163,24 @@ static assay_status find_made(study_run *r, model *m, assay_err *err) {
     return s;
 }
 
+static assay_status key_of_making(study_run *r, model *m, assay_err *err) {
+    const assay_variant_spec *v = m->spec;
+    const char *shown = assay_variant_calibrates(v) ? r->calibrator.sequences.hash : NULL;
+    char weights[ASSAY_HASH_HEX];
+    assay_str mixture = {0};
+    if (v->imatrix) {
+        if (assay_hash_file(weights, v->imatrix, err) != ASSAY_OK) return assay_err_prefix(err, "variant %s", v->name);
+        shown = weights;
+    }
+    assay_str_printf(&mixture, "%.17g %d %s", v->target_bpw, (int)v->sensitivity, v->mix ? v->mix : "");
+    assay_status s = assay_str_status(&mixture, err);
+    if (s == ASSAY_OK)
+        s = study_quantize_key(m->quantize_key, r->models[0].identity.checkpoint, v->recipe, shown,
+                               v->target_bpw > 0 ? assay_str_c(&mixture) : NULL, err);
+    assay_str_free(&mixture);
+    return s;
+}
+
 static assay_status prepare_variant(study_run *r, model *m, assay_err *err) {
     m->size_bytes = m->effective_bpw = NAN;
     if (m->spec->path) {
@@ -176,11 +194,7 @@ static assay_status prepare_variant(study_run *r, model *m, assay_err *err) {
     m->dir = assay_path_join(r->variants_dir, m->spec->name);
     if (!m->dir) return assay_nomem(err);
     if (!(m->recipe = assay_recipe_to_json(m->spec->recipe))) return assay_nomem(err);
-    char mixture[256];
-    snprintf(mixture, sizeof mixture, "%.17g %d %s", m->spec->target_bpw, (int)m->spec->sensitivity, m->spec->mix ? m->spec->mix : "");
-    ASSAY_TRY(study_quantize_key(m->quantize_key, r->models[0].identity.checkpoint, m->spec->recipe,
-                                 assay_variant_calibrates(m->spec) ? r->calibrator.sequences.hash : NULL,
-                                 m->spec->target_bpw > 0 ? mixture : NULL, err));
+    ASSAY_TRY(key_of_making(r, m, err));
     return find_made(r, m, err);
 }
 
@@ -308,7 +322,7 @@ static assay_status make_checkpoint(assay_quantize_result *q, study_run *r, mode
     assay_progress progress = {on_progress, r};
     assay_recipe *mixed = NULL;
     assay_quantize_opts o = {.n_threads = r->o->runtime.n_threads, .progress = &progress, .overwrite = true,
-                             .source_hash = r->models[0].identity.checkpoint};
+                             .source_hash = r->models[0].identity.checkpoint, .imatrix = m->spec->imatrix};
     if (assay_variant_calibrates(m->spec)) o.calibration = &r->calibrator.sequences;
     if (m->spec->target_bpw > 0) ASSAY_TRY(mix(&mixed, r, m, &progress, err));
     assay_status s = assay_quantize(q, r->spec->model, m->dir, mixed ? mixed : m->spec->recipe, &o, err);

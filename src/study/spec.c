@@ -10,7 +10,8 @@
 static const char *const study_keys[] = {"study", "model", "suite", "variants", "baseline", "rerun", "policy", "serving",
                                          "devices", "prices", "prefer", "research", "calibration"};
 /* Beside the recipe's own keys. */
-static const char *const variant_keys[] = {"name", "path", "activations", "kv", "adapter", "recipe", "endpoint", "target_bpw", "mix", "sensitivity"};
+static const char *const variant_keys[] = {"name", "path", "activations", "kv", "adapter", "recipe", "endpoint", "target_bpw", "mix", "sensitivity",
+                                           "imatrix"};
 
 static const char *const act_words[] = {"auto", "f32", "bf16", "f16", "int8"};
 
@@ -121,7 +122,11 @@ static assay_status read_recipe_line(assay_variant_spec *v, reader *r, const ass
 }
 
 static assay_status read_path(assay_variant_spec *v, reader *r, const assay_yaml *y, assay_err *err) {
+    static const char *const made[] = {"recipe", "target_bpw", "mix", "sensitivity", "imatrix"};
     ASSAY_TRY(get_text(&v->path, r, y, "path", false, true, err));
+    for (size_t i = 0; i < ASSAY_LEN(made); i++)
+        if (assay_yaml_find(y, made[i]))
+            return assay_yaml_fail(r->doc, y, err, "'%s' is for variants that are made; this one has a path", made[i]);
     for (size_t k = 0; k < ASSAY_LEN(variant_keys); k++) assay_yaml_find(y, variant_keys[k]);
     return assay_yaml_check_unknown(r->doc, y, "a variant with a path (it takes no recipe)", variant_keys, ASSAY_LEN(variant_keys), err);
 }
@@ -137,6 +142,22 @@ static assay_status read_mixture(assay_variant_spec *v, reader *r, const assay_y
     if (word && !assay_sensitivity_parse(&v->sensitivity, word))
         return assay_yaml_fail(r->doc, assay_yaml_find(y, "sensitivity"), err, "sensitivity must be auto, kl or fisher, not '%s'", word);
     return ASSAY_OK;
+}
+
+/* imatrix: FILE | calibration | none: where method gguf's importance comes from; absent: from the study's calibration, when it has one. */
+static assay_status read_imatrix(assay_variant_spec *v, reader *r, const assay_yaml *y, assay_err *err) {
+    const assay_yaml *at = assay_yaml_find(y, "imatrix");
+    const char *text = NULL;
+    ASSAY_TRY(assay_yaml_get_str(&text, r->doc, y, "imatrix", err));
+    if (!at) return ASSAY_OK;
+    if (!text || !*text) return assay_yaml_fail(r->doc, at, err, "imatrix must be a file, calibration or none");
+    if (assay_recipe_base(v->recipe)->method != ASSAY_METHOD_GGUF)
+        return assay_yaml_fail(r->doc, at, err, "imatrix is for method gguf: the others see the calibration data itself");
+    v->calibrates = !strcmp(text, "calibration");
+    if (v->calibrates && !r->spec->calibration.data)
+        return assay_yaml_fail(r->doc, at, err, "imatrix: calibration needs `calibration: {data: FILE}` in the study");
+    if (v->calibrates || !strcmp(text, "none")) return ASSAY_OK;
+    return copy_path(&v->imatrix, r, text, err);
 }
 
 bool assay_variant_calibrates(const assay_variant_spec *v) {
@@ -165,7 +186,7 @@ static assay_status read_variant(assay_variant_spec *v, reader *r, const assay_y
     else ASSAY_TRY(assay_recipe_from_yaml(&v->recipe, r->doc, y, variant_keys, ASSAY_LEN(variant_keys), err));
     bool needs = v->target_bpw > 0 || assay_recipe_needs_calibration(v->recipe, NULL);
     v->calibrates = r->spec->calibration.data ? needs || assay_recipe_wants_calibration(v->recipe) : needs;
-    if (!needs || r->spec->calibration.data) return ASSAY_OK;
+    if (!needs || r->spec->calibration.data) return read_imatrix(v, r, y, err);
     return assay_yaml_fail(r->doc, y, err, "variant '%s' needs calibration data: add `calibration: {data: FILE}` to the study", v->name);
 }
 

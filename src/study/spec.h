@@ -27,6 +27,7 @@ typedef struct assay_variant_spec {
     assay_act_mode activations;
     assay_kv_kind kv;             /* how keys and values are kept */
     const char *adapter;          /* a LoRA adapter's folder, resolved; NULL = none */
+    const char *imatrix;          /* file of an importance matrix for method gguf, resolved; NULL = none */
     bool calibrates;              /* it is made with the study's calibration data */
     double target_bpw;            /* > 0: the recipe is a base, precisions are mixed to so many bits per weight */
     const char *mix;              /* precisions to mix; NULL = by the target */

@@ -103,6 +103,7 @@ static const struct {
     [GPTQ] = {"gptq,int4g32", 0.4},
     [AWQ] = {"awq,int4g32", 0.8},
     {"rtn,int8", 0.06},
+    {"awq,int8,group_size=channel,awq_clip=false", 0.06}, /* what is left are its foldings */
     {"hqq,int4,group_size=32", 1.1},
     {"nf4", 1.5},
     {"fp8", 0.4},

@@ -65,6 +65,24 @@ static void a_study_may_say_everything(void **state) {
     assay_study_spec_free(s);
 }
 
+static void importance_comes_from_a_file_or_the_calibration_or_nowhere(void **state) {
+    (void)state;
+    static const char variants[] = "variants:\n  - {name: own, method: gguf, imatrix: im/x.gguf}\n  - {name: line, recipe: 'gguf,q4_k_m', imatrix: calibration}\n"
+                                   "  - {name: plain, method: gguf, precision: q6_k, imatrix: none}\n  - {name: left, method: gguf}\n";
+    char text[600];
+    snprintf(text, sizeof text, HEAD "calibration: {data: c.txt}\n%s", variants);
+    assay_err err = {0};
+    assay_study_spec *s = NULL;
+    if (parse(&s, text, &err) != ASSAY_OK) fail_msg("%s", err.message);
+    assert_string_equal(s->variants[0].imatrix, "dir/im/x.gguf"); /* relative to the study's file */
+    static const bool calibrates[] = {false, true, false, true};
+    for (size_t i = 0; i < 4; i++) {
+        assert_int_equal(assay_variant_calibrates(&s->variants[i]), calibrates[i]);
+        if (i) assert_null(s->variants[i].imatrix);
+    }
+    assay_study_spec_free(s);
+}
+
 static void mistakes_are_named_with_their_place(void **state) {
     (void)state;
     static const struct { const char *text, *want; assay_status code; } cases[] = {
@@ -92,6 +110,14 @@ static void mistakes_are_named_with_their_place(void **state) {
         {HEAD "calibration: {samples: 4}\n" ONE, "data", ASSAY_EINPUT},
         {HEAD ONE "policy: {margn: 2 pt}\n", "s.yaml:6: ", ASSAY_EINPUT},
         {HEAD ONE "policy: {margin: much}\n", "s.yaml:6: ", ASSAY_EINPUT},
+        {HEAD "variants: [{name: a, path: x, imatrix: i.gguf}]\n", "s.yaml:4: 'imatrix' is for variants that are made; this one has a path", ASSAY_EINPUT},
+        {HEAD "variants: [{name: a, path: x, recipe: nf4}]\n", "'recipe' is for variants that are made", ASSAY_EINPUT},
+        {HEAD "variants: [{name: a, path: x, target_bpw: 4}]\n", "'target_bpw' is for variants that are made", ASSAY_EINPUT},
+        {HEAD "variants: [{name: a, method: nf4, imatrix: i.gguf}]\n", "s.yaml:4: imatrix is for method gguf", ASSAY_EINPUT},
+        {HEAD "variants: [{name: a, recipe: 'rtn,int8', imatrix: none}]\n", "s.yaml:4: imatrix is for method gguf", ASSAY_EINPUT},
+        {HEAD "variants: [{name: a, method: gguf, imatrix: calibration}]\n", "s.yaml:4: imatrix: calibration needs", ASSAY_EINPUT},
+        {HEAD "variants: [{name: a, method: gguf, imatrix: [x]}]\n", "s.yaml:4: imatrix", ASSAY_EINPUT},
+        {HEAD "variants: [{name: a, method: gguf, imatrix: }]\n", "s.yaml:4: imatrix must be a file, calibration or none", ASSAY_EINPUT},
         {HEAD ONE "devices: [h100-smx]\n", "s.yaml:6: ", ASSAY_EINPUT},
         {HEAD ONE "serving: {contxt: 1}\n", "s.yaml:6: unknown key 'contxt' in serving, did you mean 'context'?", ASSAY_EINPUT},
         {HEAD ONE "serving: {context: -1}\n", "s.yaml:6: context must be from 1", ASSAY_EINPUT},
@@ -136,6 +162,7 @@ static void the_source_survives_json(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_study_is_read_with_its_defaults), cmocka_unit_test(a_study_may_say_everything),
+        cmocka_unit_test(importance_comes_from_a_file_or_the_calibration_or_nowhere),
         cmocka_unit_test(mistakes_are_named_with_their_place), cmocka_unit_test(the_source_survives_json),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

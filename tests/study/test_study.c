@@ -10,6 +10,7 @@
 #include <string.h>
 #include <unistd.h>
 #include "base/file.h"
+#include "method/importance_run.h"
 #include "study/study.h"
 
 static char dir[64], study_file[96], out_dir[96];
@@ -245,6 +246,51 @@ static void a_recipe_that_cannot_be_followed_is_one_variants_problem(void **stat
     assay_study_result_free(r);
 }
 
+/* An importance matrix of the demo model into DIR/w.gguf. */
+static void weigh(void) {
+    int32_t ids[48];
+    size_t first[3] = {0, 20, 48};
+    char path[128];
+    for (int i = 0; i < 48; i++) ids[i] = (i * 37 + 5) % 300;
+    assay_calibration c = {.ids = ids, .first = first, .n_seqs = 2, .hash = "h"};
+    assay_importance_opts o = {.dataset = "numbers", .n_threads = 1};
+    assay_importance_result res;
+    assay_err err = {0};
+    snprintf(path, sizeof path, "%s/w.gguf", dir);
+    if (assay_importance_run(&res, "models/demo", path, &c, &o, &err) != ASSAY_OK) fail_msg("%s", err.message);
+}
+
+static const char *sha_of_weights(json_t **manifest, const char *variant) {
+    char path[200];
+    assay_err err = {0};
+    snprintf(path, sizeof path, "%s/variants/%s/assay.json", out_dir, variant);
+    if (assay_json_load(manifest, path, &err) != ASSAY_OK) fail_msg("%s", err.message);
+    return json_string_value(json_object_get(json_object_get(*manifest, "imatrix"), "sha256"));
+}
+
+static void an_importance_matrix_from_a_file_is_the_variants_and_in_its_key(void **state) {
+    (void)state;
+    char path[128], hex[ASSAY_HASH_HEX];
+    json_t *a, *b;
+    weigh();
+    put("study.yaml", STUDY, "  - {name: weighed, method: gguf, precision: q2_k, imatrix: w.gguf}\n  - {name: plain, method: gguf, precision: q2_k, imatrix: none}\n");
+    assay_study_result *r = run(NULL);
+    snprintf(path, sizeof path, "%s/w.gguf", dir);
+    assert_int_equal(assay_hash_file(hex, path, NULL), ASSAY_OK);
+    assert_string_equal(sha_of_weights(&a, "weighed"), hex);
+    assert_null(sha_of_weights(&b, "plain"));
+    assert_string_not_equal(step(r, "quantize", "weighed")->key, step(r, "quantize", "plain")->key);
+    const assay_report_variant *v = assay_study_report(r)->variants;
+    assert_true(v[1].kl.mean > 0 && v[1].kl.mean != v[2].kl.mean);
+    assay_study_result_free(r);
+    json_decref(a);
+    json_decref(b);
+    assert_int_equal(remove(path), 0);
+    assay_err err = {0};
+    assert_int_equal(assay_study_run(&r, study_file, &(assay_study_exec){.out_dir = out_dir}, &err), ASSAY_ENOTFOUND);
+    assert_non_null(strstr(err.message, "variant weighed"));
+}
+
 /* Neither a checkpoint that cannot be opened stops the study. */
 static void a_checkpoint_that_is_no_good_is_one_variants_problem(void **state) {
     (void)state;
@@ -285,6 +331,7 @@ int main(void) {
         EACH(a_study_comes_to_its_report), EACH(a_report_says_what_its_variants_are), EACH(research_is_shown_and_not_shipped), EACH(a_second_run_does_nothing_again), EACH(a_new_variant_costs_only_itself_even_without_the_files_of_before),
         EACH(a_renamed_variant_is_the_same_work), EACH(an_interrupted_study_goes_on), EACH(a_dry_run_makes_nothing),
         EACH(a_store_recalls_its_study), EACH(a_recipe_that_cannot_be_followed_is_one_variants_problem), EACH(two_runs_do_not_share_a_folder),
+        EACH(an_importance_matrix_from_a_file_is_the_variants_and_in_its_key),
         EACH(a_checkpoint_that_is_no_good_is_one_variants_problem),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
