@@ -128,16 +128,23 @@ assay_status assay_want_order(assay_matrix *m, const assay_tensor *t, assay_err 
     return ASSAY_OK;
 }
 
+/* in [rows][cols] to out [cols][rows], by squares: rows that are a power of two apart push each other out of the cache. */
+static void transpose(float *out, const float *in, int64_t rows, int64_t cols) {
+    enum { SIDE = 16 };
+    for (int64_t r0 = 0; r0 < rows; r0 += SIDE)
+        for (int64_t c0 = 0; c0 < cols; c0 += SIDE)
+            for (int64_t r = r0; r < ASSAY_MIN(r0 + SIDE, rows); r++)
+                for (int64_t c = c0; c < ASSAY_MIN(c0 + SIDE, cols); c++) out[c * rows + r] = in[r * cols + c];
+}
+
 assay_status assay_want_scales_across(assay_matrix *m, const assay_tensor *t, assay_err *err) {
-    int64_t groups = assay_matrix_n_groups(m);
     if (t->dtype != ASSAY_DTYPE_F32 && t->dtype != ASSAY_DTYPE_F16 && t->dtype != ASSAY_DTYPE_BF16)
         return assay_fail(err, ASSAY_EUNSUPPORTED, "tensor %s is of type %s; scales of integers are F32, F16 or BF16",
                           t->name, assay_dtype_name(t->dtype));
     float *across = assay_mallocn((size_t)m->n_scales, sizeof *across);
     if (!across) return assay_nomem(err);
     assay_status s = assay_want_scales(across, t, m->n_scales, err);
-    for (int64_t r = 0; s == ASSAY_OK && r < m->rows; r++)
-        for (int64_t g = 0; g < groups; g++) m->scales[r * groups + g] = across[g * m->rows + r];
+    if (s == ASSAY_OK) transpose(m->scales, across, assay_matrix_n_groups(m), m->rows);
     assay_free(across);
     return s;
 }
@@ -234,8 +241,7 @@ assay_status assay_put_scales_across(assay_ckpt_writer *w, const char *module, c
     int64_t groups = assay_matrix_n_groups(m);
     float *across = assay_mallocn((size_t)m->n_scales, sizeof *across);
     if (!across) return assay_nomem(err);
-    for (int64_t r = 0; r < m->rows; r++)
-        for (int64_t g = 0; g < groups; g++) across[g * m->rows + r] = m->scales[r * groups + g];
+    transpose(across, m->scales, m->rows, groups);
     assay_status s = assay_put_floats(w, module, ".scales", ASSAY_DTYPE_F16, 2, (int64_t[]){groups, m->rows}, across, "scale", err);
     assay_free(across);
     return s;

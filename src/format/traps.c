@@ -140,6 +140,7 @@ static float tensor_scale(const assay_matrix *m) {
 static void look_at_fused(search *s, const char *name, const assay_matrix *m) {
     char leader[200];
     assay_matrix l;
+    if (s->convention == ASSAY_CONVENTION_GGUF) return; /* llama.cpp multiplies by each on its own, and mixes differ by design */
     if (!leader_of(leader, sizeof leader, name)) return;
     if (assay_checkpoint_outline(&l, s->c, s->quant, leader, s->model_dtype, NULL) != ASSAY_OK) return;
     if (l.precision != m->precision || l.group_size != m->group_size || (l.row_block > 1) != (m->row_block > 1) || l.act_bits != m->act_bits)
@@ -182,6 +183,7 @@ assay_status assay_traps_find(assay_trap *traps, const assay_checkpoint *c, cons
     if (json_is_null(s.quant)) s.quant = NULL;
     s.model_dtype = model_dtype(config);
     if ((status = assay_convention_detect(&s.convention, s.quant, err)) != ASSAY_OK) goto out;
+    if (assay_checkpoint_is_gguf(c)) s.convention = ASSAY_CONVENTION_GGUF;
     if ((status = look_at_files(&s, folder, err)) != ASSAY_OK) goto out;
     for (size_t i = 0; i < assay_checkpoint_n_tensors(c); i++) {
         char name[600];

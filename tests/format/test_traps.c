@@ -5,9 +5,11 @@
 #include <setjmp.h>
 #include <cmocka.h>
 #include "format/convention.h"
+#include "format/gguf.h"
 #include "format/runtimes.h"
 #include "format/support.h"
 #include "format/traps.h"
+#include "precision/block.h"
 
 typedef struct laid {
     char *dir;
@@ -146,6 +148,45 @@ static void fused_matrices_are_compared(void **state) {
     assay_matrix_deinit(&m[1]);
 }
 
+/* What is a trap in one file is the purpose of another: the mixes of llama.cpp, which computes q, k and v one by one. */
+static void types_may_differ_in_a_mix(void **state) {
+    (void)state;
+    static const char *const names[] = {"model.layers.0.self_attn.q_proj.weight", "model.layers.0.self_attn.k_proj.weight"};
+    json_t *config = json_loads("{\"architectures\": [\"Qwen2ForCausalLM\"], \"model_type\": \"qwen2\", \"hidden_size\": 64, \"head_dim\": 8,"
+                                "\"intermediate_size\": 64, \"num_hidden_layers\": 1, \"num_attention_heads\": 4, \"num_key_value_heads\": 4,"
+                                "\"vocab_size\": 11, \"rms_norm_eps\": 1e-6}", 0, NULL);
+    assay_gguf_target target = {.config = config, .name = "a mix", .file_type = -1};
+    char *dir = scratch_make(), *file, why[160];
+    assay_ckpt_writer *w;
+    assay_checkpoint *c;
+    assay_trap traps[ASSAY_TRAP_COUNT];
+    assay_err err = {0};
+    assert_int_equal(assay_ckpt_writer_open(&w, dir, 0, NULL), ASSAY_OK);
+    if (assay_ckpt_writer_set_gguf(w, &target, &err) != ASSAY_OK) fail_msg("%s", err.message);
+    for (int i = 0; i < 2; i++) {
+        assay_matrix integers, blocks;
+        matrix(&integers, i ? 8 : 4, 32, -1);
+        assert_true(assay_block_from_int(&blocks, &integers, i ? ASSAY_PRECISION_Q8_0 : ASSAY_PRECISION_Q4_0, why));
+        if (assay_ckpt_writer_put_matrix(w, ASSAY_CONVENTION_GGUF, names[i], &blocks, ASSAY_DTYPE_F16, &err) != ASSAY_OK) fail_msg("%s", err.message);
+        assay_matrix_deinit(&blocks);
+        assay_matrix_deinit(&integers);
+    }
+    assert_int_equal(assay_ckpt_writer_commit(w, NULL), ASSAY_OK);
+    json_decref(config);
+    assert_int_equal(assay_checkpoint_open(&c, dir, NULL), ASSAY_OK);
+    assert_int_equal(assay_gguf_find_file(&file, dir, NULL), ASSAY_OK);
+    assert_int_equal(assay_gguf_config(&config, file, NULL), ASSAY_OK);
+    assert_int_equal(assay_checkpoint_find(c, names[0])->block, ASSAY_PRECISION_Q4_0);
+    assert_int_equal(assay_checkpoint_find(c, names[1])->block, ASSAY_PRECISION_Q8_0);
+    assert_int_equal(assay_traps_find(traps, c, config, dir, &err), ASSAY_OK);
+    for (int i = 0; i < ASSAY_TRAP_COUNT; i++)
+        if (traps[i].n) fail_msg("%s is told", assay_trap_name((assay_trap_id)i));
+    json_decref(config);
+    assay_free(file);
+    assay_checkpoint_close(c);
+    scratch_remove(dir);
+}
+
 static void rules_say_what_their_sources_say(void **state) {
     (void)state;
     static const struct {
@@ -178,6 +219,7 @@ int main(void) {
         cmocka_unit_test(wrapped_zero_points_are_seen),
         cmocka_unit_test(other_traps_are_seen),
         cmocka_unit_test(fused_matrices_are_compared),
+        cmocka_unit_test(types_may_differ_in_a_mix),
         cmocka_unit_test(rules_say_what_their_sources_say),
     };
     return cmocka_run_group_tests_name("traps", tests, NULL, NULL);
