@@ -84,15 +84,15 @@ VEC_FN void DOT_GRID_ROWS(float *y, const assay_rows *w, size_t row, int nr, ass
     v16 acc[GRID_N];
     VEC_UNROLL for (int r = 0; r < nr; r++) acc[r] = v16_zero();
     for (size_t c = 0; c < w->k; p += grid_bytes(form)) {
-        float scales[GRID_N][16];
-        VEC_UNROLL for (int r = 0; r < nr; r++) grid_scales(scales[r], p + (size_t)r * w->stride, form);
+        grid_block b[GRID_N];
+        VEC_UNROLL for (int r = 0; r < nr; r++) grid_open(&b[r], p + (size_t)r * w->stride, form);
         for (size_t step = 0; step < GRID_BLOCK / 64; step++, c += 64) VEC_UNROLL for (int r = 0; r < nr; r++) {
             uint8_t q[64];
-            v64_store(q, grid_codes(p + (size_t)r * w->stride, step, w->points, form));
+            v64_store(q, grid_codes(&b[r], p + (size_t)r * w->stride, step, w->points, form));
             VEC_UNROLL for (size_t h = 0; h < 2; h++) {
                 size_t g = grid_fine(form) ? 4 * step + 2 * h : 2 * step + h;
-                v16 scale[2] = {v16_set1(scales[r][grid_scale_at(g, form)]),
-                                v16_set1(scales[r][grid_scale_at(g + grid_fine(form), form)])};
+                v16 scale[2] = {v16_set1(b[r].scales[grid_scale_at(g, form)]),
+                                v16_set1(b[r].scales[grid_scale_at(g + grid_fine(form), form)])};
                 acc[r] = DOT_Q8_CHUNK(acc[r], w, q + 32 * h, grid_fine(form) ? BYTES_SIGNED16 : BYTES_SIGNED, v16_zero(),
                                       scale, x + c + 32 * h, out ? out + (size_t)r * ld + c + 32 * h : NULL);
             }

@@ -6,19 +6,21 @@
 #ifndef ASSAY_KERN_GRID_H
 #define ASSAY_KERN_GRID_H
 
-#include "num/narrow.h"
-
 #define GRID_BLOCK 256 /* columns */
 
-VEC_FN uint32_t grid_word(const uint8_t *p) {
+VEC_FN uint32_t grid_half(const uint8_t *p) {
     uint16_t v;
     memcpy(&v, p, 2);
     return v;
 }
-VEC_FN uint64_t grid_words(const uint8_t *p) {
-    uint64_t v;
-    memcpy(&v, p, 8);
-    return v;
+VEC_FN v16i grid_all(const uint8_t *p) { /* a word in all lanes */
+    int v;
+    memcpy(&v, p, 4);
+    return v16i_set1(v);
+}
+/* The first word in lanes 0 to 7, the second in the others. */
+VEC_FN v16i grid_two(const uint8_t *p) {
+    return v16_bits(v16_halves(v16_of_bits(grid_all(p)), v16_of_bits(grid_all(p + 4))));
 }
 VEC_FN bool grid_fine(assay_form form) { /* groups of 16, not 32 */
     return form == ASSAY_FORM_IQ1_M || form == ASSAY_FORM_IQ2_XS || form == ASSAY_FORM_IQ2_S;
@@ -31,111 +33,107 @@ VEC_FN size_t grid_bytes(assay_form form) {
                                        : 82;
 }
 
-/* --- scales --- */
+/* --- a block taken apart --- */
 
-/* s of the groups in the order that takes fewest steps: grid_scale_at. */
-VEC_FN void grid_small(uint64_t s[2], const uint8_t *b, assay_form form) {
-    const uint64_t words = 0x0007000700070007u, nibbles = 0x0f0f0f0f0f0f0f0fu;
-    if (form == ASSAY_FORM_IQ1_S) { /* bits 12 to 14 of eight words */
-        s[0] = (grid_words(b + 34) >> 12 & words) | (grid_words(b + 42) >> 12 & words) << 8;
-        s[1] = 0;
-    } else if (form == ASSAY_FORM_IQ1_M) { /* four times three bits in each of four words */
-        uint64_t w = grid_words(b + 48);
-        s[0] = (w & words) | (w >> 3 & words) << 8;
-        s[1] = (w >> 6 & words) | (w >> 9 & words) << 8;
-    } else if (form == ASSAY_FORM_IQ2_XXS) { /* the top four bits of every other word of 32 */
-        s[0] = s[1] = 0;
-        VEC_UNROLL for (int g = 0; g < 8; g++) s[0] |= (uint64_t)(b[9 + 8 * g] >> 4) << 8 * g;
-    } else { /* nibbles */
-        uint64_t w = grid_words(b + (form == ASSAY_FORM_IQ2_XS ? 66 : 74));
-        s[0] = w & nibbles;
-        s[1] = w >> 4 & nibbles;
+typedef struct grid_block {
+    _Alignas(64) uint32_t at[32]; /* indices (IQ2_XXS: none, they are bytes of their own) */
+    float scales[16];
+    uint64_t mask[4]; /* a bit for each column: IQ2's signs, IQ1's columns of an eighth less */
+} grid_block;
+
+/* What to shift the lanes by. */
+static const uint32_t GRID_NIBBLES[16] = {0, 4, 8, 12, 16, 20, 24, 28, 0, 4, 8, 12, 16, 20, 24, 28},
+                      GRID_PAIRS[16] = {0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30},
+                      GRID_THREES[16] = {0, 3, 6, 9, 16, 19, 22, 25, 0, 3, 6, 9, 16, 19, 22, 25},
+                      GRID_QUARTERS[16] = {0, 3, 6, 9, 0, 3, 6, 9, 0, 3, 6, 9, 0, 3, 6, 9};
+/* Lanes to take. */
+static const uint32_t GRID_ODD[16] = {1, 3, 5, 7, 9, 11, 13, 15}, /* and anything */
+    GRID_EACH[2][16] = {{8, 8, 8, 8, 9, 9, 9, 9, 10, 10, 10, 10, 11, 11, 11, 11},
+                        {12, 12, 12, 12, 13, 13, 13, 13, 14, 14, 14, 14, 15, 15, 15, 15}};
+
+VEC_FN v16i grid_take(v16i v, const uint32_t lanes[16]) { return v16_bits(v16_lookup(v16_of_bits(v), v16i_load(lanes))); }
+VEC_FN v16i grid_field(v16i v, const uint32_t by[16], int mask) {
+    return v16i_and(v16i_srlv(v, v16i_load(by)), v16i_set1(mask));
+}
+/* Signs of eight elements from seven bits, in each byte: the eighth makes their number even. */
+VEC_FN v16i grid_even(v16i sevens) {
+    v16i x = v16i_xor(sevens, v16i_and(v16i_srl(sevens, 4), v16i_set1(0x07070707)));
+    x = v16i_xor(x, v16i_srl(x, 2));
+    x = v16i_xor(x, v16i_srl(x, 1));
+    return v16i_or(sevens, v16i_sll(v16i_and(x, v16i_set1(0x01010101)), 7));
+}
+
+/* Each gives s of the groups, in the lanes that grid_scale_at names. */
+VEC_FN v16i grid_open_iq1_s(grid_block *o, const uint8_t *b) {
+    v16i w = v16i_u16(b + 18); /* the eight words at 34 in lanes 8 to 15 */
+    VEC_UNROLL for (int h = 0; h < 2; h++) {
+        v16i high = grid_field(v16i_sll(grid_take(w, GRID_EACH[h]), 8), GRID_QUARTERS, 0x700);
+        v16i_store(o->at + 16 * h, v16i_or(v16i_u8(b + 2 + 16 * h), high));
     }
+    uint32_t less[16];
+    v16i_store(less, v16i_sra(v16i_sll(w, 16), 31));
+    memcpy(o->mask, less + 8, sizeof o->mask);
+    return v16i_and(v16i_srl(w, 12), v16i_set1(7));
+}
+VEC_FN v16i grid_open_iq1_m(grid_block *o, const uint8_t *b) {
+    VEC_UNROLL for (int h = 0; h < 2; h++) {
+        v16i n = grid_field(grid_two(b + 32 + 8 * h), GRID_NIBBLES, 15);
+        v16i high = v16i_sll(v16i_and(n, v16i_set1(7)), 8);
+        v16i_store(o->at + 16 * h, v16i_or(v16i_u8(b + 16 * h), high));
+        v16i_store_i8((uint8_t *)o->mask + 16 * h, v16i_sra(v16i_sll(n, 28), 31));
+    }
+    return grid_field(grid_two(b + 48), GRID_THREES, 7);
+}
+VEC_FN v16i grid_open_iq2_xxs(grid_block *o, const uint8_t *b) {
+    v16i w = v16i_load(b + 2), sevens = v16i_and(w, v16i_set1(0x7f)); /* signs and scales in odd lanes */
+    VEC_UNROLL for (int k = 1; k < 4; k++) sevens = v16i_or(sevens, v16i_and(v16i_sll(w, k), v16i_set1(0x7f << 8 * k)));
+    uint32_t signs[16];
+    v16i_store(signs, grid_take(grid_even(sevens), GRID_ODD));
+    memcpy(o->mask, signs, sizeof o->mask);
+    return v16i_srl(w, 28);
+}
+VEC_FN v16i grid_open_iq2_xs(grid_block *o, const uint8_t *b) {
+    VEC_UNROLL for (int h = 0; h < 2; h++)
+        v16i_store(o->at + 16 * h, v16i_and(v16i_u16(b + 2 + 32 * h), v16i_set1(511)));
+    v16i signs = grid_even(v16i_and(v16i_srl(v16i_load(b + 2), 9), v16i_set1(0x007f007f)));
+    v16i_store_u16(o->mask, v16i_and(v16i_or(signs, v16i_srl(signs, 8)), v16i_set1(0xffff)));
+    return grid_field(grid_two(b + 66), GRID_NIBBLES, 15);
+}
+VEC_FN v16i grid_open_iq2_s(grid_block *o, const uint8_t *b) {
+    VEC_UNROLL for (int h = 0; h < 2; h++) {
+        v16i high = v16i_sll(grid_field(grid_all(b + 66 + 4 * h), GRID_PAIRS, 3), 8);
+        v16i_store(o->at + 16 * h, v16i_or(v16i_u8(b + 2 + 16 * h), high));
+    }
+    memcpy(o->mask, b + 34, sizeof o->mask);
+    return grid_field(grid_two(b + 74), GRID_NIBBLES, 15);
 }
 VEC_FN size_t grid_scale_at(size_t g, assay_form form) {
-    return form == ASSAY_FORM_IQ1_S    ? g % 4 * 2 + g / 4
-         : form == ASSAY_FORM_IQ1_M    ? g % 4 / 2 * 8 + g / 4 * 2 + g % 2
-         : form == ASSAY_FORM_IQ2_XXS  ? g
-                                       : g % 2 * 8 + g / 2;
-}
-VEC_FN void grid_scales(float scales[16], const uint8_t *b, assay_form form) {
-    uint64_t s[2];
-    uint32_t d = grid_word(b);
-    grid_small(s, b, form);
-    if (form == ASSAY_FORM_IQ1_M) { /* in the top four bits of each word */
-        uint64_t w = grid_words(b + 48);
-        d = (uint32_t)((w >> 12 & 0xf) | (w >> 24 & 0xf0) | (w >> 36 & 0xf00) | (w >> 48 & 0xf000));
-    }
-    v16i odd = v16i_add(v16i_sll(v16i_u8(s), 1), v16i_set1(1));
-    v16_store(scales, v16_mul(v16_of_int(odd), v16_set1(assay_widen_f16((uint16_t)d) * 0.125f)));
+    return form == ASSAY_FORM_IQ1_S ? 8 + g : form == ASSAY_FORM_IQ2_XXS ? 2 * g + 1 : g;
 }
 
-/* --- codes --- */
-
-/* Signs of eight times eight elements from seven bits each: the eighth makes their number even. */
-VEC_FN uint64_t grid_even(uint64_t sevens) {
-    uint64_t x = sevens ^ (sevens >> 4 & 0x0707070707070707u);
-    x ^= x >> 2;
-    x ^= x >> 1;
-    return sevens | (x & 0x0101010101010101u) << 7;
-}
-VEC_FN uint64_t grid_sevens(uint32_t w) { /* 28 bits to four bytes */
-    return (w & 0x7f) | (w << 1 & 0x7f00) | (w << 2 & 0x7f0000) | (w << 3 & 0x7f000000);
-}
-/* Bytes 0, 2, 4, 6 side by side. */
-VEC_FN uint64_t grid_even_bytes(uint64_t w) {
-    w = (w | w >> 8) & 0x0000ffff0000ffffu;
-    return (w | w >> 16) & 0xffffffffu;
+/* form is a constant, here and below. */
+VEC_FN void grid_open(grid_block *o, const uint8_t *b, assay_form form) {
+    v16i s = form == ASSAY_FORM_IQ1_S    ? grid_open_iq1_s(o, b)
+             : form == ASSAY_FORM_IQ1_M   ? grid_open_iq1_m(o, b)
+             : form == ASSAY_FORM_IQ2_XXS ? grid_open_iq2_xxs(o, b)
+             : form == ASSAY_FORM_IQ2_XS  ? grid_open_iq2_xs(o, b)
+                                          : grid_open_iq2_s(o, b);
+    uint32_t d = grid_half(b);
+    if (form == ASSAY_FORM_IQ1_M) /* in the top four bits of four words */
+        d = grid_half(b + 48) >> 12 | (grid_half(b + 50) >> 8 & 0xf0) | (grid_half(b + 52) >> 4 & 0xf00) |
+            (grid_half(b + 54) & 0xf000);
+    v16i odd = v16i_add(v16i_sll(s, 1), v16i_set1(1));
+    v16_store(o->scales, v16_mul(v16_of_int(odd), v16_mul(v16_f16((uint16_t)d), v16_set1(0.125f))));
 }
 
-VEC_FN v64 grid_iq2_xxs(const uint8_t *b, size_t step, const uint64_t *points) {
-    const uint8_t *p = b + 2 + 16 * step;
-    uint64_t w[2] = {grid_words(p), grid_words(p + 8)};
+/* Codes of columns 64 step and on of a block. */
+VEC_FN v64 grid_codes(const grid_block *o, const uint8_t *b, size_t step, const uint64_t *points, assay_form form) {
     uint32_t at[8];
-    VEC_UNROLL for (int k = 0; k < 8; k++) at[k] = p[k + k / 4 * 4];
-    uint64_t sevens = grid_sevens((uint32_t)(w[0] >> 32)) | grid_sevens((uint32_t)(w[1] >> 32)) << 32;
-    return v64_minus_if(v64_points(points, at), grid_even(sevens));
-}
-VEC_FN v64 grid_iq2_xs(const uint8_t *b, size_t step, const uint64_t *points) {
-    const uint8_t *p = b + 2 + 16 * step;
-    const uint64_t mask = 0x007f007f007f007fu;
-    uint32_t at[8];
-    VEC_UNROLL for (int k = 0; k < 8; k++) at[k] = grid_word(p + 2 * k) & 511;
-    uint64_t low = grid_even_bytes(grid_words(p) >> 9 & mask), high = grid_even_bytes(grid_words(p + 8) >> 9 & mask);
-    return v64_minus_if(v64_points(points, at), grid_even(low | high << 32));
-}
-VEC_FN v64 grid_iq2_s(const uint8_t *b, size_t step, const uint64_t *points) {
-    const uint8_t *p = b + 2 + 8 * step;
-    uint32_t at[8], high = grid_word(b + 66 + 2 * step) << 8;
-    VEC_UNROLL for (int k = 0; k < 8; k++) at[k] = p[k] | (high >> 2 * k & 0x300);
-    return v64_minus_if(v64_points(points, at), grid_words(b + 34 + 8 * step));
-}
-/* One more or, where the bit is set, one less. */
-VEC_FN v64 grid_shifted(v64 v, uint64_t less) { return v64_add(v, v64_minus_if(v64_set1(1), less)); }
-VEC_FN v64 grid_iq1_s(const uint8_t *b, size_t step, const uint64_t *points) {
-    const uint8_t *p = b + 2 + 8 * step;
-    uint32_t at[8], w[2] = {grid_word(b + 34 + 4 * step), grid_word(b + 36 + 4 * step)};
-    VEC_UNROLL for (int k = 0; k < 8; k++) at[k] = p[k] | (w[k / 4] << 8 >> k % 4 * 3 & 0x700);
-    uint64_t less = (0 - (uint64_t)(w[0] >> 15)) >> 32 | (0 - (uint64_t)(w[1] >> 15)) << 32;
-    return grid_shifted(v64_points(points, at), less);
-}
-VEC_FN v64 grid_iq1_m(const uint8_t *b, size_t step, const uint64_t *points) {
-    const uint8_t *p = b + 8 * step;
-    uint32_t at[8];
-    uint64_t n = grid_word(b + 32 + 4 * step) | (uint64_t)grid_word(b + 34 + 4 * step) << 32;
-    n = (n | n << 8) & 0x00ff00ff00ff00ffu;
-    n = (n | n << 4) & 0x0f0f0f0f0f0f0f0fu; /* a nibble a byte */
-    VEC_UNROLL for (int k = 0; k < 8; k++) at[k] = p[k] | ((uint32_t)(n >> 8 * k) & 7) << 8;
-    return grid_shifted(v64_points(points, at), (n >> 3 & 0x0101010101010101u) * 255);
-}
-
-/* Columns 64 step and on; form is a constant. */
-VEC_FN v64 grid_codes(const uint8_t *b, size_t step, const uint64_t *points, assay_form form) {
-    return form == ASSAY_FORM_IQ1_S    ? grid_iq1_s(b, step, points)
-         : form == ASSAY_FORM_IQ1_M    ? grid_iq1_m(b, step, points)
-         : form == ASSAY_FORM_IQ2_XXS  ? grid_iq2_xxs(b, step, points)
-         : form == ASSAY_FORM_IQ2_XS   ? grid_iq2_xs(b, step, points)
-                                       : grid_iq2_s(b, step, points);
+    VEC_UNROLL for (size_t k = 0; k < 8; k++)
+        at[k] = form == ASSAY_FORM_IQ2_XXS ? b[2 + 16 * step + k + k / 4 * 4] : o->at[8 * step + k];
+    v64 v = v64_points(points, at);
+    if (form >= ASSAY_FORM_IQ2_XXS) return v64_minus_if(v, o->mask[step]);
+    return v64_add(v, v64_minus_if(v64_set1(1), o->mask[step]));
 }
 
 #endif

@@ -11,6 +11,7 @@
  *   v16_pow2(v)            2^n, n the integer in the low mantissa bits of v = n + 1.5*2^23
  *   v16i_dot4(acc, w, x)   acc += sum over the lane's four bytes of unsigned w * signed x, exactly; x from
  *                          vx_bcast4
+ *   v16_f16(h)             the value of that float16, in all lanes
  *   v64                    64 signed bytes
  *   v64_points(t, at)      eight of t's vectors of eight bytes, side by side
  *   v64_minus_if(v, m)     the negative of the bytes whose bit of m is set

@@ -69,6 +69,7 @@ VEC_FN v16i v16i_sub(v16i a, v16i b) { return V16I_2(_mm256_sub_epi32, a, b); }
 VEC_FN v16i v16i_mul(v16i a, v16i b) { return V16I_2(_mm256_mullo_epi32, a, b); }
 VEC_FN v16i v16i_and(v16i a, v16i b) { return V16I_2(_mm256_and_si256, a, b); }
 VEC_FN v16i v16i_or(v16i a, v16i b) { return V16I_2(_mm256_or_si256, a, b); }
+VEC_FN v16i v16i_xor(v16i a, v16i b) { return V16I_2(_mm256_xor_si256, a, b); }
 VEC_FN v16i v16i_max(v16i a, v16i b) { return V16I_2(_mm256_max_epi32, a, b); }
 VEC_FN v16i v16i_srl(v16i x, int n) {
     return (v16i){(__m256i)((vec_u32)x.a >> (unsigned)n), (__m256i)((vec_u32)x.b >> (unsigned)n)};
@@ -77,6 +78,7 @@ VEC_FN v16i v16i_sll(v16i x, int n) {
     return (v16i){(__m256i)((vec_u32)x.a << (unsigned)n), (__m256i)((vec_u32)x.b << (unsigned)n)};
 }
 VEC_FN v16i v16i_sra(v16i x, int n) { return (v16i){_mm256_srai_epi32(x.a, n), _mm256_srai_epi32(x.b, n)}; }
+VEC_FN v16i v16i_srlv(v16i a, v16i n) { return V16I_2(_mm256_srlv_epi32, a, n); }
 VEC_FN v16i v16i_u8(const void *p) {
     __m128i v = _mm_loadu_si128(p);
     return (v16i){_mm256_cvtepu8_epi32(v), _mm256_cvtepu8_epi32(_mm_srli_si128(v, 8))};
@@ -102,6 +104,10 @@ VEC_FN v16i v16i_round(v16 v) { return (v16i){_mm256_cvtps_epi32(v.a), _mm256_cv
 VEC_FN v16 v16_load_f16(const void *p) {
     return (v16){_mm256_cvtph_ps(_mm_loadu_si128(p)),
                  _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)p + 1))};
+}
+VEC_FN v16 v16_f16(uint16_t h) {
+    __m256 v = _mm256_cvtph_ps(_mm_set1_epi16((short)h));
+    return (v16){v, v};
 }
 VEC_FN v16 v16_round_f16(v16 v) {
     return (v16){_mm256_cvtph_ps(_mm256_cvtps_ph(v.a, _MM_FROUND_TO_NEAREST_INT)),

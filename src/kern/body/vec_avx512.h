@@ -50,10 +50,12 @@ VEC_FN v16i v16i_sub(v16i a, v16i b) { return _mm512_sub_epi32(a, b); }
 VEC_FN v16i v16i_mul(v16i a, v16i b) { return _mm512_mullo_epi32(a, b); }
 VEC_FN v16i v16i_and(v16i a, v16i b) { return _mm512_and_si512(a, b); }
 VEC_FN v16i v16i_or(v16i a, v16i b) { return _mm512_or_si512(a, b); }
+VEC_FN v16i v16i_xor(v16i a, v16i b) { return _mm512_xor_si512(a, b); }
 VEC_FN v16i v16i_max(v16i a, v16i b) { return _mm512_max_epi32(a, b); }
 VEC_FN v16i v16i_srl(v16i a, int n) { return (v16i)((vec_u32)a >> (unsigned)n); }
 VEC_FN v16i v16i_sll(v16i a, int n) { return (v16i)((vec_u32)a << (unsigned)n); }
 VEC_FN v16i v16i_sra(v16i a, int n) { return _mm512_srai_epi32(a, (unsigned)n); }
+VEC_FN v16i v16i_srlv(v16i a, v16i n) { return _mm512_srlv_epi32(a, n); }
 VEC_FN v16i v16i_u8(const void *p) { return _mm512_cvtepu8_epi32(_mm_loadu_si128(p)); }
 VEC_FN v16i v16i_s8(const void *p) { return _mm512_cvtepi8_epi32(_mm_loadu_si128(p)); }
 VEC_FN v16i v16i_u16(const void *p) { return _mm512_cvtepu16_epi32(_mm256_loadu_si256(p)); }
@@ -63,6 +65,7 @@ VEC_FN v16 v16_of_int(v16i v) { return _mm512_cvtepi32_ps(v); }
 VEC_FN v16i v16i_round(v16 v) { return _mm512_cvtps_epi32(v); }
 
 VEC_FN v16 v16_load_f16(const void *p) { return _mm512_cvtph_ps(_mm256_loadu_si256(p)); }
+VEC_FN v16 v16_f16(uint16_t h) { return _mm512_cvtph_ps(_mm256_set1_epi16((short)h)); }
 VEC_FN v16 v16_round_f16(v16 v) { return _mm512_cvtph_ps(_mm512_cvtps_ph(v, _MM_FROUND_TO_NEAREST_INT)); }
 VEC_FN v16 v16_halves(v16 a, v16 b) { return _mm512_mask_blend_ps(0xff00, a, b); }
 VEC_FN v16 v16_lookup(v16 t, v16i i) { return _mm512_permutexvar_ps(i, t); }

@@ -72,6 +72,7 @@ VEC_FN v16i v16i_sub(v16i a, v16i b) { V16_EACH(v16i, vsubq_u32(a.q[i], b.q[i]))
 VEC_FN v16i v16i_mul(v16i a, v16i b) { V16_EACH(v16i, vmulq_u32(a.q[i], b.q[i])); }
 VEC_FN v16i v16i_and(v16i a, v16i b) { V16_EACH(v16i, vandq_u32(a.q[i], b.q[i])); }
 VEC_FN v16i v16i_or(v16i a, v16i b) { V16_EACH(v16i, vorrq_u32(a.q[i], b.q[i])); }
+VEC_FN v16i v16i_xor(v16i a, v16i b) { V16_EACH(v16i, veorq_u32(a.q[i], b.q[i])); }
 VEC_FN v16i v16i_max(v16i a, v16i b) {
     V16_EACH(v16i,
              vreinterpretq_u32_s32(vmaxq_s32(vreinterpretq_s32_u32(a.q[i]), vreinterpretq_s32_u32(b.q[i]))));
@@ -80,6 +81,9 @@ VEC_FN v16i v16i_srl(v16i a, int n) { V16_EACH(v16i, a.q[i] >> (uint32_t)n); }
 VEC_FN v16i v16i_sll(v16i a, int n) { V16_EACH(v16i, a.q[i] << (uint32_t)n); }
 VEC_FN v16i v16i_sra(v16i a, int n) {
     V16_EACH(v16i, vreinterpretq_u32_s32(vshlq_s32(vreinterpretq_s32_u32(a.q[i]), vdupq_n_s32(-n))));
+}
+VEC_FN v16i v16i_srlv(v16i a, v16i n) {
+    V16_EACH(v16i, vshlq_u32(a.q[i], vnegq_s32(vreinterpretq_s32_u32(n.q[i]))));
 }
 VEC_FN v16i v16i_u16(const void *p) {
     V16_EACH(v16i, vmovl_u16(vreinterpret_u16_u8(vld1_u8((const uint8_t *)p + 8 * i))));
@@ -113,6 +117,7 @@ VEC_FN v16i v16i_round(v16 v) { V16_EACH(v16i, vreinterpretq_u32_s32(vcvtnq_s32_
 VEC_FN v16 v16_load_f16(const void *p) {
     V16_EACH(v16, vcvt_f32_f16(vreinterpret_f16_u8(vld1_u8((const uint8_t *)p + 8 * i))));
 }
+VEC_FN v16 v16_f16(uint16_t h) { V16_EACH(v16, vcvt_f32_f16(vreinterpret_f16_u16(vdup_n_u16(h)))); }
 VEC_FN v16 v16_round_f16(v16 v) { V16_EACH(v16, vcvt_f32_f16(vcvt_f16_f32(v.q[i]))); }
 /* The table is 64 bytes: four times the index, plus 0..3, picks a float's bytes. */
 VEC_FN v16 v16_lookup(v16 t, v16i x) {
