@@ -185,19 +185,25 @@ static float mean_square(const float *w) {
     return 2 * assay_sum_squares(w, K) / K;
 }
 
+/* All groups of a block; returns the largest scale. */
+static float encode_groups(group *g, const kind *k, const assay_lattice *grid, const float *w,
+                           const float *importance, float mean) {
+    float weight[MAX_GROUP], largest = 0;
+    for (int i = 0; i < K; i += k->size, g++) {
+        assay_temper(weight, importance + i, w + i, k->size, mean);
+        encode_group(g, k, grid, w + i, weight);
+        largest = g->scale > largest ? g->scale : largest;
+    }
+    return largest;
+}
+
 void assay_encode_IQ1_S(uint8_t *out, const float *w, int64_t cols, const float *importance) {
     const assay_lattice *grid = assay_lattice_made(ASSAY_PRECISION_IQ1_S);
     enum { N = K / S_SIZE };
     for (int64_t c = 0; c < cols; c += K, out += 50) {
         group g[N];
-        float weight[S_SIZE], largest = 0, mean = mean_square(w + c);
+        float largest = encode_groups(g, &IQ1_S, grid, w + c, importance + c, mean_square(w + c));
         memset(out, 0, 50);
-        for (int i = 0; i < N; i++) {
-            const float *x = w + c + S_SIZE * i;
-            assay_temper(weight, importance + c + S_SIZE * i, x, S_SIZE, mean);
-            encode_group(&g[i], &IQ1_S, grid, x, weight);
-            largest = g[i].scale > largest ? g[i].scale : largest;
-        }
         float d = largest / 15, inverse = 1 / d;
         assay_store_half(out, d * 1.125f); /* found by trial */
         for (int i = 0; i < N; i++) {
@@ -234,18 +240,13 @@ void assay_encode_IQ1_M(uint8_t *out, const float *w, int64_t cols, const float 
     for (int64_t c = 0; c < cols; c += K, out += 56) {
         group g[N];
         int levels[N];
-        float weight[M_SIZE], largest = 0, mean = mean_square(w + c);
+        float mean = mean_square(w + c), largest = encode_groups(g, &IQ1_M, grid, w + c, importance + c, mean);
         memset(out, 0, 56);
-        for (int i = 0; i < N; i++) {
-            const float *x = w + c + M_SIZE * i;
-            assay_temper(weight, importance + c + M_SIZE * i, x, M_SIZE, mean);
-            encode_group(&g[i], &IQ1_M, grid, x, weight);
-            largest = g[i].scale > largest ? g[i].scale : largest;
+        for (int i = 0; i < N; i++)
             for (int v = 0; v < 2; v++) {
                 out[2 * i + v] = (uint8_t)g[i].at[v];
                 out[32 + i] = (uint8_t)(out[32 + i] | g[i].at[v] >> 8 << 4 * v);
             }
-        }
         if (!(largest > 0)) continue;
         float d = largest / 15, inverse = 1 / d;
         uint32_t words[4] = {0};

@@ -229,20 +229,38 @@ static const float *part(const float *importance, int64_t c) {
     return importance ? importance + c : NULL;
 }
 
-void assay_encode_IQ2_XXS(uint8_t *out, const float *w, int64_t cols, const float *importance) {
-    for (int64_t c = 0; c < cols; c += K, out += 66) {
+/* The types with seven of eight signs: those of 32 weights and their scale in a word. */
+typedef struct word_layout {
+    int bytes;
+    int word_at, word_step; /* of each 32; indices are at 2, 8 bytes apart */
+} word_layout;
+
+static void encode_words(uint8_t *out, const kind *k, const word_layout *l, const float *w, int64_t cols,
+                         const float *importance) {
+    int n = 32 / k->dims;
+    for (int64_t c = 0; c < cols; c += K, out += l->bytes) {
         block b;
-        memset(out, 0, 66);
-        if (!encode_block(&b, &IQ2_XXS, w + c, part(importance, c))) continue;
+        memset(out, 0, (size_t)l->bytes);
+        if (!encode_block(&b, k, w + c, part(importance, c))) continue;
         assay_store_half(out, b.d);
-        for (int g = 0; g < 8; g++) {
-            for (int k = 0; k < 4; k++) out[2 + 8 * g + k] = (uint8_t)b.at[4 * g + k];
-            assay_store32(out + 6 + 8 * g, signs_and_scale(b.signs + 4 * g, b.scales[g]));
+        for (int g = 0; g < K / 32; g++) {
+            for (int i = 0; i < n; i++) out[2 + 8 * g + i] = (uint8_t)b.at[n * g + i];
+            assay_store32(out + l->word_at + l->word_step * g, signs_and_scale(b.signs + 4 * g, b.scales[g]));
         }
     }
 }
 
-/* Sixteen scales of four bits. */
+void assay_encode_IQ2_XXS(uint8_t *out, const float *w, int64_t cols, const float *importance) {
+    static const word_layout L = {.bytes = 66, .word_at = 6, .word_step = 8};
+    encode_words(out, &IQ2_XXS, &L, w, cols, importance);
+}
+
+void assay_encode_IQ3_XXS(uint8_t *out, const float *w, int64_t cols, const float *importance) {
+    static const word_layout L = {.bytes = 98, .word_at = 66, .word_step = 4};
+    encode_words(out, &IQ3_XXS, &L, w, cols, importance);
+}
+
+/* Scales of four bits. */
 static void pack_four(uint8_t *out, const uint8_t *scales, int n) {
     for (int i = 0; i < n; i += 2) out[i / 2] = (uint8_t)(scales[i] | scales[i + 1] << 4);
 }
@@ -259,44 +277,37 @@ void assay_encode_IQ2_XS(uint8_t *out, const float *w, int64_t cols, const float
     }
 }
 
-void assay_encode_IQ2_S(uint8_t *out, const float *w, int64_t cols, const float *importance) {
-    for (int64_t c = 0; c < cols; c += K, out += 82) {
+/* The types with all signs: the indices' low bytes at 2, then each field on its own. */
+typedef struct field_layout {
+    int bytes;
+    int high_at, high_bits; /* of each index, above its byte */
+    int signs_at, scales_at;
+} field_layout;
+
+static void encode_fields(uint8_t *out, const kind *k, const field_layout *l, const float *w, int64_t cols,
+                          const float *importance) {
+    int per_byte = 8 / l->high_bits;
+    for (int64_t c = 0; c < cols; c += K, out += l->bytes) {
         block b;
-        encode_block(&b, &IQ2_S, w + c, part(importance, c));
-        memset(out, 0, 82);
+        encode_block(&b, k, w + c, part(importance, c));
+        memset(out, 0, (size_t)l->bytes);
         assay_store_half(out, b.d);
-        for (int v = 0; v < 32; v++) {
+        for (int v = 0; v < K / k->dims; v++) {
+            uint8_t *high = out + l->high_at + v / per_byte;
             out[2 + v] = (uint8_t)b.at[v];
-            out[66 + v / 4] = (uint8_t)(out[66 + v / 4] | b.at[v] >> 8 << 2 * (v & 3));
+            *high = (uint8_t)(*high | b.at[v] >> 8 << l->high_bits * (v % per_byte));
         }
-        memcpy(out + 34, b.signs, 32);
-        pack_four(out + 74, b.scales, 16);
+        memcpy(out + l->signs_at, b.signs, sizeof b.signs);
+        pack_four(out + l->scales_at, b.scales, K / k->size);
     }
 }
 
-void assay_encode_IQ3_XXS(uint8_t *out, const float *w, int64_t cols, const float *importance) {
-    for (int64_t c = 0; c < cols; c += K, out += 98) {
-        block b;
-        memset(out, 0, 98);
-        if (!encode_block(&b, &IQ3_XXS, w + c, part(importance, c))) continue;
-        assay_store_half(out, b.d);
-        for (int v = 0; v < 64; v++) out[2 + v] = (uint8_t)b.at[v];
-        for (int g = 0; g < 8; g++)
-            assay_store32(out + 66 + 4 * g, signs_and_scale(b.signs + 4 * g, b.scales[g]));
-    }
+void assay_encode_IQ2_S(uint8_t *out, const float *w, int64_t cols, const float *importance) {
+    static const field_layout L = {.bytes = 82, .high_at = 66, .high_bits = 2, .signs_at = 34, .scales_at = 74};
+    encode_fields(out, &IQ2_S, &L, w, cols, importance);
 }
 
 void assay_encode_IQ3_S(uint8_t *out, const float *w, int64_t cols, const float *importance) {
-    for (int64_t c = 0; c < cols; c += K, out += 110) {
-        block b;
-        encode_block(&b, &IQ3_S, w + c, part(importance, c));
-        memset(out, 0, 110);
-        assay_store_half(out, b.d);
-        for (int v = 0; v < 64; v++) {
-            out[2 + v] = (uint8_t)b.at[v];
-            out[66 + v / 8] = (uint8_t)(out[66 + v / 8] | b.at[v] >> 8 << (v & 7));
-        }
-        memcpy(out + 74, b.signs, 32);
-        pack_four(out + 106, b.scales, 8);
-    }
+    static const field_layout L = {.bytes = 110, .high_at = 66, .high_bits = 1, .signs_at = 74, .scales_at = 106};
+    encode_fields(out, &IQ3_S, &L, w, cols, importance);
 }
