@@ -7,16 +7,17 @@ FOLDER holds NAME (a converted checkpoint) and NAME-plain (what `assay convert N
 gptq, gptq-asym, gptq_v2, gptq3, gptq-int8, awq, hqq, ct, bnb, fp8. Per matrix: the original's own classes unpack and decode the tensors:
 GPTQModel's TorchLinear after its own change of version, AutoAWQ's dequantize_gemm, hqq's HQQLinear. The decoded weights are ours within the
 rounding of the original's type; codes and zero points, unpacked by the original, times the scales in float32 are ours exactly. Whole models:
-transformers loads ct and bnb, GPTQModel loads gptq; their logits are those of NAME-plain in float32 within the arithmetic's noise. One TAP line per
+transformers loads ct and bnb, GPTQModel gptq, AutoAWQ awq; their logits are those of NAME-plain in float32 within the arithmetic's noise. One TAP line per
 check; exit code 1 if one fails.
 """
-import importlib.util, json, os, sys, types
+import json, os, sys, warnings
 os.environ["CUDA_VISIBLE_DEVICES"] = ""
 import torch
 from safetensors import safe_open
 from transformers import AutoModelForCausalLM
 
 torch.set_num_threads(1)
+warnings.filterwarnings("ignore", category=DeprecationWarning, module="awq")
 top = sys.argv[1]
 count = failed = 0
 
@@ -76,11 +77,6 @@ def gptq(name):
 
 
 def awq(name):
-    root = os.path.dirname(importlib.util.find_spec("awq").origin)
-    for package in ("awq", "awq.utils"):
-        module = types.ModuleType(package)
-        module.__path__ = [os.path.join(root, *package.split(".")[1:])]
-        sys.modules[package] = module
     from awq.utils.packing_utils import dequantize_gemm
     t, q = tensors(name), config(name)
     modules = sorted(k[:-8] for k in t if k.endswith(".qweight"))
@@ -134,6 +130,21 @@ def load_gptq(path):
     return GPTQModel.load(path, device="cpu", backend=BACKEND.TORCH).model
 
 
+def load_awq(path):
+    """AutoAWQ's own loader. On a CPU it wants intel_extension_for_pytorch, which has no version for this torch, and Triton's kernels want a
+    GPU: told of neither, it takes its plain product, on the tensors as its file layout has them."""
+    import awq.models.base
+    import awq.modules.linear.gemm
+    from awq import AutoAWQForCausalLM
+    awq.models.base.get_best_device = lambda: "plain"
+    awq.modules.linear.gemm.TRITON_AVAILABLE = False
+    loaded = AutoAWQForCausalLM.from_quantized(path, fuse_layers=False, device_map={"": "cpu"}, torch_dtype=torch.float16)
+    quantized = sum(type(m).__name__ == "WQLinear_GEMM" for m in loaded.model.modules())
+    check("awq: AutoAWQ's loader reads the configuration and puts its own modules in", quantized > 0 and loaded.quant_config.w_bit == 4 and
+          loaded.quant_config.q_group_size == config("awq")["group_size"], f"{quantized} modules")
+    return loaded.model
+
+
 def guarded(what, fn, *args):
     try:
         fn(*args)
@@ -148,6 +159,7 @@ guarded("hqq", hqq, "hqq")
 guarded("ct in transformers", whole, "ct", load_ct, 2e-2)
 guarded("bnb in transformers", whole, "bnb", lambda p: AutoModelForCausalLM.from_pretrained(p, dtype=torch.float32), 2e-2)
 guarded("gptq in GPTQModel", whole, "gptq", load_gptq, 2e-2)
+guarded("awq in AutoAWQ", whole, "awq", load_awq, 2e-2)
 guarded("gptq_v2 in GPTQModel", whole, "gptq_v2", load_gptq, 2e-2)
 print(f"1..{count}")
 sys.exit(failed > 0)
