@@ -139,6 +139,8 @@ static void grow(int want) {
         pool.owner = getpid();
         pool.n_workers = 0;
         atomic_store(&pool.sleepers, 0);
+        pthread_mutex_init(&pool.lock, NULL);
+        pthread_cond_init(&pool.wake, NULL); /* the parent's still counts its sleepers and would wait for them */
     }
     if (pool.n_workers >= want) return;
     sigfillset(&all);

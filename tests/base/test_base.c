@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
+#include <sys/wait.h>
 #include <signal.h>
 #include <unistd.h>
 #include "base/clock.h"
@@ -264,6 +265,30 @@ static void every_task_runs_exactly_once(void **state) {
     }
 }
 
+/* A child has none of the threads, asleep or not, and makes its own. */
+static void a_forked_child_has_a_pool_of_its_own(void **state) {
+    enum { N = 64, JOBS = 200 };
+    (void)state;
+    unsigned char a[N];
+    memset(a, 0, sizeof a);
+    assay_parallel(4, N, mark, a);
+    usleep(20000); /* the workers go to sleep */
+    pid_t child = fork();
+    assert_true(child >= 0);
+    if (child == 0) {
+        alarm(60);
+        for (int k = 0; k < JOBS; k++) {
+            assay_parallel(4, N, mark, a);
+            if (k % 20 == 0) usleep(2000); /* the child's, too */
+        }
+        _exit(a[0] == JOBS + 1 && a[N - 1] == JOBS + 1 ? 0 : 1);
+    }
+    int status;
+    assert_int_equal(waitpid(child, &status, 0), child);
+    assert_true(WIFEXITED(status));
+    assert_int_equal(WEXITSTATUS(status), 0);
+}
+
 static int stop_at_half(void *ctx, const char *phase, double done, double total, const char *unit) {
     (void)ctx, (void)phase, (void)unit;
     return done * 2 >= total;
@@ -293,6 +318,7 @@ int main(void) {
         cmocka_unit_test(strings_survive_a_failed_allocation),
         cmocka_unit_test(sizes_times_and_suggestions_read_well),
         cmocka_unit_test(every_task_runs_exactly_once),
+        cmocka_unit_test(a_forked_child_has_a_pool_of_its_own),
         cmocka_unit_test(progress_can_stop_the_work),
     };
     return cmocka_run_group_tests(tests, make_dir, remove_dir);
