@@ -263,13 +263,7 @@ static assay_status plan_files(convert_run *r, assay_err *err) {
 
 /* Calls fn for each of a step's tensors. */
 static void for_tensors(const convert_run *r, const convert_step *step, void (*fn)(const assay_checkpoint *c, const assay_tensor *t)) {
-    size_t n = strlen(step->name);
-    fn(r->source, step->tensor);
-    if (step->action == CONVERT_COPY || n < 7) return;
-    for (size_t i = 0; i < assay_checkpoint_n_tensors(r->source); i++) { /* "x." of "x.weight" */
-        const assay_tensor *t = assay_checkpoint_get(r->source, i);
-        if (t != step->tensor && strncmp(t->name, step->name, n - 6) == 0) fn(r->source, t);
-    }
+    for (size_t i = 0; i < step->n_parts; i++) fn(r->source, step->parts[i]);
 }
 
 #define SYNC_SECONDS 120
@@ -492,6 +486,7 @@ static void run_deinit(convert_run *r) {
     json_decref(r->config);
     assay_checkpoint_close(r->source);
     assay_free(r->steps);
+    assay_free(r->parts);
     assay_free(r->losses);
     assay_arena_free(&r->names);
 }

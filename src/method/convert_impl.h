@@ -20,6 +20,8 @@ typedef struct convert_step {
     convert_action action;
     const assay_tensor *tensor; /* COPY: it; else the first of a matrix's tensors */
     const char *name;           /* of the tensor, or the matrix's with ".weight" */
+    const assay_tensor **parts; /* [n_parts] it, or all of the matrix's; in convert_run's */
+    size_t n_parts;
 } convert_step;
 
 typedef struct convert_loss { /* of a decoded or rounded matrix */
@@ -50,6 +52,7 @@ typedef struct convert_run {
     bool round_plain;       /* plain matrices of decoder layers are rounded, too */
     convert_step *steps;
     size_t n_steps, cap_steps;
+    const assay_tensor **parts; /* of all steps */
     size_t n_matrices;
     assay_arena names;
     convert_loss *losses;

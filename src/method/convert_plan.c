@@ -151,23 +151,42 @@ static assay_status add_plain(convert_run *r, const assay_tensor *t, assay_err *
     return add_step(r, round ? CONVERT_ROUND : CONVERT_COPY, t, t->name, err);
 }
 
-/* Every tensor of the source, each matrix once. */
-static assay_status list_steps(convert_run *r, assay_err *err) {
-    json_t *seen = json_object();
-    assay_status s = seen ? ASSAY_OK : assay_nomem(err);
-    for (size_t i = 0; s == ASSAY_OK && i < assay_checkpoint_n_tensors(r->source); i++) {
-        const assay_tensor *t = assay_checkpoint_get(r->source, i);
-        char name[600];
-        if (!assay_checkpoint_part_of(name, sizeof name - 8, r->source, r->quant, t->name)) {
-            s = add_plain(r, t, err);
-            continue;
-        }
-        if (json_object_get(seen, name)) continue;
-        if (json_object_set_new(seen, name, json_true()) != 0) s = assay_nomem(err);
-        memcpy(name + strlen(name), ".weight", sizeof ".weight");
-        if (s == ASSAY_OK) s = add_step(r, r->target.convention == ASSAY_CONVENTION_HF ? CONVERT_DECODE : CONVERT_CARRY, t, name, err);
-        r->n_matrices++;
+/* The step of a tensor, which its matrix may have already. */
+static assay_status step_of(size_t *step, convert_run *r, json_t *seen, const assay_tensor *t, assay_err *err) {
+    char name[600];
+    *step = r->n_steps;
+    if (!assay_checkpoint_part_of(name, sizeof name - 8, r->source, r->quant, t->name)) return add_plain(r, t, err);
+    const json_t *known = json_object_get(seen, name);
+    if (known) {
+        *step = (size_t)json_integer_value(known);
+        return ASSAY_OK;
     }
+    if (json_object_set_new(seen, name, json_integer((json_int_t)r->n_steps)) != 0) return assay_nomem(err);
+    memcpy(name + strlen(name), ".weight", sizeof ".weight");
+    r->n_matrices++;
+    return add_step(r, r->target.convention == ASSAY_CONVENTION_HF ? CONVERT_DECODE : CONVERT_CARRY, t, name, err);
+}
+
+/* Every tensor of the source, each matrix once; r->parts has the tensors step by step. */
+static assay_status list_steps(convert_run *r, assay_err *err) {
+    size_t n = assay_checkpoint_n_tensors(r->source), *step = assay_mallocn(n + 1, sizeof *step), at = 0;
+    json_t *seen = json_object();
+    r->parts = assay_mallocn(n + 1, sizeof *r->parts);
+    assay_status s = seen && step && r->parts ? ASSAY_OK : assay_nomem(err);
+    for (size_t i = 0; s == ASSAY_OK && i < n; i++) {
+        s = step_of(&step[i], r, seen, assay_checkpoint_get(r->source, i), err);
+        if (s == ASSAY_OK) r->steps[step[i]].n_parts++;
+    }
+    for (size_t i = 0; s == ASSAY_OK && i < r->n_steps; i++) {
+        r->steps[i].parts = r->parts + at;
+        at += r->steps[i].n_parts;
+        r->steps[i].n_parts = 0;
+    }
+    for (size_t i = 0; s == ASSAY_OK && i < n; i++) {
+        convert_step *p = &r->steps[step[i]];
+        p->parts[p->n_parts++] = assay_checkpoint_get(r->source, i);
+    }
+    assay_free(step);
     json_decref(seen);
     return s;
 }
