@@ -167,6 +167,8 @@ static void put_config(assay_str *t, const char *model, const assay_config *c, d
                      (long long)c->vocab_size, c->tie_word_embeddings ? ", tied embeddings" : "");
     assay_str_printf(t, "  attention      %lld heads, %lld KV heads, head size %lld", (long long)c->n_heads,
                      (long long)c->n_kv_heads, (long long)c->head_dim);
+    if (c->kv_rank)
+        assay_str_printf(t, ", latents of %lld + %lld cached for all", (long long)c->kv_rank, (long long)c->rotary_dim);
     if (c->sliding_window) assay_str_printf(t, ", window %lld", (long long)c->sliding_window);
     assay_str_printf(t, "\n  context        %lld, rope theta %g", (long long)c->max_position_embeddings,
                      c->rope.theta);

@@ -9,6 +9,9 @@
  * page share a tile; those at its edges go one row at a time. A query's own sums only depend on absolute
  * positions (kern.h), so none of this shows in a result.
  *
+ * Where the values are the keys there is one page of both, the keys'; what is walked as the page of values is made from it in the thread's
+ * scratch, for each page once a task.
+ *
  * With packing, pages before a query's own are read in their packed form (backend.h): unpacked to float32 in
  * the thread's scratch, then walked by the same kernel. Choosing codes is kvpack.c's. */
 #include <math.h>
@@ -45,7 +48,7 @@ typedef struct att_job {
     const int32_t *pos;
     size_t n_rows, rows_per_task;
     int n_heads, n_kv_heads, head_dim, window;
-    int group, heads_per_task; /* query heads of a KV head; of a task */
+    int group, heads_per_task, n_parts; /* query heads of a KV head; of a task; tasks that they are */
     float scale, soft_cap;
 } att_job;
 
@@ -53,7 +56,7 @@ static att_job job_of(assay_backend *b, const assay_kv_layer *c, const int32_t *
                       const int32_t *pos, size_t n_rows, int n_kv_heads, int head_dim) {
     att_job j = {.b = b,
                  .k = c->k->p,
-                 .v = c->v->p,
+                 .v = c->v ? c->v->p : NULL,
                  .type = c->type,
                  .pack = c->pack,
                  .pages = pages,
@@ -63,7 +66,7 @@ static att_job job_of(assay_backend *b, const assay_kv_layer *c, const int32_t *
                  .head_dim = head_dim};
     if (c->pack == ASSAY_KV_PACK_NONE) return j;
     j.packed_k = c->packed_k->p;
-    j.packed_v = c->packed_v->p;
+    if (c->packed_v) j.packed_v = c->packed_v->p;
     return j;
 }
 
@@ -82,11 +85,11 @@ static void convert(const assay_kern *k, uint8_t *out, const float *x, size_t n,
         assay_from_f32(out, type == ASSAY_KV_F16 ? ASSAY_DTYPE_F16 : ASSAY_DTYPE_F32, x, n);
 }
 
-/* Writes one position of one head: a column of the keys, converted aside first, and a row of the values. */
+/* Writes one position of one head: a column of the keys, converted aside first, and a row of the values, if any. */
 static void store_head(const assay_kern *kern, uint8_t *k, uint8_t *v, uint8_t *aside, const float *new_k,
                        const float *new_v, size_t slot, size_t dim, assay_kv_type type) {
     size_t size = kv_size(type);
-    convert(kern, v + slot * backend_up(dim, 16) * size, new_v, dim, type);
+    if (v) convert(kern, v + slot * backend_up(dim, 16) * size, new_v, dim, type);
     convert(kern, aside, new_k, dim, type);
     k += slot * size;
     if (size == 4)
@@ -106,8 +109,8 @@ static void store_rows(void *ctx, size_t begin, size_t end, int thread) {
                page = page_of(j, r, (size_t)j->pos[r] / ASSAY_KV_PAGE);
         for (size_t h = 0; h < heads; h++) {
             size_t at = (page * heads + h) * head, from = (r * heads + h) * dim;
-            store_head(&j->b->k, j->k + at, j->v + at, aside, j->new_k + from, j->new_v + from, slot, dim,
-                       j->type);
+            store_head(&j->b->k, j->k + at, j->v ? j->v + at : NULL, aside, j->new_k + from,
+                       j->v ? j->new_v + from : NULL, slot, dim, j->type);
         }
     }
 }
@@ -121,8 +124,8 @@ static void pack_task(void *ctx, size_t task, int thread) {
     if ((size_t)j->pos[r] % ASSAY_KV_PAGE != ASSAY_KV_PAGE - 1) return;
     size_t from = (page_of(j, r, page) * heads + h) * head, to = packed_page_of(j, r, page) * heads + h;
     backend_pack_head(j->packed_k + to * backend_packed_head(j->pack, dim, false),
-                      j->packed_v + to * backend_packed_head(j->pack, dim, true), j->k + from, j->v + from,
-                      j->type, j->pack, dim);
+                      j->v ? j->packed_v + to * backend_packed_head(j->pack, dim, true) : NULL, j->k + from,
+                      j->v ? j->v + from : NULL, j->type, j->pack, dim);
 }
 
 void assay_op_kv_store(assay_backend *b, const assay_kv_layer *cache, const assay_buf *k, const assay_buf *v,
@@ -131,7 +134,7 @@ void assay_op_kv_store(assay_backend *b, const assay_kv_layer *cache, const assa
     att_job j = job_of(b, cache, pages, pos, n_rows, n_kv_heads, head_dim);
     size_t work = n_rows * (size_t)(n_kv_heads * head_dim), complete = 0;
     j.new_k = (const float *)k->p;
-    j.new_v = (const float *)v->p;
+    j.new_v = v ? (const float *)v->p : NULL;
     assay_parallel_range(work < 8192 ? 1 : b->n_threads, n_rows, 1, store_rows, &j);
     if (j.pack == ASSAY_KV_PACK_NONE) return;
     for (size_t r = 0; r < n_rows; r++)
@@ -162,29 +165,71 @@ static bool is_whole(sight s) {
     return s.lo == 0 && s.hi == ASSAY_KV_PAGE;
 }
 
-/* Keys and values of a KV head as row r sees page `page`, and the kind they are in. Packed ones go to
- * scratch, where they may be already: *have is the number of the page that is there. */
-static assay_kern_kv load_page(const void **k, const void **v, const att_job *j, float *scratch, size_t *have,
+/* A page of values from one of keys: [dim][PAGE] -> [PAGE][dim up to 16], in squares that are turned in 64-bit words. */
+static void turn_page_2(uint16_t *v, const uint16_t *k, size_t dim) {
+    const uint64_t even = UINT64_C(0x0000ffff0000ffff), low = UINT64_C(0x00000000ffffffff);
+    size_t pad = backend_up(dim, 16);
+    for (size_t d = 0; d < pad; d += 4)
+        for (size_t p = 0; p < ASSAY_KV_PAGE; p += 4) {
+            uint64_t r[4] = {0}, t[4];
+            for (size_t i = 0; i < 4 && d + i < dim; i++) memcpy(&r[i], k + (d + i) * ASSAY_KV_PAGE + p, 8);
+            for (size_t i = 0; i < 4; i += 2) { /* pairs of rows */
+                t[i] = (r[i] & even) | (r[i + 1] & even) << 16;
+                t[i + 1] = (r[i] >> 16 & even) | (r[i + 1] & ~even);
+            }
+            const uint64_t out[4] = {(t[0] & low) | t[2] << 32, (t[1] & low) | t[3] << 32, t[0] >> 32 | (t[2] & ~low),
+                                     t[1] >> 32 | (t[3] & ~low)};
+            for (size_t i = 0; i < 4; i++) memcpy(v + (p + i) * pad + d, &out[i], 8);
+        }
+}
+static void turn_page_4(uint32_t *v, const uint32_t *k, size_t dim) {
+    const uint64_t low = UINT64_C(0x00000000ffffffff);
+    size_t pad = backend_up(dim, 16);
+    for (size_t d = 0; d < pad; d += 2)
+        for (size_t p = 0; p < ASSAY_KV_PAGE; p += 2) {
+            uint64_t r[2] = {0};
+            for (size_t i = 0; i < 2 && d + i < dim; i++) memcpy(&r[i], k + (d + i) * ASSAY_KV_PAGE + p, 8);
+            const uint64_t out[2] = {(r[0] & low) | r[1] << 32, r[0] >> 32 | (r[1] & ~low)};
+            for (size_t i = 0; i < 2; i++) memcpy(v + (p + i) * pad + d, &out[i], 8);
+        }
+}
+
+/* What a thread's scratch holds as floats or values: the number of a page, in which of its forms. */
+typedef struct loaded {
+    size_t number;
+    bool packed;
+} loaded;
+
+/* Keys and values of a KV head as row r sees page `page`, and the kind they are in. Packed ones, and values that are made from keys, go
+ * to scratch, where they may be already: *have. */
+static assay_kern_kv load_page(const void **k, const void **v, const att_job *j, float *scratch, loaded *have,
                                size_t r, size_t page, size_t kv_head, bool packed) {
-    size_t dim = (size_t)j->head_dim, heads = (size_t)j->n_kv_heads;
+    size_t dim = (size_t)j->head_dim, number = packed ? packed_page_of(j, r, page) : page_of(j, r, page),
+           at = number * (size_t)j->n_kv_heads + kv_head;
+    float *to_k = scratch, *to_v = scratch + ASSAY_KV_PAGE * dim;
+    bool there = have->number == number && have->packed == packed;
+    *have = (loaded){number, packed};
+    *v = to_v;
     if (!packed) {
-        size_t at = (page_of(j, r, page) * heads + kv_head) * head_bytes(j->type, j->head_dim);
-        *k = j->k + at;
-        *v = j->v + at;
+        *k = j->k + at * head_bytes(j->type, j->head_dim);
+        if (j->v)
+            *v = j->v + at * head_bytes(j->type, j->head_dim);
+        else if (!there && kv_size(j->type) == 4)
+            turn_page_4((uint32_t *)to_v, *k, dim);
+        else if (!there)
+            turn_page_2((uint16_t *)to_v, *k, dim);
         return kv_kinds[j->type];
     }
-    size_t number = packed_page_of(j, r, page), at = number * heads + kv_head;
-    float *to_k = scratch, *to_v = scratch + ASSAY_KV_PAGE * dim;
-    if (*have != number) {
-        assay_kern_pack f = backend_pack_form(j->pack);
-        j->b->k.unpack_kv[f](to_k, ASSAY_KV_PAGE, j->packed_k + at * backend_packed_head(j->pack, dim, false),
-                             dim, ASSAY_KV_PAGE);
+    *k = to_k;
+    if (there) return ASSAY_KERN_KV_F32;
+    assay_kern_pack f = backend_pack_form(j->pack);
+    j->b->k.unpack_kv[f](to_k, ASSAY_KV_PAGE, j->packed_k + at * backend_packed_head(j->pack, dim, false), dim,
+                         ASSAY_KV_PAGE);
+    if (j->v)
         j->b->k.unpack_kv[f](to_v, backend_up(dim, 16),
                              j->packed_v + at * backend_packed_head(j->pack, dim, true), ASSAY_KV_PAGE, dim);
-        *have = number;
-    }
-    *k = to_k;
-    *v = to_v;
+    else
+        turn_page_4((uint32_t *)to_v, (const uint32_t *)to_k, dim);
     return ASSAY_KERN_KV_F32;
 }
 
@@ -192,7 +237,7 @@ static assay_kern_kv load_page(const void **k, const void **v, const att_job *j,
  * of it in the same form together, else row by row. */
 static void walk_page(const att_job *j, const assay_att *a, float *tiles, size_t kv_head, size_t begin,
                       size_t end, size_t page, size_t heads) {
-    size_t have = SIZE_MAX;
+    loaded have = {SIZE_MAX, false};
     for (size_t r = begin, next; r < end; r = next) {
         sight s = sight_of(j, r, page);
         const void *k, *v;
@@ -239,12 +284,12 @@ static void attend(const att_job *j, float *scratch, size_t kv_head, size_t h0, 
 
 static void attention_task(void *ctx, size_t task, int thread) {
     const att_job *j = ctx;
-    size_t kv_head = task % (size_t)j->n_kv_heads, block = task / (size_t)j->n_kv_heads,
-           group = (size_t)j->group, step = (size_t)j->heads_per_task;
+    size_t part = task % (size_t)j->n_parts, kv_head = task / (size_t)j->n_parts % (size_t)j->n_kv_heads,
+           block = task / (size_t)j->n_parts / (size_t)j->n_kv_heads, group = (size_t)j->group,
+           step = (size_t)j->heads_per_task, h = part * step;
     size_t begin = block * j->rows_per_task, end = ASSAY_MIN(begin + j->rows_per_task, j->n_rows);
-    for (size_t h = 0; h < group; h += step)
-        attend(j, j->b->att + (size_t)thread * (ATT_FLOATS + ATT_TILES), kv_head, kv_head * group + h,
-               ASSAY_MIN(step, group - h), begin, end);
+    attend(j, j->b->att + (size_t)thread * (ATT_FLOATS + ATT_TILES), kv_head, kv_head * group + h,
+           ASSAY_MIN(step, group - h), begin, end);
 }
 
 void assay_op_attention(assay_backend *b, assay_buf *y, const assay_buf *q, const assay_kv_layer *cache,
@@ -266,7 +311,12 @@ void assay_op_attention(assay_backend *b, assay_buf *y, const assay_buf *q, cons
     j.rows_per_task = ASSAY_MAX((size_t)1, most / (size_t)j.heads_per_task);
     for (size_t r = 0; r < n_rows; r++)
         work += ((size_t)pos[r] + 1 - first_key(&j, r)) * (size_t)(n_heads * head_dim);
-    size_t blocks = (n_rows + j.rows_per_task - 1) / j.rows_per_task;
-    assay_parallel(work < SERIAL_MACS / 4 ? 1 : b->n_threads, blocks * (size_t)n_kv_heads, attention_task,
-                   &j);
+    size_t blocks = (n_rows + j.rows_per_task - 1) / j.rows_per_task, tasks = blocks * (size_t)n_kv_heads;
+    int n_threads = work < SERIAL_MACS / 4 ? 1 : b->n_threads;
+    if (tasks > 0 && tasks < (size_t)n_threads) { /* few keys for many heads: each thread takes some */
+        int parts = (int)(((size_t)n_threads + tasks - 1) / tasks);
+        j.heads_per_task = ASSAY_MIN(j.heads_per_task, (j.group + parts - 1) / parts);
+    }
+    j.n_parts = (j.group + j.heads_per_task - 1) / j.heads_per_task;
+    assay_parallel(n_threads, tasks * (size_t)j.n_parts, attention_task, &j);
 }

@@ -122,6 +122,9 @@ static inline void assay_op_rope(assay_backend *b, assay_buf *x, const int32_t *
  * page of its own position in `type` and all earlier ones packed, so what it sees of key j is a function of the two positions alone. A
  * packed page is [n_kv_heads] tiles (kern.h) of keys, and as many of values.
  *
+ * Where the values are the keys (latent attention) v and packed_v are NULL, and pages of values are made from those of the keys as they
+ * are walked.
+ *
  * A page table has ASSAY_KV_ENTRY numbers for each page of a sequence: without packing the page's; with it the packed page's, then that
  * of the page in `type` (needed until the page is complete and no row of the present call lies in it). */
 #define ASSAY_KV_PAGE 64
@@ -135,8 +138,8 @@ typedef struct assay_kv_layer {
 } assay_kv_layer;
 size_t assay_kv_page_bytes(assay_kv_type type, int n_kv_heads, int head_dim); /* keys or values of one page */
 void assay_kv_packed_bytes(size_t *keys, size_t *values, assay_kv_pack pack, int n_kv_heads, int head_dim); /* of one page */
-/* Stores rows of k and v ([n_rows][n_kv_heads*head_dim]) at pos[row] of the sequence whose page table is pages[row] (host), and packs
- * each page whose last position is among them. */
+/* Stores rows of k and v ([n_rows][n_kv_heads*head_dim]; v NULL where the cache's is) at pos[row] of the sequence whose page table is
+ * pages[row] (host), and packs each page whose last position is among them. */
 void assay_op_kv_store(assay_backend *b, const assay_kv_layer *cache, const assay_buf *k, const assay_buf *v, const int32_t *const *pages,
                        const int32_t *pos, size_t n_rows, int n_kv_heads, int head_dim);
 /* Causal attention: row r attends to positions [max(0, pos[r]+1-window), pos[r]] of its sequence (window 0 = all).
@@ -155,6 +158,17 @@ typedef struct assay_span {
 /* Copies n_blocks blocks of `width` elements per row: takes fused projections apart, puts heads together. src.block 0 repeats a block. */
 void assay_op_copy(assay_backend *b, assay_buf *dst, assay_span to, const assay_buf *src, assay_span from, size_t n_rows, size_t n_blocks,
                    size_t width);
+/* A matrix w whose rows come in blocks of per_head, one for each head; W: rows [first, first + n) of head h's block.
+ *   y[r][h] = W x[r][h]     heads of w.cols give heads of n
+ *   y[r][h] = W^T x[r][h]   transposed: heads of n give heads of w.cols
+ * Weights as embed decodes them and inputs as they are, whatever w's mode; a low-rank part is not seen. Spans say where a head's elements
+ * stand, step 1; n and w.cols are at most ASSAY_KV_MOST_DIM. */
+typedef struct assay_head_rows {
+    size_t n_heads, per_head, first, n;
+    bool transposed;
+} assay_head_rows;
+void assay_op_linear_heads(assay_backend *b, assay_buf *y, assay_span to, const assay_weight *w, const assay_head_rows *rows,
+                           const assay_buf *x, assay_span from, size_t n_rows);
 /* x row rows[i] += weights[i] * y row i, n floats each; rows (host) are all different. */
 void assay_op_scatter_add(assay_backend *b, assay_buf *x, const assay_buf *y, const int32_t *rows, const float *weights, size_t n_rows,
                           size_t n);

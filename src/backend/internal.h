@@ -103,6 +103,8 @@ assay_status backend_pack_int8(assay_backend *b, assay_weight *w, const assay_ma
 /* Packs m's blocks for the float modes; or keeps them as they are, borrowed, or copied where m owns them. */
 assay_status backend_take_blocks(assay_backend *b, assay_weight *w, const assay_matrix *m, assay_err *err);
 
+/* Row `row` of w with its columns in order, exact whatever the mode: out [k]. aside: room for 2 k, rounded up to whole chunks. */
+void backend_decode_row(float *out, float *aside, const assay_backend *b, const assay_weight *w, size_t row);
 /* y += the low-rank part of w on x, where it has one. */
 void backend_add_lowrank(assay_backend *b, assay_buf *y, const assay_weight *w, const assay_buf *x, size_t n_rows);
 /* Bytes of one prepared input row, and rows prepared at a time. */
@@ -111,7 +113,7 @@ size_t backend_acts_rows(size_t stride);
 void backend_rope_free(rope_cache *c); /* all-zero is fine */
 /* Grows the scratch so that operations on w need none. ENOMEM. */
 assay_status backend_reserve(assay_backend *b, const assay_weight *w, assay_err *err);
-/* One head's tiles of a packed page from its keys [head_dim][PAGE] and values [PAGE][head_dim up to 16] in type. */
+/* One head's tiles of a packed page from its keys [head_dim][PAGE] and values [PAGE][head_dim up to 16] in type; v NULL: keys alone. */
 void backend_pack_head(uint8_t *packed_k, uint8_t *packed_v, const uint8_t *k, const uint8_t *v, assay_kv_type type, assay_kv_pack pack,
                        size_t head_dim);
 size_t backend_packed_head(assay_kv_pack pack, size_t head_dim, bool values); /* bytes of one tile */

@@ -157,5 +157,5 @@ void backend_pack_head(uint8_t *packed_k, uint8_t *packed_v, const uint8_t *k, c
                        assay_kv_type type, assay_kv_pack pack, size_t head_dim) {
     assay_kern_pack f = backend_pack_form(pack);
     pack_tile(packed_k, k, head_dim, ASSAY_KV_PAGE, ASSAY_KV_PAGE, type, f);
-    pack_tile(packed_v, v, ASSAY_KV_PAGE, head_dim, backend_up(head_dim, 16), type, f);
+    if (v) pack_tile(packed_v, v, ASSAY_KV_PAGE, head_dim, backend_up(head_dim, 16), type, f);
 }

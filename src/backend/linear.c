@@ -332,22 +332,23 @@ static void decode_fp8_row(float *out, const assay_backend *b, const assay_weigh
         out[c] = assay_bf16_to_f32(h[c]) * w->rows.scales[row * codes.n_groups + c / codes.group];
 }
 
+void backend_decode_row(float *out, float *aside, const assay_backend *b, const assay_weight *w, size_t row) {
+    assay_rows exact = w->rows;
+    exact.round_f16 = false;
+    if (w->mode == ASSAY_ACT_INT8)
+        decode_int8_row(aside, w, row);
+    else if (w->mode == ASSAY_ACT_FP8)
+        decode_fp8_row(aside, b, w, row);
+    else
+        b->k.unpack_f32[exact.form](aside, backend_up(w->k, ASSAY_KERN_CHUNK), &exact, row, 1);
+    if (w->columns)
+        for (size_t c = 0; c < w->k; c++) out[w->columns[c]] = aside[c];
+    else
+        memcpy(out, aside, w->k * sizeof *out);
+}
+
 void assay_op_embed(assay_backend *b, assay_buf *y, const assay_weight *w, const int32_t *ids,
                     size_t n_rows) {
-    assay_rows exact = w->rows;
-    float *row = (float *)b->tiles; /* rows are padded to whole chunks: decoded aside */
-    exact.round_f16 = false;
-    for (size_t i = 0; i < n_rows; i++) {
-        if (w->mode == ASSAY_ACT_INT8)
-            decode_int8_row(row, w, (size_t)ids[i]);
-        else if (w->mode == ASSAY_ACT_FP8)
-            decode_fp8_row(row, b, w, (size_t)ids[i]);
-        else
-            b->k.unpack_f32[exact.form](row, backend_up(w->k, ASSAY_KERN_CHUNK), &exact, (size_t)ids[i], 1);
-        float *out = (float *)y->p + i * w->k;
-        if (w->columns)
-            for (size_t c = 0; c < w->k; c++) out[w->columns[c]] = row[c];
-        else
-            memcpy(out, row, w->k * sizeof *row);
-    }
+    for (size_t i = 0; i < n_rows; i++)
+        backend_decode_row((float *)y->p + i * w->k, (float *)b->tiles, b, w, (size_t)ids[i]);
 }

@@ -39,13 +39,17 @@ static assay_status of_another(const char *what, assay_err *err) {
     return assay_fail(err, ASSAY_EINPUT, "the adapter's %s has another shape than the model's: it was made for another", what);
 }
 
-assay_status assay_adapt_matrix(assay_adapt *a, assay_weights *weights, assay_weight *w, const assay_tensor_spec *spec, assay_err *err) {
+assay_status assay_adapt_matrix(assay_adapt *a, assay_weights *weights, assay_weight *w, assay_tensor_role role, const assay_tensor_spec *spec,
+                                assay_err *err) {
     const assay_lora *l = a->file ? assay_adapter_find(a->file, spec->name) : NULL;
     assay_matrix down, up;
     if (!l) return ASSAY_OK;
-    if (l->is_embedding || l->magnitude)
+    if (l->is_embedding || l->magnitude || role == ASSAY_ROLE_KV_B)
         return assay_fail(err, ASSAY_EUNSUPPORTED, "the adapter has %s of %s, which is not run beside a weight: merge it (assay merge)",
-                          l->magnitude ? "the magnitudes (DoRA)" : "an embedding", l->module);
+                          l->magnitude     ? "the magnitudes (DoRA)"
+                          : l->is_embedding ? "an embedding"
+                                            : "a low-rank part of latents' keys and values",
+                          l->module);
     if (l->in != spec->cols || l->out != spec->rows) return of_another(l->module, err);
     ASSAY_TRY(keep(&down, weights, l->down, 1, err));
     ASSAY_TRY(keep(&up, weights, l->up, (float)l->scale, err));

@@ -15,9 +15,10 @@ typedef struct assay_adapt {
 /* dir NULL: none. */
 assay_status assay_adapt_open(assay_adapt *out, const char *dir, assay_err *err);
 void assay_adapt_close(assay_adapt *a);
-/* Adds to w what the adapter has for the spec's matrix. Numbers are kept in `weights`. EUNSUPPORTED for DoRA and for embeddings (merge
- * those), EINPUT for another shape. */
-assay_status assay_adapt_matrix(assay_adapt *a, assay_weights *weights, assay_weight *w, const assay_tensor_spec *spec, assay_err *err);
+/* Adds to w what the adapter has for the spec's matrix. Numbers are kept in `weights`. EUNSUPPORTED for DoRA, embeddings and latent
+ * attention's kv_b (merge those), EINPUT for another shape. */
+assay_status assay_adapt_matrix(assay_adapt *a, assay_weights *weights, assay_weight *w, assay_tensor_role role, const assay_tensor_spec *spec,
+                                assay_err *err);
 /* The adapter's own tensor in the place of the checkpoint's, or NULL. */
 const assay_tensor *assay_adapt_whole(assay_adapt *a, const char *name);
 /* That tensor as the spec's matrix, computed with in `act`, kept in `weights`; or as a vector of n floats. EINPUT for another shape,

@@ -133,9 +133,9 @@ static assay_status parse_latent(assay_config *c, const json_t *j, const char *w
     c->head_dim = c->nope_dim + c->rotary_dim;
     if (c->rotary_dim % 2 != 0)
         return assay_fail(err, ASSAY_EINPUT, "%s: 'qk_rope_head_dim' %lld is odd", where, (long long)c->rotary_dim);
-    if (c->v_head_dim > c->head_dim)
-        return assay_fail(err, ASSAY_EUNSUPPORTED, "%s: values of %lld are larger than keys of %lld", where, (long long)c->v_head_dim,
-                          (long long)c->head_dim);
+    if (c->kv_rank + c->rotary_dim > ASSAY_KV_MOST_DIM)
+        return assay_fail(err, ASSAY_EUNSUPPORTED, "%s: 'kv_lora_rank' %lld and 'qk_rope_head_dim' %lld together are more than %d", where,
+                          (long long)c->kv_rank, (long long)c->rotary_dim, ASSAY_KV_MOST_DIM);
     return ASSAY_OK;
 }
 
@@ -425,6 +425,11 @@ void assay_config_deinit(assay_config *c) {
     if (!c) return;
     json_decref(c->quantization_config);
     memset(c, 0, sizeof *c);
+}
+
+assay_kv_shape assay_config_kv_shape(const assay_config *c) {
+    if (c->kv_rank) return (assay_kv_shape){.heads = 1, .dim = (int)(c->rotary_dim + c->kv_rank), .shared = true};
+    return (assay_kv_shape){.heads = (int)c->n_kv_heads, .dim = (int)c->head_dim};
 }
 
 int assay_config_window(const assay_config *c, int64_t layer) {

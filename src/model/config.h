@@ -52,9 +52,9 @@ typedef struct assay_config {
     int64_t intermediate_size;    /* of the dense feed-forward blocks */
     int64_t n_layers;             /* num_hidden_layers */
     int64_t n_heads;              /* num_attention_heads */
-    int64_t n_kv_heads;           /* num_key_value_heads, n_heads when absent; with latent attention n_heads: what the cache holds */
+    int64_t n_kv_heads;           /* num_key_value_heads, n_heads when absent; n_heads with latent attention */
     int64_t head_dim;             /* of queries and keys; hidden_size / n_heads when absent */
-    int64_t v_head_dim;           /* of values: head_dim but for latent attention (the cache keeps head_dim for both) */
+    int64_t v_head_dim;           /* of values: head_dim but for latent attention */
     int64_t rotary_dim;           /* the part of a head that turns: head_dim but for partial rotation */
     int64_t vocab_size;
     int64_t max_position_embeddings;
@@ -98,6 +98,14 @@ assay_status assay_config_open(assay_config *out, const char *dir, assay_err *er
 /* A path to a config.json alone, or to a directory. */
 assay_status assay_config_parse(assay_config *out, const json_t *config, const json_t *generation, const char *where, assay_err *err);
 void assay_config_deinit(assay_config *c);
+
+/* What a KV cache holds of a position in a layer: keys and values of `heads` heads, `dim` numbers each; or numbers that are both, read by
+ * all heads (latent attention: the keys' turning part and the latent). */
+typedef struct assay_kv_shape {
+    int heads, dim;
+    bool shared; /* keys are values */
+} assay_kv_shape;
+assay_kv_shape assay_config_kv_shape(const assay_config *c);
 
 /* Window of a layer in positions, 0 = all. */
 int assay_config_window(const assay_config *c, int64_t layer);

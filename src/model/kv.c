@@ -10,7 +10,7 @@
 #define NO_PAGE     (-1)
 
 typedef struct pool {
-    size_t page[2]; /* bytes of the keys and of the values of one page in one layer */
+    size_t page[2]; /* bytes of the keys and of the values of one page in one layer; no values where keys are that */
     size_t n_pages, max_pages;
     assay_buf **buffers; /* [2 * n_layers]: keys, values of layer 0, of layer 1, ... */
     int32_t *counts;     /* [n_pages] sequences that hold the page */
@@ -77,12 +77,17 @@ assay_kv_opts assay_kv_opts_of(assay_kv_kind kind, assay_kv_type own, size_t max
 /* --- sizes --- */
 
 static void page_sizes(size_t raw[2], size_t packed[2], const assay_config *c, const assay_kv_opts *o) {
-    int heads = (int)c->n_kv_heads, dim = (int)c->head_dim;
-    raw[0] = raw[1] = assay_kv_page_bytes(o->type, heads, dim);
-    if (o->pack)
-        assay_kv_packed_bytes(&packed[0], &packed[1], o->pack, heads, dim);
-    else
-        packed[0] = packed[1] = 0;
+    const assay_kv_shape s = assay_config_kv_shape(c);
+    raw[0] = raw[1] = assay_kv_page_bytes(o->type, s.heads, s.dim);
+    packed[0] = packed[1] = 0;
+    if (o->pack) assay_kv_packed_bytes(&packed[0], &packed[1], o->pack, s.heads, s.dim);
+    if (s.shared) raw[1] = packed[1] = 0;
+}
+
+size_t assay_kv_plain_page(const assay_config *c, assay_kv_type type) {
+    size_t raw[2], packed[2];
+    page_sizes(raw, packed, c, &(assay_kv_opts){.type = type});
+    return raw[0] + raw[1];
 }
 
 assay_status assay_kv_measure(assay_kv_size *out, const assay_config *c, const assay_kv_opts *o,
@@ -140,20 +145,19 @@ size_t assay_kv_used_bytes(const assay_kv *kv) {
 static const pool *plain(const assay_kv *kv) {
     return kv->opts.pack ? &kv->raw : &kv->pages;
 }
-assay_buf *assay_kv_keys(const assay_kv *kv, int64_t layer) {
-    return plain(kv)->buffers[2 * layer];
-}
-assay_buf *assay_kv_values(const assay_kv *kv, int64_t layer) {
-    return plain(kv)->buffers[2 * layer + 1];
+/* Of one layer; NULL where values are the keys. */
+static assay_buf *values_of(const pool *p, int64_t layer) {
+    return p->page[1] ? p->buffers[2 * layer + 1] : NULL;
 }
 assay_kv_layer assay_kv_get_layer(const assay_kv *kv, int64_t layer) {
-    assay_kv_layer l = {.k = assay_kv_keys(kv, layer),
-                        .v = assay_kv_values(kv, layer),
+    const pool *p = plain(kv);
+    assay_kv_layer l = {.k = p->buffers[2 * layer],
+                        .v = values_of(p, layer),
                         .type = kv->opts.type,
                         .pack = kv->opts.pack};
     if (!l.pack) return l;
     l.packed_k = kv->pages.buffers[2 * layer];
-    l.packed_v = kv->pages.buffers[2 * layer + 1];
+    l.packed_v = values_of(&kv->pages, layer);
     return l;
 }
 

@@ -49,6 +49,8 @@ typedef struct assay_kv_opts {
 
 /* kind -> type and pack, for a model whose own type is `own`. */
 assay_kv_opts assay_kv_opts_of(assay_kv_kind kind, assay_kv_type own, size_t max_bytes);
+/* Bytes of an unquantized page in one layer, keys and values. */
+size_t assay_kv_plain_page(const assay_config *c, assay_kv_type type);
 /* What a cache opened so comes to, without opening it. EINPUT when not even one page fits. */
 typedef struct assay_kv_size {
     size_t page;      /* bytes of one lasting page in all layers */
@@ -85,9 +87,7 @@ size_t assay_kv_max_pages(const assay_kv *kv);              /* what the budget h
 size_t assay_kv_used_pages(const assay_kv *kv);
 size_t assay_kv_free_raw(const assay_kv *kv);   /* raw pages that can be taken; SIZE_MAX without packing */
 size_t assay_kv_used_bytes(const assay_kv *kv); /* of pages in use, both kinds */
-assay_buf *assay_kv_keys(const assay_kv *kv, int64_t layer); /* raw; borrowed until the next extend or fork */
-assay_buf *assay_kv_values(const assay_kv *kv, int64_t layer);
-assay_kv_layer assay_kv_get_layer(const assay_kv *kv, int64_t layer); /* for operations; as long */
+assay_kv_layer assay_kv_get_layer(const assay_kv *kv, int64_t layer); /* borrowed until the next extend or fork */
 
 /* Makes room for positions [0, n). ENOMEM, with seq as it was, when the budget is used up. */
 assay_status assay_seq_extend(assay_kv *kv, assay_seq *seq, size_t n, assay_err *err);

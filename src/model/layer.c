@@ -61,9 +61,8 @@ void assay_head_run(assay_backend *b, const assay_config *c, const assay_weights
 
 /* A sequence of the model's whole context and, for many short ones, as much again a few times over. */
 static size_t cache_bytes(const assay_config *one, assay_kv_type type, size_t max_rows) {
-    size_t page = 2 * assay_kv_page_bytes(type, (int)one->n_kv_heads, (int)one->head_dim);
     size_t pages = (size_t)one->max_position_embeddings / ASSAY_KV_PAGE + 2 + max_rows;
-    return page * pages;
+    return assay_kv_plain_page(one, type) * pages;
 }
 
 assay_status assay_layer_runner_open(assay_layer_runner **out, assay_backend *b, const assay_config *c, size_t max_rows,
@@ -81,7 +80,7 @@ assay_status assay_layer_runner_open(assay_layer_runner **out, assay_backend *b,
     r->pos = assay_mallocn(r->max_rows, sizeof *r->pos);
     r->pages = assay_mallocn(r->max_rows, sizeof *r->pages);
     r->is_long = assay_mallocn(r->max_rows, sizeof *r->is_long);
-    const int64_t widths[] = {c->hidden_size, c->intermediate_size, c->n_heads * c->head_dim, c->expert_size, c->shared_size, c->kv_rank,
+    const int64_t widths[] = {c->hidden_size, c->intermediate_size, c->n_heads * c->v_head_dim, c->expert_size, c->shared_size, c->kv_rank,
                               c->q_rank};
     int64_t widest = 0;
     for (size_t i = 0; i < ASSAY_LEN(widths); i++) widest = ASSAY_MAX(widest, widths[i]);

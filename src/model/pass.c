@@ -8,9 +8,10 @@
  * What an architecture does not have is not in its block, and then not computed: nearly all differences between architectures are
  * weights that are there or not. Parallel blocks add what attention gave together with the MLP's, which starts from the same x.
  *
- * LATENT ATTENTION (DeepSeek-V2) is run expanded: the cache has each head's keys and values, not their latents. A head of queries and
- * keys is kept with its turning part first, halves together instead of interleaved, and values are filled up with zeros to the keys'
- * size; scores do not change by either.
+ * LATENT ATTENTION (DeepSeek-V2) is run absorbed: the cache has the latents, not the keys and values that heads make of them. A position
+ * is [turning part | latent], the same for all heads and both key and value; a head's query is [turning part | W_k^T q], W_k being its
+ * rows of kv_b that make keys, so that the scores are those of q and W_k latent; and what attention gives for the latents is made values
+ * by its other rows. Turning parts have halves together instead of interleaved, which scores do not see.
  *
  * Whoever wants to see what goes into the matrices (calibration) gives taps: they are called between the operations with a copy of the
  * input rows, and can end the run early. Without taps nothing is copied and nothing can fail. */
@@ -20,23 +21,23 @@
 
 /* Floats per row of each buffer; 0 where the architecture does not use it. */
 static void buffer_widths(size_t width[ASSAY_BUF_LAYER_COUNT], const assay_config *c) {
-    size_t hidden = (size_t)c->hidden_size, q = (size_t)(c->n_heads * c->head_dim), kv = (size_t)(c->n_kv_heads * c->head_dim);
+    const assay_kv_shape s = assay_config_kv_shape(c);
+    size_t hidden = (size_t)c->hidden_size, q = (size_t)c->n_heads * (size_t)s.dim, kv = (size_t)s.heads * (size_t)s.dim;
     size_t ffn = (size_t)ASSAY_MAX(c->intermediate_size, ASSAY_MAX(c->expert_size, c->shared_size));
-    size_t latent = (size_t)ASSAY_MAX(c->kv_rank + c->rotary_dim, c->q_rank);
-    size_t fused = ASSAY_MAX(ASSAY_MAX(q + 2 * kv, 2 * ffn), (size_t)c->kv_rank);
+    size_t heads = (size_t)(c->n_heads * ASSAY_MAX(c->head_dim, c->v_head_dim)); /* latent: projected queries; what goes into O */
+    size_t fused = ASSAY_MAX(ASSAY_MAX(q + 2 * kv, 2 * ffn), heads);
     const size_t widths[ASSAY_BUF_LAYER_COUNT] = {[ASSAY_BUF_X] = hidden,
                                                   [ASSAY_BUF_X_OUT] = hidden,
                                                   [ASSAY_BUF_H] = hidden,
                                                   [ASSAY_BUF_H_OUT] = hidden,
                                                   [ASSAY_BUF_Q] = q,
                                                   [ASSAY_BUF_K] = kv,
-                                                  [ASSAY_BUF_V] = kv,
+                                                  [ASSAY_BUF_V] = s.shared ? 0 : kv,
                                                   [ASSAY_BUF_A] = q,
                                                   [ASSAY_BUF_GATE] = ffn,
                                                   [ASSAY_BUF_UP] = ffn,
                                                   [ASSAY_BUF_FUSED] = fused,
-                                                  [ASSAY_BUF_LATENT] = c->kv_rank ? latent : 0,
-                                                  [ASSAY_BUF_TURN] = c->kv_rank ? (size_t)c->rotary_dim : 0,
+                                                  [ASSAY_BUF_LATENT] = (size_t)ASSAY_MAX(c->kv_rank, c->q_rank),
                                                   [ASSAY_BUF_ASIDE] = c->parallel_residual ? hidden : 0,
                                                   [ASSAY_BUF_ROUTE] = (size_t)c->n_experts,
                                                   [ASSAY_BUF_PICKED] = c->n_experts ? hidden : 0,
@@ -171,26 +172,19 @@ static void copy_turning(assay_pass *p, assay_buf *dst, assay_span to, const ass
     assay_op_copy(p->backend, dst, to, src, from, n_rows, n_heads, half);
 }
 
-/* Latent attention's keys and values of the rows of h, placed. */
+/* What latent attention's cache holds of the rows of h. */
 static assay_status latent_kv(assay_pass *p, const assay_block *block, const assay_row_set *r, const assay_buf *h, assay_err *err) {
     const assay_config *c = p->config;
     assay_backend *b = p->backend;
-    size_t rank = (size_t)c->kv_rank, turn = (size_t)c->rotary_dim, nope = (size_t)c->nope_dim, head = (size_t)c->head_dim,
-           value = (size_t)c->v_head_dim, n_heads = (size_t)c->n_heads;
-    assay_buf *raw = p->buf[ASSAY_BUF_LATENT], *rot = p->buf[ASSAY_BUF_TURN], *all = p->buf[ASSAY_BUF_FUSED];
+    size_t rank = (size_t)c->kv_rank, turn = (size_t)c->rotary_dim, all = rank + turn;
+    assay_buf *raw = p->buf[ASSAY_BUF_FUSED], *latent = p->buf[ASSAY_BUF_LATENT], *k = p->buf[ASSAY_BUF_K];
     assay_op_linear(b, raw, block->matrix[ASSAY_ROLE_KV_A], NULL, h, r->n);
-    copy_turning(p, rot, (assay_span){turn, 0, 0, 1}, raw, (assay_span){rank + turn, rank, 0, 1}, r->n, 1);
-    rotate(p, rot, r, p->turning[0], 1, turn);
-    assay_op_copy(b, all, (assay_span){rank, 0, 0, 1}, raw, (assay_span){rank + turn, 0, 0, 1}, r->n, 1, rank);
-    assay_op_rmsnorm(b, raw, all, block->vector[ASSAY_ROLE_KV_A_NORM], r->n, rank, (float)c->rms_norm_eps);
-    ASSAY_TRY(assay_pass_tap(p, ASSAY_ROLE_KV_B, -1, raw, r->n, rank, err));
-    if (p->stopped) return ASSAY_OK;
-    assay_op_linear(b, all, block->matrix[ASSAY_ROLE_KV_B], NULL, raw, r->n);
-    const assay_span heads = {n_heads * head, 0, head, 1}, behind = {n_heads * head, turn, head, 1};
-    const assay_span keys = {n_heads * (nope + value), 0, nope + value, 1}, values = {n_heads * (nope + value), nope, nope + value, 1};
-    assay_op_copy(b, p->buf[ASSAY_BUF_K], heads, rot, (assay_span){turn, 0, 0, 1}, r->n, n_heads, turn);
-    assay_op_copy(b, p->buf[ASSAY_BUF_K], behind, all, keys, r->n, n_heads, nope);
-    assay_op_copy(b, p->buf[ASSAY_BUF_V], heads, all, values, r->n, n_heads, value);
+    copy_turning(p, k, (assay_span){all, 0, 0, 1}, raw, (assay_span){all, rank, 0, 1}, r->n, 1);
+    rotate(p, k, r, p->turning[0], 1, all);
+    assay_op_copy(b, latent, (assay_span){rank, 0, 0, 1}, raw, (assay_span){all, 0, 0, 1}, r->n, 1, rank);
+    assay_op_rmsnorm(b, latent, latent, block->vector[ASSAY_ROLE_KV_A_NORM], r->n, rank, (float)c->rms_norm_eps);
+    ASSAY_TRY(assay_pass_tap(p, ASSAY_ROLE_KV_B, -1, latent, r->n, rank, err));
+    assay_op_copy(b, k, (assay_span){all, turn, 0, 1}, latent, (assay_span){rank, 0, 0, 1}, r->n, 1, rank);
     return ASSAY_OK;
 }
 
@@ -199,7 +193,8 @@ static assay_status latent_q(assay_pass *p, const assay_block *block, const assa
     const assay_config *c = p->config;
     assay_backend *b = p->backend;
     assay_buf *raw = p->buf[ASSAY_BUF_FUSED], *q = p->buf[ASSAY_BUF_Q], *low = p->buf[ASSAY_BUF_LATENT];
-    size_t head = (size_t)c->head_dim, turn = (size_t)c->rotary_dim, nope = (size_t)c->nope_dim, n_heads = (size_t)c->n_heads;
+    size_t head = (size_t)c->head_dim, turn = (size_t)c->rotary_dim, nope = (size_t)c->nope_dim, n_heads = (size_t)c->n_heads,
+           all = turn + (size_t)c->kv_rank;
     if (c->q_rank) {
         assay_op_linear(b, low, block->matrix[ASSAY_ROLE_Q_A], NULL, h, r->n);
         assay_op_rmsnorm(b, low, low, block->vector[ASSAY_ROLE_Q_A_NORM], r->n, (size_t)c->q_rank, (float)c->rms_norm_eps);
@@ -207,11 +202,22 @@ static assay_status latent_q(assay_pass *p, const assay_block *block, const assa
         if (p->stopped) return ASSAY_OK;
     }
     assay_op_linear(b, raw, block->matrix[c->q_rank ? ASSAY_ROLE_Q_B : ASSAY_ROLE_Q], NULL, c->q_rank ? low : h, r->n);
-    const assay_span heads = {n_heads * head, 0, head, 1}, behind = {n_heads * head, turn, head, 1}, last = {n_heads * head, nope, head, 1};
-    copy_turning(p, q, heads, raw, last, r->n, n_heads);
-    assay_op_copy(b, q, behind, raw, heads, r->n, n_heads, nope);
-    rotate(p, q, r, p->turning[0], n_heads, head);
+    const assay_span heads = {n_heads * head, 0, head, 1}, last = {n_heads * head, nope, head, 1};
+    const assay_head_rows keys = {n_heads, nope + (size_t)c->v_head_dim, 0, nope, true};
+    copy_turning(p, q, (assay_span){n_heads * all, 0, all, 1}, raw, last, r->n, n_heads);
+    rotate(p, q, r, p->turning[0], n_heads, all);
+    assay_op_linear_heads(b, q, (assay_span){n_heads * all, turn, all, 1}, block->matrix[ASSAY_ROLE_KV_B], &keys, raw, heads, r->n);
     return ASSAY_OK;
+}
+
+/* The heads' values of what attention gave for the latents. */
+static void latent_values(assay_pass *p, const assay_block *block, assay_buf *y, const assay_buf *a, size_t n_rows) {
+    const assay_config *c = p->config;
+    size_t turn = (size_t)c->rotary_dim, all = turn + (size_t)c->kv_rank, value = (size_t)c->v_head_dim, nope = (size_t)c->nope_dim,
+           n_heads = (size_t)c->n_heads;
+    const assay_head_rows values = {n_heads, nope + value, nope, value, false};
+    assay_op_linear_heads(p->backend, y, (assay_span){n_heads * value, 0, value, 1}, block->matrix[ASSAY_ROLE_KV_B], &values, a,
+                          (assay_span){n_heads * all, turn, all, 1}, n_rows);
 }
 
 /* What a call of query_key_value is for; fused projections give all at any rate. */
@@ -280,15 +286,15 @@ static assay_status attend(assay_pass *p, const assay_block *block, assay_kv *kv
     const assay_config *c = p->config;
     assay_backend *b = p->backend;
     const assay_kv_layer cache = assay_kv_get_layer(kv, kv_layer);
-    int n_heads = (int)c->n_heads, n_kv = (int)c->n_kv_heads, head = (int)c->head_dim;
-    size_t value = (size_t)c->v_head_dim, values = (size_t)c->n_heads * value;
+    const assay_kv_shape shape = assay_config_kv_shape(c);
     assay_buf *a = p->buf[ASSAY_BUF_A], *h = begin_block(p, block, r, ASSAY_ROLE_ATTN_NORM, ASSAY_ROLE_ATTN_NORM_BIAS);
 
     ASSAY_TRY(assay_pass_tap(p, ASSAY_ROLE_Q, -1, h, r->n, (size_t)c->hidden_size, err));
     if (p->stopped) return ASSAY_OK;
     ASSAY_TRY(query_key_value(p, block, wanted ? PART_KV : PART_ALL, r, h, layer, err));
     if (p->stopped) return ASSAY_OK;
-    assay_op_kv_store(b, &cache, p->buf[ASSAY_BUF_K], p->buf[ASSAY_BUF_V], r->pages, r->pos, r->n, n_kv, head);
+    assay_op_kv_store(b, &cache, p->buf[ASSAY_BUF_K], shape.shared ? NULL : p->buf[ASSAY_BUF_V], r->pages, r->pos, r->n, shape.heads,
+                      shape.dim);
     if (wanted) {
         bool normed = h == r->h;
         keep_wanted(p, r, wanted);
@@ -296,14 +302,13 @@ static assay_status attend(assay_pass *p, const assay_block *block, assay_kv *kv
         h = normed ? r->h : r->x;
         ASSAY_TRY(query_key_value(p, block, PART_Q, r, h, layer, err));
     }
-    assay_op_attention(b, a, p->buf[ASSAY_BUF_Q], &cache, r->pages, r->pos, r->n, n_heads, n_kv, head, (float)c->attention_scale,
-                       assay_config_window(c, layer), (float)c->attention_soft_cap);
-    if (c->v_head_dim < c->head_dim) {
-        assay_op_copy(b, p->buf[ASSAY_BUF_Q], (assay_span){values, 0, value, 1}, a,
-                      (assay_span){(size_t)(n_heads * head), 0, (size_t)head, 1}, r->n, (size_t)n_heads, value);
-        a = p->buf[ASSAY_BUF_Q];
+    assay_op_attention(b, a, p->buf[ASSAY_BUF_Q], &cache, r->pages, r->pos, r->n, (int)c->n_heads, shape.heads, shape.dim,
+                       (float)c->attention_scale, assay_config_window(c, layer), (float)c->attention_soft_cap);
+    if (c->kv_rank) {
+        latent_values(p, block, p->buf[ASSAY_BUF_FUSED], a, r->n);
+        a = p->buf[ASSAY_BUF_FUSED];
     }
-    ASSAY_TRY(assay_pass_tap(p, ASSAY_ROLE_O, -1, a, r->n, values, err));
+    ASSAY_TRY(assay_pass_tap(p, ASSAY_ROLE_O, -1, a, r->n, (size_t)(c->n_heads * c->v_head_dim), err));
     if (p->stopped) return ASSAY_OK;
     assay_buf *y = c->parallel_residual ? p->buf[ASSAY_BUF_ASIDE] : r->h;
     assay_op_linear(b, y, block->matrix[ASSAY_ROLE_O], block->vector[ASSAY_ROLE_O_BIAS], a, r->n);

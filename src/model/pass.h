@@ -20,8 +20,7 @@ typedef enum assay_scratch {
     ASSAY_BUF_GATE,
     ASSAY_BUF_UP,
     ASSAY_BUF_FUSED,  /* what a fused projection gives, before it is taken apart */
-    ASSAY_BUF_LATENT, /* of latent attention: what the low-rank projections give; then its norm */
-    ASSAY_BUF_TURN,   /* and the keys' part that turns */
+    ASSAY_BUF_LATENT, /* of latent attention: what the low-rank projections give, normed */
     ASSAY_BUF_ASIDE,  /* parallel blocks: what attention adds */
     ASSAY_BUF_ROUTE,  /* experts: the router's logits */
     ASSAY_BUF_PICKED, /* the rows of one expert; what it gives for them */

@@ -74,7 +74,8 @@ out:
     return s;
 }
 
-static assay_status bind_matrix(binder *b, assay_weight **out, const assay_tensor_spec *spec,
+/* Latent attention takes kv_b apart by heads and multiplies with its exact values: no mode, no low-rank part beside it. */
+static assay_status bind_matrix(binder *b, assay_weight **out, assay_tensor_role role, const assay_tensor_spec *spec,
                                 assay_err *err) {
     assay_status s;
     assay_matrix m = {0};
@@ -89,12 +90,12 @@ static assay_status bind_matrix(binder *b, assay_weight **out, const assay_tenso
     bool dense = assay_precision_get_kind(m.precision) == ASSAY_KIND_DENSE;
     ASSAY_GO(dense ? check_dense(&m, spec->name, err) : assay_matrix_check(&m, spec->name, err));
     bool keep_home = b->act == ASSAY_ACT_INT8 && assay_precision_get_kind(m.precision) != ASSAY_KIND_INT;
-    s = assay_weight_new(out, b->w->backend, &m, keep_home ? ASSAY_ACT_AUTO : b->act, err);
+    s = assay_weight_new(out, b->w->backend, &m, role == ASSAY_ROLE_KV_B ? ASSAY_ACT_F32 : keep_home ? ASSAY_ACT_AUTO : b->act, err);
     if (s != ASSAY_OK) {
         assay_err_prefix(err, "tensor '%s'", spec->name);
         goto out;
     }
-    ASSAY_GO(assay_adapt_matrix(&b->adapt, b->w, *out, spec, err));
+    ASSAY_GO(assay_adapt_matrix(&b->adapt, b->w, *out, role, spec, err));
     if (spec->is_linear) b->w->n_mode[assay_weight_mode(*out)]++;
     b->w->n_elements[m.precision] += m.rows * m.cols;
     b->w->bits += assay_matrix_bits(&m, NULL, NULL);
@@ -142,7 +143,7 @@ static assay_status bind(void *ctx, assay_tensor_role role, const assay_tensor_s
     if (spec->is_vector) return bind_vector(b, &block->vector[role], role, spec, err);
     if (spec->expert >= 0 && !block->expert[0])
         ASSAY_TRY(assay_block_alloc_experts(block, b->config->n_experts, err));
-    return bind_matrix(b, assay_block_slot(block, role, spec->expert), spec, err);
+    return bind_matrix(b, assay_block_slot(block, role, spec->expert), role, spec, err);
 }
 
 /* One allocation for the three parts. */

@@ -82,8 +82,8 @@ static assay_status fill_opts(assay_plan_opts *o, const assay_config *c, assay_e
 /* Share of the KV heads that one of n devices holds: heads are split, and repeated once there are more
  * devices than heads. */
 static double kv_share(const assay_config *c, int n) {
-    double heads = (double)((c->n_kv_heads + n - 1) / n);
-    return heads / (double)ASSAY_MAX(c->n_kv_heads, 1);
+    int held = ASSAY_MAX(assay_config_kv_shape(c).heads, 1);
+    return (double)((held + n - 1) / n) / held;
 }
 
 /* Bytes that live at once in a prefill step of T tokens: residual and normalised input, the larger of
@@ -113,7 +113,7 @@ static double weight_bytes(const assay_plan *p, int n) {
 static double kv_bytes(const assay_plan *p, const assay_runtime_profile *r, int64_t context,
                        int64_t concurrency, int n) {
     return assay_kv_sequence_bytes(p->config, assay_kv_of_runtime(p->opts.kv, r->id), context, r->kv_block,
-                                   r->chunk) *
+                                   r->frees_windows ? r->chunk : context) *
            (double)concurrency * kv_share(p->config, n);
 }
 

@@ -113,7 +113,7 @@ const char *assay_kv_name(assay_kv_format k);
 bool assay_kv_parse(assay_kv_format *out, const char *name);
 /* How a runtime of that id (NULL: none in particular) keeps what k names: k, or its own layout of the same name. */
 assay_kv_format assay_kv_of_runtime(assay_kv_format k, const char *runtime);
-/* Bytes that one token takes in one layer, scales included: K and V of all KV heads. */
+/* Bytes that one token takes in one layer, scales included: K and V of all KV heads, or the latent that is both. */
 double assay_kv_token_layer_bytes(const assay_config *c, assay_kv_format k);
 /* Bytes of one sequence of `context` tokens: full layers hold all of it, sliding layers min(context, window -
  * 1 + chunk), each rounded up to whole blocks of `block` tokens (block 1 and chunk 1: no rounding, one token
@@ -164,6 +164,7 @@ typedef struct assay_runtime_profile {
     int64_t chunk;      /* tokens per prefill step: rows of the activations */
     int act_bytes;      /* of one activation: 2 or 4 */
     bool full_logits;   /* room for logits of every token of a prefill step, not of the last ones alone */
+    bool frees_windows; /* keys and values that a window has left make room */
     const char *source;
 } assay_runtime_profile;
 const assay_runtime_profile *assay_runtime_profiles(size_t *n);

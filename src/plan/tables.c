@@ -24,8 +24,8 @@ static const assay_source source_table[] = {
 };
 #undef X
 
-#define X(id, share, mib, block, chunk, bytes, logits, source)                                               \
-    {id, share, (double)(mib)*1048576.0, block, chunk, bytes, (logits) != 0, source},
+#define X(id, share, mib, block, chunk, bytes, logits, frees, source)                                        \
+    {id, share, (double)(mib)*1048576.0, block, chunk, bytes, (logits) != 0, (frees) != 0, source},
 static const assay_runtime_profile runtime_table[] = {
 #include "plan/runtimes.def"
 };
@@ -124,22 +124,25 @@ static const kv_row *row_of(assay_kv_format k) {
 
 double assay_kv_token_layer_bytes(const assay_config *c, assay_kv_format k) {
     const kv_row *row = row_of(k);
-    double d = (double)c->head_dim;
+    const assay_kv_shape shape = assay_config_kv_shape(c);
+    double d = (double)shape.dim;
     double blocks = row->block ? ceil(d / row->block) : 1.0;
     double codes = ceil(d * row->bits / 8.0), values = codes + blocks * row->scale_bytes;
     double keys = row->key_bytes < 0 ? values : codes + d * row->key_bytes / KV_PAGE;
-    return (double)c->n_kv_heads * (keys + values + 2.0 * row->page_bytes / KV_PAGE);
+    double page = (double)row->page_bytes / KV_PAGE;
+    return (double)shape.heads * (keys + page + (shape.shared ? 0 : values + page));
 }
 
 double assay_kv_sequence_bytes(const assay_config *c, assay_kv_format k, int64_t context, int64_t block,
                                int64_t chunk) {
     if (context <= 0) return 0.0;
     const kv_row *row = row_of(k);
+    const assay_kv_shape shape = assay_config_kv_shape(c);
     if (block < 1) block = 1;
     if (row->recent) block = ASSAY_MAX(block, KV_PAGE); /* whole pages are quantized */
     if (chunk < 1) chunk = 1;
     double tokens = 0.0,
-           recent = 4.0 * (double)(c->n_kv_heads * c->head_dim) * row->recent * (double)c->n_layers;
+           recent = (shape.shared ? 2.0 : 4.0) * shape.heads * shape.dim * row->recent * (double)c->n_layers;
     for (int64_t layer = 0; layer < c->n_layers; layer++) {
         int64_t held = context;
         /* the last chunk's queries still need the window before its first token */

@@ -43,7 +43,7 @@ static const assay_kv_kind plain[] = {[ASSAY_KV_F32] = ASSAY_KV_KIND_F32,
  * quarter of the budget goes; more than that is better spent on quantized ones. */
 static assay_kv_opts kv_opts_of(const assay_native_opts *o, const assay_config *c) {
     assay_kv_opts kv = assay_kv_opts_of(o->kv, assay_kv_own_type(c, o->activations), o->kv_bytes);
-    size_t raw = 2 * assay_kv_page_bytes(kv.type, (int)c->n_kv_heads, (int)c->head_dim) * (size_t)c->n_layers,
+    size_t raw = assay_kv_plain_page(c, kv.type) * (size_t)c->n_layers,
            wish = 4 * (size_t)o->max_batch + 32 + (size_t)o->prefill_chunk / ASSAY_KV_PAGE + 2;
     kv.raw_pages = ASSAY_MAX(ASSAY_MIN(wish, o->kv_bytes / 4 / raw), (size_t)ASSAY_KV_LEAST_RAW);
     return kv;

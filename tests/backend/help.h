@@ -85,7 +85,7 @@ static inline void run_attention(float *y, assay_backend *b, const assay_kv_laye
             assay_buf_write(b, kb, i * kn * 4, k + row * kn, kn * 4);
             assay_buf_write(b, vb, i * kn * 4, v + row * kn, kn * 4);
         }
-        assay_op_kv_store(b, cache, kb, vb, pages, pos, 2 * n, a->n_kv_heads, a->head_dim);
+        assay_op_kv_store(b, cache, kb, cache->v ? vb : NULL, pages, pos, 2 * n, a->n_kv_heads, a->head_dim);
         assay_op_attention(b, yb, qb, cache, pages, pos, 2 * n, a->n_heads, a->n_kv_heads, a->head_dim, 0.2f,
                            a->window, a->soft_cap);
         for (size_t i = 0; i < 2 * n; i++)

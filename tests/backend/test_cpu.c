@@ -350,7 +350,7 @@ typedef struct shape {
 } shape;
 #define POSITIONS 150
 
-/* run_attention of both sequences in a cache of its own. */
+/* run_attention of both sequences in a cache of its own. v NULL: values are the keys. */
 static void run_shape(float *y, const float *q, const float *k, const float *v, const shape *s, size_t chunk,
                       int threads) {
     static const int32_t table[2][3] = {{4, 0, 2}, {1, 5, 3}};
@@ -363,8 +363,8 @@ static void run_shape(float *y, const float *q, const float *k, const float *v, 
                          .soft_cap = s->soft_cap,
                          .n = POSITIONS,
                          .pages = {table[0], table[1]}};
-    const assay_kv_layer cache = {.k = junk_of(b, 6 * page), .v = junk_of(b, 6 * page), .type = s->type};
-    run_attention(y, b, &cache, q, k, v, &a, chunk);
+    const assay_kv_layer cache = {.k = junk_of(b, 6 * page), .v = v ? junk_of(b, 6 * page) : NULL, .type = s->type};
+    run_attention(y, b, &cache, q, k, v ? v : k, &a, chunk);
     assay_buf_free(b, cache.k);
     assay_buf_free(b, cache.v);
     assay_backend_close(b);
@@ -422,6 +422,12 @@ static void test_attention(void **state) {
         } ways[] = {{POSITIONS, 2}, {1, 1}, {7, 2}, {64, 1}, {65, 2}};
         for (size_t t = 0; t < ASSAY_LEN(ways); t++) {
             run_shape(y, q, k, v, s, ways[t].chunk, ways[t].threads);
+            assert_memory_equal(y, first, bytes);
+        }
+        /* Values that are the keys give what a copy of them gives. */
+        run_shape(first, q, k, k, s, POSITIONS, 1);
+        for (size_t t = 0; t < ASSAY_LEN(ways); t++) {
+            run_shape(y, q, k, NULL, s, ways[t].chunk, ways[t].threads);
             assert_memory_equal(y, first, bytes);
         }
         free(q), free(k), free(v), free(first), free(y);

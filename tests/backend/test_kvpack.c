@@ -231,15 +231,16 @@ typedef struct cache {
     size_t page, packed_k, packed_v;
 } cache;
 
-static cache cache_open(const shape *s, int threads, const char *isa) {
+/* shared: values are the keys. */
+static cache cache_open(const shape *s, int threads, const char *isa, bool shared) {
     cache c = {.b = open_cpu(threads, isa), .page = assay_kv_page_bytes(s->type, s->n_kv_heads, s->head_dim)};
     assay_kv_packed_bytes(&c.packed_k, &c.packed_v, s->pack, s->n_kv_heads, s->head_dim);
     c.layer = (assay_kv_layer){.k = junk_of(c.b, POOL * c.page),
-                               .v = junk_of(c.b, POOL * c.page),
+                               .v = shared ? NULL : junk_of(c.b, POOL * c.page),
                                .type = s->type,
                                .pack = s->pack,
                                .packed_k = junk_of(c.b, POOL * c.packed_k),
-                               .packed_v = junk_of(c.b, POOL * c.packed_v)};
+                               .packed_v = shared ? NULL : junk_of(c.b, POOL * c.packed_v)};
     return c;
 }
 static void cache_close(cache *c) {
@@ -270,12 +271,13 @@ static void decode(float *k, float *v, const cache *c, int seq, const shape *s) 
             size_t at = (size_t)table[seq][2 * p] * heads + h;
             c->b->k.unpack_kv[f](
                 tk, PAGE, c->layer.packed_k->p + at * backend_packed_head(s->pack, dim, false), dim, PAGE);
-            c->b->k.unpack_kv[f](tv, pad, c->layer.packed_v->p + at * backend_packed_head(s->pack, dim, true),
-                                 PAGE, dim);
+            if (c->layer.packed_v)
+                c->b->k.unpack_kv[f](tv, pad, c->layer.packed_v->p + at * backend_packed_head(s->pack, dim, true),
+                                     PAGE, dim);
             for (size_t t = 0; t < PAGE; t++)
                 for (size_t d = 0; d < dim; d++) {
                     k[(p * PAGE + t) * kn + h * dim + d] = tk[d * PAGE + t];
-                    v[(p * PAGE + t) * kn + h * dim + d] = tv[t * pad + d];
+                    v[(p * PAGE + t) * kn + h * dim + d] = c->layer.packed_v ? tv[t * pad + d] : tk[d * PAGE + t];
                 }
         }
     free(tk), free(tv);
@@ -325,8 +327,9 @@ static const shape shapes[] = {
 static void attention_over_packed_pages(void **state) {
     (void)state;
     static const size_t rows[] = {0, 63, 64, 65, 100, 127, 128, 191, 192, POSITIONS - 1};
-    for (size_t i = 0; i < ASSAY_LEN(shapes); i++) {
-        const shape *s = &shapes[i];
+    for (size_t i = 0; i < 2 * ASSAY_LEN(shapes); i++) {
+        const shape *s = &shapes[i / 2];
+        bool shared = i % 2;
         size_t qn = (size_t)(s->n_heads * s->head_dim), kn = (size_t)(s->n_kv_heads * s->head_dim),
                n = 2 * POSITIONS;
         float *q = malloc(n * qn * 4), *k = malloc(n * kn * 4), *v = malloc(n * kn * 4),
@@ -337,8 +340,8 @@ static void attention_over_packed_pages(void **state) {
         for (size_t e = 0; e < n * qn; e++)
             q[e] = (float)assay_rng_normal(&r);
         for (size_t e = 0; e < n * kn; e++)
-            k[e] = (float)assay_rng_normal(&r), v[e] = (float)assay_rng_normal(&r);
-        cache c = cache_open(s, 1, NULL);
+            k[e] = (float)assay_rng_normal(&r), v[e] = shared ? k[e] : (float)assay_rng_normal(&r);
+        cache c = cache_open(s, 1, NULL, shared);
         run(y, &c, q, k, v, s, POSITIONS);
         for (int seq = 0; seq < 2; seq++) {
             size_t base = (size_t)seq * POSITIONS;
@@ -356,7 +359,7 @@ static void attention_over_packed_pages(void **state) {
         } ways[] = {{POSITIONS, 2, NULL}, {1, 1, NULL},  {7, 2, NULL},
                     {64, 1, NULL},        {65, 2, NULL}, {POSITIONS, 1, "ref"}};
         for (size_t w = 0; w < ASSAY_LEN(ways); w++) {
-            c = cache_open(s, ways[w].threads, ways[w].isa);
+            c = cache_open(s, ways[w].threads, ways[w].isa, shared);
             run(other, &c, q, k, v, s, ways[w].chunk);
             assert_memory_equal(other, y, n * qn * 4);
             cache_close(&c);

@@ -106,6 +106,73 @@ static void multiply(float *y, assay_backend *b, const assay_weight *w, const fl
     assay_buf_free(b, xb), assay_buf_free(b, yb);
 }
 
+/* --- heads: blocks of rows, each times its own input --- */
+
+enum { HEADS = 2, HEAD_ROWS = 40 };
+
+/* y [rows][HEADS][outputs] of x [rows][HEADS][inputs + 3], whose elements stand behind three others. */
+static void multiply_heads(float *y, assay_backend *b, const assay_weight *w, const assay_head_rows *heads, const float *x, size_t rows,
+                           size_t n_in, size_t n_out) {
+    size_t wide = n_in + 3;
+    assay_buf *xb = buf_of(b, x, rows * HEADS * wide), *yb = buf_of(b, NULL, rows * HEADS * n_out);
+    assay_op_linear_heads(b, yb, (assay_span){HEADS * n_out, 0, n_out, 1}, w, heads, xb, (assay_span){HEADS * wide, 3, wide, 1}, rows);
+    assay_buf_read(b, y, yb, 0, rows * HEADS * n_out * 4);
+    assay_buf_free(b, xb), assay_buf_free(b, yb);
+}
+
+static void check_heads(const float *y, const float *x, const float *w, size_t k, const assay_head_rows *heads) {
+    size_t n_in = heads->transposed ? heads->n : k, n_out = heads->transposed ? k : heads->n;
+    for (size_t row = 0; row < HEAD_ROWS; row += 13)
+        for (size_t h = 0; h < HEADS; h++)
+            for (size_t o = 0; o < n_out; o++) {
+                const float *block = w + (h * heads->per_head + heads->first) * k, *in = x + (row * HEADS + h) * (n_in + 3) + 3;
+                double want = 0, size = 0;
+                for (size_t i = 0; i < n_in; i++) {
+                    double term = (double)in[i] * (double)(heads->transposed ? block[i * k + o] : block[o * k + i]);
+                    want += term;
+                    size += fabs(term);
+                }
+                double got = y[(row * HEADS + h) * n_out + o];
+                if (!(fabs(got - want) <= 1e-6 * size + 1e-30))
+                    fail_msg("row %zu head %zu output %zu: %g, want %g", row, h, o, got, want);
+            }
+}
+
+/* Exact decoded weights whatever they are stored as and made for; the same bits for one row and for many, on one thread and on more. */
+static void test_heads(void **state) {
+    (void)state;
+    assay_backend *one = open_cpu(1, NULL), *two = open_cpu(2, NULL);
+    for (size_t i = 0; i < ASSAY_LEN(cases); i++)
+        for (int mode = ASSAY_ACT_F32; mode < ASSAY_ACT_MODES; mode++) {
+            assay_matrix m = make_matrix(&cases[i], 5);
+            size_t k = (size_t)m.cols, per_head = (size_t)m.rows / HEADS;
+            assay_weight *w1 = NULL, *w2 = NULL;
+            if (assay_weight_new(&w1, one, &m, (assay_act_mode)mode, NULL) == ASSAY_OK) {
+                assert_int_equal(assay_weight_new(&w2, two, &m, (assay_act_mode)mode, NULL), ASSAY_OK);
+                float *w = malloc((size_t)m.rows * k * 4);
+                assay_matrix_decode_rows(w, &m, 0, m.rows);
+                for (int t = 0; t < 2; t++) {
+                    const assay_head_rows heads = {HEADS, per_head, 1, per_head - 1, t};
+                    size_t n_in = t ? heads.n : k, n_out = t ? k : heads.n, row = HEADS * n_out;
+                    assay_rng r;
+                    assay_rng_init(&r, 6);
+                    float *x = normals(&r, HEAD_ROWS * HEADS * (n_in + 3), 1), *y = malloc(HEAD_ROWS * row * 4), *z = malloc(HEAD_ROWS * row * 4);
+                    multiply_heads(y, two, w2, &heads, x, HEAD_ROWS, n_in, n_out);
+                    bool dense = mode != ASSAY_ACT_F32 && mode <= ASSAY_ACT_F16; /* may be rounded to the mode */
+                    if (!dense) check_heads(y, x, w, k, &heads);
+                    for (size_t at = 0; at < HEAD_ROWS; at++)
+                        multiply_heads(z + at * row, one, w1, &heads, x + at * HEADS * (n_in + 3), 1, n_in, n_out);
+                    assert_memory_equal(y, z, HEAD_ROWS * row * 4);
+                    free(x), free(y), free(z);
+                }
+                free(w);
+            }
+            assay_weight_free(one, w1), assay_weight_free(two, w2);
+            assay_matrix_deinit(&m);
+        }
+    assay_backend_close(one), assay_backend_close(two);
+}
+
 /* Weight-only: exactly the dense matrix of the decoded values, columns in the matrix's order. */
 static void test_codes_equal_their_dense_matrix(void **state) {
     (void)state;
@@ -535,6 +602,7 @@ static void test_hadamard(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_heads),
         cmocka_unit_test(test_codes_equal_their_dense_matrix),
         cmocka_unit_test(test_bytes),
         cmocka_unit_test(test_8_bit_products),

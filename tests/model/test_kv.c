@@ -42,9 +42,9 @@ static void mark(fixture *f, const assay_seq *s, size_t index, uint8_t value) {
     uint8_t *bytes = assay_malloc(f->page);
     for (int64_t l = 0; l < LAYERS; l++) {
         memset(bytes, value + (int)l, f->page);
-        assay_buf_write(f->b, assay_kv_keys(f->kv, l), (size_t)s->pages[index] * f->page, bytes, f->page);
+        assay_buf_write(f->b, assay_kv_get_layer(f->kv, l).k, (size_t)s->pages[index] * f->page, bytes, f->page);
         memset(bytes, value + 16 + (int)l, f->page);
-        assay_buf_write(f->b, assay_kv_values(f->kv, l), (size_t)s->pages[index] * f->page, bytes, f->page);
+        assay_buf_write(f->b, assay_kv_get_layer(f->kv, l).v, (size_t)s->pages[index] * f->page, bytes, f->page);
     }
     assay_free(bytes);
 }
@@ -52,10 +52,10 @@ static void mark(fixture *f, const assay_seq *s, size_t index, uint8_t value) {
 static void check_mark(fixture *f, const assay_seq *s, size_t index, uint8_t value) {
     uint8_t *bytes = assay_malloc(f->page);
     for (int64_t l = 0; l < LAYERS; l++) {
-        assay_buf_read(f->b, bytes, assay_kv_keys(f->kv, l), (size_t)s->pages[index] * f->page, f->page);
+        assay_buf_read(f->b, bytes, assay_kv_get_layer(f->kv, l).k, (size_t)s->pages[index] * f->page, f->page);
         assert_int_equal(bytes[0], value + l);
         assert_int_equal(bytes[f->page - 1], value + l);
-        assay_buf_read(f->b, bytes, assay_kv_values(f->kv, l), (size_t)s->pages[index] * f->page, f->page);
+        assay_buf_read(f->b, bytes, assay_kv_get_layer(f->kv, l).v, (size_t)s->pages[index] * f->page, f->page);
         assert_int_equal(bytes[f->page - 1], value + 16 + l);
     }
     assay_free(bytes);
@@ -247,15 +247,41 @@ static void a_fork_copies_the_raw_page(void **state) {
     assert_int_equal(assay_seq_extend(kv, &s, 10, NULL), ASSAY_OK);
     assay_seq_advance(kv, &s, 10);
     memset(bytes, 77, page);
-    assay_buf_write(f->b, assay_kv_values(kv, 1), (size_t)s.pages[1] * page, bytes, page);
+    assay_buf_write(f->b, assay_kv_get_layer(kv, 1).v, (size_t)s.pages[1] * page, bytes, page);
     assert_int_equal(assay_seq_extend(kv, &many, 60 * PAGE, NULL), ASSAY_OK);
     assert_int_equal(assay_seq_fork(kv, &t, &s, 7, NULL), ASSAY_OK);
     memset(bytes, 0, page);
-    assay_buf_read(f->b, bytes, assay_kv_values(kv, 1), (size_t)t.pages[1] * page, page);
+    assay_buf_read(f->b, bytes, assay_kv_get_layer(kv, 1).v, (size_t)t.pages[1] * page, page);
     assert_int_equal(bytes[0], 77);
     assert_int_equal(bytes[page - 1], 77);
     assay_free(bytes);
     assay_seq_release(kv, &s), assay_seq_release(kv, &t), assay_seq_release(kv, &many);
+    assay_kv_close(kv);
+}
+
+/* Latent attention keeps one latent and the keys' turning part for all heads, once: DeepSeek-V2-Lite's 576 numbers a position. */
+static void latents_are_kept_once(void **state) {
+    fixture *f = *state;
+    assay_config c = {.n_layers = 3, .n_heads = 16, .n_kv_heads = 16, .head_dim = 192, .v_head_dim = 128, .rotary_dim = 64, .nope_dim = 128, .kv_rank = 512};
+    assay_kv_size size;
+    assay_kv *kv = NULL;
+    assay_seq s = {0}, t = {0};
+    uint8_t x[16];
+    const assay_kv_opts plain = {.type = ASSAY_KV_BF16, .max_bytes = 16 << 20}, packed = {.type = ASSAY_KV_BF16, .pack = ASSAY_KV_PACK_FP8, .max_bytes = 8 << 20};
+    assert_int_equal(assay_kv_measure(&size, &c, &plain, NULL), ASSAY_OK);
+    assert_int_equal(size.page, 3 * PAGE * 576 * 2);
+    assert_int_equal(assay_kv_measure(&size, &c, &packed, NULL), ASSAY_OK);
+    assert_int_equal(size.raw_page, 3 * PAGE * 576 * 2);
+    assert_int_equal(size.page, 3 * (PAGE * 576 + 4));
+    assert_int_equal(assay_kv_open_with(&kv, f->b, &c, &plain, NULL), ASSAY_OK);
+    assert_null(assay_kv_get_layer(kv, 2).v);
+    assert_int_equal(assay_seq_extend(kv, &s, 40 * PAGE, NULL), ASSAY_OK); /* grows the pool */
+    assay_seq_advance(kv, &s, 40 * PAGE);
+    assay_buf_write(f->b, assay_kv_get_layer(kv, 2).k, (size_t)s.pages[1] * PAGE * 576 * 2, "latent", 7);
+    assert_int_equal(assay_seq_fork(kv, &t, &s, PAGE + 5, NULL), ASSAY_OK);
+    assay_buf_read(f->b, x, assay_kv_get_layer(kv, 2).k, (size_t)t.pages[1] * PAGE * 576 * 2, 7);
+    assert_string_equal((char *)x, "latent");
+    assay_seq_release(kv, &s), assay_seq_release(kv, &t);
     assay_kv_close(kv);
 }
 
@@ -280,6 +306,7 @@ int main(void) {
         cmocka_unit_test(growing_keeps_contents), cmocka_unit_test(the_budget_holds),
         cmocka_unit_test(sizes_include_scales),   cmocka_unit_test(raw_pages_are_given_back),
         cmocka_unit_test(raw_pages_run_out),      cmocka_unit_test(a_fork_copies_the_raw_page),
+        cmocka_unit_test(latents_are_kept_once),
         cmocka_unit_test(kinds_have_words),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);

@@ -428,6 +428,39 @@ static void plan_on(assay_plan *p, const assay_config *c, const char *store, con
     assert_int_equal(p->n_fits, 1);
 }
 
+/* DeepSeek-V2-Lite: 512 + 64 numbers of a token and layer, key and value at once, whole on each device. */
+static void latents_are_counted_once(void **state) {
+    (void)state;
+    assay_config c;
+    llama(&c, 8);
+    c.kv_rank = 512;
+    c.rotary_dim = 64;
+    assert_float_equal(assay_kv_token_layer_bytes(&c, ASSAY_KV_FORMAT_F16), 576 * 2, 0);
+    assert_float_equal(assay_kv_token_layer_bytes(&c, ASSAY_KV_FORMAT_FP8), 576, 0);
+    assert_float_equal(assay_kv_token_layer_bytes(&c, assay_kv_of_runtime(ASSAY_KV_FORMAT_FP8, "native")), 576 + 4.0 / 64, 0);
+    assert_float_equal(assay_kv_sequence_bytes(&c, assay_kv_of_runtime(ASSAY_KV_FORMAT_FP8, "native"), 640, 1, 1),
+                       32 * (640 * (576 + 4.0 / 64) + 64 * 576 * 2), 0);
+    assay_config_deinit(&c);
+}
+
+/* This engine gives no page back before its sequence ends; vLLM does. */
+static void who_frees_what_windows_leave(void **state) {
+    (void)state;
+    assay_config c;
+    assay_plan p;
+    llama(&c, 8);
+    c.sliding_window = 1024;
+    memset(c.layer, ASSAY_LAYER_SLIDES, 32);
+    double layer = assay_kv_token_layer_bytes(&c, ASSAY_KV_FORMAT_F16);
+    plan_on(&p, &c, "int4g128", "rtx-4090", (assay_plan_opts){.serving = {.context = 65536}});
+    assert_float_equal(p.fits[0].kv * p.fits[0].n_parallel, 32 * 9216 * layer, 16 * 32 * layer); /* 1023 + 8192, whole blocks */
+    assay_plan_deinit(&p);
+    plan_on(&p, &c, "int4g128", "rtx-4090", (assay_plan_opts){.runtime = "native", .serving = {.context = 65536}});
+    assert_float_equal(p.fits[0].kv, 32 * 65536 * layer, 0);
+    assay_plan_deinit(&p);
+    assay_config_deinit(&c);
+}
+
 /* Llama 3.1 8B in bf16 under vLLM on an L4, 4 sequences of 8192:
  *   budget       24e9 * 0.9 = 21.6e9
  *   weights      16,060,522,496
@@ -705,6 +738,8 @@ int main(void) {
         cmocka_unit_test(kv_of_llama_8b_is_one_gib_at_8192),
         cmocka_unit_test(the_engine_keeps_keys_and_values_its_own_way),
         cmocka_unit_test(the_shared_llama_8b_config_gives_the_same),
+        cmocka_unit_test(latents_are_counted_once),
+        cmocka_unit_test(who_frees_what_windows_leave),
         cmocka_unit_test(sliding_windows_bound_the_cache_layer_by_layer),
         cmocka_unit_test(every_figure_of_a_device_has_a_source),
         cmocka_unit_test(an_unknown_device_is_named_with_the_nearest),
