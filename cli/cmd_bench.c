@@ -9,7 +9,7 @@ static struct {
 static const char *const act_words[] = {"auto", "f32", "bf16", "f16", "int8", NULL};
 
 static const cli_option options[] = {
-    {0, "prompt", CLI_INT, &o.prompt, "N", "tokens of the prefill (default: 512)", NULL, 1, 1 << 20},
+    {0, "prompt", CLI_INT, &o.prompt, "N", "tokens of the prefill (default: 512, or what the context has room for)", NULL, 1, 1 << 20},
     {0, "output", CLI_INT, &o.output, "N", "tokens to decode (default: 64)", NULL, 1, 1 << 20},
     {0, "repeat", CLI_INT, &o.repeat, "N", "runs, of which the best counts (default: 3)", NULL, 1, 1000},
     {0, "activations", CLI_STRING, &o.activations, "MODE", "auto, f32, bf16, f16 or int8", act_words, 0, 0},

@@ -63,6 +63,17 @@ static assay_status add_macs(void *ctx, const assay_tensor_spec *spec, assay_err
     return ASSAY_OK;
 }
 
+/* Lengths that were not given become what a short context has room for. */
+static assay_status choose_lengths(bench *b, const char *dir, assay_err *err) {
+    assay_config c;
+    ASSAY_TRY(assay_config_open(&c, dir, err));
+    int64_t context = c.max_position_embeddings;
+    assay_config_deinit(&c);
+    if (!b->o->output) b->output = (int)ASSAY_MAX(ASSAY_MIN(64, context / 8), 1);
+    if (!b->o->prompt) b->prompt = (int)ASSAY_MAX(ASSAY_MIN(512, context - b->output), 1);
+    return ASSAY_OK;
+}
+
 static assay_status open_bench(bench *b, const char *dir, assay_err *err) {
     assay_native_opts native;
     ASSAY_TRY(assay_native_opts_of(&native, &b->o->run, err));
@@ -213,10 +224,7 @@ static assay_status put_figures(assay_str *text, json_t *j, const bench *b, cons
 
 assay_status assay_bench(assay_doc **out, const char *model, const assay_bench_opts *o, assay_err *err) {
     *out = NULL;
-    bench b = {.o = o,
-               .prompt = o->prompt ? o->prompt : 512,
-               .output = o->output ? o->output : 64,
-               .repeat = o->repeat ? o->repeat : 3};
+    bench b = {.o = o, .prompt = o->prompt, .output = o->output, .repeat = o->repeat ? o->repeat : 3};
     assay_limits limits;
     assay_str text = {0};
     assay_term term = assay_term_of_view(&o->view);
@@ -227,6 +235,7 @@ assay_status assay_bench(assay_doc **out, const char *model, const assay_bench_o
     assay_status s = j ? ASSAY_OK : assay_nomem(err);
     if (s != ASSAY_OK) goto out;
     if (model) {
+        ASSAY_GO(choose_lengths(&b, model, err));
         ASSAY_GO(open_bench(&b, model, err));
     } else {
         assay_cpu_opts cpu = {.n_threads = o->run.threads};

@@ -1,9 +1,10 @@
-/* plan.c: deployment math for a configuration and a recipe. The recipe is translated into how plan/ stores
- * each tensor, so plan/ need not know methods. */
+/* plan.c: deployment math for a configuration and a recipe, or for a checkpoint that is quantized already. Either is translated into how
+ * plan/ stores each tensor, so plan/ need know neither methods nor files. */
 #include <string.h>
 #include "api/doc.h"
 #include "base/file.h"
 #include "base/mem.h"
+#include "format/format.h"
 #include "method/recipe.h"
 #include "plan/plan.h"
 #include "report/table.h"
@@ -25,26 +26,61 @@ static assay_status find_devices(const assay_device ***out, const assay_plan_req
     return ASSAY_OK;
 }
 
-static assay_status open_config(assay_config *c, const char *model, assay_err *err) {
-    if (assay_path_is_dir(model)) return assay_config_open(c, model, err);
-    json_t *j;
-    ASSAY_TRY(assay_json_load(&j, model, err));
-    assay_status s = assay_config_parse(c, j, NULL, model, err);
-    json_decref(j);
-    return s;
+/* --- what there is --- */
+
+typedef struct source {
+    assay_config config;
+    assay_checkpoint *ckpt; /* of a quantized model; else NULL */
+} source;
+
+static assay_storage storage_of(const assay_matrix *m) {
+    return (assay_storage){.precision = m->precision,
+                           .group_size = m->group_size,
+                           .asymmetric = m->zeros != NULL,
+                           .real_zeros = m->real_zeros != NULL,
+                           .row_block = m->row_block,
+                           .double_quant = m->nested != NULL,
+                           .scale_dtype = m->scale_dtype,
+                           .act_bits = m->act_bits};
 }
 
-/* What a recipe would make of a checkpoint that is quantized already cannot be said from its config.json. */
-static assay_status refuse_quantized(const assay_config *c, const char *model, assay_err *err) {
-    if (!c->quantization_config) return ASSAY_OK;
-    return assay_fail(err, ASSAY_EUSAGE,
-                      "'%s' is quantized already; plan from the original's config.json with --recipe", model);
+/* assay_storage_fn: as the file has it. */
+static assay_status storage_in_file(void *ctx, assay_storage *out, const assay_tensor_spec *spec, assay_err *err) {
+    const source *in = ctx;
+    assay_matrix m = {0};
+    if (spec->is_vector) return ASSAY_OK;
+    ASSAY_TRY(assay_checkpoint_outline(&m, in->ckpt, in->config.quantization_config, spec->name, in->config.dtype, err));
+    *out = storage_of(&m);
+    assay_matrix_deinit(&m);
+    return ASSAY_OK;
+}
+
+static bool is_json(const char *path) {
+    size_t n = strlen(path);
+    return n > 5 && strcmp(path + n - 5, ".json") == 0;
+}
+
+/* A quantized model's matrices are looked at, so its files must be there, and no recipe is applied to it a second time. */
+static assay_status open_source(source *in, const char *model, bool has_recipe, assay_err *err) {
+    ASSAY_TRY(assay_config_open(&in->config, model, err));
+    if (!in->config.quantization_config) return ASSAY_OK;
+    if (has_recipe)
+        return assay_fail(err, ASSAY_EUSAGE, "'%s' is quantized already: plan it as it is, without a recipe, or the original with one", model);
+    assay_err why = {0};
+    if (is_json(model)) return assay_fail(err, ASSAY_EUSAGE, "'%s' is of a quantized model, whose weights tell how: give its folder", model);
+    if (assay_checkpoint_open(&in->ckpt, model, &why) == ASSAY_OK) return ASSAY_OK;
+    return assay_fail(err, why.code, "'%s' is quantized already, and its weights tell how: %s", model, why.message);
+}
+
+static void close_source(source *in) {
+    assay_checkpoint_close(in->ckpt);
+    assay_config_deinit(&in->config);
 }
 
 assay_status assay_plan_model(assay_doc **out, const char *model, const assay_plan_request *o,
                               assay_err *err) {
     *out = NULL;
-    assay_config c = {0};
+    source in = {0};
     assay_gguf_types *types = NULL;
     assay_recipe *recipe = NULL;
     assay_prices *prices = NULL;
@@ -57,8 +93,8 @@ assay_status assay_plan_model(assay_doc **out, const char *model, const assay_pl
     assay_status s;
     opts.serving = (assay_serving){
         .context = o->context, .concurrency = o->concurrency, .prompt = o->prompt, .output = o->output};
-    ASSAY_GO(open_config(&c, model, err));
-    ASSAY_GO(refuse_quantized(&c, model, err));
+    ASSAY_GO(open_source(&in, model, o->recipe || o->recipe_file, err));
+    if (in.ckpt) opts.checkpoint_bytes = (double)assay_checkpoint_n_bytes(in.ckpt);
     if (o->recipe)
         ASSAY_GO(assay_recipe_from_string(&recipe, o->recipe, err));
     else if (o->recipe_file)
@@ -71,9 +107,12 @@ assay_status assay_plan_model(assay_doc **out, const char *model, const assay_pl
     opts.devices = devices;
     if (o->prices) ASSAY_GO(assay_prices_load(&prices, o->prices, err));
     opts.prices = prices;
-    if (recipe) ASSAY_GO(assay_gguf_types_new(&types, recipe, &c, err));
-    assay_recipe_storage storage = {recipe, c.dtype, types};
-    ASSAY_GO(assay_plan_make(&plan, &c, assay_storage_by_recipe, &storage, &opts, err));
+    if (recipe) ASSAY_GO(assay_gguf_types_new(&types, recipe, &in.config, err));
+    assay_recipe_storage storage = {recipe, in.config.dtype, types};
+    if (in.ckpt)
+        ASSAY_GO(assay_plan_make(&plan, &in.config, storage_in_file, &in, &opts, err));
+    else
+        ASSAY_GO(assay_plan_make(&plan, &in.config, assay_storage_by_recipe, &storage, &opts, err));
     if (o->markdown)
         ASSAY_GO(assay_report_plan_markdown(&text, &plan, err));
     else
@@ -86,7 +125,7 @@ out:
     assay_free(devices);
     assay_gguf_types_free(types);
     assay_recipe_free(recipe);
-    assay_config_deinit(&c);
+    close_source(&in);
     assay_str_free(&text);
     return s;
 }

@@ -12,6 +12,7 @@ cp models/demo/tokenizer.json models/demo/tokenizer_config.json "$work/back" # a
 expect 0 'to the same answers' "$ASSAY" compare models/demo "$work/back" 'What is 32 + 39?'; says 'answers are the same'
 expect 0 'rounded to blocks' "$ASSAY" convert models/demo "$work/blocks" --to gguf:q8_0 --requantize
 expect 0 'of a type that ggml has' "$ASSAY" inspect "$work/blocks/model.gguf"; says 'q8_0'
+expect 0 'planned as they are' "$ASSAY" plan "$work/blocks/model.gguf" -d rtx-4090; says 'q8_0'; says 'computed +0.00 %'
 expect 0 'which run' "$ASSAY" run "$work/blocks/model.gguf" 'What is 32 + 39?'; says '71'
 expect 0 'in several files, too' "$ASSAY" convert models/demo "$work/split" --to gguf --shard-gb 0.003
 expect 0 'the first of which is enough to name' sh -c "'$ASSAY' run \"\$(ls '$work'/split/model-00001-of-*.gguf)\" 'What is 32 + 39?'"; says '71'

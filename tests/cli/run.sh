@@ -41,6 +41,9 @@ expect 0 'compare' "$ASSAY" compare models/demo "$work/nf4" 'What is 32 + 39?'; 
 expect 0 'two bits are told apart' "$ASSAY" quantize models/demo "$work/int2" -r rtn,int2,group_size=128
 expect 0 'and compared' "$ASSAY" compare models/demo "$work/int2" 'What is 32 + 39?' --json; says '"same": false'
 expect 0 'plan from config.json alone' "$ASSAY" plan models/demo/config.json -r nf4,double_quant -d rtx-4090; says 'rtx-4090'
+expect 0 'of a quantized model as it is stored' "$ASSAY" plan "$work/fit" -d rtx-4090; says 'on disk'; says 'int8g128'
+expect 2 'which a recipe is not applied to' "$ASSAY" plan "$work/fit" -r nf4; one_line; complains 'without a recipe'
+expect 2 'nor is its config.json enough' "$ASSAY" plan "$work/fit/config.json"; one_line; complains 'give its folder'
 expect 3 'a device that is not in the table' "$ASSAY" plan models/demo -d rtx-4091; one_line; complains 'rtx-4090'
 expect 0 'the device table' "$ASSAY" plan --devices; says 'h100-sxm'
 expect 5 'a full disk stops quantizing with one line' sh -c "ulimit -f 500; '$ASSAY' quantize models/demo '$work/full' -r rtn,int8 --quiet"; one_line
