@@ -35,8 +35,8 @@ size_t assay_block_row_bytes(assay_precision p, int64_t cols);
  * indices are masked to their tables, scales may come out infinite or NaN. */
 void assay_block_expand(int8_t *q, float *scales, float *mins, assay_precision p, const void *block);
 
-/* The points of an IQ1 or IQ2 type's grid, by index, as eight codes each, the first at the lowest address: before signs (IQ2), or an eighth
- * less than with the one that IQ1 adds and more than with the one that it takes away. What kernels look up. Made when first asked for;
+/* The points of an IQ1 or IQ2 type's grid, by index, as eight codes each, the first at the lowest address: before signs (IQ2), before the
+ * eighth more or less (IQ1). What kernels look up. Made when first asked for;
  * thread-safe; NULL for other types. */
 const uint64_t *assay_block_points(assay_precision p);
 
