@@ -194,13 +194,26 @@ static void rules_say_what_their_sources_say(void **state) {
         assay_support how;
     } cases[] = {
         {"vLLM", "gptq int4 g128 sym plain a16", ASSAY_SUPPORT_NATIVE},
-        {"vLLM", "compressed-tensors int3 g128 sym plain a16", ASSAY_SUPPORT_NO},
-        {"vLLM", "hqq int4 g64 real plain a16", ASSAY_SUPPORT_UNKNOWN},
+        {"vLLM", "gptq int4 g128 asym plain a16", ASSAY_SUPPORT_NO},
+        {"vLLM", "gptq_v2 int3 g128 sym plain a16", ASSAY_SUPPORT_NO},
+        {"vLLM", "compressed-tensors int3 g128 sym plain a16", ASSAY_SUPPORT_NATIVE},
+        {"vLLM", "compressed-tensors int3 g128 sym order a16", ASSAY_SUPPORT_NO},
+        {"vLLM", "compressed-tensors int8 channel asym plain a8", ASSAY_SUPPORT_NO},
+        {"vLLM", "compressed-tensors int8 g128 sym plain a8", ASSAY_SUPPORT_UNKNOWN},
+        {"vLLM", "hqq int4 g64 real plain a16", ASSAY_SUPPORT_NO},
         {"llama.cpp", "gptq int4 g128 sym plain a16", ASSAY_SUPPORT_NO},
         {"llama.cpp", "gguf q4_k - - plain a16", ASSAY_SUPPORT_NATIVE},
         {"transformers", "gguf q4_k - - plain a16", ASSAY_SUPPORT_DECODES},
         {"TGI", "compressed-tensors int8 channel sym plain a8", ASSAY_SUPPORT_NATIVE},
-        {"TensorRT-LLM", "awq int4 g128 asym plain a16", ASSAY_SUPPORT_UNKNOWN},
+        {"TGI", "gptq_v2 int4 g128 sym plain a16", ASSAY_SUPPORT_NATIVE},
+        {"TGI", "gptq_v2 int4 g128 asym plain a16", ASSAY_SUPPORT_NO},
+        {"TGI", "bnb nf4 g64 - plain a16", ASSAY_SUPPORT_NO},
+        {"TensorRT-LLM", "awq int4 g128 asym plain a16", ASSAY_SUPPORT_NO},
+        {"TensorRT-LLM", "fp8 fp8_e4m3 block128 - plain a8", ASSAY_SUPPORT_NATIVE},
+        {"TensorRT-LLM", "fp8 fp8_e4m3 tensor - plain a8s", ASSAY_SUPPORT_UNKNOWN},
+        {"TensorRT-LLM", "compressed-tensors nvfp4 g16 - plain a16", ASSAY_SUPPORT_NO},
+        {"Ollama and kin", "gguf q4_k - - plain a16", ASSAY_SUPPORT_NATIVE},
+        {"Ollama and kin", "gguf iq2_xs - - plain a16", ASSAY_SUPPORT_NO},
     };
     for (size_t i = 0; i < ASSAY_LEN(cases); i++) {
         assay_runtime_rule r = assay_runtime_rule_for(cases[i].runtime, cases[i].storage);
@@ -210,7 +223,7 @@ static void rules_say_what_their_sources_say(void **state) {
     }
     size_t n = 0;
     while (assay_runtime_name(n)) n++;
-    assert_int_equal(n, 5);
+    assert_int_equal(n, 6);
 }
 
 int main(void) {
