@@ -31,6 +31,15 @@ bool assay_block_of_ggml(assay_precision *out, int ggml_type);
 /* Bytes of a row; 0 unless cols is a multiple of the block's elements. */
 size_t assay_block_row_bytes(assay_precision p, int64_t cols);
 
+/* Where the scales and minima of a block come from: a group's are these small integers times the block's two numbers, float32 products
+ * that are exact where those are finite, because they have 11 bits. (A type with one group has 1 for it.) */
+typedef struct assay_block_parts {
+    float scale, min;
+    int8_t scales[ASSAY_BLOCK_MAX_GROUPS], mins[ASSAY_BLOCK_MAX_GROUPS];
+} assay_block_parts;
+/* q [elements]; of parts what the type has is filled. Any bytes are valid input. */
+void assay_block_take_apart(int8_t *q, assay_block_parts *parts, assay_precision p, const void *block);
+
 /* q [elements], scales and mins [elements / group]; mins is left alone where the type has none. Any bytes are valid input:
  * indices are masked to their tables, scales may come out infinite or NaN. */
 void assay_block_expand(int8_t *q, float *scales, float *mins, assay_precision p, const void *block);

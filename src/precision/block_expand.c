@@ -48,6 +48,11 @@
 #include "precision/block_impl.h"
 #include "precision/iq_points.h"
 
+/* One scale, and one minimum. */
+static inline void put_one(assay_block_parts *p, float scale, float min) {
+    *p = (assay_block_parts){.scale = scale, .min = min, .scales = {1}, .mins = {1}};
+}
+
 /* n bytes have n low nibbles, then n high ones. */
 static inline void split_nibbles(int8_t *restrict q, const uint8_t *restrict qs, int n, int offset) {
     for (int j = 0; j < n; j++) q[j] = (int8_t)((qs[j] & 15) - offset);
@@ -59,35 +64,30 @@ static inline void add_fifth_bits(int8_t *restrict q, uint32_t bits) {
     for (int i = 0; i < 32; i++) q[i] = (int8_t)(q[i] + (int8_t)((bits >> i & 1) << 4));
 }
 
-static void expand_Q4_0(int8_t *q, float *scales, float *mins, const uint8_t *b) {
-    (void)mins;
-    scales[0] = assay_load_half(b);
+static void expand_Q4_0(int8_t *q, assay_block_parts *p, const uint8_t *b) {
+    put_one(p, assay_load_half(b), 0);
     split_nibbles(q, b + 2, 16, 8);
 }
 
-static void expand_Q4_1(int8_t *q, float *scales, float *mins, const uint8_t *b) {
-    scales[0] = assay_load_half(b);
-    mins[0] = -assay_load_half(b + 2);
+static void expand_Q4_1(int8_t *q, assay_block_parts *p, const uint8_t *b) {
+    put_one(p, assay_load_half(b), -assay_load_half(b + 2));
     split_nibbles(q, b + 4, 16, 0);
 }
 
-static void expand_Q5_0(int8_t *q, float *scales, float *mins, const uint8_t *b) {
-    (void)mins;
-    scales[0] = assay_load_half(b);
+static void expand_Q5_0(int8_t *q, assay_block_parts *p, const uint8_t *b) {
+    put_one(p, assay_load_half(b), 0);
     split_nibbles(q, b + 6, 16, 16);
     add_fifth_bits(q, assay_load32(b + 2));
 }
 
-static void expand_Q5_1(int8_t *q, float *scales, float *mins, const uint8_t *b) {
-    scales[0] = assay_load_half(b);
-    mins[0] = -assay_load_half(b + 2);
+static void expand_Q5_1(int8_t *q, assay_block_parts *p, const uint8_t *b) {
+    put_one(p, assay_load_half(b), -assay_load_half(b + 2));
     split_nibbles(q, b + 8, 16, 0);
     add_fifth_bits(q, assay_load32(b + 4));
 }
 
-static void expand_Q8_0(int8_t *q, float *scales, float *mins, const uint8_t *b) {
-    (void)mins;
-    scales[0] = assay_load_half(b);
+static void expand_Q8_0(int8_t *q, assay_block_parts *p, const uint8_t *b) {
+    put_one(p, assay_load_half(b), 0);
     memcpy(q, b + 2, 32);
 }
 
@@ -115,20 +115,20 @@ static inline void add_bit_planes(int8_t *restrict q, const uint8_t *restrict pl
         for (int l = 0; l < 32; l++) q[32 * k + l] = (int8_t)(q[32 * k + l] + (planes[l] >> k & 1) * value);
 }
 
-static void expand_Q2_K(int8_t *q, float *scales, float *mins, const uint8_t *b) {
-    float d = assay_load_half(b + 80), m = assay_load_half(b + 82);
-    for (int g = 0; g < 16; g++) scales[g] = d * (float)(b[g] & 15);
-    for (int g = 0; g < 16; g++) mins[g] = m * (float)(b[g] >> 4);
+static void expand_Q2_K(int8_t *q, assay_block_parts *p, const uint8_t *b) {
+    p->scale = assay_load_half(b + 80);
+    p->min = assay_load_half(b + 82);
+    for (int g = 0; g < 16; g++) p->scales[g] = (int8_t)(b[g] & 15);
+    for (int g = 0; g < 16; g++) p->mins[g] = (int8_t)(b[g] >> 4);
     split_pairs(q, b + 16, 0);
 }
 
-static void expand_Q3_K(int8_t *q, float *scales, float *mins, const uint8_t *b) {
-    (void)mins;
+static void expand_Q3_K(int8_t *q, assay_block_parts *p, const uint8_t *b) {
     const uint8_t *s = b + 96;
-    float d = assay_load_half(b + 108);
+    p->scale = assay_load_half(b + 108);
     for (int g = 0; g < 16; g++) {
         int low = s[g & 7] >> (g & 8 ? 4 : 0) & 15, high = s[8 + (g & 3)] >> (g >> 2) * 2 & 3;
-        scales[g] = d * (float)((low | high << 4) - 32);
+        p->scales[g] = (int8_t)((low | high << 4) - 32);
     }
     split_pairs(q, b + 32, 4);
     add_bit_planes(q, b, 4);
@@ -137,30 +137,35 @@ static void expand_Q3_K(int8_t *q, float *scales, float *mins, const uint8_t *b)
 /* Eight scales and eight minima of six bits in twelve bytes: the first four of each have a byte's low six
  * bits; the last four their low four bits in bytes 8 to 11 and their upper two at the top of bytes 0 to 3
  * and 4 to 7. */
-static void unpack_six(float *scales, float *mins, const uint8_t *s, float d, float m) {
+static void unpack_six(assay_block_parts *p, const uint8_t *s) {
     for (int g = 0; g < 4; g++) {
-        scales[g] = d * (float)(s[g] & 63);
-        mins[g] = m * (float)(s[g + 4] & 63);
-        scales[g + 4] = d * (float)((s[g + 8] & 15) | s[g] >> 6 << 4);
-        mins[g + 4] = m * (float)(s[g + 8] >> 4 | s[g + 4] >> 6 << 4);
+        p->scales[g] = (int8_t)(s[g] & 63);
+        p->mins[g] = (int8_t)(s[g + 4] & 63);
+        p->scales[g + 4] = (int8_t)((s[g + 8] & 15) | s[g] >> 6 << 4);
+        p->mins[g + 4] = (int8_t)(s[g + 8] >> 4 | s[g + 4] >> 6 << 4);
     }
 }
+/* d, m and those, which Q4_K and Q5_K begin with. */
+static void take_head(assay_block_parts *p, const uint8_t *b) {
+    p->scale = assay_load_half(b);
+    p->min = assay_load_half(b + 2);
+    unpack_six(p, b + 4);
+}
 
-static void expand_Q4_K(int8_t *q, float *scales, float *mins, const uint8_t *b) {
-    unpack_six(scales, mins, b + 4, assay_load_half(b), assay_load_half(b + 2));
+static void expand_Q4_K(int8_t *q, assay_block_parts *p, const uint8_t *b) {
+    take_head(p, b);
     split_quarters(q, b + 16);
 }
 
-static void expand_Q5_K(int8_t *q, float *scales, float *mins, const uint8_t *b) {
-    unpack_six(scales, mins, b + 4, assay_load_half(b), assay_load_half(b + 2));
+static void expand_Q5_K(int8_t *q, assay_block_parts *p, const uint8_t *b) {
+    take_head(p, b);
     split_quarters(q, b + 48);
     add_bit_planes(q, b + 16, 16);
 }
 
-static void expand_Q6_K(int8_t *restrict q, float *scales, float *mins, const uint8_t *restrict b) {
-    (void)mins;
-    float d = assay_load_half(b + 208);
-    for (int g = 0; g < 16; g++) scales[g] = d * (float)(int8_t)b[192 + g];
+static void expand_Q6_K(int8_t *restrict q, assay_block_parts *p, const uint8_t *restrict b) {
+    p->scale = assay_load_half(b + 208);
+    memcpy(p->scales, b + 192, 16);
     const uint8_t *low = b, *high = b + 128;
     for (int half = 0; half < 2; half++, q += 128, low += 64, high += 32)
         for (int l = 0; l < 32; l++) {
@@ -180,17 +185,15 @@ static inline void split_trits(int8_t *restrict q, const uint8_t *restrict qs, i
         for (int j = 0; j < count; j++) q[k * count + j] = (int8_t)(((qs[j] * power & 255) * 3 >> 8) - 1);
 }
 
-static void expand_TQ1_0(int8_t *q, float *scales, float *mins, const uint8_t *b) {
-    (void)mins;
-    scales[0] = assay_load_half(b + 52);
+static void expand_TQ1_0(int8_t *q, assay_block_parts *p, const uint8_t *b) {
+    put_one(p, assay_load_half(b + 52), 0);
     split_trits(q, b, 32, 5);
     split_trits(q + 160, b + 32, 16, 5);
     split_trits(q + 240, b + 48, 4, 4);
 }
 
-static void expand_TQ2_0(int8_t *q, float *scales, float *mins, const uint8_t *b) {
-    (void)mins;
-    scales[0] = assay_load_half(b + 64);
+static void expand_TQ2_0(int8_t *q, assay_block_parts *p, const uint8_t *b) {
+    put_one(p, assay_load_half(b + 64), 0);
     split_pairs(q, b, 1);
 }
 
@@ -203,24 +206,27 @@ static inline void look_up_nibbles(int8_t *restrict q, const uint8_t *restrict q
     }
 }
 
-static void expand_IQ4_NL(int8_t *q, float *scales, float *mins, const uint8_t *b) {
-    (void)mins;
-    scales[0] = assay_load_half(b);
+static void expand_IQ4_NL(int8_t *q, assay_block_parts *p, const uint8_t *b) {
+    put_one(p, assay_load_half(b), 0);
     look_up_nibbles(q, b + 2);
 }
 
-static void expand_IQ4_XS(int8_t *q, float *scales, float *mins, const uint8_t *b) {
-    (void)mins;
-    float d = assay_load_half(b);
+static void expand_IQ4_XS(int8_t *q, assay_block_parts *p, const uint8_t *b) {
     uint32_t high = assay_load16(b + 2);
+    p->scale = assay_load_half(b);
     for (int g = 0; g < 8; g++) {
         int s = (b[4 + g / 2] >> 4 * (g & 1) & 15) | (int)(high >> 2 * g & 3) << 4;
-        scales[g] = d * (float)(s - 32);
+        p->scales[g] = (int8_t)(s - 32);
         look_up_nibbles(q + 32 * g, b + 8 + 16 * g);
     }
 }
 
 /* --- grids --- */
+
+/* What IQ types scale by: an odd number of eighths, fourths or wholes of d. */
+static inline int8_t odd(uint32_t s) {
+    return (int8_t)(2 * s + 1);
+}
 
 static inline uint64_t point_iq2(uint32_t levels) {
     uint64_t v;
@@ -246,50 +252,48 @@ static inline uint64_t points_iq3(const uint8_t levels[64][2], uint32_t first, u
     return v;
 }
 
-static void expand_IQ2_XXS(int8_t *q, float *scales, float *mins, const uint8_t *b) {
-    (void)mins;
-    float d = assay_load_half(b);
+static void expand_IQ2_XXS(int8_t *q, assay_block_parts *p, const uint8_t *b) {
+    p->scale = assay_load_half(b) * 0.125f;
     b += 2;
     for (int g = 0; g < 8; g++, b += 8) {
         uint32_t word = assay_load32(b + 4);
-        scales[g] = d * (0.5f + (float)(word >> 28)) * 0.25f;
+        p->scales[g] = odd(word >> 28);
         for (int k = 0; k < 4; k++, q += 8)
             assay_apply_signs(q, point_iq2(assay_points_IQ2_XXS[b[k]]),
                               assay_even_signs(word >> 7 * k & 127));
     }
 }
 
-/* Sixteen scales of four bits, d (s + 1/2) / 4: IQ2_XS and IQ2_S. */
-static void unpack_four(float *scales, const uint8_t *s, float d) {
-    for (int g = 0; g < 16; g++) scales[g] = d * (0.5f + (float)(s[g / 2] >> 4 * (g & 1) & 15)) * 0.25f;
+/* n scales of four bits: d (s + 1/2) / 4 in IQ2, d (2 s + 1) in IQ3. */
+static void unpack_four(assay_block_parts *p, const uint8_t *s, int n) {
+    for (int g = 0; g < n; g++) p->scales[g] = odd(s[g / 2] >> 4 * (g & 1) & 15u);
 }
 
-static void expand_IQ2_XS(int8_t *q, float *scales, float *mins, const uint8_t *b) {
-    (void)mins;
-    unpack_four(scales, b + 66, assay_load_half(b));
+static void expand_IQ2_XS(int8_t *q, assay_block_parts *p, const uint8_t *b) {
+    p->scale = assay_load_half(b) * 0.125f;
+    unpack_four(p, b + 66, 16);
     for (int k = 0; k < 32; k++, q += 8) {
         uint32_t word = assay_load16(b + 2 + 2 * k);
         assay_apply_signs(q, point_iq2(assay_points_IQ2_XS[word & 511]), assay_even_signs(word >> 9));
     }
 }
 
-static void expand_IQ2_S(int8_t *q, float *scales, float *mins, const uint8_t *b) {
-    (void)mins;
+static void expand_IQ2_S(int8_t *q, assay_block_parts *p, const uint8_t *b) {
     const uint8_t *index = b + 2, *signs = b + 34, *high = b + 66;
-    unpack_four(scales, b + 74, assay_load_half(b));
+    p->scale = assay_load_half(b) * 0.125f;
+    unpack_four(p, b + 74, 16);
     for (int k = 0; k < 32; k++, q += 8) {
         uint32_t at = index[k] | (uint32_t)(high[k / 4] >> 2 * (k & 3) & 3) << 8;
         assay_apply_signs(q, point_iq2(assay_points_IQ2_S[at]), signs[k]);
     }
 }
 
-static void expand_IQ3_XXS(int8_t *q, float *scales, float *mins, const uint8_t *b) {
-    (void)mins;
-    float d = assay_load_half(b);
+static void expand_IQ3_XXS(int8_t *q, assay_block_parts *p, const uint8_t *b) {
+    p->scale = assay_load_half(b) * 0.25f;
     const uint8_t *index = b + 2, *words = b + 66;
     for (int g = 0; g < 8; g++) {
         uint32_t word = assay_load32(words + 4 * g);
-        scales[g] = d * (0.5f + (float)(word >> 28)) * 0.5f;
+        p->scales[g] = odd(word >> 28);
         for (int k = 0; k < 4; k++, q += 8, index += 2) {
             uint64_t v = points_iq3(assay_levels_iq3_xxs, assay_points_IQ3_XXS[index[0]],
                                     assay_points_IQ3_XXS[index[1]]);
@@ -298,11 +302,10 @@ static void expand_IQ3_XXS(int8_t *q, float *scales, float *mins, const uint8_t 
     }
 }
 
-static void expand_IQ3_S(int8_t *q, float *scales, float *mins, const uint8_t *b) {
-    (void)mins;
-    float d = assay_load_half(b);
-    const uint8_t *index = b + 2, *high = b + 66, *signs = b + 74, *s = b + 106;
-    for (int g = 0; g < 8; g++) scales[g] = d * (float)(1 + 2 * (s[g / 2] >> 4 * (g & 1) & 15));
+static void expand_IQ3_S(int8_t *q, assay_block_parts *p, const uint8_t *b) {
+    p->scale = assay_load_half(b);
+    const uint8_t *index = b + 2, *high = b + 66, *signs = b + 74;
+    unpack_four(p, b + 106, 8);
     for (int k = 0; k < 32; k++, q += 8, index += 2) {
         uint32_t bits = high[k / 4] >> 2 * (k & 3);
         uint64_t v = points_iq3(assay_levels_iq3_s, assay_points_IQ3_S[index[0] | (bits & 1) << 8],
@@ -319,24 +322,19 @@ static inline void put_iq1(int8_t *q, uint32_t at, bool less) {
     for (int i = 0; i < 8; i++) q[i] = (int8_t)(v[i] + shift);
 }
 
-static void expand_IQ1_S(int8_t *q, float *scales, float *mins, const uint8_t *b) {
-    (void)mins;
-    float d = assay_load_half(b);
+static void expand_IQ1_S(int8_t *q, assay_block_parts *p, const uint8_t *b) {
+    p->scale = assay_load_half(b) * 0.125f;
     const uint8_t *index = b + 2;
     for (int g = 0; g < 8; g++, index += 4) {
         uint32_t word = assay_load16(b + 34 + 2 * g);
-        scales[g] = d * (float)(2 * (word >> 12 & 7) + 1) * 0.125f;
+        p->scales[g] = odd(word >> 12 & 7);
         for (int k = 0; k < 4; k++, q += 8) put_iq1(q, index[k] | (word >> 3 * k & 7) << 8, word >> 15);
     }
 }
 
-static void expand_IQ1_M(int8_t *q, float *scales, float *mins, const uint8_t *b) {
-    (void)mins;
-    float d = assay_widen_f16((uint16_t)assay_iq1_m_scale(b));
-    for (int g = 0; g < 16; g++) {
-        uint32_t s = assay_load16(b + 48 + g / 4 * 2) >> 3 * (g & 3) & 7;
-        scales[g] = d * (float)(2 * s + 1) * 0.125f;
-    }
+static void expand_IQ1_M(int8_t *q, assay_block_parts *p, const uint8_t *b) {
+    p->scale = assay_widen_f16((uint16_t)assay_iq1_m_scale(b)) * 0.125f;
+    for (int g = 0; g < 16; g++) p->scales[g] = odd(assay_load16(b + 48 + g / 4 * 2) >> 3 * (g & 3) & 7);
     for (int k = 0; k < 32; k++, q += 8) {
         uint32_t nibble = b[32 + k / 2] >> 4 * (k & 1) & 15;
         put_iq1(q, b[k] | (nibble & 7) << 8, nibble & 8);
@@ -364,13 +362,22 @@ const uint64_t *assay_block_points(assay_precision p) {
                                                                     : NULL;
 }
 
-typedef void (*expand_fn)(int8_t *q, float *scales, float *mins, const uint8_t *block);
+typedef void (*expand_fn)(int8_t *q, assay_block_parts *p, const uint8_t *block);
 
-void assay_block_expand(int8_t *q, float *scales, float *mins, assay_precision p, const void *block) {
+void assay_block_take_apart(int8_t *q, assay_block_parts *parts, assay_precision p, const void *block) {
     static const expand_fn EXPAND[] = {
 #define B(NAME, name, bits, type, elements, bytes, group, has_mins) expand_##NAME,
 #include "precision/blocks.def"
 #undef B
     };
-    EXPAND[p - ASSAY_PRECISION_Q4_0](q, scales, mins, block);
+    EXPAND[p - ASSAY_PRECISION_Q4_0](q, parts, block);
+}
+
+void assay_block_expand(int8_t *q, float *scales, float *mins, assay_precision p, const void *block) {
+    const assay_block_info *info = assay_block_get(p);
+    assay_block_parts parts;
+    assay_block_take_apart(q, &parts, p, block);
+    int n = info->elements / info->group;
+    for (int g = 0; g < n; g++) scales[g] = parts.scale * (float)parts.scales[g];
+    for (int g = 0; info->has_mins && g < n; g++) mins[g] = parts.min * (float)parts.mins[g];
 }
