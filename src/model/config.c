@@ -14,6 +14,7 @@
 #include "base/str.h"
 #include "format/gguf.h"
 #include "model/config_impl.h"
+#include "num/convert.h"
 
 static const assay_arch architectures[] = {
 #define ARCH(ID, class, type, ...) {.class_name = class, .model_type = type, __VA_ARGS__},
@@ -227,7 +228,7 @@ static assay_status parse_scales(assay_config *c, const json_t *j, const char *w
     const assay_arch *a = c->arch;
     double scalar = a->default_score_scalar, logits = 1;
     bool scaled = true, capped = a->norm == ASSAY_NORM_RMS_PLUS_ONE;
-    c->embedding_scale = a->scaled_embedding ? sqrt((double)c->hidden_size) : 1;
+    c->embedding_scale = 1;
     c->residual_scale = c->logit_scale = 1;
     if (scalar > 0) ASSAY_TRY(config_want_double(&scalar, j, "query_pre_attn_scalar", 1e-6, 1e9, where, err));
     if (a->no_rope) ASSAY_TRY(assay_json_get_bool(&scaled, j, "scale_attn_weights", where, err));
@@ -294,6 +295,14 @@ static assay_status parse_special(assay_config *c, const json_t *j, const char *
     for (size_t i = 0; i < json_array_size(eos); i++)
         ASSAY_TRY(add_eos(c, json_array_get(eos, i), where, err));
     return ASSAY_OK;
+}
+
+void assay_config_scale_embedding(assay_config *c, assay_dtype type) {
+    float scale = (float)sqrt((double)c->hidden_size);
+    if (!c->arch->scaled_embedding) return;
+    c->embedding_scale = type == ASSAY_DTYPE_BF16  ? assay_bf16_to_f32(assay_f32_to_bf16(scale))
+                         : type == ASSAY_DTYPE_F16 ? assay_f16_to_f32(assay_f32_to_f16(scale))
+                                                   : scale;
 }
 
 /* Does one "apply" of a transform concern the input of the down projections alone? */
@@ -364,6 +373,7 @@ assay_status assay_config_parse(assay_config *out, const json_t *config, const j
     ASSAY_GO(config_parse_experts(out, config, where, err));
     ASSAY_GO(config_parse_rope(out, config, where, err));
     ASSAY_GO(parse_dtype(out, config, where, err));
+    assay_config_scale_embedding(out, out->dtype);
     ASSAY_GO(parse_special(out, config, where, err));
     if (generation && !json_is_object(generation)) {
         s = assay_fail(err, ASSAY_EINPUT, "generation_config.json beside %s: not a JSON object", where);

@@ -69,7 +69,7 @@ typedef struct assay_config {
     assay_rope rope;
     assay_rope rope_local;        /* of the layers that slide: as rope but for Gemma 3 */
     float rope_factors[2][ASSAY_ROPE_MOST_FACTORS]; /* longrope: short, long */
-    double embedding_scale;       /* of embeddings, 1 usually */
+    double embedding_scale;       /* of embeddings, 1 usually; in `dtype` where it is Gemma's (assay_config_scale_embedding) */
     double attention_scale;       /* of scores, 1 / sqrt(head_dim) usually */
     double residual_scale;        /* of what attention and MLP add, 1 usually */
     double logit_scale;           /* of logits, 1 usually */
@@ -106,6 +106,10 @@ typedef struct assay_kv_shape {
     bool shared; /* keys are values */
 } assay_kv_shape;
 assay_kv_shape assay_config_kv_shape(const assay_config *c);
+
+/* Where embeddings are scaled by sqrt(hidden_size), it is rounded to the type that is computed in: 59.87 is 59.75 for a Gemma in bfloat16, as
+ * transformers and vLLM have it. Parsing does it for `dtype`. */
+void assay_config_scale_embedding(assay_config *c, assay_dtype type);
 
 /* Window of a layer in positions, 0 = all. */
 int assay_config_window(const assay_config *c, int64_t layer);

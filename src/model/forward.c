@@ -67,6 +67,7 @@ assay_status assay_model_open(assay_model **out, assay_backend *b, const char *d
     m->act = o ? o->activations : ASSAY_ACT_AUTO;
     m->max_rows = o && o->max_rows ? o->max_rows : DEFAULT_MAX_ROWS;
     ASSAY_GO(assay_config_open(&m->config, dir, err));
+    if (m->act == ASSAY_ACT_F32) assay_config_scale_embedding(&m->config, ASSAY_DTYPE_F32);
     ASSAY_GO(assay_checkpoint_open(&m->checkpoint, dir, err));
     assay_config_match(&m->config, m->checkpoint);
     s = assay_weights_open(&m->weights, b, &m->config, m->checkpoint, m->act, o ? o->adapter : NULL, err);

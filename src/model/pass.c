@@ -19,6 +19,9 @@
 #include <string.h>
 #include "base/mem.h"
 
+/* Of the norms of latents, whatever rms_norm_eps is (transformers' DeepseekV2Attention). */
+#define LATENT_EPS 1e-6f
+
 /* Floats per row of each buffer; 0 where the architecture does not use it. */
 static void buffer_widths(size_t width[ASSAY_BUF_LAYER_COUNT], const assay_config *c) {
     const assay_kv_shape s = assay_config_kv_shape(c);
@@ -182,7 +185,7 @@ static assay_status latent_kv(assay_pass *p, const assay_block *block, const ass
     copy_turning(p, k, (assay_span){all, 0, 0, 1}, raw, (assay_span){all, rank, 0, 1}, r->n, 1);
     rotate(p, k, r, p->turning[0], 1, all);
     assay_op_copy(b, latent, (assay_span){rank, 0, 0, 1}, raw, (assay_span){all, 0, 0, 1}, r->n, 1, rank);
-    assay_op_rmsnorm(b, latent, latent, block->vector[ASSAY_ROLE_KV_A_NORM], r->n, rank, (float)c->rms_norm_eps);
+    assay_op_rmsnorm(b, latent, latent, block->vector[ASSAY_ROLE_KV_A_NORM], r->n, rank, LATENT_EPS);
     ASSAY_TRY(assay_pass_tap(p, ASSAY_ROLE_KV_B, -1, latent, r->n, rank, err));
     assay_op_copy(b, k, (assay_span){all, turn, 0, 1}, latent, (assay_span){rank, 0, 0, 1}, r->n, 1, rank);
     return ASSAY_OK;
@@ -197,7 +200,7 @@ static assay_status latent_q(assay_pass *p, const assay_block *block, const assa
            all = turn + (size_t)c->kv_rank;
     if (c->q_rank) {
         assay_op_linear(b, low, block->matrix[ASSAY_ROLE_Q_A], NULL, h, r->n);
-        assay_op_rmsnorm(b, low, low, block->vector[ASSAY_ROLE_Q_A_NORM], r->n, (size_t)c->q_rank, (float)c->rms_norm_eps);
+        assay_op_rmsnorm(b, low, low, block->vector[ASSAY_ROLE_Q_A_NORM], r->n, (size_t)c->q_rank, LATENT_EPS);
         ASSAY_TRY(assay_pass_tap(p, ASSAY_ROLE_Q_B, -1, low, r->n, (size_t)c->q_rank, err));
         if (p->stopped) return ASSAY_OK;
     }

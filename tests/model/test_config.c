@@ -117,6 +117,29 @@ static void architectures_differ_by_row(void **state) {
     }
 }
 
+/* Gemma 2 9B: sqrt(3584) is 59.87, and 59.75 in the type of its checkpoint. */
+static void embeddings_are_scaled_in_their_type(void **state) {
+    (void)state;
+    static const struct {
+        const char *type;
+        double scale;
+    } types[] = {{"float32", 59.866518188383}, {"float16", 59.875}, {"bfloat16", 59.75}};
+    for (size_t i = 0; i < ASSAY_LEN(types); i++) {
+        assay_config c;
+        assay_err err;
+        char json[400];
+        snprintf(json, sizeof json,
+                 "{\"model_type\": \"gemma2\", \"dtype\": \"%s\", \"hidden_size\": 3584, \"intermediate_size\": 96, "
+                 "\"num_hidden_layers\": 2, \"num_attention_heads\": 4, \"vocab_size\": 100, \"max_position_embeddings\": 128}",
+                 types[i].type);
+        assert_int_equal(parse(&c, json, NULL, &err), ASSAY_OK);
+        assert_float_equal(c.embedding_scale, types[i].scale, 1e-5);
+        assay_config_scale_embedding(&c, ASSAY_DTYPE_F32);
+        assert_float_equal(c.embedding_scale, types[0].scale, 1e-5);
+        assay_config_deinit(&c);
+    }
+}
+
 static void refuses_by_name(void **state) {
     (void)state;
     static const struct {
@@ -269,6 +292,7 @@ int main(void) {
         cmocka_unit_test(completes_what_is_absent),
         cmocka_unit_test(reads_both_files),
         cmocka_unit_test(architectures_differ_by_row),
+        cmocka_unit_test(embeddings_are_scaled_in_their_type),
         cmocka_unit_test(refuses_by_name),
         cmocka_unit_test(rope_frequencies_are_those_of_transformers),
         cmocka_unit_test(lists_every_tensor_in_checkpoint_order),

@@ -4,17 +4,9 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 #include <cmocka.h>
-#include "base/file.h"
-#include "base/mem.h"
+#include "model/golden.h"
 #include "runtime/native.h"
-
-static void must(assay_status s, const assay_err *err) {
-    if (s != ASSAY_OK) fail_msg("%s", err->message);
-}
 
 /* A golden, and what this runtime gives for its ids. */
 typedef struct trial {
@@ -116,6 +108,57 @@ static void refuses_by_name(void **state) {
     }
 }
 
+/* An adapter of one or two matrices [3, in], [out, 3] of a module, or of a whole tensor: in a folder of its own. */
+static void write_adapter(const char *dir, const char *const *names, const int64_t (*dims)[2], size_t n) {
+    static const char config[] = "{\"peft_type\": \"LORA\", \"r\": 3, \"lora_alpha\": 3}";
+    static float zeros[48 * 48 * 3];
+    char from[200], to[200];
+    assay_err err = {0};
+    assay_ckpt_writer *w = NULL;
+    must(assay_ckpt_writer_open(&w, dir, 0, &err), &err);
+    for (size_t i = 0; i < n; i++) must(assay_ckpt_writer_put(w, names[i], ASSAY_DTYPE_F32, 2, dims[i], zeros, &err), &err);
+    must(assay_ckpt_writer_commit(w, &err), &err);
+    snprintf(from, sizeof from, "%s/model.safetensors", dir);
+    snprintf(to, sizeof to, "%s/adapter_model.safetensors", dir);
+    assert_int_equal(rename(from, to), 0);
+    snprintf(to, sizeof to, "%s/adapter_config.json", dir);
+    must(assay_write_file(to, config, sizeof config - 1, &err), &err);
+}
+
+/* What is multiplied head by head, and what files have transposed (square, so that the shape does not tell). */
+static void refuses_what_is_not_one_product(void **state) {
+    (void)state;
+    static const struct {
+        const char *model;
+        const char *names[2];
+        int64_t dims[2][2];
+        size_t n;
+        const char *says;
+    } bad[] = {{"deepseek_v2",
+                {"base_model.model.model.layers.0.self_attn.kv_b_proj.lora_A.weight", "base_model.model.model.layers.0.self_attn.kv_b_proj.lora_B.weight"},
+                {{3, 16}, {88, 3}},
+                2,
+                "latents' keys and values of model.layers.0.self_attn.kv_b_proj"},
+               {"gpt2", {"base_model.model.transformer.h.0.attn.c_proj.weight"}, {{48, 48}}, 1, "transposed"}};
+    for (size_t i = 0; i < ASSAY_LEN(bad); i++) {
+        golden g;
+        char dir[] = "/tmp/assay-adapter-XXXXXX", path[100];
+        assay_err err = {0};
+        assay_runtime *r = NULL;
+        golden_open(&g, bad[i].model);
+        golden_checkpoint(g.dir, json_object_get(g.j, "config"), false);
+        assert_non_null(mkdtemp(dir));
+        write_adapter(dir, bad[i].names, bad[i].dims, bad[i].n);
+        assay_native_opts o = {.no_tokenizer = true, .n_threads = 1, .adapter = dir};
+        assert_int_equal(assay_native_open(&r, g.dir, &o, &err), ASSAY_EUNSUPPORTED);
+        if (!strstr(err.message, bad[i].says) || !strstr(err.message, "merge it")) fail_msg("'%s' does not say '%s'", err.message, bad[i].says);
+        snprintf(path, sizeof path, "%s/adapter_model.safetensors", dir), unlink(path);
+        snprintf(path, sizeof path, "%s/adapter_config.json", dir), unlink(path);
+        assert_int_equal(rmdir(dir), 0);
+        golden_close(&g);
+    }
+}
+
 static void stands_in_the_manifest(void **state) {
     (void)state;
     assay_runtime *r = NULL;
@@ -135,6 +178,7 @@ int main(void) {
         cmocka_unit_test(gives_what_peft_gives),
         cmocka_unit_test(does_not_depend_on_the_schedule),
         cmocka_unit_test(refuses_by_name),
+        cmocka_unit_test(refuses_what_is_not_one_product),
         cmocka_unit_test(stands_in_the_manifest),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

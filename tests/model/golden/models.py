@@ -61,7 +61,7 @@ MODELS = {
         rope_parameters=rope("yarn", factor=4.0, original_max_position_embeddings=64, mscale=0.7, mscale_all_dim=0.5), **{**dense, "num_key_value_heads": 4}), 60),
     "deepseek_v2-groups": (C.DeepseekV2ForCausalLM, C.DeepseekV2Config(q_lora_rank=20, kv_lora_rank=16, qk_nope_head_dim=12, qk_rope_head_dim=8, v_head_dim=20,
         n_routed_experts=8, num_experts_per_tok=2, n_shared_experts=1, moe_intermediate_size=24, first_k_dense_replace=0, topk_method="group_limited_greedy",
-        n_group=4, topk_group=2, **{**dense, "num_key_value_heads": 4}), 60),
+        n_group=4, topk_group=2, rms_norm_eps=0.05, **{**dense, "num_key_value_heads": 4}), 60),
 }
 
 
