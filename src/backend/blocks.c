@@ -3,7 +3,8 @@
  * Whatever a type's bytes are, they mean small signed codes with a scale, and for some a minimum, per group. That is
  * what the kernels' packed forms hold, exactly, so most types are repacked when a weight is made:
  *
- *   codes of at most 16 values     Q4, the values in its table: 4 bits, and 32 per scale and per minimum
+ *   codes of at most 16 values     Q4, the values in its table: 4 bits a code; 32 per scale and per minimum of a
+ *                                  block, and where it has groups 8 for each of theirs
  *   others                         S8: 8 bits and the same
  *   IQ1, IQ2                       not at all: packed they would take two to three times the memory for whose sake
  *                                  they were chosen. They stay in the file's mapping; kernels have forms of them */
@@ -56,8 +57,9 @@ typedef struct job {
     const assay_matrix *m;
     const assay_weight *w;
     uint8_t *out;
-    float *scales, *offsets; /* offsets NULL: the type has no minima */
-    uint8_t code[256];       /* Q4: by value */
+    float *scales, *offsets; /* of groups, or of all groups of a block: units; offsets NULL: the type has no minima */
+    int8_t *small_scales, *small_offsets; /* what the units multiply; NULL: a block is a group */
+    uint8_t code[256];                    /* Q4: by value */
 } job;
 
 /* At most ASSAY_BLOCK_MAX columns as blocks of Q4; what fills up the last one is code 0. */
@@ -72,22 +74,28 @@ static void put_nibbles(uint8_t *out, const int8_t *q, size_t n, const uint8_t c
         }
 }
 
+static void put_scales(const job *j, const assay_block_parts *parts, size_t block, size_t n_groups) {
+    j->scales[block] = parts->scale;
+    if (j->offsets) j->offsets[block] = -parts->min;
+    if (j->small_scales) memcpy(j->small_scales + block * n_groups, parts->scales, n_groups);
+    if (j->small_offsets) memcpy(j->small_offsets + block * n_groups, parts->mins, n_groups);
+}
+
 static void pack_row(void *ctx, size_t row, int thread) {
     const job *j = ctx;
     const assay_rows *r = &j->w->rows;
     const assay_block_info *info = assay_block_get(j->m->precision);
-    size_t elements = (size_t)info->elements, n_groups = elements / (size_t)info->group;
-    const uint8_t *block =
-        (const uint8_t *)j->m->data + row * assay_block_row_bytes(j->m->precision, j->m->cols);
+    size_t elements = (size_t)info->elements, at = row * (r->k / elements);
+    const uint8_t *block = (const uint8_t *)j->m->data + at * (size_t)info->bytes;
     uint8_t *out = j->out + row * r->stride;
     int8_t q[ASSAY_BLOCK_MAX];
-    float mins[ASSAY_BLOCK_MAX_GROUPS];
+    assay_block_parts parts;
     (void)thread;
-    for (size_t c = 0, g = row * r->n_groups; c < r->k;) {
+    for (size_t c = 0; c < r->k;) {
         size_t n = 0;
-        for (; n < ASSAY_BLOCK_MAX && c + n < r->k; n += elements, g += n_groups, block += info->bytes) {
-            assay_block_expand(q + n, j->scales + g, mins, j->m->precision, block);
-            for (size_t i = 0; j->offsets && i < n_groups; i++) j->offsets[g + i] = -mins[i];
+        for (; n < ASSAY_BLOCK_MAX && c + n < r->k; n += elements, block += info->bytes) {
+            assay_block_take_apart(q + n, &parts, j->m->precision, block);
+            put_scales(j, &parts, at++, elements / (size_t)info->group);
         }
         if (r->form == ASSAY_FORM_Q4)
             put_nibbles(out + c / 2, q, n, j->code);
@@ -98,11 +106,28 @@ static void pack_row(void *ctx, size_t row, int thread) {
     if (r->form == ASSAY_FORM_S8) memset(out + r->k, 0, r->stride - r->k);
 }
 
+/* n small integers and what the kernels may read behind them. */
+static assay_status own_small(int8_t **out, assay_weight *w, size_t n, assay_err *err) {
+    size_t size;
+    if (__builtin_add_overflow(n, (size_t)16, &size)) return assay_nomem(err);
+    ASSAY_TRY(backend_own((void **)out, w, size, err));
+    memset(*out + n, 0, 16);
+    w->n_bytes += n;
+    return ASSAY_OK;
+}
+static assay_status own_floats(float **out, assay_weight *w, size_t n, assay_err *err) {
+    size_t size;
+    if (!assay_mul_size(&size, n, sizeof **out)) return assay_nomem(err);
+    w->n_bytes += size;
+    return backend_own((void **)out, w, size, err);
+}
+
 static assay_status pack(assay_backend *b, assay_weight *w, const assay_matrix *m, const packing *p, assay_err *err) {
     const assay_block_info *info = assay_block_get(m->precision);
     assay_rows *r = &w->rows;
     job j = {.m = m, .w = w};
-    size_t size, n_scales, scale_bytes;
+    size_t n_blocks, n_groups;
+    bool small = info->group < info->elements;
     r->form = p->form;
     r->group = (size_t)info->group;
     r->n_groups = w->k / r->group;
@@ -112,17 +137,20 @@ static assay_status pack(assay_backend *b, assay_weight *w, const assay_matrix *
         r->values[i] = p->values[i];
         j.code[(uint8_t)p->values[i]] = (uint8_t)i;
     }
-    if (!assay_mul_size(&size, w->n_out, r->stride) || !assay_mul_size(&n_scales, w->n_out, r->n_groups) ||
-        !assay_mul_size(&scale_bytes, n_scales, sizeof *j.scales))
+    if (!assay_mul_size(&w->n_bytes, w->n_out, r->stride) || !assay_mul_size(&n_groups, w->n_out, r->n_groups) ||
+        !assay_mul_size(&n_blocks, w->n_out, w->k / (size_t)info->elements))
         return assay_nomem(err);
-    ASSAY_TRY(backend_own((void **)&j.out, w, size, err));
-    ASSAY_TRY(backend_own((void **)&j.scales, w, scale_bytes, err));
-    if (info->has_mins) ASSAY_TRY(backend_own((void **)&j.offsets, w, scale_bytes, err));
+    ASSAY_TRY(backend_own((void **)&j.out, w, w->n_bytes, err));
+    ASSAY_TRY(own_floats(&j.scales, w, n_blocks, err));
+    if (info->has_mins) ASSAY_TRY(own_floats(&j.offsets, w, n_blocks, err));
+    if (small) ASSAY_TRY(own_small(&j.small_scales, w, n_groups, err));
+    if (small && info->has_mins) ASSAY_TRY(own_small(&j.small_offsets, w, n_groups, err));
     assay_parallel(b->n_threads, w->n_out, pack_row, &j);
     r->data = j.out;
-    r->scales = j.scales;
-    r->offsets = j.offsets;
-    w->n_bytes = size + scale_bytes * (info->has_mins ? 2 : 1);
+    r->small_scales = j.small_scales;
+    r->small_offsets = j.small_offsets;
+    *(small ? &r->scale_units : &r->scales) = j.scales;
+    *(small ? &r->offset_units : &r->offsets) = j.offsets;
     return ASSAY_OK;
 }
 
@@ -145,6 +173,9 @@ static assay_status keep(assay_weight *w, const assay_matrix *m, assay_form form
 }
 
 assay_status backend_take_blocks(assay_backend *b, assay_weight *w, const assay_matrix *m, assay_err *err) {
+    if (assay_block_row_bytes(m->precision, m->cols) == 0)
+        return assay_fail(err, ASSAY_EINPUT, "rows of %lld are no whole %s blocks", (long long)m->cols,
+                          assay_precision_name(m->precision));
     for (size_t i = 0; i < ASSAY_LEN(PACKINGS); i++) {
         const packing *p = &PACKINGS[i];
         if (p->precision != m->precision) continue;

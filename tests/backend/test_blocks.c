@@ -159,8 +159,8 @@ static void test_ownership(void **state) {
     assay_backend_close(b);
 }
 
-/* What a weight costs in memory: bits of a code, and of a group's float32 scale and minimum; the rarest types cost
- * nothing but the file. */
+/* What a weight costs in memory: bits of a code, a float32 scale and minimum of a block, and a byte for each where the
+ * block has groups; the rarest types cost nothing but the file. */
 static void test_bytes(void **state) {
     (void)state;
     assay_backend *b = open_cpu(1, NULL);
@@ -171,7 +171,7 @@ static void test_bytes(void **state) {
         bool kept = strncmp(info->name, "iq1", 3) == 0 || strncmp(info->name, "iq2", 3) == 0;
         bool wide = p == ASSAY_PRECISION_Q6_K || assay_precision_bits(p) == 5 || assay_precision_bits(p) == 8;
         double bits = kept ? 8.0 * info->bytes / info->elements
-                           : (wide ? 8 : 4) + (info->has_mins ? 64.0 : 32.0) / info->group;
+                           : (wide ? 8 : 4) + (info->has_mins ? 2 : 1) * (32.0 / info->elements + (info->group < info->elements ? 8.0 / info->group : 0));
         assert_int_equal(assay_weight_new(&w, b, &m, ASSAY_ACT_BF16, NULL), ASSAY_OK);
         if ((double)assay_weight_n_bytes(w) != bits / 8 * 8 * 1024)
             fail_msg("%s takes %zu bytes, %.4f bits were expected", info->name, assay_weight_n_bytes(w), bits);
@@ -191,6 +191,10 @@ static void test_refusals(void **state) {
         assert_int_equal(assay_weight_new(&w, b, &m, mode, &err), ASSAY_EUNSUPPORTED);
         assert_non_null(strstr(err.message, "q4_k"));
     }
+    assay_matrix part = {.precision = m.precision, .rows = 3, .cols = 200, .data = m.data};
+    assay_weight *w = NULL;
+    assert_int_equal(assay_weight_new(&w, b, &part, ASSAY_ACT_F32, NULL), ASSAY_EINPUT);
+    assert_null(w);
     assay_matrix_deinit(&m);
     assay_backend_close(b);
 }

@@ -103,7 +103,7 @@ static void check_gemm_bf16(const assay_kern *kern) {
 }
 
 /* Rows of every form and group size; `w` borrows from the guarded buffers. */
-enum { NO_ZEROS, ZEROS, REAL_ZEROS, CODED, OFFSETS };
+enum { NO_ZEROS, ZEROS, REAL_ZEROS, CODED, OFFSETS, SMALL, SMALL_OFFSETS };
 static const struct {
     assay_form form;
     size_t group;
@@ -130,6 +130,9 @@ static const struct {
     {ASSAY_FORM_E4M3, 9999, NO_ZEROS, false}, {ASSAY_FORM_E4M3, 128, NO_ZEROS, true},
     {ASSAY_FORM_E4M3, 32, NO_ZEROS, false}, {ASSAY_FORM_E5M2, 9999, NO_ZEROS, true},
     {ASSAY_FORM_E5M2, 96, NO_ZEROS, false},
+    {ASSAY_FORM_Q4, 16, SMALL, false},      {ASSAY_FORM_Q4, 16, SMALL_OFFSETS, true},
+    {ASSAY_FORM_Q4, 32, SMALL, true},       {ASSAY_FORM_Q4, 32, SMALL_OFFSETS, false},
+    {ASSAY_FORM_S8, 16, SMALL, false},      {ASSAY_FORM_S8, 32, SMALL_OFFSETS, false},
     {ASSAY_FORM_IQ1_S, 32, NO_ZEROS, false}, {ASSAY_FORM_IQ1_M, 16, NO_ZEROS, true},
     {ASSAY_FORM_IQ2_XXS, 32, NO_ZEROS, true}, {ASSAY_FORM_IQ2_XS, 16, NO_ZEROS, false},
     {ASSAY_FORM_IQ2_S, 16, NO_ZEROS, false},
@@ -171,14 +174,14 @@ static assay_rows random_rows(guarded g[4], size_t which, size_t k, size_t rows)
                     .n_groups = 1,
                     .zero = 128,
                     .round_f16 = row_cases[which].f16};
-    bool codes = w.form >= ASSAY_FORM_Q4;
+    bool codes = w.form >= ASSAY_FORM_Q4, small = row_cases[which].zeros >= SMALL;
     w.stride = w.form == ASSAY_FORM_F32 ? 4 * k
              : w.form == ASSAY_FORM_Q4  ? up(k, 128) / 2
              : w.form < ASSAY_FORM_E4M3 && codes ? up(k, 32)
              : codes                    ? up(k, 64)
                                         : 2 * k;
     if (codes) w.n_groups = ASSAY_MAX((k + w.group - 1) / w.group, (size_t)1);
-    g[0] = guard(rows * w.stride), g[1] = guard(rows * w.n_groups * 4), g[2] = guard(rows * w.n_groups);
+    g[0] = guard(rows * w.stride), g[1] = guard(rows * w.n_groups * 4), g[2] = guard(rows * w.n_groups * (small ? 2 : 1) + (small ? 16 : 0));
     g[3] = guard(rows * w.n_groups * 4);
     for (size_t i = 0; codes && i < rows * w.stride; i++)
         ((uint8_t *)g[0].p)[i] =
@@ -205,6 +208,12 @@ static assay_rows random_rows(guarded g[4], size_t which, size_t k, size_t rows)
         random_tables();
         w.scale_codes = g[2].p;
         w.tables = &tables;
+    } else if (small) { /* as many units as groups, the first of which are used; few bits, so that products are exact */
+        for (size_t i = 0; i < 2 * rows * w.n_groups; i++) ((int8_t *)g[2].p)[i] = (int8_t)assay_rng_next(&rng);
+        for (size_t i = 0; i < rows * w.n_groups; i++) ((float *)g[1].p)[i] = (float)((int)(assay_rng_next(&rng) % 255) - 127) * 0x1p-17f;
+        w.small_scales = g[2].p;
+        w.scale_units = g[1].p;
+        if (row_cases[which].zeros == SMALL_OFFSETS) w.small_offsets = w.small_scales + rows * w.n_groups, w.offset_units = g[3].p;
     } else {
         w.scales = g[1].p;
     }
@@ -217,8 +226,9 @@ static void check_rows(const assay_kern *kern) {
     for (size_t c = 0; c < ASSAY_LEN(row_cases); c++)
         for (size_t a = 1; a < ASSAY_LEN(widths); a++) {
             bool grid = row_cases[c].form >= ASSAY_FORM_IQ1_S;
-            size_t k = grid ? a * ASSAY_BLOCK_MAX : widths[a], n = heights[(a + c) % ASSAY_LEN(heights)], ld = up(k, 32);
-            if (grid && a > 4) break;
+            bool supers = grid || row_cases[c].zeros >= SMALL;
+            size_t k = supers ? a * ASSAY_KERN_SUPER : widths[a], n = heights[(a + c) % ASSAY_LEN(heights)], ld = up(k, 32);
+            if (supers && a > 4) break;
             guarded g[4] = {0}, gx = guard(ld * 4), gh = guard(ld * 2), gy = guard(n * 4), gr = guard(n * 4),
                           gt = guard(n * ld * 4), gu = guard(n * ld * 4);
             assay_rows w = grid ? random_grid(g, c, k, n + 1) : random_rows(g, c, k, n + 1); /* row 0 is skipped, so that offsets count */

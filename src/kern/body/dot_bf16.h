@@ -65,37 +65,38 @@ static void gemv_bf16_bf16(float *y, const assay_rows *w, size_t row, size_t n, 
 }
 
 /* As q4_block_f32. */
-VEC_FN vb_table q4_table_bf16(const assay_rows *w, size_t row, size_t g, int scales) {
+VEC_FN vb_table q4_table_bf16(const assay_rows *w, const dot_scales *s, size_t row, size_t g, int scales) {
     if (scales == SCALES_CODED) return vb_table_at(w->tables->bf16[w->scale_codes[row * w->n_groups + g]]);
-    return vb_table_of(q4_scaled(w, row, g, scales));
+    return vb_table_of(q4_scaled(w, s, row, g, scales));
 }
 /* Of groups of 16: the two of a chunk. A row may end with the first; x is zero in the other half then. */
-VEC_FN vb_table2 q4_table2_bf16(const assay_rows *w, size_t row, size_t g, int scales) {
+VEC_FN vb_table2 q4_table2_bf16(const assay_rows *w, const dot_scales *s, size_t row, size_t g, int scales) {
     size_t next = ASSAY_MIN(g + 1, w->n_groups - 1);
-    if (scales != SCALES_CODED) return vb_table2_of(q4_scaled(w, row, g, scales), q4_scaled(w, row, next, scales));
-    const uint8_t *s = w->scale_codes + row * w->n_groups;
-    return vb_table2_at(w->tables->bf16[s[g]], w->tables->bf16[s[next]]);
+    if (scales != SCALES_CODED)
+        return vb_table2_of(q4_scaled(w, s, row, g, scales), q4_scaled(w, s, row, next, scales));
+    const uint8_t *code = w->scale_codes + row * w->n_groups;
+    return vb_table2_at(w->tables->bf16[code[g]], w->tables->bf16[code[next]]);
 }
-VEC_FN void q4_block_bf16(v16 *acc, vb_table *tab, const assay_rows *w, size_t row, size_t b, int nr, int gpb,
-                          int scales, size_t blocks, int nq, const uint16_t *x, uint16_t *out, size_t ld) {
+VEC_FN void q4_block_bf16(v16 *acc, vb_table *tab, const assay_rows *w, const dot_scales *s, size_t row, size_t b,
+                          int nr, int gpb, int scales, size_t blocks, int nq, const uint16_t *x, uint16_t *out, size_t ld) {
     vb_block d[GEMV_N] = {0};
     VEC_UNROLL for (int r = 0; r < nr; r++) {
         const char *p = (const char *)w->data + (row + (size_t)r) * w->stride + 64 * b;
         d[r] = vb_block_load(p);
         VEC_PREFETCH(p + (size_t)nr * w->stride);
         q4_prefetch(w, row + (size_t)(r + nr), b * (size_t)gpb, gpb, scales);
-        if (gpb == 1 && b % blocks == 0) tab[r] = q4_table_bf16(w, row + (size_t)r, b / blocks, scales);
+        if (gpb == 1 && b % blocks == 0) tab[r] = q4_table_bf16(w, &s[r], row + (size_t)r, b / blocks, scales);
     }
     VEC_UNROLL for (int q = 0; q < 4; q++) {
         if (q >= nq) break;
         if (gpb == 4 || (gpb == 2 && q % 2 == 0))
             VEC_UNROLL for (int r = 0; r < nr; r++) tab[r] =
-                q4_table_bf16(w, row + (size_t)r, b * (size_t)gpb + (size_t)(q * gpb / 4), scales);
+                q4_table_bf16(w, &s[r], row + (size_t)r, b * (size_t)gpb + (size_t)(q * gpb / 4), scales);
         size_t c = ASSAY_KERN_BLOCK * b + 32 * (size_t)q;
         vb xv = out ? vb_zero() : vb_load(x + c);
         VEC_UNROLL for (int r = 0; r < nr; r++) {
             size_t g = 8 * b + 2 * (size_t)q;
-            vb v = gpb == 8 ? vb_q4_two(d[r], q, q4_table2_bf16(w, row + (size_t)r, g, scales))
+            vb v = gpb == 8 ? vb_q4_two(d[r], q, q4_table2_bf16(w, &s[r], row + (size_t)r, g, scales))
                             : vb_q4(d[r], q, tab[r]);
             if (out)
                 vb_store(out + (size_t)r * ld + c, v);
@@ -114,9 +115,14 @@ VEC_FN void q4_rows_bf16(float *y, const assay_rows *w, size_t row, int nr, int 
         acc[r] = v16_zero();
         tab[r] = vb_table_of(acc[r]);
     }
-    for (; b < full; b++) q4_block_bf16(acc, tab, w, row, b, nr, gpb, scales, blocks, 4, x, out, ld);
+    dot_scales s[GEMV_N];
+    scales_begin(s, w, row, nr);
+    for (; b < full; b++) {
+        if (gpb >= 4 && w->small_scales && b % 2 == 0) scales_make(s, w, row, nr, b * ASSAY_KERN_BLOCK);
+        q4_block_bf16(acc, tab, w, s, row, b, nr, gpb, scales, blocks, 4, x, out, ld);
+    }
     size_t left = w->k - full * ASSAY_KERN_BLOCK;
-    if (left) q4_block_bf16(acc, tab, w, row, b, nr, gpb, scales, blocks, (int)((left + 31) / 32), x, out, ld);
+    if (left) q4_block_bf16(acc, tab, w, s, row, b, nr, gpb, scales, blocks, (int)((left + 31) / 32), x, out, ld);
     if (!out) VEC_UNROLL for (int r = 0; r < nr; r++) y[r] = v16_sum(acc[r]);
 }
 
@@ -133,11 +139,14 @@ VEC_FN v16 q8_chunk_bf16(v16 acc, const assay_rows *w, const uint8_t *p, int byt
 VEC_FN void q8_rows_bf16(float *y, const assay_rows *w, size_t row, int nr, int bytes, const uint16_t *x,
                          uint16_t *out, size_t ld) {
     v16 acc[GEMV_N], zero[GEMV_N], scale[GEMV_N][2];
+    dot_scales s[GEMV_N];
     size_t left = 0, g = 0;
+    scales_begin(s, w, row, nr);
     VEC_UNROLL for (int r = 0; r < nr; r++) acc[r] = zero[r] = scale[r][0] = v16_zero();
     for (size_t c = 0; c < w->k; c += ASSAY_KERN_CHUNK, left -= ASSAY_KERN_CHUNK) {
+        if (bytes >= BYTES_OFFSETS && w->small_scales && c % ASSAY_KERN_SUPER == 0) scales_make(s, w, row, nr, c);
         if (bytes == BYTES_SIGNED16 || left == 0) {
-            VEC_UNROLL for (int r = 0; r < nr; r++) q8_group(&zero[r], scale[r], w, row + (size_t)r, g, nr, bytes);
+            VEC_UNROLL for (int r = 0; r < nr; r++) q8_group(&zero[r], scale[r], w, &s[r], row + (size_t)r, g, nr, bytes);
             left = group_columns(w);
             g += bytes == BYTES_SIGNED16 ? 2 : 1;
         }

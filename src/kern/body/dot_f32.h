@@ -89,9 +89,9 @@ static void gemv_f32_bf16(float *y, const assay_rows *w, size_t row, size_t n, c
 
 /* --- codes --- */
 
-VEC_FN v16 q4_table_f32(const assay_rows *w, size_t row, size_t g, int scales) {
+VEC_FN v16 q4_table_f32(const assay_rows *w, const dot_scales *s, size_t row, size_t g, int scales) {
     v16 t = scales == SCALES_CODED ? v16_load(w->tables->f32[w->scale_codes[row * w->n_groups + g]])
-                                   : q4_scaled(w, row, g, scales);
+                                   : q4_scaled(w, s, row, g, scales);
     return w->round_f16 ? v16_round_f16(t) : t;
 }
 VEC_FN v16 q8_f32(const assay_rows *w, const uint8_t *p, int bytes, v16 zero, v16 scale) {
@@ -107,26 +107,26 @@ VEC_FN void q4_lookup(v16 out[2], const char *p, int q, v16 first, v16 second) {
 
 /* Block b (nq chunks of it) of nr rows: adds its products to acc, or, when `out` is given, stores its values.
  * gpb, the groups per block, is a constant: 8, 4, 2, or 1 with `blocks` blocks to a group; so is `scales`. */
-VEC_FN void q4_block_f32(v16 *acc, v16 *tab, const assay_rows *w, size_t row, size_t b, int nr, int gpb,
+VEC_FN void q4_block_f32(v16 *acc, v16 *tab, const assay_rows *w, const dot_scales *s, size_t row, size_t b, int nr, int gpb,
                          int scales, size_t blocks, int nq, const float *x, float *out, size_t ld) {
     const char *p = (const char *)w->data + row * w->stride + 64 * b;
     VEC_UNROLL for (int r = 0; r < nr; r++) {
         VEC_PREFETCH(p + (size_t)(r + nr) * w->stride);
         q4_prefetch(w, row + (size_t)(r + nr), b * (size_t)gpb, gpb, scales);
-        if (gpb == 1 && b % blocks == 0) tab[r] = q4_table_f32(w, row + (size_t)r, b / blocks, scales);
+        if (gpb == 1 && b % blocks == 0) tab[r] = q4_table_f32(w, &s[r], row + (size_t)r, b / blocks, scales);
     }
     VEC_UNROLL for (int q = 0; q < 4; q++) {
         if (q >= nq) break;
         if (gpb == 4 || (gpb == 2 && q % 2 == 0))
             VEC_UNROLL for (int r = 0; r < nr; r++) tab[r] =
-                q4_table_f32(w, row + (size_t)r, b * (size_t)gpb + (size_t)(q * gpb / 4), scales);
+                q4_table_f32(w, &s[r], row + (size_t)r, b * (size_t)gpb + (size_t)(q * gpb / 4), scales);
         size_t c = ASSAY_KERN_BLOCK * b + 32 * (size_t)q;
         VEC_UNROLL for (int r = 0; r < nr; r++) {
             v16 v[2], t = tab[r], u = t;
             if (gpb == 8) { /* a table for each half; a row may end with the first, x is zero in the other then */
                 size_t g = 8 * b + 2 * (size_t)q;
-                t = q4_table_f32(w, row + (size_t)r, g, scales);
-                u = q4_table_f32(w, row + (size_t)r, ASSAY_MIN(g + 1, w->n_groups - 1), scales);
+                t = q4_table_f32(w, &s[r], row + (size_t)r, g, scales);
+                u = q4_table_f32(w, &s[r], row + (size_t)r, ASSAY_MIN(g + 1, w->n_groups - 1), scales);
             }
             q4_lookup(v, p + (size_t)r * w->stride, q, t, u);
             VEC_UNROLL for (size_t h = 0; h < 32; h += 16) {
@@ -143,10 +143,15 @@ VEC_FN void q4_rows_f32(float *y, const assay_rows *w, size_t row, int nr, int g
     v16 acc[GEMV_N], tab[GEMV_N];
     size_t blocks = gpb > 1 ? 1 : w->n_groups == 1 ? SIZE_MAX : w->group / ASSAY_KERN_BLOCK;
     size_t full = w->k / ASSAY_KERN_BLOCK, b = 0;
+    dot_scales s[GEMV_N];
+    scales_begin(s, w, row, nr);
     VEC_UNROLL for (int r = 0; r < nr; r++) acc[r] = tab[r] = v16_zero();
-    for (; b < full; b++) q4_block_f32(acc, tab, w, row, b, nr, gpb, scales, blocks, 4, x, out, ld);
+    for (; b < full; b++) {
+        if (gpb >= 4 && w->small_scales && b % 2 == 0) scales_make(s, w, row, nr, b * ASSAY_KERN_BLOCK);
+        q4_block_f32(acc, tab, w, s, row, b, nr, gpb, scales, blocks, 4, x, out, ld);
+    }
     size_t left = w->k - full * ASSAY_KERN_BLOCK;
-    if (left) q4_block_f32(acc, tab, w, row, b, nr, gpb, scales, blocks, (int)((left + 31) / 32), x, out, ld);
+    if (left) q4_block_f32(acc, tab, w, s, row, b, nr, gpb, scales, blocks, (int)((left + 31) / 32), x, out, ld);
     if (!out) VEC_UNROLL for (int r = 0; r < nr; r++) y[r] = v16_sum(acc[r]);
 }
 
@@ -166,11 +171,14 @@ VEC_FN v16 q8_chunk_f32(v16 acc, const assay_rows *w, const uint8_t *p, int byte
 VEC_FN void q8_rows_f32(float *y, const assay_rows *w, size_t row, int nr, int bytes, const float *x,
                         float *out, size_t ld) {
     v16 acc[GEMV_N], zero[GEMV_N], scale[GEMV_N][2];
+    dot_scales s[GEMV_N];
     size_t left = 0, g = 0;
+    scales_begin(s, w, row, nr);
     VEC_UNROLL for (int r = 0; r < nr; r++) acc[r] = zero[r] = scale[r][0] = v16_zero();
     for (size_t c = 0; c < w->k; c += ASSAY_KERN_CHUNK, left -= ASSAY_KERN_CHUNK) {
+        if (bytes >= BYTES_OFFSETS && w->small_scales && c % ASSAY_KERN_SUPER == 0) scales_make(s, w, row, nr, c);
         if (bytes == BYTES_SIGNED16 || left == 0) {
-            VEC_UNROLL for (int r = 0; r < nr; r++) q8_group(&zero[r], scale[r], w, row + (size_t)r, g, nr, bytes);
+            VEC_UNROLL for (int r = 0; r < nr; r++) q8_group(&zero[r], scale[r], w, &s[r], row + (size_t)r, g, nr, bytes);
             left = group_columns(w);
             g += bytes == BYTES_SIGNED16 ? 2 : 1;
         }

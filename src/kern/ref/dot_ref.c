@@ -78,6 +78,11 @@ static float value(const assay_rows *w, size_t row, size_t c) {
     } else {
         f = (float)p[c] - (w->zeros ? (float)w->zeros[g] : w->real_zeros ? w->real_zeros[g] : w->zero);
     }
+    if (w->small_scales) {
+        size_t u = row * (w->k / ASSAY_KERN_SUPER) + c / ASSAY_KERN_SUPER;
+        f *= w->scale_units[u] * (float)w->small_scales[g];
+        return w->small_offsets ? f + w->offset_units[u] * (float)w->small_offsets[g] : f;
+    }
     f *= w->scales[g];
     return w->offsets ? f + w->offsets[g] : f;
 }
