@@ -1,7 +1,7 @@
 /* base/gguf.h: GGUF v3 as a container: typed metadata and the directory of tensors, nothing of what they mean (format/ knows the
- * tensors, model/ the sizes, text/ the vocabulary). Read from a mapping, copied only where alignment asks for it; every size,
- * offset, count and depth is checked against the file before anything is allocated, so that a lying file costs no more memory
- * than its own size. v2 is read too (it differs in nothing that matters here); v1 and big-endian files are refused by name.
+ * tensors, model/ the sizes, text/ the vocabulary). Read from a mapping; names alone are copied. Every size, offset, count and depth
+ * is checked against the file before anything is allocated for it, so that a lying file costs no more memory than a small multiple
+ * of its size. v2 is read too (it differs in nothing that matters here); v1 and big-endian files are refused by name.
  *
  *   "GGUF" u32 version, u64 n_tensors, u64 n_kv, n_kv x (string key, u32 type, value), n_tensors x (string name, u32 n_dims,
  *   u64 dims[n_dims] innermost first, u32 ggml type, u64 offset), padding to general.alignment (32), tensor data */

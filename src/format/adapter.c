@@ -19,6 +19,7 @@
 #include "base/mem.h"
 #include "format/checkpoint.h"
 #include "format/convention.h"
+#include "format/names.h"
 #include "num/convert.h"
 
 #define CONFIG "adapter_config.json"
@@ -27,7 +28,9 @@
 struct assay_adapter {
     json_t *config;
     assay_checkpoint *file;
-    assay_arena names;
+    assay_arena text;
+    assay_names modules; /* -> place in loras, while it is collected */
+    assay_names wholes;  /* -> place in whole */
     assay_lora *loras;
     size_t n_loras, cap_loras;
     struct {
@@ -41,7 +44,9 @@ void assay_adapter_close(assay_adapter *a) {
     if (!a) return;
     json_decref(a->config);
     assay_checkpoint_close(a->file);
-    assay_arena_free(&a->names);
+    assay_arena_free(&a->text);
+    assay_names_free(&a->modules);
+    assay_names_free(&a->wholes);
     assay_free(a->loras);
     assay_free(a->whole);
     assay_free(a);
@@ -131,31 +136,34 @@ static const struct {
                 {".lora_magnitude_vector", MAGNITUDE, false}, {".lora_magnitude_vector.weight", MAGNITUDE, false}};
 
 static assay_status lora_of(assay_lora **out, assay_adapter *a, const char *module, size_t n, assay_err *err) {
-    for (size_t i = 0; i < a->n_loras; i++) {
-        *out = &a->loras[i];
-        if (!strncmp((*out)->module, module, n) && !(*out)->module[n]) return ASSAY_OK;
-    }
+    bool fresh;
+    char *name = assay_arena_strndup(&a->text, module, n);
+    if (!name) return assay_nomem(err);
+    ASSAY_TRY(assay_names_add(&a->modules, name, a->n_loras, &fresh, err));
+    *out = fresh ? NULL : &a->loras[assay_names_find(&a->modules, name)];
+    if (!fresh) return ASSAY_OK;
     ASSAY_TRY(assay_grow(&a->loras, &a->cap_loras, a->n_loras + 1, sizeof *a->loras, err));
-    *out = &a->loras[a->n_loras];
-    **out = (assay_lora){.module = assay_arena_strndup(&a->names, module, n)};
-    if (!(*out)->module) return assay_nomem(err);
-    a->n_loras++;
+    *out = &a->loras[a->n_loras++];
+    **out = (assay_lora){.module = name};
     return ASSAY_OK;
 }
 
 /* Biases of adapted layers are saved as X.base_layer.bias. */
 static assay_status add_whole(assay_adapter *a, const assay_tensor *t, const char *name, assay_err *err) {
     static const char wrapper[] = ".base_layer";
-    const char *at = strstr(name, wrapper);
+    const char *at = strstr(name, ".base_layer.");
+    bool fresh;
     if (strstr(name, "lora_"))
         return assay_fail(err, ASSAY_EUNSUPPORTED, "adapter tensor %s is of a kind that is not supported", t->name);
     ASSAY_TRY(assay_grow(&a->whole, &a->cap_whole, a->n_whole + 1, sizeof *a->whole, err));
     if (at) {
-        char *plain = assay_arena_strndup(&a->names, name, strlen(name));
+        char *plain = assay_arena_strndup(&a->text, name, strlen(name));
         if (!plain) return assay_nomem(err);
         memmove(plain + (at - name), at + sizeof wrapper - 1, strlen(at + sizeof wrapper - 1) + 1);
         name = plain;
     }
+    ASSAY_TRY(assay_names_add(&a->wholes, name, a->n_whole, &fresh, err));
+    if (!fresh) return assay_fail(err, ASSAY_EINPUT, "adapter: %s is there twice, once as %s", name, t->name);
     a->whole[a->n_whole].name = name;
     a->whole[a->n_whole++].tensor = t;
     return ASSAY_OK;
@@ -169,7 +177,7 @@ static assay_status add_tensor(assay_adapter *a, const assay_tensor *t, assay_er
     n = strlen(name);
     for (size_t i = 0; i < ASSAY_LEN(suffixes); i++) {
         size_t k = strlen(suffixes[i].suffix);
-        assay_lora *l;
+        assay_lora *l = NULL;
         if (n <= k || strcmp(name + n - k, suffixes[i].suffix) != 0) continue;
         ASSAY_TRY(lora_of(&l, a, name, n - k, err));
         const assay_tensor **place = suffixes[i].part == DOWN ? &l->down : suffixes[i].part == UP ? &l->up : &l->magnitude;
@@ -191,7 +199,7 @@ static assay_status check_plain(const assay_tensor *t, int64_t rows, int64_t col
 
 static assay_status finish_lora(assay_lora *l, const json_t *c, assay_err *err) {
     double alpha;
-    bool rslora = false, transposed = false;
+    bool rslora = false, transposed = false, dora = false;
     if (!l->down || !l->up)
         return assay_fail(err, ASSAY_EINPUT, "adapter: %s has only one half of its pair", l->module);
     ASSAY_TRY(check_plain(l->down, 0, 0, err));
@@ -204,12 +212,16 @@ static assay_status finish_lora(assay_lora *l, const json_t *c, assay_err *err) 
                           (long long)l->out);
     if (l->magnitude && l->is_embedding)
         return assay_fail(err, ASSAY_EUNSUPPORTED, "adapter: DoRA of an embedding (%s) is not supported", l->module);
+    ASSAY_TRY(assay_json_get_bool(&dora, c, "use_dora", CONFIG, err));
+    if (dora != (l->magnitude != NULL))
+        return assay_fail(err, ASSAY_EINPUT, "adapter: %s has %s lora_magnitude_vector where use_dora is %s", l->module, dora ? "no" : "a",
+                          dora ? "true" : "not");
     ASSAY_TRY(alpha_of(&alpha, c, l->module, err));
     ASSAY_TRY(assay_json_get_bool(&rslora, c, "use_rslora", CONFIG, err));
     ASSAY_TRY(assay_json_get_bool(&transposed, c, "fan_in_fan_out", CONFIG, err));
     l->scale = alpha / (rslora ? sqrt((double)l->rank) : (double)l->rank);
     l->transposed = transposed && !l->is_embedding;
-    return isfinite(l->scale) ? ASSAY_OK : assay_fail(err, ASSAY_EINPUT, CONFIG ": lora_alpha of %s is no usable number", l->module);
+    return isfinite((float)l->scale) ? ASSAY_OK : assay_fail(err, ASSAY_EINPUT, CONFIG ": lora_alpha of %s is no usable number", l->module);
 }
 
 static int by_module(const void *a, const void *b) {
@@ -317,9 +329,8 @@ const char *assay_adapter_whole_name(const assay_adapter *a, size_t i) {
     return i < a->n_whole ? a->whole[i].name : NULL;
 }
 const assay_tensor *assay_adapter_whole(const assay_adapter *a, const char *name) {
-    for (size_t i = 0; i < a->n_whole; i++)
-        if (!strcmp(a->whole[i].name, name)) return a->whole[i].tensor;
-    return NULL;
+    size_t i = assay_names_find(&a->wholes, name);
+    return i == SIZE_MAX ? NULL : a->whole[i].tensor;
 }
 
 assay_status assay_adapter_hash(char hex[65], const assay_adapter *a, assay_err *err) {

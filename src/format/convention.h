@@ -51,51 +51,23 @@ assay_status assay_want_scales_across(assay_matrix *m, const assay_tensor *t, as
 /* Zero points that are all 2^(b-1) say nothing: symmetric. */
 void assay_matrix_drop_plain_zeros(assay_matrix *m);
 
-/* What each convention offers; the table is in convention.c. */
-/* Whether the tensors that make a quantized matrix in the convention are there, and the matrix. */
-bool assay_bnb_has(const assay_want *w);
-assay_status assay_bnb_get(assay_matrix *out, const assay_want *w, assay_err *err);
-bool assay_ct_has(const assay_want *w);
-assay_status assay_ct_get(assay_matrix *out, const assay_want *w, assay_err *err);
-bool assay_fp8_has(const assay_want *w);
-assay_status assay_fp8_get(assay_matrix *out, const assay_want *w, assay_err *err);
-bool assay_gguf_has(const assay_want *w);
-assay_status assay_gguf_get(assay_matrix *out, const assay_want *w, assay_err *err);
-bool assay_hqq_has(const assay_want *w);
-assay_status assay_hqq_get(assay_matrix *out, const assay_want *w, assay_err *err);
-bool assay_gptq_has(const assay_want *w);
-assay_status assay_gptq_get(assay_matrix *out, const assay_want *w, assay_err *err);
-bool assay_awq_has(const assay_want *w);
-assay_status assay_awq_get(assay_matrix *out, const assay_want *w, assay_err *err);
-
-/* EUNSUPPORTED naming the module and what stands against it, unless the convention can hold the matrix as it is. Codes are not looked
- * at, nor scales and zeros when n_scales is 0. */
-assay_status assay_bnb_check(const char *module, const assay_matrix *m, assay_err *err);
-assay_status assay_ct_check(const char *module, const assay_matrix *m, assay_err *err);
-assay_status assay_fp8_check(const char *module, const assay_matrix *m, assay_err *err);
-assay_status assay_gguf_check(const char *module, const assay_matrix *m, assay_err *err);
-assay_status assay_hqq_check(const char *module, const assay_matrix *m, assay_err *err);
-assay_status assay_gptq_check(const char *module, const assay_matrix *m, assay_err *err);
-assay_status assay_gptq_v2_check(const char *module, const assay_matrix *m, assay_err *err);
-assay_status assay_awq_check(const char *module, const assay_matrix *m, assay_err *err);
-
-/* Adds the tensors of a quantized matrix to the writer (not yet recorded). */
-assay_status assay_bnb_put(assay_ckpt_writer *w, const char *module, const assay_matrix *m,
-                           assay_dtype model_dtype, assay_err *err);
-assay_status assay_ct_put(assay_ckpt_writer *w, const char *module, const assay_matrix *m,
-                          assay_dtype model_dtype, assay_err *err);
-assay_status assay_fp8_put(assay_ckpt_writer *w, const char *module, const assay_matrix *m,
-                           assay_dtype model_dtype, assay_err *err);
-assay_status assay_gguf_put(assay_ckpt_writer *w, const char *module, const assay_matrix *m,
-                            assay_dtype model_dtype, assay_err *err);
-assay_status assay_hqq_put(assay_ckpt_writer *w, const char *module, const assay_matrix *m,
-                           assay_dtype model_dtype, assay_err *err);
-assay_status assay_gptq_put(assay_ckpt_writer *w, const char *module, const assay_matrix *m,
-                            assay_dtype model_dtype, assay_err *err);
-assay_status assay_gptq_v2_put(assay_ckpt_writer *w, const char *module, const assay_matrix *m,
-                               assay_dtype model_dtype, assay_err *err);
-assay_status assay_awq_put(assay_ckpt_writer *w, const char *module, const assay_matrix *m,
-                           assay_dtype model_dtype, assay_err *err);
+/* What each convention offers; the table is in convention.c.
+ *   has    whether the tensors that make a quantized matrix are there
+ *   get    that matrix
+ *   check  EUNSUPPORTED naming the module and what stands against it, unless the convention can hold the matrix as it is. Codes are not
+ *          looked at, nor scales and zeros when n_scales is 0
+ *   put    adds the tensors of a quantized matrix to the writer (not yet recorded) */
+#define READS(name)                                \
+    bool assay_##name##_has(const assay_want *w);  \
+    assay_status assay_##name##_get(assay_matrix *out, const assay_want *w, assay_err *err);
+#define WRITES(name)                                                                                    \
+    assay_status assay_##name##_check(const char *module, const assay_matrix *m, assay_err *err);       \
+    assay_status assay_##name##_put(assay_ckpt_writer *w, const char *module, const assay_matrix *m,    \
+                                    assay_dtype model_dtype, assay_err *err);
+READS(bnb) READS(ct) READS(fp8) READS(gguf) READS(hqq) READS(gptq) READS(awq)
+WRITES(bnb) WRITES(ct) WRITES(fp8) WRITES(gguf) WRITES(hqq) WRITES(gptq) WRITES(gptq_v2) WRITES(awq)
+#undef READS
+#undef WRITES
 
 /* What GPTQ and AWQ want: integers with whole zero points, 16-bit activations, scales that are float16 values. */
 assay_status assay_check_plain_int(const char *module, const assay_matrix *m, const char *convention, assay_err *err);

@@ -1,20 +1,20 @@
-/* ct.c: the compressed-tensors convention, integers: formats pack-quantized and int-quantized
- * (compressed-tensors 0.20: compressors/pack_quantized, compressors/naive_quantized). Floats are in
- * ct_float.c. For module X of shape [o, i] with g groups a row:
+/* ct.c: the compressed-tensors convention, integers: formats pack-quantized and int-quantized (compressed-tensors 0.20:
+ * compressors/pack_quantized, compressors/naive_quantized). Floats are in ct_float.c. For module X of shape [o, i] with g groups a row:
  *
  *   pack-quantized, 2 to 8 bits b, 16-bit activations
  *     X.weight_packed      I32 [o, ceil(i*b/32)]   code q + 2^(b-1), dense, LSB first along the row
  *     X.weight_scale       model's dtype [o, g]
  *     X.weight_shape       I64 [2]
  *     X.weight_zero_point  I32 [ceil(o*b/32), g]   asymmetric only; packed in the same way down the rows
- *     X.weight_g_idx       I32 [i]                 activation order by group: each column's group. Written by
- *                                                  versions up to 0.14 and read by vLLM; later versions
- * refuse it int-quantized, 2 to 8 bits b, 8-bit activations, dynamic per token or static per tensor X.weight
- * I8 [o, i]               q, also where b < 8 X.weight_scale       [o, g] X.weight_zero_point  I8 [o, g]
- * asymmetric only X.input_scale        [1]                     static only
+ *     X.weight_g_idx       I32 [i]                 activation order by group: each column's group. Written by versions up to 0.14 and
+ *                                                  read by vLLM; later versions refuse it
+ *   int-quantized, 2 to 8 bits b, 8-bit activations, dynamic per token or static per tensor
+ *     X.weight             I8 [o, i]               q, also where b < 8
+ *     X.weight_scale       [o, g]
+ *     X.weight_zero_point  I8 [o, g]               asymmetric only
+ *     X.input_scale        [1]                     static only
  *
- * What widths and groups a module has stands in the configuration (ct_config.c) and is held against the
- * tensors here. */
+ * What widths and groups a module has stands in the configuration (ct_config.c) and is held against the tensors here. */
 #include <string.h>
 
 #include "base/mem.h"

@@ -2,16 +2,16 @@
  * (integrations/finegrained_fp8.py, 5.23) load by themselves. For module X of shape [o, i]:
  *
  *   X.weight            F8_E4M3 [o, i]
- *   X.weight_scale_inv  F32 [ceil(o/m), ceil(i/n)]  blocks of m x n (weight_block_size, 128 x 128); despite
- * its name it multiplies. Activations dynamic per token and n columns X.weight_scale      F32 [] one for the
- * tensor; vLLM's name (transformers looks for weight_scale_inv here too) X.input_scale       F32 []
- * activation_scheme "static"; transformers: activation_scale
+ *   X.weight_scale_inv  F32 [ceil(o/m), ceil(i/n)]  blocks of m x n (weight_block_size, 128 x 128); despite its name it multiplies.
+ *                                                   Activations dynamic per token and n columns
+ *   X.weight_scale      F32 []                      one for the tensor; vLLM's name (transformers looks for weight_scale_inv here too)
+ *   X.input_scale       F32 []                      activation_scheme "static"; transformers: activation_scale
  *
  * Both names are read, and scales as powers of two in one byte (scale_fmt "ue8m0").
  *
- * e5m2: no runtime computes with e5m2 weights, but transformers decodes them, so this is their place: F8_E5M2
- * with weight_scale_inv of any sharing and "dequantize": true. 16-bit activations are said by the absence of
- * activation_scheme beside "dequantize": true, which makes transformers compute so. */
+ * e5m2: no runtime computes with e5m2 weights, but transformers decodes them, so this is their place: F8_E5M2 with weight_scale_inv of any
+ * sharing and "dequantize": true. 16-bit activations are said by the absence of activation_scheme beside "dequantize": true, which makes
+ * transformers compute so. */
 #include <string.h>
 
 #include "base/mem.h"

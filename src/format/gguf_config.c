@@ -91,6 +91,13 @@ static bool has_tensor(const maker *m, const char *name) {
     return find_tensor(m, name, &part) != NULL;
 }
 
+/* A number of the architecture; *found is false when the key is not there. */
+static assay_status get_float(bool *found, double *v, const maker *m, const char *key) {
+    *found = assay_gguf_arch_float(v, m->g, m->arch, key);
+    if (!*found || isfinite(*v)) return ASSAY_OK;
+    return assay_fail(m->err, ASSAY_EINPUT, "%s: key %s.%s is no number", m->set->paths[0], m->arch->name, key);
+}
+
 static double real_of(const maker *m, const char *key, double otherwise) {
     const json_t *v = json_object_get(m->j, key);
     return json_is_number(v) ? json_number_value(v) : otherwise;
@@ -172,6 +179,7 @@ static assay_status put_factors(const maker *m, json_t **scaling) {
     int64_t n;
     json_t *list, *brief = NULL;
     double attention;
+    bool found;
     ASSAY_TRY(read_factors(&list, v, &n, m, "rope_freqs.weight"));
     if (list) {
         *scaling = find_llama3(m, v, n);
@@ -185,10 +193,11 @@ static assay_status put_factors(const maker *m, json_t **scaling) {
     if (s == ASSAY_OK) *scaling = json_pack("{s:s, s:O, s:O}", "rope_type", "longrope", "long_factor", list, "short_factor", brief ? brief : list);
     json_decref(list);
     json_decref(brief);
-    if (s == ASSAY_OK && !*scaling) return assay_nomem(m->err);
-    if (s == ASSAY_OK && assay_gguf_arch_float(&attention, m->g, m->arch, "rope.scaling.attn_factor"))
-        json_object_set_new(*scaling, "attention_factor", json_real(meant(attention)));
-    return s;
+    ASSAY_TRY(s);
+    if (!*scaling) return assay_nomem(m->err);
+    ASSAY_TRY(get_float(&found, &attention, m, "rope.scaling.attn_factor"));
+    if (found) json_object_set_new(*scaling, "attention_factor", json_real(meant(attention)));
+    return ASSAY_OK;
 }
 
 /* linear and yarn, by their keys. */
@@ -201,20 +210,26 @@ static assay_status put_scaling(const maker *m, json_t **scaling) {
     size_t n = 4;
     int64_t context;
     double v, factor = 1;
+    bool found;
     assay_gguf_string(&type, &n, m->g, assay_gguf_arch_value(m->g, m->arch, "rope.scaling.type"), 0);
-    if (!assay_gguf_arch_float(&factor, m->g, m->arch, "rope.scaling.factor") && assay_gguf_arch_float(&factor, m->g, m->arch, "rope.scale_linear")) {
-        type = "linear"; /* files of 2023 */
-        n = 6;
+    ASSAY_TRY(get_float(&found, &factor, m, "rope.scaling.factor"));
+    if (!found) {
+        ASSAY_TRY(get_float(&found, &factor, m, "rope.scale_linear")); /* files of 2023 */
+        type = found ? "linear" : type;
+        n = found ? 6 : n;
     }
     bool linear = n == 6 && memcmp(type, "linear", 6) == 0, yarn = n == 4 && memcmp(type, "yarn", 4) == 0;
     if (!linear && !yarn) return ASSAY_OK;
     *scaling = json_pack("{s:s, s:f}", "rope_type", linear ? "linear" : "yarn", "factor", meant(factor));
     if (!*scaling) return assay_nomem(m->err);
-    for (size_t i = 0; yarn && i < ASSAY_LEN(PAIRS); i++)
-        if (assay_gguf_arch_float(&v, m->g, m->arch, PAIRS[i][0])) json_object_set_new(*scaling, PAIRS[i][1], json_real(meant(v)));
+    for (size_t i = 0; yarn && i < ASSAY_LEN(PAIRS); i++) {
+        ASSAY_TRY(get_float(&found, &v, m, PAIRS[i][0]));
+        if (found) json_object_set_new(*scaling, PAIRS[i][1], json_real(meant(v)));
+    }
     if (assay_gguf_arch_int(&context, m->g, m->arch, "rope.scaling.original_context_length"))
         json_object_set_new(*scaling, "original_max_position_embeddings", json_integer(context));
-    if (m->arch->family == ASSAY_GGUF_DEEPSEEK && assay_gguf_arch_float(&v, m->g, m->arch, "rope.scaling.yarn_log_multiplier")) {
+    ASSAY_TRY(get_float(&found, &v, m, "rope.scaling.yarn_log_multiplier"));
+    if (m->arch->family == ASSAY_GGUF_DEEPSEEK && found) {
         json_object_set_new(*scaling, "mscale", json_real(meant(v * 10))); /* the file has a tenth */
         json_object_set_new(*scaling, "mscale_all_dim", json_real(meant(v * 10)));
     }
@@ -225,20 +240,23 @@ static assay_status put_rope(const maker *m) {
     json_t *scaling = NULL;
     int64_t turned, size = head_dim_of(m), context;
     double v;
+    bool found;
     unsigned family = m->arch->family;
     if (family == ASSAY_GGUF_GPT2) return ASSAY_OK;
     const char *theta = family == ASSAY_GGUF_NEOX ? "rotary_emb_base" : "rope_theta";
-    if (assay_gguf_arch_float(&v, m->g, m->arch, "rope.freq_base"))
+    ASSAY_TRY(get_float(&found, &v, m, "rope.freq_base"));
+    if (found)
         ASSAY_TRY(set(m, theta, json_real(meant(v))));
     else if (!json_object_get(m->j, theta))
         ASSAY_TRY(set(m, theta, json_real(10000.0)));
-    if (family == ASSAY_GGUF_GEMMA && assay_gguf_arch_float(&v, m->g, m->arch, "rope.freq_base_swa"))
-        ASSAY_TRY(set(m, "rope_local_base_freq", json_real(meant(v))));
+    ASSAY_TRY(get_float(&found, &v, m, "rope.freq_base_swa"));
+    if (family == ASSAY_GGUF_GEMMA && found) ASSAY_TRY(set(m, "rope_local_base_freq", json_real(meant(v))));
     if (family != ASSAY_GGUF_DEEPSEEK && size > 0 && assay_gguf_arch_int(&turned, m->g, m->arch, "rope.dimension_count") && turned != size)
         ASSAY_TRY(set(m, family == ASSAY_GGUF_NEOX ? "rotary_pct" : "partial_rotary_factor", json_real((double)turned / (double)size)));
-    ASSAY_TRY(put_factors(m, &scaling));
-    if (!scaling) ASSAY_TRY(put_scaling(m, &scaling));
-    if (!scaling) return ASSAY_OK;
+    assay_status s = put_factors(m, &scaling);
+    if (s == ASSAY_OK && !scaling) s = put_scaling(m, &scaling);
+    if (s != ASSAY_OK) json_decref(scaling);
+    if (s != ASSAY_OK || !scaling) return s;
     json_object_set(scaling, "type", json_object_get(scaling, "rope_type"));
     if (family == ASSAY_GGUF_PHI3 && assay_gguf_arch_int(&context, m->g, m->arch, "rope.scaling.original_context_length"))
         ASSAY_TRY(set(m, "original_max_position_embeddings", json_integer(context)));
@@ -269,6 +287,9 @@ static assay_status put_deepseek(const maker *m) {
         !assay_gguf_arch_int(&turned, m->g, m->arch, "rope.dimension_count"))
         return assay_fail(m->err, ASSAY_EINPUT, "%s: head_count or rope.dimension_count is missing", m->set->paths[0]);
     key = head_dim_of(m);
+    if (turned < 1 || key < turned)
+        return assay_fail(m->err, ASSAY_EINPUT, "%s: of keys of %lld elements %lld cannot be turned", m->set->paths[0], (long long)key,
+                          (long long)turned);
     ASSAY_TRY(set(m, "num_key_value_heads", json_integer(heads)));
     ASSAY_TRY(set(m, "qk_nope_head_dim", json_integer(key - turned)));
     if (!json_object_get(m->j, "v_head_dim") && assay_gguf_arch_int(&key, m->g, m->arch, "attention.value_length"))

@@ -131,7 +131,8 @@ assay_status assay_gguf_set_parse(assay_gguf_set *out, const uint8_t *data, size
 
 /* --- the tensors --- */
 
-enum { MAX_LAYERS = 1024, MAX_EXPERTS = 4096 };
+/* LEAST_EXPERT: bytes; with less a small file could ask for very many tensors. */
+enum { MAX_LAYERS = 1024, MAX_EXPERTS = 4096, LEAST_EXPERT = 64 };
 
 typedef struct span {
     uint64_t begin, end;
@@ -235,7 +236,8 @@ static assay_status add_stack(const reader *r, const char *pattern, const assay_
     const char *at = strchr(pattern, '@');
     assay_tensor one = *t;
     int64_t n = t->n_dims == 3 || t->n_dims == 1 ? t->dims[0] : 1; /* one expert's stack may have lost its third dimension */
-    if (t->n_dims > 3 || n > MAX_EXPERTS) return assay_fail(r->err, ASSAY_EINPUT, "%s: tensor %s is no stack of experts", r->path, t->name);
+    if (t->n_dims > 3 || n > MAX_EXPERTS || (t->n_dims == 1 && t->block) || t->n_bytes / (size_t)n < LEAST_EXPERT)
+        return assay_fail(r->err, ASSAY_EINPUT, "%s: tensor %s is no stack of experts", r->path, t->name);
     if (t->n_dims == 3) {
         one.n_dims = 2;
         one.dims[0] = t->dims[1];

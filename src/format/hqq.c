@@ -1,18 +1,19 @@
-/* hqq.c: the convention of hqq (0.2.8: core/quantize.py, core/bitpack.py, core/utils.py), as
- * HQQLinear.state_dict encodes it for safetensors, which is how transformers saved it. For module X of shape
- * [o, i] in groups of k columns, N = o*i/k groups one below the other:
+/* hqq.c: the convention of hqq (0.2.8: core/quantize.py, core/bitpack.py, core/utils.py), as HQQLinear.state_dict encodes it for
+ * safetensors, which is how transformers saved it. For module X of shape [o, i] in groups of k columns, N = o*i/k groups one below the other:
  *
  *   X.W_q    bits 8, 6, 5  U8 [N, k]            one code a byte
  *            bits 4        U8 [N/2, k]          row r: group r in the high, group r + N/2 in the low nibble
  *            bits 2        U8 [N/4, k]          groups r, r + N/4, ... from the high bits down
- *            bits 3        I32 [ceil(N/10), k]  ten groups a word, at bits 27, 24, ... 0; filled up with
- * zeros X.scale  [N, 1]  X.zero [N, 1]              w = (q - zero) * scale, in the compute dtype and what it
- * is, as tensors: nbits, group_size, axis I32 [], shape I64 [2], packing, compute_dtype, unpack_view_dtype U8
- * text, the switches U8 []. Those that tell how hqq came to its codes (optimize, round_zero, channel_wise)
- * are written as its own defaults are; they change nothing in reading
+ *            bits 3        I32 [ceil(N/10), k]  ten groups a word, at bits 27, 24, ... 0; filled up with zeros
+ *   X.scale  [N, 1]
+ *   X.zero   [N, 1]                             w = (q - zero) * scale, in the compute dtype
  *
- * Only groups along the rows (axis 1) are read: with axis 0 a scale belongs to weights of many rows. Scales
- * that are quantized themselves were given up by hqq and are refused. */
+ * and what it is, as tensors: nbits, group_size, axis I32 [], shape I64 [2], packing, compute_dtype, unpack_view_dtype U8 text, the switches
+ * U8 []. Those that tell how hqq came to its codes (optimize, round_zero, channel_wise) are written as its own defaults are; they change
+ * nothing in reading.
+ *
+ * Only groups along the rows (axis 1) are read: with axis 0 a scale belongs to weights of many rows. Scales that are quantized themselves
+ * were given up by hqq and are refused. */
 #include <string.h>
 
 #include "base/mem.h"

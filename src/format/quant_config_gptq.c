@@ -77,7 +77,7 @@ static const assay_quant_entry *most_common(const assay_quant_entry *e, size_t n
     size_t most = 0;
     for (size_t i = 0; i < n; i++) {
         size_t count = 0;
-        if (assay_quant_is_dense(&e[i])) continue;
+        if (assay_quant_is_dense(&e[i]) || (most && alike(&e[i], best))) continue;
         for (size_t k = 0; k < n; k++) count += alike(&e[k], &e[i]);
         if (count > most) {
             most = count;

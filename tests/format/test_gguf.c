@@ -11,6 +11,7 @@
 #include <math.h>
 #include "format/checkpoint.h"
 #include "format/gguf.h"
+#include "format/gguf_impl.h"
 #include "format/writer_plan.h"
 #include "num/convert.h"
 #include "precision/block.h"
@@ -627,6 +628,43 @@ static void lying_files_are_refused(void **state) {
     expect_error(open_lie(64, 2, 16, &err), ASSAY_EINPUT, &err, "no multiple of its blocks");
 }
 
+/* Small files must not ask for very many tensors, nor be taken for what they cannot mean. */
+static void impossible_models_are_refused(void **state) {
+    (void)state;
+    static const struct {
+        const char *arch, *key;
+        double value;
+        int64_t experts, width; /* 0: none */
+        const char *says;
+    } cases[] = {
+        {"llama", "llama.rope.freq_base", HUGE_VAL, 0, 0, "llama.rope.freq_base is no number"},
+        {"llama", "llama.rope.scaling.factor", NAN, 0, 0, "llama.rope.scaling.factor is no number"},
+        {"llama", "llama.attention.layer_norm_rms_epsilon", NAN, 0, 0, "epsilon is no number"},
+        {"qwen3moe", "qwen3moe.rope.freq_base", 1e6, 64, 1, "is no stack of experts"},
+        {"qwen3moe", "qwen3moe.rope.freq_base", 1e6, 5000, 16, "is no stack of experts"},
+    };
+    for (size_t i = 0; i < ASSAY_LEN(cases); i++) {
+        assay_str b = {0};
+        assay_gguf_set set = {0};
+        assay_gguf_tensors tensors = {0};
+        assay_err err = {0};
+        json_t *config = NULL;
+        int64_t n = cases[i].experts ? cases[i].experts : 1, width = cases[i].experts ? cases[i].width : 16;
+        assay_gguf_put_head(&b, 1, 2);
+        assay_gguf_put_string(&b, "general.architecture", cases[i].arch, strlen(cases[i].arch));
+        assay_gguf_put_float(&b, cases[i].key, cases[i].value);
+        assay_gguf_put_tensor(&b, cases[i].experts ? "blk.0.ffn_up_exps.weight" : "token_embd.weight", 3, (int64_t[]){width, 1, n}, 0, 0);
+        assay_str_fill(&b, 0, (32 - b.len % 32) + (size_t)(width * n) * 4);
+        assert_int_equal(assay_gguf_set_parse(&set, (const uint8_t *)b.s, b.len, "impossible", &err), ASSAY_OK);
+        assay_status s = cases[i].experts ? assay_gguf_tensors_read(&tensors, &set, &err) : assay_gguf_set_config(&config, &set, &err);
+        expect_error(s, ASSAY_EINPUT, &err, cases[i].says);
+        json_decref(config);
+        assay_gguf_tensors_free(&tensors);
+        assay_gguf_set_close(&set);
+        assay_str_free(&b);
+    }
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_architecture_comes_back),  cmocka_unit_test(splits_and_kills_change_nothing),
@@ -635,6 +673,7 @@ int main(void) {
         cmocka_unit_test(blocks_keep_every_byte),         cmocka_unit_test(four_bit_floats_come_back),
         cmocka_unit_test(integers_become_blocks),         cmocka_unit_test(what_gguf_cannot_hold_is_refused),
         cmocka_unit_test(missing_experts_are_told),       cmocka_unit_test(lying_files_are_refused),
+        cmocka_unit_test(impossible_models_are_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
