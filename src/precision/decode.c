@@ -1,10 +1,12 @@
 /* decode.c: what the codes of a matrix mean. This is the definition that kernels and formats are held
- * against, written to be read; the runtime's kernels never call it.
+ * against, written to be read; kernels decode by themselves.
  *
  *   INT       (code - zero) * scale: the difference is exact unless the zero point is a real number, the
- * product is rounded once to float32 CODEBOOK  table[code] * scale, rounded once FLOAT     table[code] *
- * scale, and for NVFP4 table[code] * (scale / global_scale), each operation rounded DENSE     the element,
- * widened exactly BLOCK     code * scale - minimum, each operation rounded (block.h) */
+ *             product is rounded once to float32
+ *   CODEBOOK  table[code] * scale, rounded once
+ *   FLOAT     table[code] * scale, and for NVFP4 table[code] * (scale / global_scale), each operation rounded
+ *   DENSE     the element, widened exactly
+ *   BLOCK     code * scale - minimum, each operation rounded (block.h) */
 #include "num/convert.h"
 #include "precision/block_impl.h"
 #include "precision/grid.h"
