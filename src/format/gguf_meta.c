@@ -89,6 +89,11 @@ static double number_in(const json_t *object, const char *key, double otherwise)
     return json_is_number(v) ? json_number_value(v) : otherwise;
 }
 
+/* A count that a configuration may give as any number; 0 for what is none. */
+static int64_t whole(double v) {
+    return v >= 0 && v <= INT32_MAX ? (int64_t)v : 0;
+}
+
 static double theta_of(const assay_gguf_output *o) {
     double theta = number_in(o->config, o->arch->family == ASSAY_GGUF_NEOX ? "rotary_emb_base" : "rope_theta", 10000);
     return number_in(rope_of(o), "rope_theta", theta);
@@ -102,12 +107,12 @@ static int64_t head_dim_of(const assay_gguf_output *o) {
 static int64_t rotary_dim(const assay_gguf_output *o) {
     if (o->arch->family == ASSAY_GGUF_DEEPSEEK) return int_of(o, "qk_rope_head_dim", 0);
     double part = o->arch->family == ASSAY_GGUF_NEOX ? number_in(o->config, "rotary_pct", 0.25) : number_in(o->config, "partial_rotary_factor", 1);
-    return (int64_t)(number_in(rope_of(o), "partial_rotary_factor", part) * (double)head_dim_of(o));
+    return whole(number_in(rope_of(o), "partial_rotary_factor", part) * (double)head_dim_of(o));
 }
 
 static int64_t original_context(const assay_gguf_output *o) {
     int64_t context = int_of(o, "original_max_position_embeddings", int_of(o, "max_position_embeddings", 0));
-    return (int64_t)number_in(rope_of(o), "original_max_position_embeddings", (double)context);
+    return whole(number_in(rope_of(o), "original_max_position_embeddings", (double)context));
 }
 
 static void tell_yarn(const teller *t, const json_t *rope) {
@@ -189,7 +194,7 @@ assay_status assay_gguf_factors(const char **name, float factors[512], int64_t *
 static assay_status check_windows(const teller *t) {
     const json_t *types = value_of(t->o, "layer_types");
     int64_t every = strcmp(t->o->arch->name, "gemma2") == 0 ? 2 : 6;
-    if (int_of(t->o, "sliding_window_pattern", every) != every) 
+    if (int_of(t->o, "sliding_window_pattern", every) != every)
         return assay_fail(t->err, ASSAY_EUNSUPPORTED, "config.json: 'sliding_window_pattern' is not llama.cpp's %lld", (long long)every);
     for (size_t i = 0; i < json_array_size(types); i++) {
         const char *type = json_string_value(json_array_get(types, i));
