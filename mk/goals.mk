@@ -12,7 +12,7 @@ help:
 	@echo 'make bench       measure kernels, decode, prefill, quantizing against this machine'"'"'s limits'
 	@echo 'make check-asan  the tests under AddressSanitizer and UndefinedBehaviorSanitizer'
 	@echo 'make fuzz        every fuzz target for SECONDS=60 each (T=name for one)'
-	@echo 'make interop     compare with the originals in Python (installs them into build/interop)'
+	@echo 'make interop     compare with the originals in Python (tools/originals.sh installs them)'
 	@echo 'make interop-tokenizers  token ids and chat templates against tokenizers, sentencepiece, llama.cpp and transformers'
 	@echo 'make interop-gguf  GGUF files of every architecture against llama.cpp, both ways (ten minutes)'
 	@echo 'make interop-methods  quantize with the originals and with ours: KL, perplexity, time, memory (about 40 minutes the first time)'

@@ -1,27 +1,20 @@
 #!/bin/sh
 # interop.sh PROGRAM: compares with the originals in Python: what we write they load and compute alike, what they write we read.
 #
-# Installs them (pinned) into build/interop/venv on the first run, or uses ASSAY_INTEROP_VENV. Needs PyPI for the installation, nothing after.
-# The environment: BUILD (of PROGRAM's build, set by make interop), ASSAY_SHARED (folder with tokenizers and texts, default ../shared),
-# ASSAY_INTEROP_HQQ (an environment that has hqq too; without it hqq's checkpoints are left out).
+# tools/originals.sh says which they are and installs them on the first run.
+# The environment: BUILD (of PROGRAM's build, set by make interop), ASSAY_SHARED (folder with tokenizers and texts, default ../shared);
+# the methods' originals, where they are installed: without them hqq's checkpoints are left out.
 set -u
 program=${1:?usage: interop.sh PROGRAM}
 build=${BUILD:-$(dirname "$program")}
 top=$(cd "$(dirname "$0")/.." && pwd); cd "$top" || exit 1
 shared=${ASSAY_SHARED:-../shared}
-venv=${ASSAY_INTEROP_VENV:-build/interop/venv}
 model=models/demo
 out=build/interop/checkpoints
 failed=0
 
-if [ ! -x "$venv/bin/python" ] || ! "$venv/bin/python" -c 'import torch, transformers, bitsandbytes, compressed_tensors, tokenizers, safetensors, sentencepiece' 2>/dev/null; then
-    [ -z "${ASSAY_INTEROP_VENV:-}" ] || { echo "interop.sh: $venv lacks torch, transformers, bitsandbytes or compressed-tensors" >&2; exit 4; }
-    echo "installing the originals into $venv (about 3 GB)"
-    python3 -m venv "$venv" && "$venv/bin/pip" install -q torch==2.15.0 transformers==5.23.0 bitsandbytes==0.50.2 \
-        compressed-tensors==0.20.0 tokenizers==0.23.3 sentencepiece==0.2.3 safetensors==0.8.0 accelerate==1.15.0 numpy==2.4.6 || {
-        echo "interop.sh: cannot install the originals: python3-venv and PyPI are needed" >&2; exit 4; }
-fi
-python=$venv/bin/python
+. tools/originals.sh
+originals base 'torch, transformers, bitsandbytes, compressed_tensors, tokenizers, safetensors, sentencepiece'
 
 step() { # NAME COMMAND...
     name=$1; shift
@@ -62,8 +55,8 @@ hqq3 hqq,int3,group_size=64
 +smoothquant smoothquant
 +fp8-static fp8,activations=static
 LIST
-# What hqq wrote is compared where hqq is: in the environment of ASSAY_INTEROP_HQQ, or in the same one when it has it.
-hqq_python=${ASSAY_INTEROP_HQQ:-$venv}/bin/python
+# What hqq wrote is compared where hqq is: among the originals of methods.
+hqq_python=${ASSAY_INTEROP_METHODS_VENV:-build/interop-methods/venv}/bin/python
 variants() { # those that $python can judge; hqq's apart
     for d in "$out"/*/; do
         case $d in */hqq*) ;; *) echo "${d%/}" ;; esac
@@ -74,10 +67,10 @@ if "$hqq_python" -c 'import hqq' 2>/dev/null; then
     step 'logits of our checkpoints in hqq' "$hqq_python" tools/interop_logits.py "$build/logits" "$model" "$out"/hqq[34]
     step 'formats' "$hqq_python" tools/interop_formats.py "$program" "$model" "$out"
 else
-    echo "== hqq: skipped, $hqq_python lacks it (ASSAY_INTEROP_HQQ)"
+    echo "== hqq: skipped, $hqq_python lacks it: make interop-methods installs it"
     step 'formats' "$python" tools/interop_formats.py "$program" "$model" "$out"
 fi
-step 'tokenizers' env BUILD="$build" ASSAY_INTEROP_VENV="$venv" sh tools/interop_tokenizers.sh
+step 'tokenizers' env BUILD="$build" sh tools/interop_tokenizers.sh
 
 if [ "$failed" -ne 0 ]; then echo "$failed comparisons failed"; exit 1; fi
 echo "all comparisons passed"

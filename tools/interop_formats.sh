@@ -3,18 +3,15 @@
 # compressed-tensors and bitsandbytes) read every file; then packs the golden files anew with the originals and compares. What `make interop`
 # does with quantized variants is not repeated here. GGUF is tools/interop_gguf.sh's.
 #
-# Uses ASSAY_INTEROP_METHODS_VENV (default build/interop-methods/venv, as make interop-methods installs it) for the Python originals.
+# tools/originals.sh installs them on the first run.
 set -u
 program=${1:?usage: interop_formats.sh PROGRAM}
 top=$(cd "$(dirname "$0")/.." && pwd); cd "$top" || exit 1
-python=${ASSAY_INTEROP_METHODS_VENV:-build/interop-methods/venv}/bin/python
 model=models/demo
 out=build/interop-formats
 failed=0
-"$python" -c 'import torch, gptqmodel, hqq, transformers, compressed_tensors, bitsandbytes' > /dev/null 2>&1 || {
-    echo "interop_formats.sh: $python lacks gptqmodel, hqq, transformers, compressed-tensors or bitsandbytes: run make interop-methods, or set ASSAY_INTEROP_METHODS_VENV" >&2
-    exit 4
-}
+. tools/originals.sh
+originals methods 'torch, gptqmodel, awq, hqq, transformers, compressed_tensors, bitsandbytes'
 rm -rf "$out"; mkdir -p "$out"
 step() { # NAME COMMAND...
     what=$1; shift

@@ -2,19 +2,18 @@
 # interop_gguf.sh PROGRAM: GGUF files of every architecture against llama.cpp, both ways (tools/interop_gguf.py), and
 # quantizing to GGUF against llama.cpp's quantizer (tools/interop_ggml.py; not when architectures are named).
 #
-# Uses the Python of `make interop` (torch, transformers), and beside it gguf and llama-cpp-python, which are installed into
+# Uses torch and transformers (tools/originals.sh), and beside them gguf and llama-cpp-python, which are installed into
 # build/interop-gguf/python when ASSAY_INTEROP_GGUF names no folder that has them (the second is compiled: about ten minutes). Its source
 # package holds llama.cpp with its converter; LLAMA_CPP names a tree of it that is there already.
-# The environment: BUILD (of PROGRAM's build), ASSAY_INTEROP_VENV (default build/interop/venv).
+# The environment: BUILD (of PROGRAM's build).
 set -u
 program=${1:?usage: interop_gguf.sh PROGRAM}; shift
 build=${BUILD:-$(dirname "$program")}
 top=$(cd "$(dirname "$0")/.." && pwd); cd "$top" || exit 1
-python=${ASSAY_INTEROP_VENV:-build/interop/venv}/bin/python
 work=build/interop-gguf
 packages=${ASSAY_INTEROP_GGUF:-$work/python}
-"$python" -c 'import torch, transformers, safetensors' 2> /dev/null || {
-    echo "interop_gguf.sh: $python lacks torch, transformers or safetensors: run make interop, or set ASSAY_INTEROP_VENV" >&2; exit 4; }
+. tools/originals.sh
+originals base 'torch, transformers, safetensors'
 mkdir -p "$work"
 if ! PYTHONPATH=$packages "$python" -c 'import gguf, llama_cpp' 2> /dev/null; then
     echo "installing gguf and llama-cpp-python into $packages"
