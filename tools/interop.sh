@@ -2,13 +2,12 @@
 # interop.sh PROGRAM: compares with the originals in Python: what we write they load and compute alike, what they write we read.
 #
 # tools/originals.sh says which they are and installs them on the first run.
-# The environment: BUILD (of PROGRAM's build, set by make interop), ASSAY_SHARED (folder with tokenizers and texts, default ../shared);
+# The environment: BUILD (of PROGRAM's build, set by make interop), ASSAY_SHARED (as interop_tokenizers.sh has it);
 # the methods' originals, where they are installed: without them hqq's checkpoints are left out.
 set -u
 program=${1:?usage: interop.sh PROGRAM}
 build=${BUILD:-$(dirname "$program")}
 top=$(cd "$(dirname "$0")/.." && pwd); cd "$top" || exit 1
-shared=${ASSAY_SHARED:-../shared}
 model=models/demo
 out=build/interop/checkpoints
 failed=0
