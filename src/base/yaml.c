@@ -404,3 +404,12 @@ json_t *assay_yaml_to_json(const assay_yaml *y) {
     }
     return j;
 }
+
+void assay_yaml_put_quoted(assay_str *out, const char *text, size_t n) {
+    assay_str_putc(out, '\'');
+    for (size_t i = 0; i < n; i++) {
+        if (text[i] == '\'') assay_str_putc(out, '\'');
+        assay_str_putc(out, text[i]);
+    }
+    assay_str_putc(out, '\'');
+}

@@ -13,6 +13,7 @@
 #include <stdint.h>
 #include "base/json.h"
 #include "base/status.h"
+#include "base/str.h"
 
 typedef enum assay_yaml_kind {
     ASSAY_YAML_NULL,
@@ -66,5 +67,7 @@ assay_status assay_yaml_fail(const assay_yaml_doc *d, const assay_yaml *y, assay
 /* The tree as JSON (scalars typed by the core schema), for hashing and manifests. New reference; NULL when
  * out of memory. */
 json_t *assay_yaml_to_json(const assay_yaml *y);
+/* Appends n bytes as a quoted scalar, for those who write YAML to have it read. */
+void assay_yaml_put_quoted(assay_str *out, const char *text, size_t n);
 
 #endif

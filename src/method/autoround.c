@@ -403,11 +403,6 @@ static const char *check(const assay_choice *c) {
     return assay_method_get(ASSAY_METHOD_GPTQ)->check(&g);
 }
 
-static const char *check_shape(const assay_choice *c, int64_t rows, int64_t cols) {
-    (void)rows;
-    return c->group_size && cols % c->group_size ? "the group size does not divide its columns" : NULL;
-}
-
 const assay_method assay_method_autoround = {
     .options = ASSAY_OPT_PRECISION | ASSAY_OPT_FORMAT | ASSAY_OPT_GROUP_SIZE | ASSAY_OPT_SYMMETRIC | ASSAY_OPT_AWQ_SCALE | ASSAY_OPT_AWQ_CLIP |
                ASSAY_OPT_DUO_SCALING | ASSAY_OPT_START | ASSAY_OPT_DAMP_PERCENT | ASSAY_OPT_ITERS | ASSAY_OPT_LR |
@@ -415,6 +410,6 @@ const assay_method assay_method_autoround = {
     .needs = ASSAY_NEED_LAYER | ASSAY_NEED_REFERENCE,
     .complete = complete,
     .check = check,
-    .check_shape = check_shape,
+    .check_shape = assay_choice_check_groups,
     .quantize = quantize,
 };

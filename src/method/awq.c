@@ -54,12 +54,6 @@ static const char *check(const assay_choice *c) {
     return NULL;
 }
 
-static const char *check_shape(const assay_choice *c, int64_t rows, int64_t cols) {
-    (void)rows;
-    if (c->group_size && cols % c->group_size) return "the group size does not divide its columns";
-    return NULL;
-}
-
 static assay_status quantize(assay_layer *layer, assay_item *const *items, size_t n_items, assay_err *err) {
     for (size_t i = 0; i < n_items; i++) {
         ASSAY_TRY(assay_item_begin(layer, items, i, n_items, err));
@@ -75,7 +69,7 @@ const assay_method assay_method_awq = {
     .implied = ASSAY_OPT_AWQ_SCALE,
     .complete = complete,
     .check = check,
-    .check_shape = check_shape,
+    .check_shape = assay_choice_check_groups,
     .quantize = quantize,
 };
 

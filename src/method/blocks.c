@@ -42,7 +42,7 @@ typedef struct job {
     assay_pulse pulse;
 } job;
 
-static assay_status check_finite(const assay_tensor *t, int64_t row, int64_t n, assay_err *err) {
+assay_status assay_tensor_check_finite(const assay_tensor *t, int64_t row, int64_t n, assay_err *err) {
     size_t size = assay_dtype_size(t->dtype);
     int64_t cols = t->dims[1];
     const uint8_t *p = (const uint8_t *)t->data + (size_t)(row * cols) * size;
@@ -86,7 +86,7 @@ static void encode_task(void *ctx, size_t task, int thread) {
     if (atomic_load(&j->pulse.stopped)) return;
     assay_err *err = &j->errs[task];
     assay_status s;
-    ASSAY_GO(check_finite(item->weight, row, n, err));
+    ASSAY_GO(assay_tensor_check_finite(item->weight, row, n, err));
     assay_item_read(w, item, row * cols, n * cols);
     ASSAY_GO(j->fn(&part, item, w, n, cols, err));
     place(&item->out, &part, row);

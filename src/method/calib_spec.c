@@ -62,15 +62,6 @@ assay_status assay_calib_spec_from_yaml(assay_calib_spec *out, const assay_yaml_
 
 /* --- the one-line form --- */
 
-static void put_quoted(assay_str *b, const char *text, size_t n) {
-    assay_str_putc(b, '\'');
-    for (size_t i = 0; i < n; i++) {
-        if (text[i] == '\'') assay_str_putc(b, '\'');
-        assay_str_putc(b, text[i]);
-    }
-    assay_str_putc(b, '\'');
-}
-
 static bool only(const char *text, size_t n, const char *allowed) {
     for (size_t i = 0; i < n; i++)
         if (!text[i] || !strchr(allowed, text[i])) return false;
@@ -96,7 +87,7 @@ assay_status assay_calib_spec_from_string(assay_calib_spec *out, const char *tex
     assay_status s;
     *out = (assay_calib_spec){0};
     assay_str_put(&b, "{data: ");
-    put_quoted(&b, text, n);
+    assay_yaml_put_quoted(&b, text, n);
     for (const char *p = text + n; *p; p += n) {
         n = strcspn(++p, ",");
         ASSAY_GO(put_option(&b, p, n, err));

@@ -389,6 +389,11 @@ const char *assay_choice_check_format(const assay_choice *c) {
     return NULL;
 }
 
+const char *assay_choice_check_groups(const assay_choice *c, int64_t rows, int64_t cols) {
+    (void)rows;
+    return c->group_size && cols % c->group_size ? "the group size does not divide its columns" : NULL;
+}
+
 bool assay_choice_has_real_zeros(const assay_choice *c) {
     return assay_method_get(c->method)->real_zeros;
 }

@@ -92,15 +92,6 @@ static void round_rows(void *ctx, size_t begin, size_t end, int thread) {
     }
 }
 
-static assay_status check_finite(const assay_item *item, assay_err *err) {
-    const assay_tensor *t = item->weight;
-    int64_t cols = t->dims[1], at = assay_find_nonfinite(t->data, t->dtype, (size_t)(t->dims[0] * cols));
-    if (at < 0) return ASSAY_OK;
-    return assay_fail(err, ASSAY_EINPUT,
-                      "tensor '%s': NaN or infinity at row %lld, column %lld: the checkpoint is damaged",
-                      t->name, (long long)(at / cols), (long long)(at % cols));
-}
-
 assay_status assay_fold_encode(assay_item *item, const float *col_scale, const float *clip, int n_threads,
                                assay_err *err) {
     job j = {.item = item,
@@ -116,7 +107,7 @@ assay_status assay_fold_encode(assay_item *item, const float *col_scale, const f
     assay_status s;
     item->out = (assay_matrix){0};
     n_threads = ASSAY_MAX(n_threads, 1);
-    ASSAY_GO(check_finite(item, err));
+    ASSAY_GO(assay_tensor_check_finite(item->weight, 0, item->weight->dims[0], err));
     ASSAY_GO(assay_grid_matrix_new(&item->out, &j.spec, j.rows, j.cols, err));
     j.lo = assay_mallocn(n, sizeof *j.lo);
     j.hi = assay_mallocn(n, sizeof *j.hi);

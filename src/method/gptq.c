@@ -102,12 +102,6 @@ static const char *check(const assay_choice *c) {
     return NULL;
 }
 
-static const char *check_shape(const assay_choice *c, int64_t rows, int64_t cols) {
-    (void)rows;
-    if (c->group_size && cols % c->group_size) return "the group size does not divide its columns";
-    return NULL;
-}
-
 /* --- the Hessian --- */
 
 /* What rounding needs of an input's H, for all matrices that ask for it in the same way. */
@@ -280,6 +274,6 @@ const assay_method assay_method_gptq = {
     .needs = ASSAY_COLLECT_GRAM,
     .complete = complete,
     .check = check,
-    .check_shape = check_shape,
+    .check_shape = assay_choice_check_groups,
     .quantize = quantize,
 };

@@ -82,14 +82,6 @@ static assay_status solve(job *j, size_t n_tasks, int n_threads, assay_err *err)
     return assay_pulse_status(&j->pulse, err);
 }
 
-static assay_status check_finite(const assay_tensor *t, assay_err *err) {
-    int64_t cols = t->dims[1], at = assay_find_nonfinite(t->data, t->dtype, (size_t)(t->dims[0] * cols));
-    if (at < 0) return ASSAY_OK;
-    return assay_fail(err, ASSAY_EINPUT,
-                      "tensor '%s': NaN or infinity at row %lld, column %lld: the checkpoint is damaged",
-                      t->name, (long long)(at / cols), (long long)(at % cols));
-}
-
 static assay_status encode(assay_item *item, int n_threads, assay_err *err) {
     int64_t rows = item->weight->dims[0], cols = item->weight->dims[1];
     job j = {.item = item, .block_rows = assay_block_rows(cols, 1)};
@@ -100,7 +92,7 @@ static assay_status encode(assay_item *item, int n_threads, assay_err *err) {
     bool enough = true;
     assay_status s;
     item->out = (assay_matrix){0};
-    ASSAY_TRY(check_finite(item->weight, err));
+    ASSAY_TRY(assay_tensor_check_finite(item->weight, 0, rows, err));
     ASSAY_TRY(assay_hqq_new(&item->out, rows, cols, &o, err));
     j.scratch = assay_calloc((size_t)n_threads, sizeof *j.scratch);
     j.sums = assay_calloc(n_tasks, sizeof *j.sums);

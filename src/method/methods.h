@@ -195,6 +195,8 @@ static inline bool assay_item_is_encoded(const assay_item *item) {
 assay_grid_spec assay_choice_grid(const assay_choice *c, assay_dtype model_dtype);
 /* What is wrong with the format that a choice asks for; NULL when nothing. */
 const char *assay_choice_check_format(const assay_choice *c);
+/* A method's check_shape where groups are runs of columns: they must divide a row. */
+const char *assay_choice_check_groups(const assay_choice *c, int64_t rows, int64_t cols);
 /* The convention that a choice is written in. */
 assay_convention assay_choice_convention(const assay_choice *c);
 /* Sets act_bits, act_dtype, act_group, input_scale of an encoded matrix as the choice wants them; the static scale from item->in. */
@@ -212,6 +214,8 @@ typedef assay_status (*assay_block_fn)(assay_matrix *out, const assay_item *item
  * zeros hold for the whole. NaN or infinity in the weight: EINPUT with tensor, row and column. */
 assay_status assay_encode_blocks(assay_item *item, int64_t row_unit, assay_block_fn fn, int n_threads,
                                  assay_err *err);
+/* EINPUT naming tensor, row and column of a NaN or infinity in rows [row, row + n) as the checkpoint has them. */
+assay_status assay_tensor_check_finite(const assay_tensor *t, int64_t row, int64_t n, assay_err *err);
 /* n elements of the item's weight from element `first` on, as float32. */
 void assay_item_read(float *out, const assay_item *item, int64_t first, int64_t n);
 /* Rows that a task of blocks.c and loss.c takes: a fixed function of the shape. */

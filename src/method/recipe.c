@@ -162,15 +162,6 @@ void assay_recipe_free(assay_recipe *r) {
 
 /* --- the one-line form --- */
 
-static void put_quoted(assay_str *b, const char *text, size_t n) {
-    assay_str_putc(b, '\'');
-    for (size_t i = 0; i < n; i++) {
-        if (text[i] == '\'') assay_str_putc(b, '\'');
-        assay_str_putc(b, text[i]);
-    }
-    assay_str_putc(b, '\'');
-}
-
 /* "Q4_K_M", as the field writes it. */
 static bool is_mix_in_capitals(char word[16], const char *text, size_t n) {
     assay_mix ignored;
@@ -199,7 +190,7 @@ static assay_status put_option(assay_str *b, bool *has_method, const char *text,
         assay_str_putn(b, text, key);
         assay_str_put(b, list ? ": [" : ": ");
         if (list || (key == 5 && !memcmp(text, "match", 5)))
-            put_quoted(b, eq + 1, n - key - 1);
+            assay_yaml_put_quoted(b, eq + 1, n - key - 1);
         else
             for (const char *p = eq + 1; p < text + n; p++) {
                 bool plain =

@@ -33,12 +33,6 @@ static const char *check(const assay_choice *c) {
     return NULL;
 }
 
-static const char *check_shape(const assay_choice *c, int64_t rows, int64_t cols) {
-    (void)rows;
-    if (c->group_size && cols % c->group_size) return "the group size does not divide its columns";
-    return NULL;
-}
-
 /* The clipping search stops for all groups of a matrix together: the state of one round over its blocks. */
 typedef struct search {
     int steps;
@@ -98,6 +92,6 @@ const assay_method assay_method_rtn = {
     .options = ASSAY_OPT_PRECISION | ASSAY_OPT_FORMAT | ASSAY_OPT_GROUP_SIZE | ASSAY_OPT_SYMMETRIC | ASSAY_OPT_MSE,
     .complete = complete,
     .check = check,
-    .check_shape = check_shape,
+    .check_shape = assay_choice_check_groups,
     .quantize = quantize,
 };

@@ -11,6 +11,22 @@
 #include "base/file.h"
 #include "base/mem.h"
 #include "base/str.h"
+#include "precision/precision.h"
+
+/* Codes, scales, zero points and order of both. */
+static inline void expect_equal(const assay_matrix *a, const assay_matrix *b) {
+    assert_int_equal(a->precision, b->precision);
+    assert_int_equal(a->rows, b->rows);
+    assert_int_equal(a->cols, b->cols);
+    assert_int_equal(a->group_size, b->group_size);
+    assert_int_equal(a->n_scales, b->n_scales);
+    assert_memory_equal(a->codes, b->codes, (size_t)(a->rows * a->cols));
+    assert_memory_equal(a->scales, b->scales, (size_t)a->n_scales * 4);
+    assert_int_equal(a->zeros != NULL, b->zeros != NULL);
+    if (a->zeros) assert_memory_equal(a->zeros, b->zeros, (size_t)a->n_scales);
+    assert_int_equal(a->g_idx != NULL, b->g_idx != NULL);
+    if (a->g_idx) assert_memory_equal(a->g_idx, b->g_idx, (size_t)a->cols * 4);
+}
 
 /* A fresh folder below $TMPDIR; scratch_remove deletes it with what is in it. */
 static inline char *scratch_make(void) {

@@ -45,18 +45,6 @@ static void copy(assay_matrix *out, const assay_matrix *m) {
     }
 }
 
-static void expect_equal(const assay_matrix *a, const assay_matrix *b) {
-    assert_int_equal(a->precision, b->precision);
-    assert_int_equal(a->group_size, b->group_size);
-    assert_int_equal(a->n_scales, b->n_scales);
-    assert_memory_equal(a->codes, b->codes, (size_t)(a->rows * a->cols));
-    assert_memory_equal(a->scales, b->scales, (size_t)a->n_scales * 4);
-    assert_int_equal(a->zeros != NULL, b->zeros != NULL);
-    if (a->zeros) assert_memory_equal(a->zeros, b->zeros, (size_t)a->n_scales);
-    assert_int_equal(a->g_idx != NULL, b->g_idx != NULL);
-    if (a->g_idx) assert_memory_equal(a->g_idx, b->g_idx, (size_t)a->cols * 4);
-}
-
 /* Writes m as the target has it and reads it back, by the configuration that goes with it. */
 static void through_file(assay_matrix *m, const assay_convert_target *t) {
     char *dir = scratch_make();

@@ -64,6 +64,14 @@ static inline void item_free(item_fixture *f) {
     assay_free(f->w);
 }
 
+/* The recipe is none, and the message says so in these words. */
+static inline void expect_refusal(const char *recipe, const char *part) {
+    assay_recipe *r = NULL;
+    assay_err err = {0};
+    assert_int_not_equal(assay_recipe_from_string(&r, recipe, &err), ASSAY_OK);
+    if (!strstr(err.message, part)) fail_msg("%s: '%s' does not say '%s'", recipe, err.message, part);
+}
+
 /* Codes, scales and zero points of both, bit for bit. */
 static inline void expect_equal_matrices(const assay_matrix *a, const assay_matrix *b) {
     assert_int_equal(a->precision, b->precision);

@@ -124,13 +124,6 @@ static void static_activations_come_from_calibration(void **state) {
     item_free(&f);
 }
 
-static void expect_refusal(const char *recipe, const char *part) {
-    assay_recipe *r = NULL;
-    assay_err err = {0};
-    assert_int_not_equal(assay_recipe_from_string(&r, recipe, &err), ASSAY_OK);
-    if (!strstr(err.message, part)) fail_msg("%s: '%s' does not say '%s'", recipe, err.message, part);
-}
-
 static void what_cannot_be_is_refused(void **state) {
     (void)state;
     expect_refusal("fp8,int8", "fp8_e4m3 or fp8_e5m2");

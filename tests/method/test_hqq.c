@@ -45,13 +45,6 @@ static void defaults_are_the_originals(void **state) {
     item_free(&f);
 }
 
-static void expect_refusal(const char *recipe, const char *part) {
-    assay_recipe *r = NULL;
-    assay_err err = {0};
-    assert_int_not_equal(assay_recipe_from_string(&r, recipe, &err), ASSAY_OK);
-    if (!strstr(err.message, part)) fail_msg("'%s' does not say '%s'", err.message, part);
-}
-
 static void what_hqq_cannot_hold_is_refused(void **state) {
     (void)state;
     expect_refusal("hqq,int7", "int2, int3, int4, int5, int6 or int8");

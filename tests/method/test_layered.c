@@ -86,24 +86,9 @@ static void killed_at_any_moment_it_ends_in_the_same_bytes(void **state) {
     (void)state;
     assay_quantize_result res;
     char *whole = tiny_dir(), *out = tiny_dir(), want[65], got[65];
-    int status = 0, kills = 0;
-    double wait = 2000; /* microseconds; grows, so that a slow or instrumented machine comes through in the end */
+    assay_quantize_opts o = options(1);
     quantize(&res, want, recipes[0], whole, 1);
-    for (int attempt = 0; attempt < 80; attempt++, wait *= 1.2) {
-        pid_t pid = fork();
-        if (!pid) {
-            assay_quantize_opts o = options(1);
-            _exit(tiny_quantize(&res, model, out, recipes[0], &o, NULL) == ASSAY_OK ? 0 : 1);
-        }
-        usleep((useconds_t)fmod(wait, 1e6));
-        sleep((unsigned)(wait / 1e6));
-        kill(pid, SIGKILL);
-        waitpid(pid, &status, 0);
-        if (WIFEXITED(status)) break;
-        kills++;
-    }
-    assert_true(WIFEXITED(status) && WEXITSTATUS(status) == 0);
-    assert_true(kills > 3);
+    tiny_run_until_through(model, out, recipes[0], &o, 2000, 1.2);
     tiny_digest(got, out);
     assert_string_equal(got, want);
     tiny_remove(whole);
@@ -185,7 +170,7 @@ static void interrupted_within_a_matrix_it_stops_and_goes_on(void **state) {
             tiny_remove(out);
             assay_free(out);
             if (threads == 1 && all < cases[r].least) fail_msg("%s: told only %d times", cases[r].recipe, all);
-            for (int at = 2; at < all / threads; at += all / 4) { /* two threads share the blocks, one of them tells */
+            for (int at = all / 8; at < all / threads; at += all / 2) { /* two threads share the blocks, one of them tells */
                 out = tiny_dir();
                 calls_with(o, cases[r].recipe, out, at, ASSAY_EINTR);
                 calls_with(o, cases[r].recipe, out, 0, ASSAY_OK);

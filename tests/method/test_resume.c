@@ -89,27 +89,7 @@ static void killed_after_any_matrix_it_goes_on(void **state) {
 static void killed_at_any_moment_it_ends_in_the_same_bytes(void **state) {
     (void)state;
     char *out = tiny_dir(), hex[65];
-    int status = 0, kills = 0;
-    double wait =
-        500; /* microseconds; grows, so that a slow or instrumented machine comes through in the end */
-    for (int attempt = 0; attempt < 150; attempt++, wait *= 1.1) {
-        pid_t pid = fork();
-        if (!pid) {
-            assay_quantize_result res;
-            assay_err err = {0};
-            assay_status s = tiny_quantize(&res, model, out, recipes[0], &one_thread, &err);
-            if (s != ASSAY_OK) fprintf(stderr, "# %s\n", err.message); /* what a run that was to go on stopped at */
-            _exit(s == ASSAY_OK ? 0 : 1);
-        }
-        usleep((useconds_t)wait % 1000000);
-        sleep((unsigned)(wait / 1e6));
-        kill(pid, SIGKILL);
-        waitpid(pid, &status, 0);
-        if (WIFEXITED(status)) break;
-        kills++;
-    }
-    assert_true(WIFEXITED(status) && WEXITSTATUS(status) == 0);
-    assert_true(kills > 3);
+    tiny_run_until_through(model, out, recipes[0], &one_thread, 500, 1.1);
     tiny_digest(hex, out);
     assert_string_equal(hex, undisturbed[0]);
     tiny_remove(out);

@@ -172,6 +172,31 @@ static inline int tiny_die_behind(void *ctx, const char *phase, double done, dou
     return 0;
 }
 
+/* Quantizes in a child that is killed from outside, wherever it happens to be, again and again until one run comes through. Microseconds to
+ * wait at first; they grow, so that a slow or instrumented machine comes through in the end. */
+static inline void tiny_run_until_through(const char *model, const char *out, const char *recipe, const assay_quantize_opts *o, double wait,
+                                          double growth) {
+    int status = 0, kills = 0;
+    for (int attempt = 0; attempt < 150; attempt++, wait *= growth) {
+        pid_t pid = fork();
+        if (!pid) {
+            assay_quantize_result res;
+            assay_err err = {0};
+            assay_status s = tiny_quantize(&res, model, out, recipe, o, &err);
+            if (s != ASSAY_OK) fprintf(stderr, "# %s\n", err.message); /* what a run that was to go on stopped at */
+            _exit(s == ASSAY_OK ? 0 : 1);
+        }
+        usleep((useconds_t)wait % 1000000);
+        sleep((unsigned)(wait / 1e6));
+        kill(pid, SIGKILL);
+        waitpid(pid, &status, 0);
+        if (WIFEXITED(status)) break;
+        kills++;
+    }
+    assert_true(WIFEXITED(status) && WEXITSTATUS(status) == 0);
+    assert_true(kills > 3);
+}
+
 /* Quantizes in a child that kills itself once it has told the losses of so many matrices; or, with 0 of them, once that share of its
  * work is done. */
 static inline void tiny_run_killed(const char *model, const char *out, const char *recipe, const assay_quantize_opts *options,

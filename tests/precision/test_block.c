@@ -16,36 +16,18 @@
 #include "base/thread.h"
 #include "num/convert.h"
 #include "precision/block.h"
+#include "precision/golden.h"
 
 enum { FIRST = ASSAY_PRECISION_Q4_0, LARGE_ROWS = 64, LARGE_COLS = 1024, NOISE_BLOCKS = 64 };
 
-static json_t *golden;
-
 static int load_golden(void **state) {
     (void)state;
-    assay_err err = {0};
-    if (assay_json_load(&golden, "tests/precision/golden/blocks.json", &err) == ASSAY_OK) return 0;
-    print_error("%s\n", err.message);
-    return -1;
-}
-
-static int free_golden(void **state) {
-    (void)state;
-    json_decref(golden);
-    return 0;
+    return golden_load("tests/precision/golden/blocks.json");
 }
 
 /* --- inputs --- */
 
 /* The generators of make_blocks.py. */
-static void fill_lcg(float *w, size_t n, uint32_t x, float amplitude) {
-    for (size_t i = 0; i < n; i++) {
-        x = x * 1664525u + 1013904223u;
-        float v = (float)((int32_t)(x >> 8) - 8388608) * 0x1p-23f;
-        w[i] = v * v * v * amplitude;
-    }
-}
-
 static void fill_importance(float *v, size_t n, uint32_t seed) {
     fill_lcg(v, n, seed, 1);
     for (size_t i = 0; i < n; i++) v[i] = v[i] * v[i] + 0.01f;
@@ -58,13 +40,10 @@ static void fill_noise(uint8_t *out, size_t n, uint32_t x) {
     }
 }
 
-static void *unhex(const char *hex, size_t *n) {
+static void *bytes_of(const char *hex, size_t *n) {
     *n = strlen(hex) / 2;
     uint8_t *out = assay_malloc(*n + 1);
-    for (size_t i = 0; i < *n; i++) {
-        char pair[3] = {hex[2 * i], hex[2 * i + 1], 0};
-        out[i] = (uint8_t)strtoul(pair, NULL, 16);
-    }
+    unhex(out, hex);
     return out;
 }
 
@@ -208,7 +187,7 @@ static void expands_within_bounds(void **state) {
 
 static void expect_row(const char *type, const char *row, const char *hex, const assay_matrix *m) {
     size_t n, bytes = (size_t)assay_block_get(m->precision)->bytes;
-    uint8_t *want = unhex(hex, &n);
+    uint8_t *want = bytes_of(hex, &n);
     assert_int_equal(n, assay_block_row_bytes(m->precision, m->cols));
     for (size_t i = 0; i < n; i++)
         if (want[i] != ((const uint8_t *)m->data)[i])
@@ -225,7 +204,7 @@ static void check_rows(assay_precision p, const json_t *expected, const float *i
         const char *hex = string_at(json_object_get(expected, "rows"), r);
         size_t n;
         if (!hex) continue; /* IQ3_S, see below */
-        float *w = unhex(json_string_value(json_object_get(row, "w")), &n);
+        float *w = bytes_of(json_string_value(json_object_get(row, "w")), &n);
         assay_matrix m = encode(w, 1, cols_of_rows(), p, importance);
         expect_row(assay_precision_name(p), name, hex, &m);
         expect_values(name, json_array_get(json_object_get(expected, "values"), r), &m);

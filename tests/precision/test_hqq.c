@@ -13,39 +13,11 @@
 #include "base/mem.h"
 #include "num/convert.h"
 #include "precision/hqq.h"
-
-static json_t *golden;
+#include "precision/golden.h"
 
 static int load_golden(void **state) {
     (void)state;
-    assay_err err = {0};
-    if (assay_json_load(&golden, "tests/precision/golden/hqq.json", &err) == ASSAY_OK) return 0;
-    print_error("%s\n", err.message);
-    return -1;
-}
-
-static int free_golden(void **state) {
-    (void)state;
-    json_decref(golden);
-    return 0;
-}
-
-static void fill_lcg(float *w, size_t n, uint32_t x, float amplitude) {
-    for (size_t i = 0; i < n; i++) {
-        x = x * 1664525u + 1013904223u;
-        float v = (float)((int32_t)(x >> 8) - 8388608) * 0x1p-23f;
-        w[i] = v * v * v * amplitude;
-    }
-}
-
-static void unhex(void *out, const char *hex) {
-    for (size_t i = 0; hex[2 * i]; i++) {
-        unsigned v = 0;
-        for (int k = 0; k < 2; k++)
-            v = v << 4 | (unsigned)(hex[2 * i + (size_t)k] <= '9' ? hex[2 * i + (size_t)k] - '0'
-                                                                  : hex[2 * i + (size_t)k] - 'a' + 10);
-        ((uint8_t *)out)[i] = (uint8_t)v;
-    }
+    return golden_load("tests/precision/golden/hqq.json");
 }
 
 static float *load_input(const char *name, int64_t *rows, int64_t *cols) {

@@ -14,34 +14,12 @@
 #include "num/convert.h"
 #include "precision/grid.h"
 #include "precision/nested.h"
-
-static json_t *golden;
+#include "precision/golden.h"
 
 static int load_golden(void **state) {
     (void)state;
-    assay_err err = {0};
-    const char *path =
-        getenv("ASSAY_GOLDEN_PRECISION"); /* a file with everything listed helps to find a difference */
-    if (assay_json_load(&golden, path ? path : "tests/precision/golden/precision.json", &err) != ASSAY_OK) {
-        print_error("%s\n", err.message);
-        return -1;
-    }
-    return 0;
-}
-
-static int free_golden(void **state) {
-    (void)state;
-    json_decref(golden);
-    return 0;
-}
-
-static int nibble(char c) {
-    return c <= '9' ? c - '0' : c - 'a' + 10;
-}
-
-static void unhex(void *out, const char *hex) {
-    for (size_t i = 0; hex[2 * i]; i++)
-        ((uint8_t *)out)[i] = (uint8_t)(nibble(hex[2 * i]) << 4 | nibble(hex[2 * i + 1]));
+    const char *path = getenv("ASSAY_GOLDEN_PRECISION"); /* a file with everything listed helps to find a difference */
+    return golden_load(path ? path : "tests/precision/golden/precision.json");
 }
 
 /* Fails naming what differs and where, when listed; a hash says only that it does. */
@@ -73,15 +51,6 @@ typedef struct input {
     int64_t rows, cols;
     assay_dtype dtype;
 } input;
-
-/* The generator of make_precision.py: cubes of uniforms, which have the heavy tails of weights. */
-static void fill_lcg(float *w, size_t n, uint32_t x, float amplitude) {
-    for (size_t i = 0; i < n; i++) {
-        x = x * 1664525u + 1013904223u;
-        float v = (float)((int32_t)(x >> 8) - 8388608) * 0x1p-23f;
-        w[i] = v * v * v * amplitude;
-    }
-}
 
 static input load_input(const char *name) {
     const json_t *j = json_object_get(json_object_get(golden, "inputs"), name);

@@ -4,11 +4,12 @@
     PYTHONPATH=... python make_blocks.py > blocks.json      (llama-cpp-python, gguf from PyPI; CPU)
 
 Calls ggml_quantize_chunk (what llama-quantize calls) and the types' to_float functions in the wheel's libggml-base. Short rows are
-listed (hex of float32); longer matrices come from the generator `lcg` of make_precision.py, which the test repeats, and their results
+listed (hex of float32); longer matrices come from the generator of lcg.py, which the test repeats, and their results
 are given as SHA-256. Blocks of random bytes come from `noise`; NaNs in what they mean are made 7fc00000 before hashing.
 """
 import ctypes, hashlib, importlib.metadata, json, math, os, sys
 import numpy as np
+from lcg import lcg
 import gguf
 
 f32 = np.float32
@@ -57,15 +58,6 @@ def dequantize(name, blocks):
     bits = out.view(np.uint32)
     bits[np.isnan(out)] = 0x7FC00000
     return bits
-
-
-def lcg(seed, n, amplitude):
-    x, out = seed, np.empty(n, f32)
-    for i in range(n):
-        x = (x * 1664525 + 1013904223) & 0xFFFFFFFF
-        v = f32(f32((x >> 8) - 8388608) * f32(2.0 ** -23))
-        out[i] = f32(f32(v * v) * v) * f32(amplitude)
-    return out
 
 
 def noise(seed, n):

@@ -10,21 +10,13 @@ solver shrinks errors by a power, are compared to an ulp.
 import hashlib, json, os, sys
 os.environ["CUDA_VISIBLE_DEVICES"] = ""
 import numpy as np
+from lcg import lcg
 import torch
 from importlib.metadata import version
 from hqq.core.quantize import Quantizer
 
 torch.set_num_threads(1)
 f32 = np.float32
-
-
-def lcg(seed, n, amplitude):
-    x, out = seed, np.empty(n, f32)
-    for i in range(n):
-        x = (x * 1664525 + 1013904223) & 0xFFFFFFFF
-        v = f32(f32((x >> 8) - 8388608) * f32(2.0 ** -23))
-        out[i] = f32(f32(v * v) * v) * f32(amplitude)
-    return out
 
 
 def inputs():

@@ -3,12 +3,13 @@
 
     python make_precision.py > precision.json      (torch, bitsandbytes, compressed-tensors from PyPI; CPU)
 
-Inputs are either listed (hex of float32) or made by the generator `lcg` below, which test_precision.c repeats. Large results
+Inputs are either listed (hex of float32) or made by the generator of lcg.py, which golden.h repeats. Large results
 are given as SHA-256. Sums run on one thread, because torch's depend on the number of threads.
 """
 import hashlib, json, os, sys
 os.environ["CUDA_VISIBLE_DEVICES"] = ""
 import numpy as np
+from lcg import lcg
 import torch
 import bitsandbytes
 import bitsandbytes.functional as F
@@ -24,15 +25,6 @@ torch.set_num_threads(1)
 f32 = np.float32
 LISTED = int(os.environ.get("LISTED", "400"))  # bytes up to which a result is listed rather than hashed
 DTYPES = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
-
-
-def lcg(seed, n, amplitude):
-    x, out = seed, np.empty(n, f32)
-    for i in range(n):
-        x = (x * 1664525 + 1013904223) & 0xFFFFFFFF
-        v = f32(f32((x >> 8) - 8388608) * f32(2.0 ** -23))
-        out[i] = f32(f32(v * v) * v) * f32(amplitude)
-    return out
 
 
 def hexed(a, dtype):
