@@ -39,7 +39,8 @@ static assay_status check_dense(const assay_matrix *m, const char *name, assay_e
 static assay_status set_upright(binder *b, assay_matrix *m, const assay_tensor_spec *spec, assay_err *err) {
     assay_matrix lying = {0};
     assay_weights *w = b->w;
-    float *row = NULL;
+    enum { AT_ONCE = 16 }; /* columns */
+    float *columns = NULL, row[AT_ONCE];
     uint8_t *out = NULL;
     assay_status s;
     ASSAY_GO(assay_checkpoint_matrix(&lying, b->ckpt, b->config->quantization_config, spec->name, spec->cols,
@@ -48,16 +49,19 @@ static assay_status set_upright(binder *b, assay_matrix *m, const assay_tensor_s
     bool dense = assay_precision_get_kind(lying.precision) == ASSAY_KIND_DENSE;
     assay_dtype type = dense ? dense_type(lying.precision) : ASSAY_DTYPE_F32;
     size_t size = assay_dtype_size(type);
-    row = assay_mallocn((size_t)spec->rows, sizeof *row);
+    columns = assay_mallocn(AT_ONCE * (size_t)spec->rows, sizeof *columns);
     out = assay_mallocn((size_t)spec->rows * (size_t)spec->cols, size);
-    if (!row || !out) {
+    if (!columns || !out) {
         s = assay_nomem(err);
         goto out;
     }
-    for (int64_t c = 0; c < spec->cols; c++) {
-        assay_matrix_decode_rows(row, &lying, c, 1);
-        for (int64_t r = 0; r < spec->rows; r++)
-            assay_from_f32(out + (size_t)(r * spec->cols + c) * size, type, &row[r], 1);
+    for (int64_t c = 0; c < spec->cols; c += AT_ONCE) {
+        int64_t n = ASSAY_MIN((int64_t)AT_ONCE, spec->cols - c);
+        assay_matrix_decode_rows(columns, &lying, c, n);
+        for (int64_t r = 0; r < spec->rows; r++) {
+            for (int64_t i = 0; i < n; i++) row[i] = columns[i * spec->rows + r];
+            assay_from_f32(out + (size_t)(r * spec->cols + c) * size, type, row, (size_t)n);
+        }
     }
     *m = (assay_matrix){.precision = dense ? lying.precision : ASSAY_PRECISION_F32,
                         .rows = spec->rows,
@@ -68,7 +72,7 @@ static assay_status set_upright(binder *b, assay_matrix *m, const assay_tensor_s
     w->kept[w->n_kept++] = out;
     out = NULL;
 out:
-    assay_free(row);
+    assay_free(columns);
     assay_free(out);
     assay_matrix_deinit(&lying);
     return s;
