@@ -1,7 +1,9 @@
 /* added.c: leftmost-longest search for added tokens, with the original's rules on what surrounds a match:
  *   single_word  a match that touches a word character is dropped (and the search goes on behind it)
  *   lstrip       white space before the match belongs to it, but not what an earlier match took
- *   rstrip       white space after the match belongs to it */
+ *   rstrip       white space after the match belongs to it
+ * The search goes on behind the match itself, so that white space which rstrip took may hold further tokens: one with lstrip then has
+ * nothing left and vanishes, one without stands again, and the text goes on behind it. */
 #include "text/added.h"
 
 #include <string.h>
@@ -69,32 +71,38 @@ static bool touches_word(const char *s, size_t n, size_t begin, size_t end) {
     return end < n && assay_char_is_word(assay_utf8_next(&len, s + end, n - end));
 }
 
-int32_t assay_trie_next(size_t *begin, size_t *end, size_t *at, const assay_trie *t,
-                        const assay_added_token *tokens, const char *s, size_t n, size_t floor,
-                        bool parse_special) {
-    if (t->n == 0) return -1;
-    while (*at < n) {
-        size_t len = 0;
-        int32_t k = t->first[(unsigned char)s[*at]] ? assay_trie_longest(&len, t, s + *at, n - *at) : -1;
+/* White space that runs up to b, down to `least`. */
+static size_t space_before(const char *s, size_t b, size_t least) {
+    size_t step;
+    while (b > least && assay_char_is_space(assay_utf8_prev(&step, s, b))) b -= step;
+    return ASSAY_MAX(b, least);
+}
+
+/* White space from e on. A run is looked through once, however many tokens begin in it. */
+static size_t space_after(assay_added_walk *walk, const char *s, size_t n, size_t e) {
+    size_t step;
+    if (e > walk->space_begin && e < walk->space_end) return walk->space_end;
+    walk->space_begin = e;
+    while (e < n && assay_char_is_space(assay_utf8_next(&step, s + e, n - e))) e += step;
+    return walk->space_end = e;
+}
+
+int32_t assay_added_next(assay_added_walk *walk, const assay_trie *t, const assay_added_token *tokens, const char *s, size_t n,
+                         bool parse_special) {
+    walk->floor = walk->end;
+    while (t->n && walk->at < n) {
+        size_t len = 0, b = walk->at;
+        int32_t k = t->first[(unsigned char)s[b]] ? assay_trie_longest(&len, t, s + b, n - b) : -1;
         if (k < 0) {
-            ++*at;
+            walk->at++;
             continue;
         }
-        size_t b = *at, e = *at + len, step;
-        *at = e;
         const assay_added_token *a = &tokens[k];
+        walk->at = b + len;
         if (a->special && !parse_special) continue;
-        if (a->single_word && touches_word(s, n, b, e)) continue;
-        if (a->lstrip) {
-            while (b > 0 && assay_char_is_space(assay_utf8_prev(&step, s, b)))
-                b -= step;
-        }
-        if (a->rstrip) {
-            while (e < n && assay_char_is_space(assay_utf8_next(&step, s + e, n - e)))
-                e += step;
-        }
-        *begin = ASSAY_MAX(b, floor);
-        *end = ASSAY_MAX(e, *begin);
+        if (a->single_word && touches_word(s, n, b, b + len)) continue;
+        walk->begin = a->lstrip ? space_before(s, b, walk->floor) : b;
+        walk->end = a->rstrip ? space_after(walk, s, n, b + len) : b + len;
         return k;
     }
     return -1;

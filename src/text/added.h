@@ -32,11 +32,17 @@ uint32_t assay_trie_child(const assay_trie *t, uint32_t node, unsigned char byte
 /* The longest string of the trie that s begins with: its token and *len, or -1. */
 int32_t assay_trie_longest(size_t *len, const assay_trie *t, const char *s, size_t n);
 
-/* The next added token at or after *at in s: its index in tokens, or -1; [*begin, *end) with the white space
- * that lstrip and rstrip take. `floor` is where the previous match ended. *at moves on for the next call.
- * Specials are passed over unless parse_special. */
-int32_t assay_trie_next(size_t *begin, size_t *end, size_t *at, const assay_trie *t,
-                        const assay_added_token *tokens, const char *s, size_t n, size_t floor,
-                        bool parse_special);
+/* A walk through a text from one added token to the next; all-zero is its beginning. */
+typedef struct assay_added_walk {
+    size_t floor;      /* behind the previous token and the white space it took: text from here to `begin` is no token's */
+    size_t begin, end; /* the token, with the white space that lstrip and rstrip take; nothing when begin >= end */
+    size_t at;         /* where the search goes on */
+    size_t space_begin, space_end; /* the white space that was looked through last */
+} assay_added_walk;
+
+/* The next added token of s: its index in tokens, or -1; then the text from walk->floor on is no token's. Specials are passed over unless
+ * parse_special. */
+int32_t assay_added_next(assay_added_walk *walk, const assay_trie *t, const assay_added_token *tokens, const char *s, size_t n,
+                         bool parse_special);
 
 #endif

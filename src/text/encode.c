@@ -43,28 +43,27 @@ static assay_status add_gap(encoder *e, const char *s, size_t n, bool first, ass
         ASSAY_TRY(assay_steps_normalize(&e->norm, &t->normalizers, s, n, err));
     ASSAY_TRY(assay_str_status(&e->norm, err));
     const char *text = assay_str_c(&e->norm);
-    size_t len = e->norm.len, at = 0, floor = 0, b, end, base = e->pieces.text.len;
+    size_t len = e->norm.len, base = e->pieces.text.len;
+    assay_added_walk w = {0};
     assay_str_putn(&e->pieces.text, text, len);
     ASSAY_TRY(assay_str_status(&e->pieces.text, err));
-    for (int32_t k;
-         (k = assay_trie_next(&b, &end, &at, &t->matched, t->added, text, len, floor, e->parse_special)) >= 0;
-         floor = end) {
-        ASSAY_TRY(assay_pieces_put(&e->pieces, base + floor, base + b, -1, first && floor == 0, err));
-        ASSAY_TRY(assay_pieces_put(&e->pieces, base + b, base + end, t->added[k].id, first && b == 0, err));
+    for (int32_t k; (k = assay_added_next(&w, &t->matched, t->added, text, len, e->parse_special)) >= 0;) {
+        if (w.floor < w.begin)
+            ASSAY_TRY(assay_pieces_put(&e->pieces, base + w.floor, base + w.begin, -1, first && w.floor == 0, err));
+        if (w.begin < w.end)
+            ASSAY_TRY(assay_pieces_put(&e->pieces, base + w.begin, base + w.end, t->added[k].id, first && w.begin == 0, err));
     }
-    return assay_pieces_put(&e->pieces, base + floor, base + len, -1, first && floor == 0, err);
+    return assay_pieces_put(&e->pieces, base + w.floor, base + len, -1, first && w.floor == 0, err);
 }
 
 static assay_status cut(encoder *e, const char *s, size_t n, assay_err *err) {
     const assay_tokenizer *t = e->t;
-    size_t at = 0, floor = 0, b, end;
-    for (int32_t k;
-         (k = assay_trie_next(&b, &end, &at, &t->raw, t->added, s, n, floor, e->parse_special)) >= 0;
-         floor = end) {
-        if (floor < b) ASSAY_TRY(add_gap(e, s + floor, b - floor, floor == 0, err));
-        ASSAY_TRY(assay_pieces_put(&e->pieces, 0, 0, t->added[k].id, b == 0, err));
+    assay_added_walk w = {0};
+    for (int32_t k; (k = assay_added_next(&w, &t->raw, t->added, s, n, e->parse_special)) >= 0;) {
+        if (w.floor < w.begin) ASSAY_TRY(add_gap(e, s + w.floor, w.begin - w.floor, w.floor == 0, err));
+        if (w.begin < w.end) ASSAY_TRY(assay_pieces_put(&e->pieces, 0, 0, t->added[k].id, w.begin == 0, err));
     }
-    return floor < n ? add_gap(e, s + floor, n - floor, floor == 0, err) : ASSAY_OK;
+    return w.floor < n ? add_gap(e, s + w.floor, n - w.floor, w.floor == 0, err) : ASSAY_OK;
 }
 
 static cache_slot *cache_find(encoder *e, const char *s, size_t n, bool *hit) {

@@ -156,7 +156,7 @@ static void put_clean(assay_str *out, const assay_step *step, const char *s, siz
     for (size_t i = 0, len; i < n; i += len) {
         int32_t cp = assay_utf8_next(&len, s + i, n - i);
         bool line = cp == '\t' || cp == '\n' || cp == '\r';
-        if (step->clean && (cp == 0 || cp == 0xFFFD || (!line && assay_char_is_other(cp)))) continue;
+        if (step->clean && (cp == 0 || cp == 0xFFFD || (!line && assay_char_is_bert_other(cp)))) continue;
         if (step->clean && assay_char_is_space(cp)) {
             assay_str_putc(out, ' ');
             continue;
@@ -178,7 +178,7 @@ static assay_status normalize_bert(assay_str *out, const assay_step *step, const
         if (st == ASSAY_OK) st = assay_str_status(&b, err);
         assay_str_clear(&a);
         for (size_t i = 0, len; st == ASSAY_OK && i < b.len; i += len)
-            if (!assay_char_is_nonspacing(assay_utf8_next(&len, b.s + i, b.len - i)))
+            if (!assay_char_is_bert_mark(assay_utf8_next(&len, b.s + i, b.len - i)))
                 assay_str_putn(&a, b.s + i, len);
     }
     if (st == ASSAY_OK) st = assay_str_status(&a, err);

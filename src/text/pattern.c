@@ -2,7 +2,10 @@
  *
  * The walk follows the original's: matches do not overlap, and an empty match right after a match is skipped.
  * Match data is made per call, so a pattern can serve many threads. When the JIT's stack is too small for a
- * text the match is repeated by PCRE2's interpreter, which uses the heap. */
+ * text the match is repeated by PCRE2's interpreter, which uses the heap.
+ *
+ * One pattern in use (Cohere's and Tiny Aya's thousands) looks ahead to the end of a run of digits from each of them, which takes the
+ * square of its length; it is known by its text, and a run is found once and cut up. */
 #include "text/pattern.h"
 
 #include <string.h>
@@ -11,8 +14,12 @@
 #define PCRE2_CODE_UNIT_WIDTH 8
 #include <pcre2.h>
 
+static const char THOUSANDS[] = "\\d{1,3}(?=(?:\\d{3})*\\b)";
+static const char DIGITS[] = "\\d++(\\b)?"; /* a run, and whether it ends at a word's boundary */
+
 struct assay_pattern {
     pcre2_code *code; /* NULL for a literal */
+    bool thousands;   /* code is that of DIGITS */
     bool jit;
     char *literal;
     size_t n_literal;
@@ -76,7 +83,8 @@ assay_status assay_pattern_compile(assay_pattern **out, const char *re, size_t n
         p->n_literal = n;
         if (!p->literal) s = assay_nomem(err);
     } else {
-        s = compile_regex(p, re, n, err);
+        p->thousands = n == sizeof THOUSANDS - 1 && memcmp(re, THOUSANDS, n) == 0;
+        s = p->thousands ? compile_regex(p, DIGITS, sizeof DIGITS - 1, err) : compile_regex(p, re, n, err);
     }
     if (s != ASSAY_OK) {
         assay_pattern_free(p);
@@ -118,14 +126,25 @@ static assay_status find_literal(assay_spans *out, const assay_pattern *p, const
     return prev < n ? assay_spans_put(out, prev, n, false, err) : ASSAY_OK;
 }
 
-/* One match from `at` on: 1 found, 0 none, negative a PCRE2 error. */
+/* One match from `at` on: one more than the number of the last group that took part, 0 none, negative a PCRE2 error. */
 static int match_from(const assay_pattern *p, pcre2_match_data *md, const char *text, size_t n, size_t at) {
     int r = p->jit ? pcre2_jit_match(p->code, (PCRE2_SPTR)text, n, at, PCRE2_NO_UTF_CHECK, md, NULL)
                    : pcre2_match(p->code, (PCRE2_SPTR)text, n, at, PCRE2_NO_UTF_CHECK, md, NULL);
     if (r == PCRE2_ERROR_JIT_STACKLIMIT)
         r = pcre2_match(p->code, (PCRE2_SPTR)text, n, at, PCRE2_NO_UTF_CHECK | PCRE2_NO_JIT, md, NULL);
     if (r == PCRE2_ERROR_NOMATCH) return 0;
-    return r < 0 ? r : 1;
+    return r;
+}
+
+/* The digits of text[b, e) in threes, counted from the end. */
+static assay_status put_thousands(assay_spans *out, const char *text, size_t b, size_t e, assay_err *err) {
+    size_t n = (assay_utf8_count(text + b, e - b) - 1) % 3 + 1;
+    for (; b < e; n = 3) {
+        size_t len = assay_utf8_offset(text + b, e - b, n);
+        ASSAY_TRY(assay_spans_put(out, b, b + len, true, err));
+        b += len;
+    }
+    return ASSAY_OK;
 }
 
 static assay_status find_regex(assay_spans *out, const assay_pattern *p, const char *text, size_t n,
@@ -148,6 +167,10 @@ static assay_status find_regex(assay_spans *out, const assay_pattern *p, const c
             break;
         }
         size_t b = ov[0], e = ov[1];
+        if (p->thousands && r == 1) { /* the group took no part */
+            at = e;
+            continue;
+        }
         if (b > e) b = e; /* \K inside a lookahead */
         if (b == e && e == last_end) {
             size_t len = 1;
@@ -157,7 +180,8 @@ static assay_status find_regex(assay_spans *out, const assay_pattern *p, const c
         }
         if (b < prev) b = prev;
         if (b > prev && (s = assay_spans_put(out, prev, b, false, err)) != ASSAY_OK) break;
-        if ((s = assay_spans_put(out, b, e, true, err)) != ASSAY_OK) break;
+        s = p->thousands ? put_thousands(out, text, b, e, err) : assay_spans_put(out, b, e, true, err);
+        if (s != ASSAY_OK) break;
         prev = at = last_end = e;
     }
     pcre2_match_data_free(md);

@@ -1,9 +1,9 @@
 /* pretokenize.c: the pre-tokenizers of tokenizer.json. Each replaces every piece of the list by the pieces it
  * falls into; some also change the text. Empty pieces vanish, added tokens pass through.
  *
- * `first` says that a piece begins where the original text begins (Metaspace's "first"); the original tracks
- * offsets instead, which differs only when a normalizer has put characters before a piece that is then split
- * behind them. */
+ * `first` says that a piece begins where the original text begins (Metaspace's "first"). The original tracks
+ * offsets instead, which differs when a normalizer has put characters before a piece that is then split behind
+ * them, or has taken the text's first characters away. */
 #include <string.h>
 #include "base/mem.h"
 #include "text/steps.h"

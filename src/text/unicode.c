@@ -37,26 +37,41 @@ bool assay_char_is_mark(int32_t cp) {
     return c >= UTF8PROC_CATEGORY_MN && c <= UTF8PROC_CATEGORY_ME;
 }
 
-bool assay_char_is_nonspacing(int32_t cp) {
-    return category(cp) == UTF8PROC_CATEGORY_MN;
-}
+typedef struct range {
+    int32_t lo, hi;
+} range;
 
-static bool is_new(int32_t cp) {
-    static const struct {
-        int32_t lo, hi;
-    } ranges[] = {
-#define NEW(lo, hi) {lo, hi},
-#include "text/unicode_new.def"
-    };
-    size_t lo = 0, hi = ASSAY_LEN(ranges);
+/* Ranges in order. */
+static bool is_in(const range *v, size_t n, int32_t cp) {
+    size_t lo = 0, hi = n;
     while (lo < hi) {
         size_t mid = lo + (hi - lo) / 2;
-        if (ranges[mid].hi < cp)
+        if (v[mid].hi < cp)
             lo = mid + 1;
         else
             hi = mid;
     }
-    return lo < ASSAY_LEN(ranges) && cp >= ranges[lo].lo;
+    return lo < n && cp >= v[lo].lo;
+}
+
+static bool is_new(int32_t cp) {
+    static const range ranges[] = {
+#define NEW(lo, hi) {lo, hi},
+#include "text/unicode_new.def"
+    };
+    return is_in(ranges, ASSAY_LEN(ranges), cp);
+}
+
+bool assay_char_is_bert_mark(int32_t cp) {
+    static const range not_marks[] = {
+#define NOT_MARK(lo, hi) {lo, hi},
+#define NOT_OTHER(lo, hi)
+#include "text/unicode_bert.def"
+#undef NOT_MARK
+#undef NOT_OTHER
+    };
+    if (cp == 0x1734) return true; /* until Unicode 14 */
+    return category(cp) == UTF8PROC_CATEGORY_MN && !is_in(not_marks, ASSAY_LEN(not_marks), cp);
 }
 
 bool assay_char_is_accent(int32_t cp) {
@@ -64,9 +79,15 @@ bool assay_char_is_accent(int32_t cp) {
     return was || (assay_char_is_mark(cp) && !is_new(cp));
 }
 
-bool assay_char_is_other(int32_t cp) {
+bool assay_char_is_bert_other(int32_t cp) {
+    static const range not_others[] = {
+#define NOT_MARK(lo, hi)
+#define NOT_OTHER(lo, hi) {lo, hi},
+#include "text/unicode_bert.def"
+    };
     utf8proc_category_t c = category(cp);
-    return c == UTF8PROC_CATEGORY_CC || c == UTF8PROC_CATEGORY_CF || c == UTF8PROC_CATEGORY_CO;
+    return (c == UTF8PROC_CATEGORY_CC || c == UTF8PROC_CATEGORY_CF || c == UTF8PROC_CATEGORY_CO) &&
+           !is_in(not_others, ASSAY_LEN(not_others), cp);
 }
 
 size_t assay_grapheme_next(const char *s, size_t n) {
@@ -111,13 +132,24 @@ bool assay_char_is_printable(int32_t cp) {
     return !(c == UTF8PROC_CATEGORY_CN || c >= UTF8PROC_CATEGORY_ZS); /* Cn, and Zs Zl Zp Cc Cf Cs Co */
 }
 
+/* Capitals of Unicode 16 and 17, which the originals know already. */
+static int32_t newest_lower(int32_t cp) {
+    static const int32_t pairs[][2] = {{0x1C89, 0x1C8A}, {0xA7CB, 0x0264}, {0xA7CC, 0xA7CD}, {0xA7CE, 0xA7CF},
+                                       {0xA7D2, 0xA7D3}, {0xA7D4, 0xA7D5}, {0xA7DA, 0xA7DB}, {0xA7DC, 0x019B}};
+    if (cp >= 0x10D50 && cp <= 0x10D65) return cp + 0x20; /* Garay */
+    if (cp >= 0x16EA0 && cp <= 0x16EB8) return cp + 0x1B; /* Beria Erfe */
+    for (size_t i = 0; i < ASSAY_LEN(pairs); i++)
+        if (pairs[i][0] == cp) return pairs[i][1];
+    return utf8proc_tolower(cp);
+}
+
 void assay_char_put_lower(assay_str *b, int32_t cp) {
     if (cp < 0x80) {
         assay_str_putc(b, (char)(cp >= 'A' && cp <= 'Z' ? cp + 32 : cp));
     } else if (cp == 0x130) { /* the one unconditional multi-character lower case */
         assay_str_put(b, "i\xCC\x87");
     } else {
-        assay_utf8_put(b, utf8proc_tolower(cp));
+        assay_utf8_put(b, newest_lower(cp));
     }
 }
 
@@ -151,6 +183,60 @@ void assay_text_put_upper(assay_str *b, const char *s, size_t n) {
         assay_char_put_upper(b, assay_utf8_next(&len, s + i, n - i));
 }
 
+/* ---- normalization ---- */
+
+typedef struct points { /* code points; owned */
+    int32_t *v;
+    size_t n, cap;
+} points;
+
+#define MAX_DECOMPOSED 32 /* code points that one becomes; the most is 18 */
+
+static assay_status decompose(points *p, const char *s, size_t n, utf8proc_option_t o, assay_err *err) {
+    for (size_t i = 0, len; i < n; i += len) {
+        int32_t cp = assay_utf8_next(&len, s + i, n - i);
+        /* one more than needed in all: reencode wants a byte for its NUL */
+        if (p->cap - p->n <= MAX_DECOMPOSED)
+            ASSAY_TRY(assay_grow(&p->v, &p->cap, p->n + MAX_DECOMPOSED + 1, sizeof *p->v, err));
+        utf8proc_ssize_t got = utf8proc_decompose_char(cp, p->v + p->n, MAX_DECOMPOSED, o, NULL);
+        if (got < 0) return assay_fail(err, ASSAY_EINPUT, "cannot normalize text: %s", utf8proc_errmsg(got));
+        p->n += (size_t)ASSAY_MIN(got, MAX_DECOMPOSED);
+    }
+    return ASSAY_OK;
+}
+
+static uint8_t combining_class(int32_t cp) {
+    return (uint8_t)utf8proc_get_property(cp)->combining_class;
+}
+
+/* Sorts a run of marks by their classes, equal ones as they stood, in linear time; utf8proc's own sort takes the square, and a text may be
+ * nothing but marks. */
+static assay_status order_run(int32_t *v, size_t n, assay_err *err) {
+    size_t at[257] = {0};
+    if (n < 2) return ASSAY_OK;
+    int32_t *copy = assay_mallocn(n, sizeof *copy);
+    if (!copy) return assay_nomem(err);
+    memcpy(copy, v, n * sizeof *v);
+    for (size_t i = 0; i < n; i++) at[combining_class(copy[i]) + 1]++;
+    for (size_t c = 1; c < 257; c++) at[c] += at[c - 1];
+    for (size_t i = 0; i < n; i++) v[at[combining_class(copy[i])]++] = copy[i];
+    assay_free(copy);
+    return ASSAY_OK;
+}
+
+static assay_status order(points *p, assay_err *err) {
+    for (size_t i = 0, end; i < p->n; i = end + 1) {
+        bool sorted = true;
+        uint8_t before = 0, class;
+        for (end = i; end < p->n && (class = combining_class(p->v[end])) != 0; end++) {
+            sorted = sorted && class >= before;
+            before = class;
+        }
+        if (!sorted) ASSAY_TRY(order_run(p->v + i, end - i, err));
+    }
+    return ASSAY_OK;
+}
+
 /* The normalization by utf8proc's tables, which are newer. */
 static assay_status normalize_known(assay_str *b, assay_norm_form form, const char *s, size_t n,
                                     assay_err *err) {
@@ -167,20 +253,16 @@ static assay_status normalize_known(assay_str *b, assay_norm_form form, const ch
         assay_str_putn(b, s, n);
         return ASSAY_OK;
     }
-    /* The two-step interface, so that the memory is ours: decompose to code points, then compose and encode
-     * in place. */
     utf8proc_option_t o = (utf8proc_option_t)options[form];
-    utf8proc_ssize_t want = utf8proc_decompose((const utf8proc_uint8_t *)s, (utf8proc_ssize_t)n, NULL, 0, o);
-    if (want < 0) return assay_fail(err, ASSAY_EINPUT, "cannot normalize text: %s", utf8proc_errmsg(want));
-    utf8proc_int32_t *buf =
-        assay_mallocn((size_t)want + 1, sizeof *buf); /* reencode wants one byte more for its NUL */
-    if (!buf) return assay_nomem(err);
-    utf8proc_ssize_t got = utf8proc_decompose((const utf8proc_uint8_t *)s, (utf8proc_ssize_t)n, buf, want, o);
-    if (got >= 0) got = utf8proc_reencode(buf, got, o);
-    if (got >= 0) assay_str_putn(b, buf, (size_t)got);
-    assay_free(buf);
-    if (got < 0) return assay_fail(err, ASSAY_EINPUT, "cannot normalize text: %s", utf8proc_errmsg(got));
-    return ASSAY_OK;
+    points p = {0};
+    utf8proc_ssize_t got = 0;
+    assay_status st = decompose(&p, s, n, o, err);
+    if (st == ASSAY_OK) st = order(&p, err);
+    if (st == ASSAY_OK && (got = utf8proc_reencode(p.v, (utf8proc_ssize_t)p.n, o)) < 0) /* composes, then encodes in place */
+        st = assay_fail(err, ASSAY_EINPUT, "cannot normalize text: %s", utf8proc_errmsg(got));
+    if (st == ASSAY_OK) assay_str_putn(b, p.v, (size_t)got);
+    assay_free(p.v);
+    return st;
 }
 
 /* A character that Unicode 9 has not is a starter without a decomposition: the text falls apart there. */

@@ -26,9 +26,9 @@ void assay_text_put_upper(assay_str *b, const char *s, size_t n);
 void assay_char_put_upper(assay_str *b, int32_t cp);
 void assay_char_put_lower(assay_str *b, int32_t cp);
 
-bool assay_char_is_nonspacing(int32_t cp); /* Mn */
 bool assay_char_is_accent(int32_t cp);     /* M* in Unicode 9, which is what StripAccents takes away */
-bool assay_char_is_other(int32_t cp);      /* Cc Cf Co */
+bool assay_char_is_bert_mark(int32_t cp);  /* Mn in Unicode 8, for BertNormalizer */
+bool assay_char_is_bert_other(int32_t cp); /* Cc Cf Co there */
 /* The length of the first extended grapheme cluster of s (valid UTF-8, n >= 1). */
 size_t assay_grapheme_next(const char *s, size_t n);
 

@@ -80,6 +80,8 @@ def golden_tokenizers():
 
 STEP_TEXTS = ["", " ", "Hello World", "  Hello  World  ", "a1b22c333", "x, y; z!", "don't stop", "é e\u0301 Å ﬁ ½", "İI ſß", "one\ntwo\r\n\tthree",
               "[MASK] in[MASK]side [MASK]", "  [L]  left [R]  right  word[W]word [W] [W]", "Sp\u00a0ce\u3000wide", "日本語 text", "▁x▁", "中😀", "A b_c-d.e", "x½y ²z a\u200db Ⓐ"]
+# Texts that the model is not trained on; characters no newer than PCRE2's tables (Unicode 14).
+MORE_STEP_TEXTS = ["1234567 12345678a 12 123. 1234", "e\u0316\u0301\u0327\u0316\u0301 \u0301\u0316", "a\u07fd\u08ca\u1734\u1abf\u0890\U000110cdb"]
 
 BYTE_LEVEL_OFF = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": False}
 
@@ -111,7 +113,8 @@ def step_configs():
         add("Split String " + b, pre_tokenizer=split("l", b, regex=False))
         add("Punctuation " + b, pre_tokenizer={"type": "Punctuation", "behavior": b})
     for p in ["\\p{L}{1,2}+", "(?i:HE|w)", "(?m:o.)", "[\\p{L}&&[^\\p{Lu}]]+", "\\b\\w", "\\p{Han}|\\p{Katakana}+", "\\S+\\s?+", "\\h+", "[^\\s\\w]|\\d", "^\\s*|\\p{^L}",
-              "[\\w]+", "\\w+", "[^\\w]", "[[:punct:]]|[[:^alpha:]]", "(?<=l)l|\\p{Ll}(?=\\p{P})", "[[:upper:]]|\\p{Alpha}(?!.)", "\\p{Letter}{2}?"]:
+              "[\\w]+", "\\w+", "[^\\w]", "[[:punct:]]|[[:^alpha:]]", "(?<=l)l|\\p{Ll}(?=\\p{P})", "[[:upper:]]|\\p{Alpha}(?!.)", "\\p{Letter}{2}?",
+              "\\d{1,3}(?=(?:\\d{3})*\\b)"]:
         add("Split Regex " + p, pre_tokenizer=split(p, "Isolated"))
     for d in [True, False]:
         add("Digits %d" % d, pre_tokenizer={"type": "Digits", "individual_digits": d})
@@ -189,7 +192,7 @@ def golden_steps():
         for a in full["added_tokens"]:  # where the training put one into the vocabulary, that id holds
             a["id"] = tok.token_to_id(a["content"])
         cases = []
-        for t in STEP_TEXTS:
+        for t in STEP_TEXTS + MORE_STEP_TEXTS:
             ids = tok.encode(t).ids
             case = {"ids": ids}
             if ids and "BPEDecoder" in config["name"] or "BPEDecoder" not in config["name"]:
@@ -206,7 +209,7 @@ def golden_steps():
     tok = Tokenizer.from_str(json.dumps(base))
     for a in base["added_tokens"]:
         a["id"] = tok.token_to_id(a["content"])
-    return {"versions": VERSIONS, "texts": STEP_TEXTS, "model": base["model"], "added_tokens": base["added_tokens"], "sets": out}
+    return {"versions": VERSIONS, "texts": STEP_TEXTS + MORE_STEP_TEXTS, "model": base["model"], "added_tokens": base["added_tokens"], "sets": out}
 
 
 # ---- templates ----

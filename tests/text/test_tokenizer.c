@@ -322,6 +322,103 @@ static void test_long_word(void **state) {
     assay_tokenizer_close(t);
 }
 
+/* ---- texts that want to take the square of their length ---- */
+
+static assay_tokenizer *parse(const char *json) {
+    assay_err err = {0};
+    assay_tokenizer *t = NULL;
+    if (assay_tokenizer_parse(&t, json, strlen(json), NULL, 0, "t", &err) != ASSAY_OK) fail_msg("%s", err.message);
+    return t;
+}
+
+/* Two kinds of marks in turn: those below stand before those above in the normal form, and the first above joins the letter. */
+static void test_many_marks(void **state) {
+    (void)state;
+    enum { PAIRS = 200000 };
+    assay_tokenizer *t = parse("{\"normalizer\":{\"type\":\"NFC\"},\"model\":{\"type\":\"BPE\",\"vocab\":{\"\\u00e9\":0,\"\\u0316\":1,"
+                               "\"\\u0301\":2},\"merges\":[]}}");
+    assay_str text = {0};
+    assay_str_putc(&text, 'e');
+    for (int i = 0; i < PAIRS; i++) assay_str_put(&text, "\xCC\x81\xCC\x96");
+    size_t n;
+    int32_t *ids = encode(&n, t, text.s, text.len, false, true);
+    assert_int_equal(n, 2 * PAIRS);
+    assert_int_equal(ids[0], 0);
+    for (size_t i = 1; i < n; i++)
+        if (ids[i] != (i <= PAIRS ? 1 : 2)) fail_msg("id %zu is %d", i, ids[i]);
+    assay_free(ids);
+    assay_str_free(&text);
+    assay_tokenizer_close(t);
+}
+
+/* Thousands, counted from the end of a run; the pattern as it stands looks to that end from every digit. */
+static void test_many_digits(void **state) {
+    (void)state;
+    enum { DIGITS = 1000001 };
+    assay_tokenizer *t = parse("{\"pre_tokenizer\":{\"type\":\"Split\",\"pattern\":{\"Regex\":\"\\\\d{1,3}(?=(?:\\\\d{3})*\\\\b)\"},"
+                               "\"behavior\":\"Isolated\",\"invert\":false},\"model\":{\"type\":\"BPE\",\"vocab\":{\"1\":0,\"11\":1,"
+                               "\"111\":2},\"merges\":[\"1 1\",\"11 1\"]}}");
+    char *text = assay_malloc(DIGITS);
+    memset(text, '1', DIGITS);
+    size_t n;
+    int32_t *ids = encode(&n, t, text, DIGITS, false, true);
+    assert_int_equal(n, DIGITS / 3 + 1);
+    assert_int_equal(ids[0], 1); /* 1,000,001 is 2 more than a multiple of 3 */
+    for (size_t i = 1; i < n; i++)
+        if (ids[i] != 2) fail_msg("id %zu is %d", i, ids[i]);
+    assay_free(ids);
+    assay_free(text);
+    assay_tokenizer_close(t);
+}
+
+/* White space that one token's rstrip took may hold others: with lstrip nothing is left of them, without they stand again and the text goes
+ * on behind them. The ids are those of tokenizers 0.23.3. */
+static void test_tokens_of_space(void **state) {
+    (void)state;
+    static const char shell[] = "{\"added_tokens\":[{\"id\":3,\"content\":\"<r>\",\"rstrip\":true,\"normalized\":false},"
+                                "{\"id\":4,\"content\":\"\\n\",\"normalized\":false,\"lstrip\":%s,\"rstrip\":%s}],"
+                                "\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":0,\" \":1,\"b\":2},\"merges\":[]}}";
+    static const struct {
+        const char *lstrip, *rstrip, *text;
+        int32_t ids[12];
+        size_t n;
+    } cases[] = {{"false", "false", "<r> \n b", {3, 4, 1, 2}, 4},
+                 {"false", "false", "<r>\n\n b", {3, 4, 4, 1, 2}, 5},
+                 {"false", "false", "a \n \n b", {0, 1, 4, 1, 4, 1, 2}, 7},
+                 {"false", "false", "<r> \n<r> \na", {3, 4, 3, 4, 0}, 5},
+                 {"true", "false", "a \n \n b", {0, 4, 4, 1, 2}, 5},
+                 {"true", "false", "<r> \n<r> \na", {3, 3, 0}, 3},
+                 {"false", "true", "<r> \n b", {3, 4, 2}, 3},
+                 {"false", "true", "<r>\n\n b", {3, 4, 4, 2}, 4},
+                 {"false", "true", "a \n \n b", {0, 1, 4, 4, 2}, 5},
+                 {"false", "true", "<r> \n<r> \na", {3, 4, 3, 4, 0}, 5},
+                 {"true", "true", "<r> \n b", {3, 2}, 2},
+                 {"true", "true", "<r>\n\n b", {3, 2}, 2},
+                 {"true", "true", "a \n \n b", {0, 4, 2}, 3},
+                 {"true", "true", "<r> \n<r> \na", {3, 3, 0}, 3}};
+    for (size_t i = 0; i < ASSAY_LEN(cases); i++) {
+        char json[600];
+        snprintf(json, sizeof json, shell, cases[i].lstrip, cases[i].rstrip);
+        assay_tokenizer *t = parse(json);
+        size_t n;
+        int32_t *ids = encode(&n, t, cases[i].text, strlen(cases[i].text), false, true);
+        if (n != cases[i].n || memcmp(ids, cases[i].ids, n * sizeof *ids) != 0) fail_msg("case %zu: other ids, %zu", i, n);
+        assay_free(ids);
+        assay_tokenizer_close(t);
+    }
+    /* a run of a million such tokens is looked through once */
+    char json[600], *text = assay_malloc(1 << 20);
+    memset(text, '\n', 1 << 20);
+    snprintf(json, sizeof json, shell, "true", "true");
+    assay_tokenizer *t = parse(json);
+    size_t n;
+    int32_t *ids = encode(&n, t, text, 1 << 20, false, true);
+    assert_int_equal(n, 1);
+    assay_free(ids);
+    assay_free(text);
+    assay_tokenizer_close(t);
+}
+
 /* ---- questions and errors ---- */
 
 static void test_questions(void **state) {
@@ -448,10 +545,12 @@ int main(void) {
         cmocka_unit_test(test_steps),          cmocka_unit_test(test_demo_golden),
         cmocka_unit_test(test_stories_golden), cmocka_unit_test(test_round_trip),
         cmocka_unit_test(test_invalid_utf8),   cmocka_unit_test(test_long_word),
+        cmocka_unit_test(test_many_marks),     cmocka_unit_test(test_many_digits),
+        cmocka_unit_test(test_tokens_of_space),
         cmocka_unit_test(test_questions),      cmocka_unit_test(test_refusals),
         cmocka_unit_test(test_out_of_memory),
     };
-    size_t n = 9;
+    size_t n = 12; /* of the tests above */
     const json_t *sets = json_object_get(golden, "sets");
     char names[24][64];
     for (size_t i = 0; i < json_array_size(sets) && i < 24; i++) {
