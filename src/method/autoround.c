@@ -9,7 +9,8 @@
  *
  * The original keeps the iterate whose batch had the least error, though batches differ more than iterates do. Here an eighth of the
  * sequences is held out: the start and a few iterates on the way are measured on it, and the best of them stays. (Few sequences: all are
- * learned from and measured on.) With iters 0, and for a matrix outside the layers, it is the start, or rtn.
+ * learned from and measured on.) With iters 0, and for a matrix outside the layers, it is the start; from plain rounding that is rtn with quotients
+ * in float32, where rtn itself divides in the model's type.
  *
  * Products are taken in bf16 unless the model is float32, as the original does: a gradient's sign needs no more.
  *

@@ -184,10 +184,13 @@ static assay_status collect_plans(assay_study_result *r, assay_err *err) {
         assay_recipe *recipe = NULL;
         ASSAY_GO(recipe_of(&recipe, json_object_get(v, "recipe"), err));
         assay_gguf_types *types = NULL;
-        if (recipe) s = assay_gguf_types_new(&types, recipe, &r->config, err);
+        assay_err why = {0};
+        assay_status typed = recipe ? assay_gguf_types_new(&types, recipe, &r->config, &why) : ASSAY_OK;
+        if (typed == ASSAY_ENOMEM) s = assay_nomem(err);
         assay_recipe_storage storage = {recipe, r->config.dtype, types};
         const char *kv = text_of(v, "kv");
-        bool known = recipe || i == 0 || json_is_true(json_object_get(v, "own")); /* what a foreign checkpoint stores is not planned from its configuration */
+        /* What a foreign checkpoint stores is not planned from its configuration, nor a recipe that GGUF cannot follow: its variant says so. */
+        bool known = typed == ASSAY_OK && (recipe || i == 0 || json_is_true(json_object_get(v, "own")));
         bool gguf = recipe && assay_recipe_base(recipe)->method == ASSAY_METHOD_GGUF;
         o.runtime = gguf && !spec->serving_runtime ? "llama.cpp" : spec->serving_runtime ? study_keep(r, spec->serving_runtime) : NULL;
         o.kv = spec->kv;

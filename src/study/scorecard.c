@@ -39,6 +39,14 @@ out:
     return s;
 }
 
+static void name_variant(char *out, size_t size, const char *model, const assay_native_opts *o) {
+    snprintf(out, size, "%.100s", assay_path_base(model));
+    size_t n = strlen(out);
+    if (o->adapter) snprintf(out + n, size - n, "+%.60s", assay_path_base(o->adapter));
+    n = strlen(out);
+    if (o->kv) snprintf(out + n, size - n, "-kv-%s", assay_kv_kind_word(o->kv));
+}
+
 assay_status assay_study_score(int64_t *id, const char *model, const assay_score_opts *o, assay_err *err) {
     assay_suite *suite = NULL;
     assay_store *store = NULL;
@@ -46,16 +54,11 @@ assay_status assay_study_score(int64_t *id, const char *model, const assay_score
     study_identity own;
     int64_t n_new;
     const char *name = o->name;
-    char own_name[128];
+    char own_name[192];
     assay_status s;
-    if (!name && o->runtime.adapter) {
-        snprintf(own_name, sizeof own_name, "%.60s+%.60s", assay_path_base(model), assay_path_base(o->runtime.adapter));
+    if (!name) { /* an adapter or another cache make another variant of the same folder */
+        name_variant(own_name, sizeof own_name, model, &o->runtime);
         name = own_name;
-    } else if (!name && o->runtime.kv) { /* another variant of the same folder */
-        snprintf(own_name, sizeof own_name, "%.100s-kv-%s", assay_path_base(model), assay_kv_kind_word(o->runtime.kv));
-        name = own_name;
-    } else if (!name) {
-        name = assay_path_base(model);
     }
     ASSAY_GO(assay_suite_load_limited(&suite, o->suite, o->limit, err));
     ASSAY_GO(assay_store_open(&store, o->store, NULL, err));

@@ -68,7 +68,7 @@ const char *assay_study_html_path(const assay_study_result *r);
 typedef struct assay_score_opts {
     const char *suite;                 /* file */
     const char *store;                 /* SQLite file; the distributions of a baseline lie beside it: STORE.kl-HASH/ */
-    const char *name;                  /* of the variant in the store; NULL = the folder's name, with "-kv-int4" behind it when the KV cache is set */
+    const char *name;                  /* of the variant in the store; NULL = the folder's name, with "+ADAPTER" and "-kv-int4" behind it when they are set */
     const char *baseline;              /* name in the store of the baseline for kl; NULL: this is the baseline */
     const char *study;                 /* to link it with; NULL = none */
     int64_t limit;
