@@ -124,6 +124,7 @@ struct assay_arch {
     double default_score_scalar, default_attention_cap, default_logit_cap;
     assay_arch_experts experts;
     assay_arch_shared shared;
+    int64_t default_shared;
     const char *expert_size_key;
     bool normalize_always;
 };

@@ -102,7 +102,7 @@ static assay_status parse_counts(assay_config *c, const json_t *j, const char *w
 }
 
 static assay_status parse_shared(assay_config *c, const json_t *j, const char *where, assay_err *err) {
-    int64_t n = 0;
+    int64_t n = json_object_get(j, "n_shared_experts") ? 0 : c->arch->default_shared;
     if (c->arch->shared == ASSAY_SHARED_SIZE) return config_need_int(&c->shared_size, j, "shared_expert_intermediate_size", 1, 1 << 20, where, err);
     if (c->arch->shared == ASSAY_SHARED_COUNT) ASSAY_TRY(config_want_int(&n, j, "n_shared_experts", 0, 64, where, err));
     c->shared_size = n * c->expert_size;

@@ -140,6 +140,29 @@ static void embeddings_are_scaled_in_their_type(void **state) {
     }
 }
 
+/* Keys that change results without changing a tensor's shape have the defaults of transformers' own configurations. */
+static void absent_keys_mean_what_transformers_means(void **state) {
+    (void)state;
+    assay_config c;
+    assay_err err;
+    assert_int_equal(parse(&c, "{" LATENT ", \"num_experts_per_tok\": 2}", NULL, &err), ASSAY_OK);
+    assert_int_equal(c.shared_size, 2 * 24);
+    assert_int_equal(c.layer[0], ASSAY_LAYER_EXPERTS);
+    assert_false(c.normalize_experts);
+    assay_config_deinit(&c);
+    assert_int_equal(parse(&c,
+                           "{\"model_type\": \"phi3\", \"rope_scaling\": {\"type\": \"su\", \"short_factor\": [1,1,1,1,1,1,1,1], "
+                           "\"long_factor\": [2,2,2,2,2,2,2,2]}, \"hidden_size\": 64, \"intermediate_size\": 96, \"num_hidden_layers\": 2, "
+                           "\"num_attention_heads\": 4, \"vocab_size\": 100, \"max_position_embeddings\": 131072}",
+                           NULL, &err),
+                     ASSAY_OK);
+    assert_int_equal(c.rope.original_max_position, 4096);
+    assert_false(assay_config_is_long(&c, 4096));
+    assert_true(assay_config_is_long(&c, 4097));
+    assert_float_equal(c.rope.scale, 1.1902380714, 1e-9); /* sqrt(1 + log 32 / log 4096) */
+    assay_config_deinit(&c);
+}
+
 static void refuses_by_name(void **state) {
     (void)state;
     static const struct {
@@ -293,6 +316,7 @@ int main(void) {
         cmocka_unit_test(reads_both_files),
         cmocka_unit_test(architectures_differ_by_row),
         cmocka_unit_test(embeddings_are_scaled_in_their_type),
+        cmocka_unit_test(absent_keys_mean_what_transformers_means),
         cmocka_unit_test(refuses_by_name),
         cmocka_unit_test(rope_frequencies_are_those_of_transformers),
         cmocka_unit_test(lists_every_tensor_in_checkpoint_order),
