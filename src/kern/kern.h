@@ -83,8 +83,8 @@ typedef struct assay_rows {
     const float *real_zeros; /* zeros that are no integers, instead */
     const float *offsets; /* Q4, S8: [rows][n_groups], or NULL. In S8 products of codes and scales are exact in
                              float32 then: one fma rounds as both steps do */
-    /* Q4 without zeros and S8, in groups of 16 or 32, k a multiple of 256: instead of scales and offsets small integers that
-     * a unit of their 256 columns multiplies, exactly in float32. */
+    /* Q4 without zeros and S8, in groups of 16 or 32, k a multiple of 256: instead of scales and offsets small
+     * integers that a unit of their 256 columns multiplies, exactly in float32. */
     const int8_t *small_scales, *small_offsets; /* [rows][n_groups], and 16 bytes more that can be read */
     const float *scale_units, *offset_units;    /* [rows][k / 256] */
     float values[16];        /* Q4: value of a code before scaling; with zeros it must be 0..15 and the zero is

@@ -140,7 +140,7 @@ static inline void piece_codebook(uint8_t *restrict codes, float *restrict value
 }
 
 /* One body per small float; saturation is done first because a quotient can be infinite. */
-#define PIECE_FLOAT(name, R, narrow, widen)                                                                    \
+#define PIECE_FLOAT(name, R, narrow, widen)                                                                  \
     static inline void piece_##name(                                                                         \
         uint8_t *restrict codes, float *restrict values, const float *restrict w, const float *restrict a,   \
         const float *restrict b, const float *restrict scale, const rounder *r) {                            \

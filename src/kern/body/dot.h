@@ -23,8 +23,8 @@ VEC_FN size_t form_size(assay_form form) { return form == ASSAY_FORM_F32 ? 4 : 2
     default: CALL(TILE_M); break;                                                                            \
     }
 
-/* Scales and offsets of a row's groups from group `first` on: the row's own, or what small integers and their units make
- * of 256 columns. */
+/* Scales and offsets of a row's groups from group `first` on: the row's own, or what small integers and their
+ * units make of 256 columns. */
 typedef struct dot_scales {
     const float *scale, *offset;
     size_t first;
@@ -86,10 +86,10 @@ VEC_FN v16 q8_zero(const assay_rows *w, size_t row, size_t g) {
 VEC_FN v16 q8_offset(const assay_rows *w, size_t row, size_t g) {
     return v16_set1(-w->zero * w->scales[row * w->n_groups + g]);
 }
-/* What q8_lanes wants for group g; in groups of 16 also the next one's scale. A row may end with the first; x is zero in
- * the other half then. */
-VEC_FN void q8_group(v16 *zero, v16 scale[2], const assay_rows *w, const dot_scales *s, size_t row, size_t g, int nr,
-                     int bytes) {
+/* What q8_lanes wants for group g; in groups of 16 also the next one's scale. A row may end with the first; x is
+ * zero in the other half then. */
+VEC_FN void q8_group(v16 *zero, v16 scale[2], const assay_rows *w, const dot_scales *s, size_t row, size_t g,
+                     int nr, int bytes) {
     size_t i = g - s->first;
     if (bytes == BYTES_PLAIN) *zero = q8_offset(w, row, g);
     if (bytes == BYTES_ZEROS) *zero = q8_zero(w, row, g);
@@ -104,7 +104,7 @@ VEC_FN void q8_group(v16 *zero, v16 scale[2], const assay_rows *w, const dot_sca
 #define Q8_CASES(w, CALL)                                                                                    \
     if ((w)->form == ASSAY_FORM_S8 && (w)->n_groups > 1 && (w)->group == 16)                                 \
         CALL(BYTES_SIGNED16);                                                                                \
-    else if ((w)->form == ASSAY_FORM_S8 && ((w)->offsets || (w)->small_offsets))                                                  \
+    else if ((w)->form == ASSAY_FORM_S8 && ((w)->offsets || (w)->small_offsets))                             \
         CALL(BYTES_OFFSETS);                                                                                 \
     else if ((w)->form == ASSAY_FORM_S8)                                                                     \
         CALL(BYTES_SIGNED);                                                                                  \

@@ -78,7 +78,8 @@ VEC_FN vb_table2 q4_table2_bf16(const assay_rows *w, const dot_scales *s, size_t
     return vb_table2_at(w->tables->bf16[code[g]], w->tables->bf16[code[next]]);
 }
 VEC_FN void q4_block_bf16(v16 *acc, vb_table *tab, const assay_rows *w, const dot_scales *s, size_t row, size_t b,
-                          int nr, int gpb, int scales, size_t blocks, int nq, const uint16_t *x, uint16_t *out, size_t ld) {
+                          int nr, int gpb, int scales, size_t blocks, int nq, const uint16_t *x, uint16_t *out,
+                          size_t ld) {
     vb_block d[GEMV_N] = {0};
     VEC_UNROLL for (int r = 0; r < nr; r++) {
         const char *p = (const char *)w->data + (row + (size_t)r) * w->stride + 64 * b;
@@ -144,16 +145,19 @@ VEC_FN void q8_rows_bf16(float *y, const assay_rows *w, size_t row, int nr, int 
     scales_begin(s, w, row, nr);
     VEC_UNROLL for (int r = 0; r < nr; r++) acc[r] = zero[r] = scale[r][0] = v16_zero();
     for (size_t c = 0; c < w->k; c += ASSAY_KERN_CHUNK, left -= ASSAY_KERN_CHUNK) {
-        if (bytes >= BYTES_OFFSETS && w->small_scales && c % ASSAY_KERN_SUPER == 0) scales_make(s, w, row, nr, c);
+        if (bytes >= BYTES_OFFSETS && w->small_scales && c % ASSAY_KERN_SUPER == 0)
+            scales_make(s, w, row, nr, c);
         if (bytes == BYTES_SIGNED16 || left == 0) {
-            VEC_UNROLL for (int r = 0; r < nr; r++) q8_group(&zero[r], scale[r], w, &s[r], row + (size_t)r, g, nr, bytes);
+            VEC_UNROLL for (int r = 0; r < nr; r++)
+                q8_group(&zero[r], scale[r], w, &s[r], row + (size_t)r, g, nr, bytes);
             left = group_columns(w);
             g += bytes == BYTES_SIGNED16 ? 2 : 1;
         }
         VEC_UNROLL for (int r = 0; r < nr; r++) {
             const uint8_t *p = (const uint8_t *)w->data + (row + (size_t)r) * w->stride + c;
             VEC_PREFETCH(p + (size_t)nr * w->stride);
-            acc[r] = q8_chunk_bf16(acc[r], w, p, bytes, zero[r], scale[r], x + c, out ? out + (size_t)r * ld + c : NULL);
+            acc[r] = q8_chunk_bf16(acc[r], w, p, bytes, zero[r], scale[r], x + c,
+                                   out ? out + (size_t)r * ld + c : NULL);
         }
     }
     if (!out) VEC_UNROLL for (int r = 0; r < nr; r++) y[r] = v16_sum(acc[r]);

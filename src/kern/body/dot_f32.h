@@ -107,8 +107,8 @@ VEC_FN void q4_lookup(v16 out[2], const char *p, int q, v16 first, v16 second) {
 
 /* Block b (nq chunks of it) of nr rows: adds its products to acc, or, when `out` is given, stores its values.
  * gpb, the groups per block, is a constant: 8, 4, 2, or 1 with `blocks` blocks to a group; so is `scales`. */
-VEC_FN void q4_block_f32(v16 *acc, v16 *tab, const assay_rows *w, const dot_scales *s, size_t row, size_t b, int nr, int gpb,
-                         int scales, size_t blocks, int nq, const float *x, float *out, size_t ld) {
+VEC_FN void q4_block_f32(v16 *acc, v16 *tab, const assay_rows *w, const dot_scales *s, size_t row, size_t b,
+                         int nr, int gpb, int scales, size_t blocks, int nq, const float *x, float *out, size_t ld) {
     const char *p = (const char *)w->data + row * w->stride + 64 * b;
     VEC_UNROLL for (int r = 0; r < nr; r++) {
         VEC_PREFETCH(p + (size_t)(r + nr) * w->stride);
@@ -155,7 +155,8 @@ VEC_FN void q4_rows_f32(float *y, const assay_rows *w, size_t row, int nr, int g
     if (!out) VEC_UNROLL for (int r = 0; r < nr; r++) y[r] = v16_sum(acc[r]);
 }
 
-/* 32 codes of one row: added to acc, or stored where `out` is given. scale[1]: of the second half, in groups of 16. */
+/* 32 codes of one row: added to acc, or stored where `out` is given. scale[1]: of the second half, in groups of
+ * 16. */
 VEC_FN v16 q8_chunk_f32(v16 acc, const assay_rows *w, const uint8_t *p, int bytes, v16 zero, const v16 scale[2],
                         const float *x, float *out) {
     VEC_UNROLL for (size_t h = 0; h < 2; h++) {
@@ -176,16 +177,19 @@ VEC_FN void q8_rows_f32(float *y, const assay_rows *w, size_t row, int nr, int b
     scales_begin(s, w, row, nr);
     VEC_UNROLL for (int r = 0; r < nr; r++) acc[r] = zero[r] = scale[r][0] = v16_zero();
     for (size_t c = 0; c < w->k; c += ASSAY_KERN_CHUNK, left -= ASSAY_KERN_CHUNK) {
-        if (bytes >= BYTES_OFFSETS && w->small_scales && c % ASSAY_KERN_SUPER == 0) scales_make(s, w, row, nr, c);
+        if (bytes >= BYTES_OFFSETS && w->small_scales && c % ASSAY_KERN_SUPER == 0)
+            scales_make(s, w, row, nr, c);
         if (bytes == BYTES_SIGNED16 || left == 0) {
-            VEC_UNROLL for (int r = 0; r < nr; r++) q8_group(&zero[r], scale[r], w, &s[r], row + (size_t)r, g, nr, bytes);
+            VEC_UNROLL for (int r = 0; r < nr; r++)
+                q8_group(&zero[r], scale[r], w, &s[r], row + (size_t)r, g, nr, bytes);
             left = group_columns(w);
             g += bytes == BYTES_SIGNED16 ? 2 : 1;
         }
         VEC_UNROLL for (int r = 0; r < nr; r++) {
             const uint8_t *p = (const uint8_t *)w->data + (row + (size_t)r) * w->stride + c;
             VEC_PREFETCH(p + (size_t)nr * w->stride);
-            acc[r] = q8_chunk_f32(acc[r], w, p, bytes, zero[r], scale[r], x + c, out ? out + (size_t)r * ld + c : NULL);
+            acc[r] = q8_chunk_f32(acc[r], w, p, bytes, zero[r], scale[r], x + c,
+                                  out ? out + (size_t)r * ld + c : NULL);
         }
     }
     if (!out) VEC_UNROLL for (int r = 0; r < nr; r++) y[r] = v16_sum(acc[r]);

@@ -1,6 +1,6 @@
-/* kern/body/dot_packed.h: from blocks of rows to whole calls, for the packed forms (Q4, Q8, S8, E4M3, E5M2, IQ1, IQ2): products
- * of one row of x, GEMV_N weight rows at a time, and unpacking. Included by dot_f32.h and dot_bf16.h, once each per
- * instruction set, after their q4_rows, q8_rows, q8_chunk and f8_rows:
+/* kern/body/dot_packed.h: from blocks of rows to whole calls, for the packed forms (Q4, Q8, S8, E4M3, E5M2, IQ1,
+ * IQ2): products of one row of x, some rows of the weight at a time, and unpacking. Included by dot_f32.h and
+ * dot_bf16.h, once each per instruction set, after their q4_rows, q8_rows, q8_chunk and f8_rows:
  *   DOT_CLASS  f32 or bf16: the suffix of those functions and of the ones made here
  *   DOT_ELEM   type of x and of the unpacked values
  * No include guard, and it undefines both. */

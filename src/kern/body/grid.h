@@ -51,7 +51,9 @@ static const uint32_t GRID_ODD[16] = {1, 3, 5, 7, 9, 11, 13, 15}, /* and anythin
     GRID_EACH[2][16] = {{8, 8, 8, 8, 9, 9, 9, 9, 10, 10, 10, 10, 11, 11, 11, 11},
                         {12, 12, 12, 12, 13, 13, 13, 13, 14, 14, 14, 14, 15, 15, 15, 15}};
 
-VEC_FN v16i grid_take(v16i v, const uint32_t lanes[16]) { return v16_bits(v16_lookup(v16_of_bits(v), v16i_load(lanes))); }
+VEC_FN v16i grid_take(v16i v, const uint32_t lanes[16]) {
+    return v16_bits(v16_lookup(v16_of_bits(v), v16i_load(lanes)));
+}
 VEC_FN v16i grid_field(v16i v, const uint32_t by[16], int mask) {
     return v16i_and(v16i_srlv(v, v16i_load(by)), v16i_set1(mask));
 }
@@ -86,7 +88,8 @@ VEC_FN v16i grid_open_iq1_m(grid_block *o, const uint8_t *b) {
 }
 VEC_FN v16i grid_open_iq2_xxs(grid_block *o, const uint8_t *b) {
     v16i w = v16i_load(b + 2), sevens = v16i_and(w, v16i_set1(0x7f)); /* signs and scales in odd lanes */
-    VEC_UNROLL for (int k = 1; k < 4; k++) sevens = v16i_or(sevens, v16i_and(v16i_sll(w, k), v16i_set1(0x7f << 8 * k)));
+    VEC_UNROLL for (int k = 1; k < 4; k++)
+        sevens = v16i_or(sevens, v16i_and(v16i_sll(w, k), v16i_set1(0x7f << 8 * k)));
     uint32_t signs[16];
     v16i_store(signs, grid_take(grid_even(sevens), GRID_ODD));
     memcpy(o->mask, signs, sizeof o->mask);
