@@ -515,7 +515,7 @@ def group_templates(run, shared):
     class fixed(datetime.datetime):
         @classmethod
         def now(cls, tz=None):
-            return cls.fromtimestamp(NOW, datetime.timezone.utc)
+            return cls.fromtimestamp(NOW, datetime.timezone.utc).replace(tzinfo=None)
 
     chat_template_utils.datetime = fixed
     renders = refused = laxer = 0

@@ -226,8 +226,13 @@ FILTER_OF(filter_abs) {
     return ASSAY_OK;
 }
 
-/* A number's text without white space around and underscores inside; false when it is too long to be one. */
-static bool number_text(char buf[64], assay_jvalue v) {
+static bool is_digit(char c) {
+    return c >= '0' && c <= '9';
+}
+
+/* A number's text without white space around and single underscores between digits; false when it is none, or too long.
+ * hex: "0x" is for the caller to judge, else no number has it. */
+static bool number_text(char buf[64], assay_jvalue v, bool hex) {
     size_t b = 0, e = v.str.n, len, k = 0;
     while (b < e && assay_char_is_space(assay_utf8_next(&len, v.str.s + b, e - b)))
         b += len;
@@ -235,8 +240,8 @@ static bool number_text(char buf[64], assay_jvalue v) {
         e -= len;
     for (; b < e; b++) {
         char c = v.str.s[b];
-        if (c == '_') continue;
-        if (k == 63 || c == '\0' || c == ' ' || c == '\n' || c == '\t' || strchr("xXpP", c)) return false;
+        if (c == '_' && k && is_digit(v.str.s[b - 1]) && b + 1 < e && is_digit(v.str.s[b + 1])) continue;
+        if (k == 63 || c == '\0' || c == ' ' || c == '\n' || c == '\t' || (!hex && strchr("xXpP", c))) return false;
         buf[k++] = c;
     }
     buf[k] = '\0';
@@ -251,7 +256,7 @@ static bool to_float(double *out, assay_jvalue v) {
         *out = (double)v.i;
     else if (v.kind == ASSAY_J_BOOL)
         *out = v.b;
-    else if (v.kind == ASSAY_J_STRING && number_text(buf, v)) {
+    else if (v.kind == ASSAY_J_STRING && number_text(buf, v, false)) {
         *out = strtod(buf, &end);
         return *end == '\0' && end != buf;
     } else
@@ -280,7 +285,7 @@ FILTER_OF(filter_int) {
         *out = self;
     else if (self.kind == ASSAY_J_BOOL)
         *out = assay_jint(self.b);
-    else if (self.kind == ASSAY_J_STRING && number_text(buf, self) && strlen(buf) < 19) {
+    else if (self.kind == ASSAY_J_STRING && number_text(buf, self, base > 10) && strlen(buf) < 19) {
         long long i = strtoll(buf, &end, base);
         if (*end == '\0') {
             *out = assay_jint(i);

@@ -84,14 +84,28 @@ FUNCTION_OF(function_namespace) {
 
 /* The local time; the caller's fixed time or SOURCE_DATE_EPOCH of the environment in UTC, so that prompts can
  * be reproduced. */
+/* Python's format as C's: microseconds are none of C's, and a time without a zone has no name for it. */
+static bool c_format(char *out, size_t room, const char *s, size_t n) {
+    size_t k = 0;
+    for (size_t i = 0; i < n; i++) {
+        char next = s[i] == '%' && i + 1 < n ? s[i + 1] : 0;
+        const char *to = next == 'f' ? "000000" : next == 'Z' || next == 'z' ? "" : NULL;
+        size_t len = to ? strlen(to) : next ? 2 : 1;
+        if (k + len >= room || s[i] == 0) return false;
+        memcpy(out + k, to ? to : s + i, len);
+        k += len;
+        i += next != 0;
+    }
+    out[k] = '\0';
+    return true;
+}
+
 FUNCTION_OF(function_strftime_now) {
     (void)self, (void)args;
     char format[256], text[1024];
     struct tm tm;
-    if (a[0].kind != ASSAY_J_STRING || a[0].str.n >= sizeof format)
+    if (a[0].kind != ASSAY_J_STRING || !c_format(format, sizeof format, a[0].str.s, a[0].str.n))
         return assay_jfail(r, ASSAY_EINPUT, "strftime_now wants a short format");
-    if (a[0].str.n) memcpy(format, a[0].str.s, a[0].str.n);
-    format[a[0].str.n] = '\0';
     const char *epoch = getenv("SOURCE_DATE_EPOCH");
     time_t t = r->now ? (time_t)*r->now : epoch ? (time_t)strtoll(epoch, NULL, 10) : time(NULL);
     if (!(r->now || epoch ? gmtime_r(&t, &tm) : localtime_r(&t, &tm)))

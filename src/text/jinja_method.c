@@ -380,7 +380,7 @@ METHOD(method_capitalize) {
     for (size_t i = 0, len; i < self.str.n; i += len) {
         int32_t cp = assay_utf8_next(&len, self.str.s + i, self.str.n - i);
         if (i == 0)
-            assay_char_put_upper(&b, cp);
+            assay_char_put_title(&b, cp);
         else
             assay_char_put_lower(&b, cp);
     }
@@ -395,7 +395,7 @@ METHOD(method_title) { /* a letter after something without case begins a word */
         if (inside)
             assay_char_put_lower(&b, cp);
         else
-            assay_char_put_upper(&b, cp);
+            assay_char_put_title(&b, cp);
         inside = assay_char_is_upper(cp) || assay_char_is_lower(cp);
     }
     return assay_jstr_take(out, r, &b);

@@ -14,7 +14,7 @@
         return ASSAY_OK;                                                                                     \
     }
 SIMPLE(test_boolean, self.kind == ASSAY_J_BOOL)
-SIMPLE(test_callable, self.kind == ASSAY_J_FUNCTION || self.kind == ASSAY_J_MACRO)
+SIMPLE(test_callable, self.kind == ASSAY_J_FUNCTION || self.kind == ASSAY_J_MACRO || self.kind == ASSAY_J_UNDEFINED) /* in order to fail */
 SIMPLE(test_defined, !assay_jis_undefined(self))
 SIMPLE(test_undefined, assay_jis_undefined(self))
 SIMPLE(test_false, self.kind == ASSAY_J_BOOL && !self.b)

@@ -155,20 +155,24 @@ static assay_status set_token(assay_jrun *r, const char *name, const assay_token
     return text ? set(r, name, assay_jstr(text, strlen(text))) : ASSAY_OK;
 }
 
-/* A message's reasoning is found under each of its names, as transformers sees to. */
-static assay_status alias_reasoning(assay_jrun *r, assay_jvalue message) {
+/* A message's reasoning is found under each of its names, as transformers sees to: {"thinking": it, **message, "reasoning_content": it}. */
+static assay_status alias_reasoning(assay_jrun *r, assay_jvalue *message) {
     static const char *const names[] = {"reasoning_content", "thinking", "reasoning"};
-    const assay_jvalue *found = NULL, *thinking;
-    if (message.kind != ASSAY_J_DICT) return ASSAY_OK;
+    const assay_jvalue *found = NULL;
+    if (message->kind != ASSAY_J_DICT) return ASSAY_OK;
+    const assay_jdict *old = message->dict;
     for (size_t i = 0; i < ASSAY_LEN(names) && !found; i++) {
-        ASSAY_TRY(assay_jdict_find(&found, r, message.dict, assay_jstr(names[i], strlen(names[i]))));
+        ASSAY_TRY(assay_jdict_find(&found, r, old, assay_jstr(names[i], strlen(names[i]))));
         if (found && found->kind == ASSAY_J_NONE) found = NULL;
     }
     if (!found) return ASSAY_OK;
-    assay_jvalue v = *found;
-    ASSAY_TRY(assay_jdict_find(&thinking, r, message.dict, assay_jstr("thinking", 8)));
-    if (!thinking) ASSAY_TRY(assay_jdict_put(message.dict, r, assay_jstr("thinking", 8), v));
-    return assay_jdict_put(message.dict, r, assay_jstr("reasoning_content", 17), v);
+    assay_jdict *d;
+    ASSAY_TRY(assay_jdict_new(&d, r, old->n + 2));
+    ASSAY_TRY(assay_jdict_put(d, r, assay_jstr("thinking", 8), *found));
+    for (size_t i = 0; i < old->n; i++)
+        ASSAY_TRY(assay_jdict_put(d, r, old->keys[i], old->values[i]));
+    message->dict = d;
+    return assay_jdict_put(d, r, assay_jstr("reasoning_content", 17), *found);
 }
 
 static assay_status set_variables(assay_jrun *r, const assay_tokenizer *tok, const json_t *messages,
@@ -183,7 +187,7 @@ static assay_status set_variables(assay_jrun *r, const assay_tokenizer *tok, con
     }
     ASSAY_TRY(assay_jfrom_json(&v, r, messages));
     for (size_t i = 0; i < v.list->n; i++)
-        ASSAY_TRY(alias_reasoning(r, v.list->v[i]));
+        ASSAY_TRY(alias_reasoning(r, &v.list->v[i]));
     ASSAY_TRY(set(r, "messages", v));
     ASSAY_TRY(assay_jfrom_json(&v, r, tools));
     ASSAY_TRY(set(r, "tools", v));

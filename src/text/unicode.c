@@ -173,6 +173,24 @@ void assay_char_put_upper(assay_str *b, int32_t cp) {
     assay_utf8_put(b, utf8proc_toupper(cp));
 }
 
+void assay_char_put_title(assay_str *b, int32_t cp) {
+    assay_str upper = {0};
+    size_t len;
+    assay_char_put_upper(&upper, cp);
+    bool many = assay_utf8_count(assay_str_c(&upper), upper.len) > 1;
+    if (many && cp == 0x149) { /* an apostrophe, and the letter */
+        assay_str_putn(b, upper.s, upper.len);
+    } else if (many) {
+        int32_t first = assay_utf8_next(&len, upper.s, upper.len);
+        assay_utf8_put(b, first);
+        assay_text_put_lower(b, upper.s + len, upper.len - len);
+    } else {
+        assay_utf8_put(b, utf8proc_totitle(cp));
+    }
+    b->failed = b->failed || upper.failed;
+    assay_str_free(&upper);
+}
+
 void assay_text_put_lower(assay_str *b, const char *s, size_t n) {
     for (size_t i = 0, len; i < n; i += len)
         assay_char_put_lower(b, assay_utf8_next(&len, s + i, n - i));

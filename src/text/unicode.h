@@ -24,6 +24,7 @@ bool assay_char_is_printable(int32_t cp); /* as Python's str.isprintable */
 void assay_text_put_lower(assay_str *b, const char *s, size_t n);
 void assay_text_put_upper(assay_str *b, const char *s, size_t n);
 void assay_char_put_upper(assay_str *b, int32_t cp);
+void assay_char_put_title(assay_str *b, int32_t cp); /* as a word begins: one letter of a digraph is small */
 void assay_char_put_lower(assay_str *b, int32_t cp);
 
 bool assay_char_is_accent(int32_t cp);     /* M* in Unicode 9, which is what StripAccents takes away */

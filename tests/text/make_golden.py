@@ -340,6 +340,9 @@ end
 {% for in x %}{% endfor %}
 {% raw %}
 {{ }}
+{{ 'ǆungla ﬁn ßa'.title() }} {{ 'ǆu'.capitalize() }} {{ 'ﬁn'.capitalize() }} {{ 'ŉa'.title() }}
+{{ '0x1f'|int(0, 16) }} {{ '_1'|int }} {{ '1__0'|int }} {{ '1_0'|int }} {{ '0x10'|int }} {{ missing is callable }} {{ x is callable }}
+{{ d|tojson(indent=2, sort_keys=true) }} {{ d|tojson(separators=(',', ':')) }} {{ u|tojson(ensure_ascii=true) }} {{ nested|tojson(indent='--') }} {{ (1, (2,))|tojson(indent=0) }} {{ []|tojson(indent=1) }}
 '''
 
 
@@ -390,11 +393,13 @@ def conversations():
         dict(messages=[user, reasoning, turns[2], reasoning], gen=False), dict(messages=[user], gen=True, vars={"enable_thinking": False}), dict(messages=[user], gen=True, vars={"enable_thinking": True}),
         dict(messages=[system, user, call] + answer + [reasoning], tools=[TIME], gen=False), dict(messages=[{"role": "user", "content": ""}, {"role": "assistant", "content": ""}], gen=True),
         dict(messages=[user, {"role": "assistant", "reasoning": "old name", "content": "Yes."}], gen=False),
+        dict(messages=[user, reasoning, {"role": "assistant", "thinking": None, "reasoning": "", "content": "Yes."}, turns[2]], gen=True),
     ]
 
 
 # Templates of our own in the manner of well-known families: what they need of the language, not their text.
 STYLES = {
+    "whole messages": """{{ messages|tojson }}{% for m in messages %}{{ m }}{{ m.keys()|list }}{% endfor %}""",
     "headers": """{%- set loop_messages = messages %}{%- for message in loop_messages %}{%- set content = '<|h|>' + message['role'] + '<|e|>\\n\\n' + message['content'] | trim + '<|eot|>' %}{%- if loop.index0 == 0 %}{%- set content = bos_token + content %}{%- endif %}{{- content }}{%- endfor %}{%- if add_generation_prompt %}{{- '<|h|>assistant<|e|>\\n\\n' }}{%- endif %}""",
     "inst": """{%- if messages[0]['role'] == 'system' %}\n    {%- set system_message = messages[0]['content'] %}\n    {%- set loop_messages = messages[1:] %}\n{%- else %}\n    {%- set loop_messages = messages %}\n{%- endif %}\n{%- set ns = namespace(index=0) %}\n{{- bos_token }}\n{%- for message in loop_messages %}\n    {%- if (message['role'] == 'user') != (ns.index % 2 == 0) and message.role != 'tool' and not message.tool_calls %}\n        {{- raise_exception('roles must alternate') }}\n    {%- endif %}\n    {%- if message.role == 'user' %}\n        {%- if loop.last and system_message is defined %}\n            {{- '[INST] ' + system_message + '\\n\\n' + message.content + '[/INST]' }}\n        {%- else %}\n            {{- '[INST] ' + message.content.strip() + '[/INST]' }}\n        {%- endif %}\n        {%- set ns.index = ns.index + 1 %}\n    {%- elif message.role == 'assistant' %}\n        {{- ' ' + message.content|trim + eos_token }}\n        {%- set ns.index = ns.index + 1 %}\n    {%- endif %}\n{%- endfor %}\n""",
     "tools": """{%- macro describe(tool, level=0) -%}\n{%- for key, value in tool|dictsort -%}\n{{ '  ' * level }}{{ key }}: {% if value is mapping %}\n\n{{ describe(value, level + 1) }}{% elif value is string %}{{ value }}\n{% else %}{{ value|tojson }}\n{% endif %}\n{%- endfor -%}\n{%- endmacro -%}\n{%- if tools is not none and tools %}{% for tool in tools %}{{ describe(tool.function) }}---\n{% endfor %}{% endif %}\n{%- for m in messages if m.role in ['user', 'assistant'] -%}\n{{ loop.index }}/{{ loop.length }} {{ m.role|upper }}: {{ (m.content or '(none)')[:12]|replace('\\n', ' ') }}\n{%- if m.tool_calls is defined %} calls {{ m.tool_calls|map(attribute='function.name')|select('defined')|join(', ') }}{% endif %}\n\n{% endfor -%}\n""",
