@@ -181,7 +181,8 @@ out:
 
 /* --- a layer --- */
 
-static const assay_tensor_role inputs[] = {ASSAY_ROLE_Q, ASSAY_ROLE_O, ASSAY_ROLE_GATE, ASSAY_ROLE_DOWN};
+static const assay_tensor_role inputs[] = {ASSAY_ROLE_Q, ASSAY_ROLE_KV_B, ASSAY_ROLE_Q_B, ASSAY_ROLE_O, ASSAY_ROLE_GATE, ASSAY_ROLE_DOWN,
+                                           ASSAY_ROLE_SHARED_DOWN};
 
 /* What the choices of the matrices of an input ask for. */
 typedef struct wishes {

@@ -9,17 +9,19 @@
 #include "base/thread.h"
 #include "num/convert.h"
 
-/* The four places of a decoder layer. */
+/* The places of a decoder layer. */
 static const struct place {
-    assay_tensor_role into[3];
-    size_t n_into;
-    assay_tensor_role before; /* ROLE_COUNT: a norm */
-    assay_tensor_role vector;
+    assay_tensor_role input;
+    assay_tensor_role before, fused; /* the matrix whose rows make the input, or one whose last rows do; ROLE_COUNT: a norm, none */
+    assay_tensor_role vector, bias;  /* the norm and its bias; of a matrix the bias */
 } places[] = {
-    {{ASSAY_ROLE_Q, ASSAY_ROLE_K, ASSAY_ROLE_V}, 3, ASSAY_ROLE_COUNT, ASSAY_ROLE_ATTN_NORM},
-    {{ASSAY_ROLE_O}, 1, ASSAY_ROLE_V, ASSAY_ROLE_V_BIAS},
-    {{ASSAY_ROLE_GATE, ASSAY_ROLE_UP}, 2, ASSAY_ROLE_COUNT, ASSAY_ROLE_MLP_NORM},
-    {{ASSAY_ROLE_DOWN}, 1, ASSAY_ROLE_UP, ASSAY_ROLE_UP_BIAS},
+    {ASSAY_ROLE_Q, ASSAY_ROLE_COUNT, ASSAY_ROLE_COUNT, ASSAY_ROLE_ATTN_NORM, ASSAY_ROLE_ATTN_NORM_BIAS},
+    {ASSAY_ROLE_KV_B, ASSAY_ROLE_COUNT, ASSAY_ROLE_COUNT, ASSAY_ROLE_KV_A_NORM, ASSAY_ROLE_COUNT},
+    {ASSAY_ROLE_Q_B, ASSAY_ROLE_COUNT, ASSAY_ROLE_COUNT, ASSAY_ROLE_Q_A_NORM, ASSAY_ROLE_COUNT},
+    {ASSAY_ROLE_O, ASSAY_ROLE_V, ASSAY_ROLE_COUNT, ASSAY_ROLE_V_BIAS, ASSAY_ROLE_COUNT},
+    {ASSAY_ROLE_GATE, ASSAY_ROLE_COUNT, ASSAY_ROLE_COUNT, ASSAY_ROLE_MLP_NORM, ASSAY_ROLE_MLP_NORM_BIAS},
+    {ASSAY_ROLE_DOWN, ASSAY_ROLE_UP, ASSAY_ROLE_GATE_UP, ASSAY_ROLE_UP_BIAS, ASSAY_ROLE_COUNT},
+    {ASSAY_ROLE_SHARED_DOWN, ASSAY_ROLE_SHARED_UP, ASSAY_ROLE_COUNT, ASSAY_ROLE_COUNT, ASSAY_ROLE_COUNT},
 };
 
 static bool is_encoded(const assay_item *item) {
@@ -30,32 +32,47 @@ static bool is_encoded(const assay_item *item) {
  * block without a norm of its own reads attention's. */
 static bool is_shared_norm(const assay_layer *layer, assay_tensor_role norm) {
     if (norm == ASSAY_ROLE_ATTN_NORM) return layer->config->parallel_residual && !layer->vector[ASSAY_ROLE_MLP_NORM];
-    for (size_t i = 0; i < layer->n_items; i++)
+    for (size_t i = 0; norm == ASSAY_ROLE_MLP_NORM && i < layer->n_items; i++)
         if (assay_role_is_expert(layer->items[i].role)) return true;
     return false;
+}
+
+/* The matrices of that input, if all of them are to have codes. */
+static bool find_matrices(assay_fold *f) {
+    for (size_t i = 0; i < f->layer->n_items; i++) {
+        assay_item *item = &f->layer->items[i];
+        if (assay_role_input(item->role) != f->input) continue;
+        if (!is_encoded(item) || f->n_into == ASSAY_LEN(f->into)) return false;
+        f->into[f->n_into++] = item;
+    }
+    return f->n_into > 0;
+}
+
+static float *vector_of(const assay_fold *f) {
+    return f->vector < ASSAY_ROLE_COUNT ? f->layer->vector[f->vector] : NULL;
 }
 
 const char *assay_fold_open(assay_fold *out, assay_layer *layer, assay_tensor_role input) {
     const struct place *p = NULL;
     *out = (assay_fold){.layer = layer, .input = input};
     for (size_t i = 0; i < ASSAY_LEN(places); i++)
-        if (places[i].into[0] == input) p = &places[i];
+        if (places[i].input == input) p = &places[i];
     if (!p) return "nothing is known of its input";
-    for (size_t i = 0; i < p->n_into; i++) {
-        assay_item *item = assay_layer_item(layer, p->into[i]);
-        if (!is_encoded(item)) return "a matrix of the same input stays as it is";
-        out->into[out->n_into++] = item;
-    }
+    if (!find_matrices(out)) return "a matrix of the same input stays as it is";
     out->cols = out->n_scales = out->into[0]->weight->dims[1];
     out->vector = p->vector;
     if (p->before == ASSAY_ROLE_COUNT) {
-        bool first = p->vector == ASSAY_ROLE_ATTN_NORM;
-        if (layer->vector[first ? ASSAY_ROLE_ATTN_NORM_BIAS : ASSAY_ROLE_MLP_NORM_BIAS]) return "the norm before it has a bias";
+        if (p->bias < ASSAY_ROLE_COUNT && layer->vector[p->bias]) return "the norm before it has a bias";
         if (is_shared_norm(layer, p->vector)) return "others read the norm before it too";
         return layer->vector[p->vector] ? NULL : "no norm stands before it";
     }
     out->before = assay_layer_item(layer, p->before);
+    if (!out->before && p->fused < ASSAY_ROLE_COUNT) out->before = assay_layer_item(layer, p->fused);
     if (!is_encoded(out->before)) return "the matrix before it stays as it is";
+    if (out->before->role == p->fused) {
+        out->before_row = out->before->weight->dims[0] - out->cols;
+        return NULL;
+    }
     out->n_scales = out->before->weight->dims[0];
     return out->cols % out->n_scales ? "its heads do not match those of the values" : NULL;
 }
@@ -160,7 +177,7 @@ static float divided(float norm, float s, const assay_fold *f) {
 }
 
 void assay_fold_exact(float *s, const assay_fold *f) {
-    const float *norm = f->before ? NULL : f->layer->vector[f->vector];
+    const float *norm = f->before ? NULL : vector_of(f);
     for (int64_t i = 0; i < f->n_scales; i++) {
         if (!isfinite(s[i]) || s[i] <= 0) s[i] = 1;
         if (!norm) continue;
@@ -169,13 +186,15 @@ void assay_fold_exact(float *s, const assay_fold *f) {
     }
 }
 
-static void divide_rows(assay_item *item, const float *s) {
-    int64_t rows = item->weight->dims[0], cols = item->weight->dims[1], groups = assay_item_n_groups(item);
-    for (int64_t r = 0; r < rows; r++) {
+static void divide_rows(const assay_fold *f, const float *s) {
+    assay_item *item = f->before;
+    int64_t cols = item->weight->dims[1], groups = assay_item_n_groups(item);
+    for (int64_t i = 0; i < f->n_scales; i++) {
+        int64_t r = f->before_row + i;
         for (int64_t c = 0; c < cols; c++)
-            item->w[r * cols + c] /= s[r];
+            item->w[r * cols + c] /= s[i];
         for (int64_t g = 0; item->clip && g < groups; g++)
-            item->clip[r * groups + g] /= s[r];
+            item->clip[r * groups + g] /= s[i];
     }
 }
 
@@ -204,7 +223,7 @@ static void divide_inputs(const assay_fold *f, const float *k) {
 
 assay_status assay_fold_apply(const assay_fold *f, const float *s, assay_err *err) {
     assay_layer *layer = f->layer;
-    float *v = layer->vector[f->vector];
+    float *v = vector_of(f);
     for (size_t i = 0; i < f->n_into; i++)
         ASSAY_TRY(assay_item_own(f->into[i], err));
     if (f->before) ASSAY_TRY(assay_item_own(f->before, err));
@@ -219,7 +238,7 @@ assay_status assay_fold_apply(const assay_fold *f, const float *s, assay_err *er
     divide_inputs(f, k);
     assay_free(k);
     if (f->before) {
-        divide_rows(f->before, s);
+        divide_rows(f, s);
         assay_item_touch(layer, f->before);
     }
     for (int64_t i = 0; v && i < f->n_scales; i++)

@@ -6,11 +6,12 @@
  * The columns of the matrices that share an input are multiplied by s; whatever makes the input is divided by
  * it:
  *
- *   input of      matrices     divided
- *   ROLE_Q        q, k, v      the norm before attention
- *   ROLE_O        o            rows of v (and its bias)
- *   ROLE_GATE     gate, up     the norm before the MLP
- *   ROLE_DOWN     down         rows of up (and its bias)
+ *   input of      matrices              divided
+ *   ROLE_Q        q, k, v (or fused)    the norm before attention; of latent attention q or q_a, kv_a
+ *   ROLE_KV_B     kv_b                  the norm of the latents; ROLE_Q_B: q_b, that of the queries' latents
+ *   ROLE_O        o                     rows of v (and its bias)
+ *   ROLE_GATE     gate, up (or fused)   the norm before the MLP
+ *   ROLE_DOWN     down                  rows of up (and its bias), the last rows of gate and up fused; SHARED_DOWN likewise
  *
  * With grouped-query attention the query heads that read the same values share their scales.
  *
@@ -26,10 +27,11 @@
 typedef struct assay_fold {
     assay_layer *layer;
     assay_tensor_role input;
-    assay_item *into[3];
+    assay_item *into[4];
     size_t n_into;
     assay_item *before;       /* v or up; NULL: a norm */
-    assay_tensor_role vector; /* the norm, or the bias of `before` */
+    int64_t before_row;       /* its first row that makes the input */
+    assay_tensor_role vector; /* the norm, or the bias of `before`; ROLE_COUNT: none */
     int64_t cols;             /* of the matrices */
     int64_t n_scales;         /* cols, or with shared heads the rows of v */
 } assay_fold;

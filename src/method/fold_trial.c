@@ -1,7 +1,7 @@
 /* fold_trial.c: how much a scaling would lose, measured as AWQ does: with the matrices that share the input
  * quantized and everything else as it is, at the output of the block they stand in.
  *
- *   q, k, v    through norm / s, the encoded matrices and attention    |(a' - a) Wo^T|^2
+ *   q, k, v    through norm / s, the encoded matrices and attention    |(a' - a) Wo^T|^2     (what makes them from latents likewise)
  *   gate, up   the same up to the product of gate and up               |(p' - p) Wdown^T|^2
  *   o, down    their own output                                        |Q(x / s) Q(W s)^T - x W^T|^2
  *
@@ -159,7 +159,7 @@ void assay_fold_tokens_close(assay_fold_tokens *t) {
 static assay_status open_norm(assay_fold_trial *t, assay_err *err) {
     const assay_fold *f = t->fold;
     assay_layer *layer = f->layer;
-    t->next = assay_layer_item(layer, f->input == ASSAY_ROLE_Q ? ASSAY_ROLE_O : ASSAY_ROLE_DOWN);
+    t->next = assay_layer_item(layer, f->input == ASSAY_ROLE_GATE ? ASSAY_ROLE_DOWN : ASSAY_ROLE_O);
     if (!t->next)
         return assay_fail(err, ASSAY_EUNSUPPORTED, "layer %d: no matrix follows the scaled ones",
                           layer->index);

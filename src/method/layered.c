@@ -14,6 +14,7 @@
 #include "base/clock.h"
 #include "base/mem.h"
 #include "method/acts.h"
+#include "method/awq.h"
 #include "method/excerpt.h"
 #include "method/importance.h"
 #include "method/layer.h"
@@ -179,6 +180,7 @@ static unsigned stage_needs(const work *w, assay_tensor_role stage) {
         if (!in_stage(&w->layer, item, stage)) continue;
         needs |= ASSAY_COLLECT_SAMPLE | (method_of(item)->needs & (ASSAY_COLLECT_GRAM | ASSAY_COLLECT_STATS));
         if (item->choice->activations == ASSAY_ACTIVATIONS_STATIC) needs |= ASSAY_COLLECT_STATS;
+        if (assay_role_is_expert(stage) && item->choice->awq_clip) needs |= ASSAY_COLLECT_GRAM;
     }
     return needs;
 }
@@ -302,6 +304,15 @@ static void lend_ranges(assay_layer *layer) {
     }
 }
 
+/* AWQ's clipping of experts, which transforms do not reach: their inputs are collected for some at a time. */
+static assay_status clip_experts(assay_layer *layer, assay_tensor_role stage, assay_err *err) {
+    for (size_t i = 0; i < layer->n_items; i++) {
+        assay_item *item = &layer->items[i];
+        if (in_stage(layer, item, stage) && item->choice->awq_clip && item->in->n_tokens) ASSAY_TRY(assay_awq_clip(item, layer->n_threads, err));
+    }
+    return ASSAY_OK;
+}
+
 /* One stage whose inputs are collected now or have been; its part of the layer ends there. */
 static assay_status run_stage(work *w, assay_loss *losses, assay_tensor_role stage, bool collected, double end, assay_err *err) {
     unsigned needs = stage_needs(w, stage);
@@ -310,7 +321,10 @@ static assay_status run_stage(work *w, assay_loss *losses, assay_tensor_role sta
         ASSAY_TRY(begin_part(w, (w->ticker.to + end) / 2, err));
         ASSAY_TRY(collect(w, ASSAY_ROLE_BIT(stage), needs, err));
     }
-    if (assay_role_is_expert(stage)) lend_ranges(&w->layer);
+    if (assay_role_is_expert(stage)) {
+        lend_ranges(&w->layer);
+        ASSAY_TRY(clip_experts(&w->layer, stage, err));
+    }
     ASSAY_TRY(begin_part(w, end, err));
     ASSAY_TRY(run_methods(w, stage, false, err));
     ASSAY_TRY(measure(w, losses, stage, err));

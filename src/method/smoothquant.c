@@ -146,7 +146,8 @@ static const assay_choice *wish(const assay_layer *layer, assay_tensor_role inpu
 }
 
 assay_status assay_smooth_prepare(assay_layer *layer, assay_err *err) {
-    static const assay_tensor_role inputs[] = {ASSAY_ROLE_Q, ASSAY_ROLE_O, ASSAY_ROLE_GATE, ASSAY_ROLE_DOWN};
+    static const assay_tensor_role inputs[] = {ASSAY_ROLE_Q, ASSAY_ROLE_KV_B, ASSAY_ROLE_Q_B, ASSAY_ROLE_O, ASSAY_ROLE_GATE, ASSAY_ROLE_DOWN,
+                                               ASSAY_ROLE_SHARED_DOWN};
     for (size_t i = 0; i < ASSAY_LEN(inputs); i++) {
         const assay_choice *c = wish(layer, inputs[i]);
         assay_fold f;

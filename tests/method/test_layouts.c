@@ -14,6 +14,8 @@ static void must(assay_status s, const assay_err *err) {
 
 /* --- the models --- */
 
+enum { MIXTRAL = 6, UNSEEN = 2 }; /* a layout's number; an expert's */
+
 #define SIZES "\"hidden_size\": 128, \"intermediate_size\": 160, \"num_attention_heads\": 4, \"num_key_value_heads\": 2, "
 static const struct layout {
     const char *name, *config;
@@ -185,7 +187,7 @@ static void every_method_quantizes(size_t layout) {
                   error[GPTQ], error[RTN_ASYMMETRIC], error[AWQ]);
     assert_true(rtn > 1e-4 && rtn < 0.5);
     assert_true(error[GPTQ] < 0.6 * error[RTN]);
-    assert_true(error[AWQ] < 0.99 * error[RTN_ASYMMETRIC]);
+    assert_true(error[AWQ] < 0.92 * error[RTN_ASYMMETRIC]);
 }
 
 /* One test for each, so that a failure says which. */
@@ -204,8 +206,6 @@ LAYOUT_TEST(6, experts)
 LAYOUT_TEST(7, shared_experts_and_a_dense_layer)
 LAYOUT_TEST(8, latent_attention)
 
-/* --- experts that see little --- */
-
 static const assay_loss *loss_of(const assay_loss *l, size_t n, const char *name) {
     for (size_t i = 0; i < n; i++)
         if (!strcmp(l[i].name, name)) return &l[i];
@@ -213,7 +213,45 @@ static const assay_loss *loss_of(const assay_loss *l, size_t n, const char *name
     return NULL;
 }
 
-enum { UNSEEN = 2, MIXTRAL = 6 };
+/* What of AWQ reaches which matrix: scales where a norm or a matrix before it can take them, else clipping alone. */
+static void awq_scales_fused_latent_and_shared_matrices_and_clips_experts(void **state) {
+    (void)state;
+    static const struct {
+        size_t layout;
+        const char *matrix, *chosen;
+    } cases[] = {
+        {1, "model.layers.1.self_attn.qkv_proj.weight", "awq_ratio"},
+        {1, "model.layers.1.mlp.gate_up_proj.weight", "awq_ratio"},
+        {1, "model.layers.1.mlp.down_proj.weight", "awq_ratio"},
+        {2, "gpt_neox.layers.0.attention.query_key_value.weight", "the norm before it has a bias"},
+        {MIXTRAL, "model.layers.1.block_sparse_moe.experts.3.w1.weight", "awq_clip"},
+        {MIXTRAL, "model.layers.1.block_sparse_moe.experts.3.w2.weight", "awq_clip"},
+        {7, "model.layers.0.mlp.shared_expert.gate_proj.weight", "a matrix of the same input stays as it is"},
+        {7, "model.layers.0.mlp.shared_expert.down_proj.weight", "awq_ratio"},
+        {8, "model.layers.1.self_attn.q_a_proj.weight", "awq_ratio"},
+        {8, "model.layers.1.self_attn.kv_a_proj_with_mqa.weight", "awq_ratio"},
+        {8, "model.layers.1.self_attn.q_b_proj.weight", "awq_ratio"},
+        {8, "model.layers.1.self_attn.kv_b_proj.weight", "awq_ratio"},
+    };
+    for (size_t i = 0, n = 0; i < ASSAY_LEN(cases); i += n) {
+        char *out = tiny_dir();
+        assay_quantize_result res;
+        assay_loss *l;
+        size_t n_losses;
+        assay_err err = {0};
+        quantize(&res, out, cases[i].layout, "awq,int4g32", 1);
+        must(assay_losses_load(&l, &n_losses, out, &err), &err);
+        for (n = 0; i + n < ASSAY_LEN(cases) && cases[i + n].layout == cases[i].layout; n++) {
+            const char *chosen = loss_of(l, n_losses, cases[i + n].matrix)->chosen;
+            if (!strstr(chosen, cases[i + n].chosen)) fail_msg("%s: '%s' does not say '%s'", cases[i + n].matrix, chosen, cases[i + n].chosen);
+        }
+        assay_free(l);
+        tiny_remove(out);
+        assay_free(out);
+    }
+}
+
+/* --- experts that see little --- */
 
 /* Mixtral with an expert that the router never takes. */
 static char *starving_model(void) {
@@ -403,6 +441,7 @@ int main(void) {
         cmocka_unit_test(experts),
         cmocka_unit_test(shared_experts_and_a_dense_layer),
         cmocka_unit_test(latent_attention),
+        cmocka_unit_test(awq_scales_fused_latent_and_shared_matrices_and_clips_experts),
         cmocka_unit_test(experts_that_saw_too_little_are_told_and_kept_in_the_manifest),
         cmocka_unit_test(an_expert_that_saw_nothing_takes_the_ranges_of_the_others),
         cmocka_unit_test(what_cannot_be_done_is_said_before_the_work),
