@@ -484,15 +484,16 @@ static void pieces_to_symbols(size_t *n_out, const assay_bpe *b, assay_bpe_scrat
     *n_out = count;
 }
 
-/* Appends a piece; an unused one is taken apart again as it was put together, a character without a token is
- * its bytes or unknown. */
+/* Appends a piece; an unused one is taken apart again as it was put together, a character without a token that may
+ * be put out is its bytes or unknown. */
 static assay_status put_piece(assay_ids *ids, const assay_bpe *b, const assay_bpe_scratch *w, int32_t id,
                               bool *after_unknown, assay_err *err) {
-    if (id >= 0 && id < b->n_known && b->unused && b->unused[id] && w->halves[id][1]) {
+    bool unused = id >= 0 && id < b->n_known && b->unused && b->unused[id];
+    if (unused && w->halves[id][1]) {
         ASSAY_TRY(put_piece(ids, b, w, w->halves[id][0], after_unknown, err));
         return put_piece(ids, b, w, w->halves[id][1] - 1, after_unknown, err);
     }
-    if (id >= b->n_known && b->byte_fallback) {
+    if ((id >= b->n_known || unused) && b->byte_fallback) {
         const assay_token_text *c = &b->vocab.by_id[id];
         if (all_bytes_known(b, c->s, c->n)) {
             *after_unknown = false;
@@ -501,7 +502,7 @@ static assay_status put_piece(assay_ids *ids, const assay_bpe *b, const assay_bp
             return ASSAY_OK;
         }
     }
-    bool unknown = id == UNKNOWN || id >= b->n_known;
+    bool unknown = id == UNKNOWN || id >= b->n_known || unused;
     if (unknown && (*after_unknown || b->unk < 0)) return ASSAY_OK;
     *after_unknown = unknown;
     return assay_ids_put(ids, unknown ? b->unk : id, err);

@@ -48,19 +48,19 @@ def train(work, name, options):
     return prefix + ".model"
 
 
-def add_unused(path):
-    """The same model with every fifth piece of more than one character unused, to see it taken apart again."""
+def add_unused(path, least=3):
+    """The same model with every fifth piece of that many characters unused, to see it taken apart again; a single one counts as unknown."""
     out, data, i, k = b"", open(path, "rb").read(), 0, 0
     while i < len(data) and data[i] == 0x0A and data[i + 1] < 128:
         piece = data[i + 2 : i + 2 + data[i + 1]]
         i += 2 + data[i + 1]
         text = piece[2 : 2 + piece[1]].decode("utf-8")
-        if b"\x18" not in piece[2 + piece[1] + 5 :] and len(text) > 2 and k % 5 == 0:
+        if b"\x18" not in piece[2 + piece[1] + 5 :] and len(text) >= least and k % 5 == 0:
             piece += b"\x18\x05"
         k += 1
         out += b"\x0a" + bytes([len(piece)]) + piece
-    open(path + ".unused", "wb").write(out + data[i:])
-    return path + ".unused"
+    open("%s.unused%d" % (path, least), "wb").write(out + data[i:])
+    return "%s.unused%d" % (path, least)
 
 
 def cases(encode, decode, texts):
@@ -85,7 +85,9 @@ def main():
     with tempfile.TemporaryDirectory() as work:
         for name, options in MODELS.items():
             path = train(work, name, options)
-            for label, file in [(name, path)] + ([(name + " unused", add_unused(path))] if name in ("bpe", "unigram") else []):
+            variants = [(name + " unused", add_unused(path))] if name in ("bpe", "unigram") else []
+            variants += [(name + " unused characters", add_unused(path, 1))] if name == "bpe" else []
+            for label, file in [(name, path)] + variants:
                 data = open(file, "rb").read()
                 model = sentencepiece.SentencePieceProcessor(model_file=file)
                 sets.append({"name": label, "model": base64.b64encode(data).decode(), "cases": cases(model.encode, (lambda t: model.decode(model.encode(t))) if options.get("byte_fallback") else None, texts)})
