@@ -99,10 +99,10 @@ double assay_tape_bytes(const assay_config *c, size_t n_rows, size_t max_length,
 /* What of the architecture the backward pass does not know; NULL when it knows all. */
 static const char *unknown_part(const assay_config *c) {
     const assay_arch *a = c->arch;
-    static const assay_arch_layout known = ASSAY_LAYOUT_LLAMA; /* a norm before each block, separate projections */
+    static const unsigned known = ASSAY_LAYOUT_LLAMA | ASSAY_LAYOUT_PHI3; /* a norm before each block, projections separate or fused */
     if (c->n_experts) return "mixtures of experts";
     if (c->kv_rank) return "latent attention";
-    if (a->layout != known) return "its norms or its projections";
+    if (!(a->layout & known)) return "its norms or its projections";
     if (a->norm != ASSAY_NORM_RMS || a->ungated || c->parallel_residual) return "its norms or its blocks";
     if (c->residual_scale != 1 || c->attention_soft_cap > 0 || c->logit_soft_cap > 0 || c->logit_scale != 1 ||
         c->embedding_scale != 1)
@@ -218,6 +218,37 @@ static assay_status begin(assay_tape *t, int64_t layer, const int32_t *lengths, 
     return ASSAY_OK;
 }
 
+/* Fused projections are the separate ones, rows behind rows. */
+static assay_params take_apart(const assay_tape *t, const assay_params *w) {
+    assay_params p = *w;
+    const float *qkv = w->w[ASSAY_ROLE_QKV], *gate_up = w->w[ASSAY_ROLE_GATE_UP];
+    if (qkv) {
+        p.w[ASSAY_ROLE_Q] = qkv;
+        p.w[ASSAY_ROLE_K] = qkv + t->q * t->hidden;
+        p.w[ASSAY_ROLE_V] = qkv + (t->q + t->kv) * t->hidden;
+    }
+    if (gate_up) {
+        p.w[ASSAY_ROLE_GATE] = gate_up;
+        p.w[ASSAY_ROLE_UP] = gate_up + t->ffn * t->hidden;
+    }
+    return p;
+}
+
+static assay_grads take_grads_apart(const assay_tape *t, const assay_grads *g) {
+    assay_grads p = *g;
+    float *qkv = g->w[ASSAY_ROLE_QKV], *gate_up = g->w[ASSAY_ROLE_GATE_UP];
+    if (qkv) {
+        p.w[ASSAY_ROLE_Q] = qkv;
+        p.w[ASSAY_ROLE_K] = qkv + t->q * t->hidden;
+        p.w[ASSAY_ROLE_V] = qkv + (t->q + t->kv) * t->hidden;
+    }
+    if (gate_up) {
+        p.w[ASSAY_ROLE_GATE] = gate_up;
+        p.w[ASSAY_ROLE_UP] = gate_up + t->ffn * t->hidden;
+    }
+    return p;
+}
+
 static assay_status check_params(const assay_tape *t, const assay_params *w, assay_err *err) {
     static const assay_tensor_role needed[] = {ASSAY_ROLE_ATTN_NORM, ASSAY_ROLE_Q,    ASSAY_ROLE_K,  ASSAY_ROLE_V,   ASSAY_ROLE_O,
                                                ASSAY_ROLE_MLP_NORM,  ASSAY_ROLE_GATE, ASSAY_ROLE_UP, ASSAY_ROLE_DOWN};
@@ -294,10 +325,11 @@ static assay_status feed_forward(float *y, assay_tape *t, const assay_params *w,
 
 assay_status assay_tape_forward(float *y, assay_tape *t, int64_t layer, const assay_params *w, const float *x, const int32_t *lengths,
                                 size_t n_seqs, assay_err *err) {
-    ASSAY_TRY(check_params(t, w, err));
+    assay_params p = take_apart(t, w);
+    ASSAY_TRY(check_params(t, &p, err));
     ASSAY_TRY(begin(t, layer, lengths, n_seqs, err));
-    ASSAY_TRY(attend(t, w, x, err));
-    return feed_forward(y, t, w, err);
+    ASSAY_TRY(attend(t, &p, x, err));
+    return feed_forward(y, t, &p, err);
 }
 
 /* --- backward --- */
@@ -376,10 +408,12 @@ static assay_status attention_back(float *dx, assay_tape *t, const assay_grads *
 
 assay_status assay_tape_backward(float *dx, const assay_grads *g, assay_tape *t, const assay_params *w, const float *x, const float *dy,
                                  assay_err *err) {
-    reach r = reach_of(dx, g);
+    assay_params p = take_apart(t, w);
+    assay_grads q = take_grads_apart(t, g);
+    reach r = reach_of(dx, &q);
     if (t->rows == 0) return assay_fail(err, ASSAY_EINTERNAL, "a backward pass without a forward pass before it");
-    assay_status s = mlp_back(t, g, w, dy, &r, err);
-    if (s == ASSAY_OK && r.middle) s = attention_back(dx, t, g, w, x, &r, err);
+    assay_status s = mlp_back(t, &q, &p, dy, &r, err);
+    if (s == ASSAY_OK && r.middle) s = attention_back(dx, t, &q, &p, x, &r, err);
     t->rows = 0;
     return s;
 }

@@ -1,7 +1,7 @@
 /* train/layer.h: the forward and backward pass of one decoder layer in float32, over plain arrays.
  *
  * The layer is Llama's and its near kin's among those that model/ runs (architectures.def): pre-norm, grouped-query attention with rotary
- * positions, gated MLP; its weights are pointers that the caller may exchange between passes. A tape holds what a forward pass leaves for the backward pass of
+ * positions, gated MLP, projections separate or fused as Phi-3's; its weights are pointers that the caller may exchange between passes. A tape holds what a forward pass leaves for the backward pass of
  * the same layer: scores, norms and gated activations are made again instead of being kept.
  *
  * The backward pass of a whole model is this one, layers in reverse: keep each layer's input, then for the last layer down to the first

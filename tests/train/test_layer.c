@@ -254,6 +254,59 @@ static void agrees_with_the_runtime(void **state) {
     }
 }
 
+static float *joined(const float *const *w, const size_t *n, size_t n_parts) {
+    size_t all = 0, at = 0;
+    for (size_t i = 0; i < n_parts; i++) all += n[i];
+    float *out = assay_calloc(all, sizeof *out);
+    for (size_t i = 0; i < n_parts; at += n[i++])
+        if (w[i]) memcpy(out + at, w[i], n[i] * sizeof *out);
+    return out;
+}
+
+/* The same bits in and out, whether q, k, v and gate, up are one matrix or several. */
+static void fused_projections_are_the_separate_ones(void **state) {
+    (void)state;
+    static const int32_t lengths[] = {5, 9};
+    static const assay_tensor_role parts[] = {ASSAY_ROLE_Q, ASSAY_ROLE_K, ASSAY_ROLE_V, ASSAY_ROLE_GATE, ASSAY_ROLE_UP};
+    bench b;
+    assay_err err = {0};
+    const float *w[5], *g[5];
+    size_t n[5];
+    bench_open(&b, "mistral", 0, lengths, 2, 1);
+    bench_run(&b);
+    assay_params fused = b.params;
+    assay_grads grads = {{0}};
+    for (int r = 0; r < ASSAY_ROLE_COUNT; r++)
+        if (b.grad[r]) grads.w[r] = assay_calloc(b.t.n[0][r], sizeof(float));
+    for (size_t i = 0; i < 5; i++) {
+        w[i] = b.params.w[parts[i]];
+        g[i] = b.grad[parts[i]];
+        n[i] = b.t.n[0][parts[i]];
+        fused.w[parts[i]] = NULL;
+        assay_free(grads.w[parts[i]]);
+        grads.w[parts[i]] = NULL;
+    }
+    float *qkv = joined(w, n, 3), *gate_up = joined(w + 3, n + 3, 2), *want_qkv = joined(g, n, 3), *want_gate_up = joined(g + 3, n + 3, 2);
+    static const float *const nothing[3];
+    fused.w[ASSAY_ROLE_QKV] = qkv;
+    fused.w[ASSAY_ROLE_GATE_UP] = gate_up;
+    grads.w[ASSAY_ROLE_QKV] = joined(nothing, n, 3);
+    grads.w[ASSAY_ROLE_GATE_UP] = joined(nothing, n + 3, 2);
+    size_t bytes = b.rows * b.hidden * sizeof(float);
+    float *y = assay_malloc(bytes), *dx = assay_malloc(bytes);
+    must(assay_tape_forward(y, b.tape, 0, &fused, b.x, lengths, 2, &err), &err);
+    must(assay_tape_backward(dx, &grads, b.tape, &fused, b.x, b.dy, &err), &err);
+    assert_memory_equal(y, b.y, bytes);
+    assert_memory_equal(dx, b.dx, bytes);
+    assert_memory_equal(grads.w[ASSAY_ROLE_QKV], want_qkv, (n[0] + n[1] + n[2]) * sizeof(float));
+    assert_memory_equal(grads.w[ASSAY_ROLE_GATE_UP], want_gate_up, (n[3] + n[4]) * sizeof(float));
+    assert_memory_equal(grads.w[ASSAY_ROLE_DOWN], b.grad[ASSAY_ROLE_DOWN], b.t.n[0][ASSAY_ROLE_DOWN] * sizeof(float));
+    for (int r = 0; r < ASSAY_ROLE_COUNT; r++) assay_free(grads.w[r]);
+    assay_free(qkv), assay_free(gate_up), assay_free(want_qkv), assay_free(want_gate_up);
+    assay_free(y), assay_free(dx);
+    bench_close(&b);
+}
+
 static void misuse_is_an_error(void **state) {
     (void)state;
     bench b;
@@ -284,6 +337,7 @@ int main(void) {
         cmocka_unit_test(forward_is_the_formula),      cmocka_unit_test(gradients_are_the_differences),
         cmocka_unit_test(long_sequences_go_in_blocks), cmocka_unit_test(threads_do_not_matter),
         cmocka_unit_test(only_what_is_asked_for),      cmocka_unit_test(agrees_with_the_runtime),
+        cmocka_unit_test(fused_projections_are_the_separate_ones),
         cmocka_unit_test(bf16_is_near),
         cmocka_unit_test(misuse_is_an_error),
     };
