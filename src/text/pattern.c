@@ -127,11 +127,12 @@ static assay_status find_literal(assay_spans *out, const assay_pattern *p, const
 }
 
 /* One match from `at` on: one more than the number of the last group that took part, 0 none, negative a PCRE2 error. */
-static int match_from(const assay_pattern *p, pcre2_match_data *md, const char *text, size_t n, size_t at) {
-    int r = p->jit ? pcre2_jit_match(p->code, (PCRE2_SPTR)text, n, at, PCRE2_NO_UTF_CHECK, md, NULL)
-                   : pcre2_match(p->code, (PCRE2_SPTR)text, n, at, PCRE2_NO_UTF_CHECK, md, NULL);
+static int match_from(const assay_pattern *p, pcre2_match_data *md, pcre2_match_context *limits, const char *text, size_t n,
+                      size_t at) {
+    int r = p->jit ? pcre2_jit_match(p->code, (PCRE2_SPTR)text, n, at, PCRE2_NO_UTF_CHECK, md, limits)
+                   : pcre2_match(p->code, (PCRE2_SPTR)text, n, at, PCRE2_NO_UTF_CHECK, md, limits);
     if (r == PCRE2_ERROR_JIT_STACKLIMIT)
-        r = pcre2_match(p->code, (PCRE2_SPTR)text, n, at, PCRE2_NO_UTF_CHECK | PCRE2_NO_JIT, md, NULL);
+        r = pcre2_match(p->code, (PCRE2_SPTR)text, n, at, PCRE2_NO_UTF_CHECK | PCRE2_NO_JIT, md, limits);
     if (r == PCRE2_ERROR_NOMATCH) return 0;
     return r;
 }
@@ -147,15 +148,28 @@ static assay_status put_thousands(assay_spans *out, const char *text, size_t b, 
     return ASSAY_OK;
 }
 
+/* Steps that one match may take: a few per byte, because a run of white space is walked back to its beginning, and enough for short texts. */
+static uint32_t max_steps(size_t n) {
+    const size_t least = 10000000, per_byte = 16;
+    return n > (UINT32_MAX - least) / per_byte ? UINT32_MAX : (uint32_t)(least + per_byte * n);
+}
+
 static assay_status find_regex(assay_spans *out, const assay_pattern *p, const char *text, size_t n,
                                assay_err *err) {
     pcre2_match_data *md = pcre2_match_data_create_from_pattern(p->code, NULL);
-    if (!md) return assay_nomem(err);
+    pcre2_match_context *limits = pcre2_match_context_create(NULL);
+    if (!md || !limits) {
+        pcre2_match_data_free(md);
+        pcre2_match_context_free(limits);
+        return assay_nomem(err);
+    }
+    pcre2_set_match_limit(limits, max_steps(n));
+    pcre2_set_depth_limit(limits, max_steps(n));
     const PCRE2_SIZE *ov = pcre2_get_ovector_pointer(md);
     size_t prev = 0, at = 0, last_end = SIZE_MAX;
     assay_status s = ASSAY_OK;
     while (at <= n) {
-        int r = match_from(p, md, text, n, at);
+        int r = match_from(p, md, limits, text, n, at);
         if (r == 0) break;
         if (r == PCRE2_ERROR_NOMEMORY) {
             s = assay_nomem(err);
@@ -185,6 +199,7 @@ static assay_status find_regex(assay_spans *out, const assay_pattern *p, const c
         prev = at = last_end = e;
     }
     pcre2_match_data_free(md);
+    pcre2_match_context_free(limits);
     if (s != ASSAY_OK || prev >= n) return s;
     return assay_spans_put(out, prev, n, false, err);
 }

@@ -371,6 +371,23 @@ static void test_many_digits(void **state) {
     assay_tokenizer_close(t);
 }
 
+/* A run of white space is walked through to its end and back, in more steps than PCRE2 allows unasked. */
+static void test_much_space(void **state) {
+    (void)state;
+    enum { SPACES = 12000000 };
+    assay_tokenizer *t = parse("{\"pre_tokenizer\":{\"type\":\"Split\",\"pattern\":{\"Regex\":\"\\\\s*[\\\\r\\\\n]+|\\\\s+(?!\\\\S)|\\\\s+\"},"
+                               "\"behavior\":\"Removed\",\"invert\":false},\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":0},\"merges\":[]}}");
+    char *text = assay_malloc(SPACES + 1);
+    memset(text, ' ', SPACES);
+    text[SPACES] = 'a';
+    size_t n;
+    int32_t *ids = encode(&n, t, text, SPACES + 1, false, true);
+    assert_int_equal(n, 1);
+    assay_free(ids);
+    assay_free(text);
+    assay_tokenizer_close(t);
+}
+
 /* White space that one token's rstrip took may hold others: with lstrip nothing is left of them, without they stand again and the text goes
  * on behind them. The ids are those of tokenizers 0.23.3. */
 static void test_tokens_of_space(void **state) {
@@ -546,11 +563,11 @@ int main(void) {
         cmocka_unit_test(test_stories_golden), cmocka_unit_test(test_round_trip),
         cmocka_unit_test(test_invalid_utf8),   cmocka_unit_test(test_long_word),
         cmocka_unit_test(test_many_marks),     cmocka_unit_test(test_many_digits),
-        cmocka_unit_test(test_tokens_of_space),
+        cmocka_unit_test(test_tokens_of_space), cmocka_unit_test(test_much_space),
         cmocka_unit_test(test_questions),      cmocka_unit_test(test_refusals),
         cmocka_unit_test(test_out_of_memory),
     };
-    size_t n = 12; /* of the tests above */
+    size_t n = 13; /* of the tests above */
     const json_t *sets = json_object_get(golden, "sets");
     char names[24][64];
     for (size_t i = 0; i < json_array_size(sets) && i < 24; i++) {
