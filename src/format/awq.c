@@ -94,7 +94,7 @@ assay_status assay_awq_check(const char *module, const assay_matrix *m, assay_er
 
 static assay_status put_zeros(assay_ckpt_writer *w, const char *module, const assay_matrix *m, assay_err *err) {
     assay_packing packing = packing_of(m, assay_matrix_n_groups(m));
-    if (m->zeros) return assay_put_packed(w, module, ".qzeros", &packing, m->zeros, err);
+    if (m->zeros || assay_ckpt_writer_is_planning(w)) return assay_put_packed(w, module, ".qzeros", &packing, m->zeros, err);
     uint8_t *middle = assay_malloc((size_t)m->n_scales);
     if (!middle) return assay_nomem(err);
     memset(middle, 8, (size_t)m->n_scales);

@@ -150,8 +150,9 @@ assay_status assay_want_scales_across(assay_matrix *m, const assay_tensor *t, as
 }
 
 void assay_matrix_drop_plain_zeros(assay_matrix *m) {
+    uint8_t middle = (uint8_t)(1 << (assay_precision_bits(m->precision) - 1));
     for (int64_t i = 0; i < m->n_scales; i++)
-        if (m->zeros[i] != 1 << (assay_precision_bits(m->precision) - 1)) return;
+        if (m->zeros[i] != middle) return;
     assay_free(m->zeros);
     m->zeros = NULL;
 }
@@ -238,11 +239,12 @@ assay_status assay_check_plain_int(const char *module, const assay_matrix *m, co
 }
 
 assay_status assay_put_scales_across(assay_ckpt_writer *w, const char *module, const assay_matrix *m, assay_err *err) {
-    int64_t groups = assay_matrix_n_groups(m);
+    int64_t dims[2] = {assay_matrix_n_groups(m), m->rows};
+    if (assay_ckpt_writer_is_planning(w)) return assay_put_part(w, module, ".scales", ASSAY_DTYPE_F16, 2, dims, NULL, err);
     float *across = assay_mallocn((size_t)m->n_scales, sizeof *across);
     if (!across) return assay_nomem(err);
-    transpose(across, m->scales, m->rows, groups);
-    assay_status s = assay_put_floats(w, module, ".scales", ASSAY_DTYPE_F16, 2, (int64_t[]){groups, m->rows}, across, "scale", err);
+    transpose(across, m->scales, dims[1], dims[0]);
+    assay_status s = assay_put_floats(w, module, ".scales", ASSAY_DTYPE_F16, 2, dims, across, "scale", err);
     assay_free(across);
     return s;
 }
