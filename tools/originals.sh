@@ -31,6 +31,6 @@ originals() { # SET MODULES
     "$python" -c "import $2" > /dev/null 2>&1 && return
     [ -z "$named" ] || { echo "$(basename "$0"): $named ($variable) lacks one of $2" >&2; exit 4; }
     echo "installing the originals into $at"
-    python3 -m venv "$at" && "install_$1" "$at/bin/pip" && "$python" -c "import $2" || {
+    python3 -m venv "$at" && "install_$1" "$at/bin/pip" && "$python" -c "import $2" > /dev/null 2>&1 || {
         echo "$(basename "$0"): cannot install the originals: python3-venv and PyPI are needed" >&2; exit 4; }
 }
