@@ -64,7 +64,7 @@ assay_status assay_awq_get(assay_matrix *m, const assay_want *w, assay_err *err)
     if (m->group_size && m->cols % m->group_size != 0)
         return assay_fail(err, ASSAY_EINPUT, "tensor %s has %lld inputs, which groups of %lld do not divide", codes->name,
                           (long long)m->cols, (long long)group);
-    ASSAY_TRY(assay_want_alloc(m, zeros != NULL, err));
+    ASSAY_TRY(assay_matrix_alloc(m, zeros != NULL, err));
     ASSAY_TRY(assay_want_scales_across(m, scales, err));
     if (zeros) {
         ASSAY_TRY(assay_want_tensor(zeros, ASSAY_DTYPE_I32, m->n_scales / 8, err));

@@ -36,8 +36,6 @@ assay_status assay_want_scales(float *out, const assay_tensor *t, int64_t n, ass
 assay_dtype assay_scale_dtype(const assay_tensor *t);
 /* The static scale of a module's input: MODULE+suffix, one positive float. */
 assay_status assay_want_input_scale(float *out, const assay_want *w, const char *suffix, assay_err *err);
-/* assay_matrix_alloc for a matrix whose codes will be read. */
-assay_status assay_want_alloc(assay_matrix *m, bool asymmetric, assay_err *err);
 /* Codes of one byte each: a tensor of FP8 weights as it lies in the file. EINPUT naming row and column of a
  * NaN. */
 assay_status assay_want_fp8_codes(assay_matrix *m, const assay_want *w, const assay_tensor *t, assay_err *err);

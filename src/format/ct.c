@@ -117,7 +117,7 @@ assay_status assay_ct_get(assay_matrix *m, const assay_want *w, assay_err *err) 
                         .scale_dtype = scale->dtype,
                         .act_bits = scheme.act_bits,
                         .act_dtype = w->dense_act};
-    ASSAY_TRY(assay_want_alloc(m, !scheme.symmetric, err));
+    ASSAY_TRY(assay_matrix_alloc(m, !scheme.symmetric, err));
     ASSAY_TRY(read_scales(m, scale, &scheme, err));
     if (!scheme.symmetric) ASSAY_TRY(read_zeros(m, w, scheme.bits, err));
     if (scheme.static_input) ASSAY_TRY(assay_want_input_scale(&m->input_scale, w, ".input_scale", err));

@@ -126,7 +126,7 @@ assay_status assay_gptq_get(assay_matrix *m, const assay_want *w, assay_err *err
     m->precision = (assay_precision)(ASSAY_PRECISION_INT2 + (int)s.bits - 2);
     m->group_size = s.group_size <= m->cols ? s.group_size : 0;
     m->scale_dtype = assay_scale_dtype(scales);
-    ASSAY_TRY(assay_want_alloc(m, true, err));
+    ASSAY_TRY(assay_matrix_alloc(m, true, err));
     ASSAY_TRY(assay_want_scales_across(m, scales, err));
     ASSAY_TRY(read_zeros(m, w, &s, err));
     assay_matrix_drop_plain_zeros(m);

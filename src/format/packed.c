@@ -3,14 +3,12 @@
  *
  *   pack 0 | pack 1    | pack 2    | ...
  *          | write 0   | write 1   | ... */
-#include <sys/mman.h>
-
 #include "base/mem.h"
 #include "base/str.h"
 #include "format/convention.h"
 #include "format/writer_impl.h"
 
-enum { PIECE = 1 << 20, HUGE_PAGE = 1 << 21 };
+enum { PIECE = 1 << 20 };
 
 /* One piece, which may be empty, and where it goes. */
 typedef struct errand {
@@ -69,12 +67,4 @@ assay_status assay_put_packed(assay_ckpt_writer *w, const char *module, const ch
     if (s == ASSAY_OK) s = put_named(w, name.s, p, codes, err);
     assay_str_free(&name);
     return s;
-}
-
-assay_status assay_want_alloc(assay_matrix *m, bool asymmetric, assay_err *err) {
-    ASSAY_TRY(assay_matrix_alloc(m, asymmetric, err));
-    uintptr_t begin = ((uintptr_t)m->codes + HUGE_PAGE - 1) / HUGE_PAGE * HUGE_PAGE,
-              end = ((uintptr_t)m->codes + (uintptr_t)(m->rows * m->cols)) / HUGE_PAGE * HUGE_PAGE;
-    if (end > begin) madvise((void *)begin, end - begin, MADV_HUGEPAGE); /* a wish: nothing depends on it */
-    return ASSAY_OK;
 }
