@@ -47,6 +47,7 @@ int main(int argc, char **argv) {
     int n_args = cli_parse(c, argc - 2, argv + 2);
     if (n_args < 0) return 2;
     cli_install_signals();
+    assay_set_threads((int)cli_opts.threads);
     int code = c->run(n_args, argv + 2);
     if (fflush(stdout) && code == 0) code = 5;
     return code;

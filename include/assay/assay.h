@@ -26,6 +26,9 @@ ASSAY_API const char *assay_version(void);
 /* {"version", "build", "cpu", "kernels", ...}; borrowed, valid for ever. */
 ASSAY_API const char *assay_build_info_json(void);
 
+/* No call uses more threads from now on, whatever its options say; 0 = no limit. Of the process. */
+ASSAY_API void assay_set_threads(int most);
+
 /* --- small helpers that a program around the library needs --- */
 /* The word of the list that `word` was probably meant to be, or NULL. */
 ASSAY_API const char *assay_suggest(const char *word, const char *const *list, size_t n);

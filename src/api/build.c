@@ -5,6 +5,10 @@
 
 #include <stdio.h>
 
+void assay_set_threads(int most) {
+    assay_threads_limit(most);
+}
+
 /* Filled at the first call; the text is the same whoever wins a race. */
 const char *assay_build_info_json(void) {
     static char text[1024];

@@ -180,7 +180,19 @@ static void run_job(int n_threads, size_t n_tasks, assay_task_fn fn, void *ctx) 
     }
 }
 
+static _Atomic int limit; /* 0 = none */
+
+void assay_threads_limit(int n) {
+    atomic_store(&limit, n > 0 ? n : 0);
+}
+
+static int limited(int n) {
+    int most = atomic_load_explicit(&limit, memory_order_relaxed);
+    return most ? ASSAY_MIN(n, most) : n;
+}
+
 void assay_parallel(int n_threads, size_t n_tasks, assay_task_fn fn, void *ctx) {
+    n_threads = limited(n_threads);
     if (n_threads > 1 && n_tasks > 1 && pthread_mutex_trylock(&pool.busy) == 0) {
         run_job((size_t)n_threads < n_tasks ? n_threads : (int)n_tasks, n_tasks, fn, ctx);
         pthread_mutex_unlock(&pool.busy);
@@ -217,8 +229,8 @@ int assay_n_cores(void) {
     cpu_set_t set;
     if (sched_getaffinity(0, sizeof set, &set) == 0) {
         int n = CPU_COUNT(&set);
-        if (n > 0) return n;
+        if (n > 0) return limited(n);
     }
     long n = sysconf(_SC_NPROCESSORS_ONLN);
-    return n > 0 ? (int)n : 1;
+    return n > 0 ? limited((int)n) : 1;
 }

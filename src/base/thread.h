@@ -13,7 +13,10 @@ void assay_parallel(int n_threads, size_t n_tasks, assay_task_fn fn, void *ctx);
  * tiny bodies. */
 typedef void (*assay_range_fn)(void *ctx, size_t begin, size_t end, int thread);
 void assay_parallel_range(int n_threads, size_t n, size_t grain, assay_range_fn fn, void *ctx);
-/* Cores this process may use. */
+/* Cores this process may use; at most the limit. */
 int assay_n_cores(void);
+/* No job takes more threads from now on, whatever it asks for; 0 = no limit. For the program's --threads: what has no option of its own
+ * (packing, copying) keeps to it, too. */
+void assay_threads_limit(int n);
 
 #endif

@@ -13,6 +13,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <math.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -151,21 +152,19 @@ static assay_status put_matrix(convert_run *r, const char *name, const assay_mat
     return assay_ckpt_writer_put_matrix(r->writer, r->target.convention, name, m, r->target.model_dtype, err);
 }
 
-/* Reads a matrix and makes it the target's: all but the writing of carry(). */
-static void make_ready(convert_ready *out, const convert_run *r, const convert_step *step) {
-    *out = (convert_ready){.step = step};
-    out->status = get_matrix(&out->m, r, step->name, &out->err);
-    if (out->status == ASSAY_OK && (out->status = assay_convert_apply(step->name, &out->m, &r->target, &out->err)) != ASSAY_OK)
-        assay_matrix_deinit(&out->m);
+/* Reads a matrix and makes it the target's. Nothing of the run changes, so others can do the same beside. */
+static assay_status make_ready(assay_matrix *m, const convert_run *r, const convert_step *step, assay_err *err) {
+    ASSAY_TRY(get_matrix(m, r, step->name, err));
+    assay_status s = assay_convert_apply(step->name, m, &r->target, err);
+    if (s != ASSAY_OK) assay_matrix_deinit(m);
+    return s;
 }
 
 static assay_status carry(convert_run *r, const convert_step *step, assay_err *err) {
-    convert_ready ready = r->ready;
-    r->ready = (convert_ready){0};
-    if (ready.step != step) make_ready(&ready, r, step);
-    if (ready.status != ASSAY_OK) return assay_fail(err, ready.status, "%s", ready.err.message);
-    assay_status s = put_matrix(r, step->name, &ready.m, err);
-    assay_matrix_deinit(&ready.m);
+    assay_matrix m;
+    ASSAY_TRY(make_ready(&m, r, step, err));
+    assay_status s = put_matrix(r, step->name, &m, err);
+    assay_matrix_deinit(&m);
     return s;
 }
 
@@ -277,49 +276,114 @@ static assay_status sync_spool(convert_run *r, assay_err *err) {
     return ASSAY_OK;
 }
 
-/* A step, and beside it on another core the reading of the next one's matrix. */
-typedef struct two_steps {
+/* What is around a step, wherever it runs. */
+static assay_status before_step(convert_run *r, size_t i, assay_err *err) {
+    enum { AHEAD = 4 }; /* codes are read across the file's order, which no kernel guesses */
+    ASSAY_TRY(assay_progress_report(r->o->progress, "converting", (double)i, (double)r->n_steps, "tensors", err));
+    if (i + AHEAD < r->n_steps && r->steps[i + AHEAD].action != CONVERT_COPY) for_tensors(r, &r->steps[i + AHEAD], assay_checkpoint_prefetch);
+    return ASSAY_OK;
+}
+
+static assay_status after_step(convert_run *r, size_t i, assay_err *err) {
+    for_tensors(r, &r->steps[i], assay_checkpoint_release);
+    return sync_spool(r, err);
+}
+
+/* --- matrices side by side --- */
+
+/* Steps that two threads share: each takes the next, makes its matrix ready beside the other, and has the writer to itself while it puts
+ * it. What is written does not depend on the order of putting. */
+typedef struct flock {
     convert_run *r;
-    const convert_step *step, *next; /* next NULL: nothing to read ahead */
-    convert_ready ready;
+    size_t next, end;
+    pthread_mutex_t lock; /* of all of it, the writer and the run's journal */
+    size_t failed;        /* the first step that failed; r->n_steps: none */
     assay_status status;
     assay_err err;
-} two_steps;
+} flock;
 
-static void run_one_of_two(void *ctx, size_t task, int thread) {
-    two_steps *t = ctx;
-    (void)thread;
-    if (task == 0)
-        t->status = run_step(t->r, t->step, &t->err);
-    else
-        make_ready(&t->ready, t->r, t->next);
+/* Under the lock; steps are taken in order, so that all before a failed one are done or on their way. */
+static bool take_step(size_t *i, flock *f) {
+    assay_err err = {0};
+    *i = f->next;
+    if (f->next >= f->end || f->status != ASSAY_OK) return false;
+    f->next++;
+    assay_status s = before_step(f->r, *i, &err);
+    if (s == ASSAY_OK) return true;
+    f->failed = *i;
+    f->status = s;
+    f->err = err;
+    return false;
 }
 
-/* The matrix that may be read ahead after step i: one that is carried, and not so large that two at once would be felt. */
-static const convert_step *step_to_make_ready(const convert_run *r, size_t i) {
-    enum { LARGEST = 1 << 27 };
-    const convert_step *next = i + 1 < r->n_steps ? &r->steps[i + 1] : NULL;
-    bool carried = next && next->action == CONVERT_CARRY && !assay_ckpt_writer_has(r->writer, next->name);
-    return carried && r->n_threads > 1 && next->tensor->n_bytes < LARGEST ? next : NULL;
+static assay_status put_step(convert_run *r, size_t i, const assay_matrix *m, assay_err *err) {
+    const convert_step *step = &r->steps[i];
+    ASSAY_TRY(m ? put_matrix(r, step->name, m, err) : run_step(r, step, err));
+    return after_step(r, i, err);
 }
 
-static assay_status run_beside(convert_run *r, size_t i, assay_err *err) {
-    two_steps t = {.r = r, .step = &r->steps[i], .next = step_to_make_ready(r, i)};
-    if (!t.next) return run_step(r, t.step, err);
-    assay_parallel(2, 2, run_one_of_two, &t);
-    r->ready = t.ready;
-    return t.status == ASSAY_OK ? ASSAY_OK : assay_fail(err, t.status, "%s", t.err.message);
+static void run_flock(void *ctx, size_t task, int thread) {
+    flock *f = ctx;
+    size_t i;
+    (void)task, (void)thread;
+    pthread_mutex_lock(&f->lock);
+    while (take_step(&i, f)) {
+        const convert_step *step = &f->r->steps[i];
+        assay_matrix m;
+        assay_err err = {0};
+        assay_status s = ASSAY_OK;
+        bool carried = step->action == CONVERT_CARRY && !assay_ckpt_writer_has(f->r->writer, step->name);
+        if (carried) {
+            pthread_mutex_unlock(&f->lock);
+            s = make_ready(&m, f->r, step, &err);
+            pthread_mutex_lock(&f->lock);
+            if (s != ASSAY_OK) carried = false;
+        }
+        if (s == ASSAY_OK && i < f->failed) s = put_step(f->r, i, carried ? &m : NULL, &err);
+        if (carried) assay_matrix_deinit(&m);
+        if (s == ASSAY_OK || i > f->failed) continue;
+        f->failed = i;
+        f->status = s;
+        f->err = err;
+    }
+    pthread_mutex_unlock(&f->lock);
+}
+
+/* The end of the steps from i on that can be shared: carried matrices, not so large that two at once would be felt, and small tensors among
+ * them. */
+static size_t end_of_flock(const convert_run *r, size_t i) {
+    enum { LARGE_MATRIX = 1 << 27, LARGE_COPY = 1 << 22 };
+    for (; i < r->n_steps; i++) {
+        const convert_step *step = &r->steps[i];
+        bool small = step->action == CONVERT_COPY ? step->tensor->n_bytes < LARGE_COPY
+                                                  : step->action == CONVERT_CARRY && step->tensor->n_bytes < LARGE_MATRIX;
+        if (!small) break;
+    }
+    return i;
+}
+
+static assay_status run_side_by_side(convert_run *r, size_t begin, size_t end, assay_err *err) {
+    flock f = {.r = r, .next = begin, .end = end, .lock = PTHREAD_MUTEX_INITIALIZER, .failed = r->n_steps};
+    assay_parallel(2, 2, run_flock, &f);
+    return f.status == ASSAY_OK ? ASSAY_OK : assay_fail(err, f.status, "%s", f.err.message);
+}
+
+static assay_status run_alone(convert_run *r, size_t i, assay_err *err) {
+    ASSAY_TRY(before_step(r, i, err));
+    ASSAY_TRY(run_step(r, &r->steps[i], err));
+    return after_step(r, i, err);
 }
 
 static assay_status run_steps(convert_run *r, assay_err *err) {
     r->synced_at = assay_now();
-    for (size_t i = 0; i < r->n_steps; i++) {
-        ASSAY_TRY(assay_progress_report(r->o->progress, "converting", (double)i, (double)r->n_steps, "tensors", err));
-        /* codes are read across the file's order, which no kernel guesses; three steps ahead, the disk has something to do meanwhile */
-        if (i + 3 < r->n_steps && r->steps[i + 3].action != CONVERT_COPY) for_tensors(r, &r->steps[i + 3], assay_checkpoint_prefetch);
-        ASSAY_TRY(run_beside(r, i, err));
-        for_tensors(r, &r->steps[i], assay_checkpoint_release);
-        ASSAY_TRY(sync_spool(r, err));
+    for (size_t i = 0; i < r->n_steps;) {
+        size_t end = r->n_threads > 1 ? end_of_flock(r, i) : i;
+        if (end > i + 1) {
+            ASSAY_TRY(run_side_by_side(r, i, end, err));
+            i = end;
+        } else {
+            ASSAY_TRY(run_alone(r, i++, err));
+        }
     }
     return ASSAY_OK;
 }
@@ -479,7 +543,6 @@ static void notice(const convert_run *r) {
 
 static void run_deinit(convert_run *r) {
     assay_ckpt_writer_close(r->writer);
-    if (r->ready.step && r->ready.status == ASSAY_OK) assay_matrix_deinit(&r->ready.m);
     if (r->journal) fclose(r->journal);
     assay_outdir_deinit(&r->out);
     json_decref(r->new_quant);

@@ -29,14 +29,6 @@ typedef struct convert_loss { /* of a decoded or rounded matrix */
     assay_recode_loss loss;
 } convert_loss;
 
-/* A matrix as the target has it, ahead of its turn. */
-typedef struct convert_ready {
-    const convert_step *step; /* NULL: none */
-    assay_matrix m;
-    assay_status status;
-    assay_err err;
-} convert_ready;
-
 typedef struct convert_run {
     const char *model;
     const assay_convert_opts *o;
@@ -60,7 +52,6 @@ typedef struct convert_run {
     FILE *journal;          /* of losses */
     assay_outdir out;
     assay_ckpt_writer *writer;
-    convert_ready ready;
     int n_threads;
     double synced_at;
 } convert_run;

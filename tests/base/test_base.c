@@ -265,6 +265,24 @@ static void every_task_runs_exactly_once(void **state) {
     }
 }
 
+static void note_thread(void *ctx, size_t task, int thread) {
+    (void)task;
+    if (thread) *(_Atomic int *)ctx = 1;
+    usleep(100);
+}
+
+static void the_limit_holds_for_every_job(void **state) {
+    (void)state;
+    _Atomic int others = 0;
+    assay_threads_limit(1);
+    assert_int_equal(assay_n_cores(), 1);
+    assay_parallel(4, 64, note_thread, &others);
+    assert_int_equal(others, 0);
+    assay_threads_limit(0);
+    for (int i = 0; i < 100 && !others; i++) assay_parallel(4, 64, note_thread, &others);
+    assert_int_equal(others, 1);
+}
+
 /* A child has none of the threads, asleep or not, and makes its own. */
 static void a_forked_child_has_a_pool_of_its_own(void **state) {
     enum { N = 64, JOBS = 200 };
@@ -318,6 +336,7 @@ int main(void) {
         cmocka_unit_test(strings_survive_a_failed_allocation),
         cmocka_unit_test(sizes_times_and_suggestions_read_well),
         cmocka_unit_test(every_task_runs_exactly_once),
+        cmocka_unit_test(the_limit_holds_for_every_job),
         cmocka_unit_test(a_forked_child_has_a_pool_of_its_own),
         cmocka_unit_test(progress_can_stop_the_work),
     };
