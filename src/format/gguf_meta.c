@@ -94,8 +94,19 @@ static int64_t whole(double v) {
     return v >= 0 && v <= INT32_MAX ? (int64_t)v : 0;
 }
 
+/* What a config.json that does not say means. Not among gguf_config.def's defaults: a GGUF file that does not say means 10000. */
+static double usual_theta(const assay_gguf_arch *arch) {
+    static const struct {
+        const char *class_name;
+        double theta;
+    } OTHERS[] = {{"MixtralForCausalLM", 1e6}, {"SmolLM3ForCausalLM", 2e6}, {"Gemma3ForCausalLM", 1e6}};
+    for (size_t i = 0; i < ASSAY_LEN(OTHERS); i++)
+        if (strcmp(arch->class_name, OTHERS[i].class_name) == 0) return OTHERS[i].theta;
+    return 10000;
+}
+
 static double theta_of(const assay_gguf_output *o) {
-    double theta = number_in(o->config, o->arch->family == ASSAY_GGUF_NEOX ? "rotary_emb_base" : "rope_theta", 10000);
+    double theta = number_in(o->config, o->arch->family == ASSAY_GGUF_NEOX ? "rotary_emb_base" : "rope_theta", usual_theta(o->arch));
     return number_in(rope_of(o), "rope_theta", theta);
 }
 

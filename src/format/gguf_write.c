@@ -28,6 +28,15 @@ void assay_gguf_output_free(assay_gguf_output *o) {
     assay_free(o);
 }
 
+/* Qwen's models may leave experts out of some layers; llama.cpp wants them in all. */
+static assay_status check_experts(const assay_gguf_output *o, assay_err *err) {
+    bool listed = json_array_size(json_object_get(o->config, "mlp_only_layers")) > 0;
+    if (o->arch->family != ASSAY_GGUF_QWEN_MOE || (!listed && json_integer_value(json_object_get(o->config, "decoder_sparse_step")) <= 1))
+        return ASSAY_OK;
+    return assay_fail(err, ASSAY_EUNSUPPORTED, "config.json: some layers have no experts (%s): GGUF cannot say so",
+                      listed ? "mlp_only_layers" : "decoder_sparse_step");
+}
+
 static assay_status take_config(assay_gguf_output *o, const json_t *config, assay_err *err) {
     o->arch = assay_gguf_arch_of_config(config);
     if (!o->arch) {
@@ -43,7 +52,7 @@ static assay_status take_config(assay_gguf_output *o, const json_t *config, assa
     o->n_heads = json_integer_value(json_object_get(o->config, gpt2 ? "n_head" : "num_attention_heads"));
     const json_t *kv = json_object_get(o->config, "num_key_value_heads");
     o->n_kv_heads = json_is_integer(kv) ? json_integer_value(kv) : o->n_heads;
-    return ASSAY_OK;
+    return check_experts(o, err);
 }
 
 static char *base_of(const char *file) {

@@ -262,6 +262,30 @@ static void every_architecture_comes_back(void **state) {
     }
 }
 
+/* A config.json that leaves its rotary base out means its class's; the file, in which nothing means 10000, says it. */
+static void a_rotary_base_that_is_not_said_is_told(void **state) {
+    (void)state;
+    static const struct {
+        const char *class_name;
+        double theta;
+    } CASES[] = {{"MixtralForCausalLM", 1e6}, {"SmolLM3ForCausalLM", 2e6}, {"Gemma3ForCausalLM", 1e6}, {"LlamaForCausalLM", 1e4}};
+    for (size_t i = 0; i < ASSAY_LEN(CASES); i++) {
+        char text[1024], *dir = scratch_make(), *path = gguf_path(dir, "model.gguf");
+        json_t *back = NULL;
+        snprintf(text, sizeof text, "{\"architectures\": [\"%s\"], " LLAMA_SIZES "\"num_local_experts\": 3, \"num_experts_per_tok\": 2}", CASES[i].class_name);
+        json_t *config = json_loads(text, 0, NULL);
+        assay_ckpt_writer *w = open_writer(dir, 0, config);
+        put_one(w, "model.norm.weight", &MODELS[0].tensors[1]);
+        commit(w);
+        assert_int_equal(assay_gguf_config(&back, path, NULL), ASSAY_OK);
+        assert_true(json_number_value(json_object_get(back, "rope_theta")) == CASES[i].theta);
+        json_decref(back);
+        json_decref(config);
+        assay_free(path);
+        scratch_remove(dir);
+    }
+}
+
 static void splits_and_kills_change_nothing(void **state) {
     (void)state;
     const model *m = &MODELS[2];
@@ -563,6 +587,13 @@ static void integers_become_blocks(void **state) {
 
 /* --- what is refused --- */
 
+static void refuse_config(assay_ckpt_writer *w, const char *config, const char *why) {
+    assay_err err = {0};
+    assay_gguf_target t = {.config = json_loads(config, 0, NULL), .file_type = -1};
+    expect_error(assay_ckpt_writer_set_gguf(w, &t, &err), ASSAY_EUNSUPPORTED, &err, why);
+    json_decref((json_t *)(uintptr_t)t.config);
+}
+
 static void what_gguf_cannot_hold_is_refused(void **state) {
     (void)state;
     json_t *config = json_loads(MODELS[0].config, 0, NULL);
@@ -577,9 +608,9 @@ static void what_gguf_cannot_hold_is_refused(void **state) {
                  "heads");
     memset(&err, 0, sizeof err);
     assert_int_equal(assay_ckpt_writer_put(w, "model.layers.0.self_attn.rotary_emb.inv_freq", ASSAY_DTYPE_F32, 1, (int64_t[]){2}, v, &err), ASSAY_OK);
-    assay_gguf_target t = {.config = json_loads("{\"architectures\": [\"MambaForCausalLM\"]}", 0, NULL), .file_type = -1};
-    expect_error(assay_ckpt_writer_set_gguf(w, &t, &err), ASSAY_EUNSUPPORTED, &err, "MambaForCausalLM");
-    json_decref((json_t *)(uintptr_t)t.config);
+    refuse_config(w, "{\"architectures\": [\"MambaForCausalLM\"]}", "MambaForCausalLM");
+    refuse_config(w, "{\"architectures\": [\"Qwen3MoeForCausalLM\"], \"mlp_only_layers\": [1]}", "mlp_only_layers");
+    refuse_config(w, "{\"architectures\": [\"Qwen2MoeForCausalLM\"], \"decoder_sparse_step\": 2}", "decoder_sparse_step");
     assay_ckpt_writer_close(w);
     json_decref(config);
     scratch_remove(dir);
@@ -669,7 +700,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_architecture_comes_back),  cmocka_unit_test(splits_and_kills_change_nothing),
         cmocka_unit_test(planned_files_are_the_same),     cmocka_unit_test(copies_go_by_pieces),
-        cmocka_unit_test(a_plan_is_kept),
+        cmocka_unit_test(a_plan_is_kept),                 cmocka_unit_test(a_rotary_base_that_is_not_said_is_told),
         cmocka_unit_test(blocks_keep_every_byte),         cmocka_unit_test(four_bit_floats_come_back),
         cmocka_unit_test(integers_become_blocks),         cmocka_unit_test(what_gguf_cannot_hold_is_refused),
         cmocka_unit_test(missing_experts_are_told),       cmocka_unit_test(lying_files_are_refused),
