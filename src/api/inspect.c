@@ -394,14 +394,6 @@ assay_status assay_inspect(assay_doc **out, const char *model, const assay_inspe
     assay_str text = {0};
     json_t *j = NULL;
     assay_status s;
-    if (assay_path_exists(model) && !assay_path_is_dir(model)) {
-        char *gguf = NULL;
-        s = assay_gguf_find_file(&gguf, model, NULL);
-        assay_free(gguf);
-        if (s == ASSAY_ENOTFOUND)
-            s = assay_fail(err, ASSAY_EINPUT, "'%s' is a file, and none of GGUF: give the folder that it lies in", model);
-        if (s != ASSAY_OK) goto out;
-    }
     ASSAY_GO(assay_config_open(&c, model, err));
     ASSAY_GO(assay_checkpoint_open(&ckpt, model, err));
     j = json_pack("{s:s, s:s}", "schema", "assay.inspect/1", "model", model);

@@ -221,6 +221,18 @@ static assay_status open_dir(assay_checkpoint *c, assay_err *err) {
     return s;
 }
 
+assay_status assay_checkpoint_check_path(const char *model, assay_err *err) {
+    char *gguf = NULL;
+    size_t n = strlen(model);
+    if (!assay_path_exists(model) || assay_path_is_dir(model) || (n > 5 && strcmp(model + n - 5, ".json") == 0)) return ASSAY_OK;
+    assay_err why = {0};
+    assay_status s = assay_gguf_find_file(&gguf, model, &why);
+    assay_free(gguf);
+    if (s == ASSAY_ENOTFOUND)
+        return assay_fail(err, ASSAY_EINPUT, "'%s' is a file, and none of GGUF: give the folder that it lies in", model);
+    return s == ASSAY_OK ? ASSAY_OK : assay_fail(err, s, "%s", why.message);
+}
+
 assay_status assay_checkpoint_open(assay_checkpoint **out, const char *path, assay_err *err) {
     assay_status s;
     assay_err tried = {0};

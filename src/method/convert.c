@@ -519,6 +519,7 @@ static assay_status load_config(convert_run *r, assay_err *err) {
 }
 
 static assay_status open_source(convert_run *r, assay_err *err) {
+    ASSAY_TRY(assay_checkpoint_check_path(r->model, err));
     ASSAY_TRY(assay_checkpoint_open(&r->source, r->model, err));
     ASSAY_TRY(load_config(r, err));
     r->quant = json_object_get(r->config, "quantization_config");

@@ -162,6 +162,11 @@ void assay_recipe_free(assay_recipe *r) {
 
 /* --- the one-line form --- */
 
+/* What a part of the line has named so far. */
+typedef struct named {
+    bool method, mix; /* mix: one of llama.cpp's, or its type of blocks */
+} named;
+
 /* "Q4_K_M", as the field writes it. */
 static bool is_mix_in_capitals(char word[16], const char *text, size_t n) {
     assay_mix ignored;
@@ -171,13 +176,50 @@ static bool is_mix_in_capitals(char word[16], const char *text, size_t n) {
     return assay_mix_parse(&ignored, word);
 }
 
-/* One "key=value" or bare word as YAML "key: value". nf4 and fp4 are a method's name or, after one, a precision. */
-static assay_status put_option(assay_str *b, bool *has_method, const char *text, size_t n, assay_err *err) {
+/* The method, precision, mix or option that a word was probably meant to be, or NULL. */
+static const char *nearest_word(const char *word) {
+    const char *list[ASSAY_METHOD_COUNT + ASSAY_PRECISION_COUNT + ASSAY_MIX_COUNT + ASSAY_OPT_COUNT];
+    size_t n = 0;
+    for (int i = 0; i < ASSAY_METHOD_COUNT; i++) list[n++] = assay_method_name((assay_method_id)i);
+    for (int i = 0; i < ASSAY_PRECISION_COUNT; i++) list[n++] = assay_precision_name((assay_precision)i);
+    for (int i = 0; i < ASSAY_MIX_COUNT; i++) list[n++] = assay_mix_name((assay_mix)i);
+    for (size_t i = 0; i < ASSAY_OPT_COUNT; i++) list[n++] = assay_option_key(i);
+    return assay_nearest(word, list, n);
+}
+
+/* A bare word is a method, a precision or an option that is true. nf4 and fp4 are a method's name or, after one, a precision. */
+static assay_status put_word(assay_str *b, named *has, const char *word, assay_err *err) {
+    assay_draft d = {0};
+    bool is_precision = assay_draft_precision(&d, word), is_option = false;
+    if (assay_is_method_word(word) && !(has->method && is_precision)) {
+        has->method = true;
+        assay_str_printf(b, "method: %s", word);
+        return ASSAY_OK;
+    }
+    if (is_precision) {
+        has->mix |= assay_precision_get_kind(d.c.precision) == ASSAY_KIND_BLOCK;
+        assay_str_printf(b, "precision: %s", word);
+        return ASSAY_OK;
+    }
+    for (size_t i = 0; i < ASSAY_OPT_COUNT; i++) is_option |= !strcmp(word, assay_option_key(i));
+    for (size_t i = 0; i < ASSAY_LEN(own_keys); i++) is_option |= !strcmp(word, own_keys[i]);
+    if (!is_option) {
+        const char *near = nearest_word(word);
+        return assay_fail(err, ASSAY_EINPUT, "recipe: '%s' is no method, precision or option%s%s%s", word, near ? "; did you mean '" : "",
+                          near ? near : "", near ? "'?" : "");
+    }
+    assay_str_printf(b, "%s: true", word);
+    return ASSAY_OK;
+}
+
+/* One "key=value" or bare word as YAML "key: value". */
+static assay_status put_option(assay_str *b, named *has, const char *text, size_t n, assay_err *err) {
     const char *eq = memchr(text, '=', n);
     size_t key = eq ? (size_t)(eq - text) : n;
     char mix[16];
     if (!eq && is_mix_in_capitals(mix, text, n)) {
         assay_str_printf(b, "precision: %s", mix);
+        has->mix = true;
         return ASSAY_OK;
     }
     for (size_t i = 0; i < key; i++)
@@ -187,6 +229,7 @@ static assay_status put_option(assay_str *b, bool *has_method, const char *text,
     if (!key) return assay_fail(err, ASSAY_EINPUT, "recipe: an empty option");
     if (eq) {
         bool list = key == 4 && !memcmp(text, "skip", 4);
+        has->method |= key == 6 && !memcmp(text, "method", 6);
         assay_str_putn(b, text, key);
         assay_str_put(b, list ? ": [" : ": ");
         if (list || (key == 5 && !memcmp(text, "match", 5)))
@@ -204,28 +247,22 @@ static assay_status put_option(assay_str *b, bool *has_method, const char *text,
     }
     char word[32];
     snprintf(word, sizeof word, "%.*s", (int)n, text);
-    assay_draft d = {0};
-    if (assay_is_method_word(word) && !(*has_method && assay_draft_precision(&d, word))) {
-        *has_method = true;
-        assay_str_printf(b, "method: %s", word);
-    } else if (assay_draft_precision(&d, word))
-        assay_str_printf(b, "precision: %s", word);
-    else
-        assay_str_printf(b, "%s: true", word);
-    return ASSAY_OK;
+    return put_word(b, has, word, err);
 }
 
-static assay_status put_options(assay_str *b, const char *text, size_t n, assay_err *err) {
+/* Of the line's first part (is_base) a mix alone says that the method is gguf; the others are laid over it. */
+static assay_status put_options(assay_str *b, const char *text, size_t n, bool is_base, assay_err *err) {
     const char *end = text + n;
-    bool has_method = false;
+    named has = {0};
     assay_str_putc(b, '{');
     for (bool first = true;; first = false) {
         const char *comma = memchr(text, ',', (size_t)(end - text));
         if (!first) assay_str_put(b, ", ");
-        ASSAY_TRY(put_option(b, &has_method, text, (size_t)((comma ? comma : end) - text), err));
+        ASSAY_TRY(put_option(b, &has, text, (size_t)((comma ? comma : end) - text), err));
         if (!comma) break;
         text = comma + 1;
     }
+    if (is_base && has.mix && !has.method) assay_str_put(b, ", method: gguf");
     return ASSAY_OK;
 }
 
@@ -235,13 +272,13 @@ assay_status assay_recipe_from_string(assay_recipe **out, const char *text, assa
     assay_yaml_doc *doc = NULL;
     size_t n = strcspn(text, ";");
     assay_status s;
-    ASSAY_GO(put_options(&b, text, n, err));
+    ASSAY_GO(put_options(&b, text, n, true, err));
     if (text[n]) assay_str_put(&b, ", override: [");
     bool more = text[n] != 0;
     for (const char *p = text + n; *p;) {
         p++;
         n = strcspn(p, ";");
-        ASSAY_GO(put_options(&b, p, n, err));
+        ASSAY_GO(put_options(&b, p, n, false, err));
         assay_str_put(&b, p[n] ? "}, " : "}");
         p += n;
     }

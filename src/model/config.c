@@ -405,6 +405,8 @@ out:
 
 assay_status assay_config_open(assay_config *out, const char *dir, assay_err *err) {
     assay_err none = {0};
+    memset(out, 0, sizeof *out);
+    ASSAY_TRY(assay_checkpoint_check_path(dir, err));
     assay_status s = open_gguf(out, dir, &none);
     if (s == ASSAY_OK) return s;
     if (s != ASSAY_ENOTFOUND) return assay_fail(err, s, "%s", none.message);

@@ -78,6 +78,7 @@ assay_status assay_native_effective(size_t *context, assay_kv_kind *kv, const as
 static assay_status open_text(assay_native *n, const char *dir, assay_err *err) {
     assay_err none = {0};
     if (n->opts.no_tokenizer) return ASSAY_OK;
+    ASSAY_TRY(assay_checkpoint_check_path(dir, err));
     ASSAY_TRY(assay_tokenizer_open(&n->tokenizer, dir, err));
     assay_status s = assay_template_open(&n->tmpl, dir, &none);
     if (s == ASSAY_OK || s == ASSAY_ENOTFOUND) return ASSAY_OK; /* a base model has no template */

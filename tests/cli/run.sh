@@ -21,6 +21,9 @@ expect 0 'inspect knows the convention' "$ASSAY" inspect "$work/nf4"; says 'bnb 
 expect 0 'the variant answers' "$ASSAY" run "$work/nf4" 'What is 32 + 39?'; says '71'
 expect 4 'quantizing what is quantized' "$ASSAY" quantize "$work/nf4" "$work/again" -r rtn,int8; one_line
 expect 0 'a dry run writes nothing' sh -c "'$ASSAY' quantize models/demo '$work/dry' -r rtn,int4,group_size=128 --dry-run && test ! -e '$work/dry'"; says 'would take'
+expect 0 "a mix of llama.cpp's is recipe enough" "$ASSAY" quantize models/demo "$work/mix" -r Q4_K_M; says 'gguf q4_k_m'
+expect 2 'a word with a typing error' "$ASSAY" quantize models/demo "$work/y" -r gguf,q4_km; one_line; complains "did you mean 'q4_k_m'"
+expect 2 'a method that is none' "$ASSAY" quantize models/demo "$work/y" -r gtpq,int4; one_line; complains "did you mean 'gptq'"
 expect 2 'a recipe with a typing error' "$ASSAY" quantize models/demo "$work/y" -r rtn,int4,group_siz=128; one_line; complains 'group_size'
 for f in gptq,int4,format=gptq gptq,int4,symmetric=false,format=gptq_v2 awq,int4,format=awq; do
     rm -rf "$work/format"
