@@ -181,8 +181,8 @@ static const char *nearest_word(const char *word) {
     const char *list[ASSAY_METHOD_COUNT + ASSAY_PRECISION_COUNT + ASSAY_MIX_COUNT + ASSAY_OPT_COUNT];
     size_t n = 0;
     for (int i = 0; i < ASSAY_METHOD_COUNT; i++) list[n++] = assay_method_name((assay_method_id)i);
-    for (int i = 0; i < ASSAY_PRECISION_COUNT; i++) list[n++] = assay_precision_name((assay_precision)i);
     for (int i = 0; i < ASSAY_MIX_COUNT; i++) list[n++] = assay_mix_name((assay_mix)i);
+    for (int i = 0; i < ASSAY_PRECISION_COUNT; i++) list[n++] = assay_precision_name((assay_precision)i);
     for (size_t i = 0; i < ASSAY_OPT_COUNT; i++) list[n++] = assay_option_key(i);
     return assay_nearest(word, list, n);
 }
