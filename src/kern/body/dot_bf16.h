@@ -136,33 +136,6 @@ VEC_FN v16 q8_chunk_bf16(v16 acc, const assay_rows *w, const uint8_t *p, int byt
     vb_store(out, v);
     return acc;
 }
-/* As q8_rows_f32. */
-VEC_FN void q8_rows_bf16(float *y, const assay_rows *w, size_t row, int nr, int bytes, const uint16_t *x,
-                         uint16_t *out, size_t ld) {
-    v16 acc[GEMV_N], zero[GEMV_N], scale[GEMV_N][2];
-    dot_scales s[GEMV_N];
-    size_t left = 0, g = 0;
-    scales_begin(s, w, row, nr);
-    VEC_UNROLL for (int r = 0; r < nr; r++) acc[r] = zero[r] = scale[r][0] = v16_zero();
-    for (size_t c = 0; c < w->k; c += ASSAY_KERN_CHUNK, left -= ASSAY_KERN_CHUNK) {
-        if (bytes >= BYTES_OFFSETS && w->small_scales && c % ASSAY_KERN_SUPER == 0)
-            scales_make(s, w, row, nr, c);
-        if (bytes == BYTES_SIGNED16 || left == 0) {
-            VEC_UNROLL for (int r = 0; r < nr; r++)
-                q8_group(&zero[r], scale[r], w, &s[r], row + (size_t)r, g, nr, bytes);
-            left = group_columns(w);
-            g += bytes == BYTES_SIGNED16 ? 2 : 1;
-        }
-        VEC_UNROLL for (int r = 0; r < nr; r++) {
-            const uint8_t *p = (const uint8_t *)w->data + (row + (size_t)r) * w->stride + c;
-            VEC_PREFETCH(p + (size_t)nr * w->stride);
-            acc[r] = q8_chunk_bf16(acc[r], w, p, bytes, zero[r], scale[r], x + c,
-                                   out ? out + (size_t)r * ld + c : NULL);
-        }
-    }
-    if (!out) VEC_UNROLL for (int r = 0; r < nr; r++) y[r] = v16_sum(acc[r]);
-}
-
 /* `exact`, a constant: the codes' own values, unscaled (`out` alone). */
 VEC_FN void f8_rows(float *y, const assay_rows *w, size_t row, int nr, assay_form form, bool exact,
                     const uint16_t *x, uint16_t *out, size_t ld) {

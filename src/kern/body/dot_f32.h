@@ -168,33 +168,6 @@ VEC_FN v16 q8_chunk_f32(v16 acc, const assay_rows *w, const uint8_t *p, int byte
     }
     return acc;
 }
-/* bytes, a constant: what they are. */
-VEC_FN void q8_rows_f32(float *y, const assay_rows *w, size_t row, int nr, int bytes, const float *x,
-                        float *out, size_t ld) {
-    v16 acc[GEMV_N], zero[GEMV_N], scale[GEMV_N][2];
-    dot_scales s[GEMV_N];
-    size_t left = 0, g = 0;
-    scales_begin(s, w, row, nr);
-    VEC_UNROLL for (int r = 0; r < nr; r++) acc[r] = zero[r] = scale[r][0] = v16_zero();
-    for (size_t c = 0; c < w->k; c += ASSAY_KERN_CHUNK, left -= ASSAY_KERN_CHUNK) {
-        if (bytes >= BYTES_OFFSETS && w->small_scales && c % ASSAY_KERN_SUPER == 0)
-            scales_make(s, w, row, nr, c);
-        if (bytes == BYTES_SIGNED16 || left == 0) {
-            VEC_UNROLL for (int r = 0; r < nr; r++)
-                q8_group(&zero[r], scale[r], w, &s[r], row + (size_t)r, g, nr, bytes);
-            left = group_columns(w);
-            g += bytes == BYTES_SIGNED16 ? 2 : 1;
-        }
-        VEC_UNROLL for (int r = 0; r < nr; r++) {
-            const uint8_t *p = (const uint8_t *)w->data + (row + (size_t)r) * w->stride + c;
-            VEC_PREFETCH(p + (size_t)nr * w->stride);
-            acc[r] = q8_chunk_f32(acc[r], w, p, bytes, zero[r], scale[r], x + c,
-                                  out ? out + (size_t)r * ld + c : NULL);
-        }
-    }
-    if (!out) VEC_UNROLL for (int r = 0; r < nr; r++) y[r] = v16_sum(acc[r]);
-}
-
 VEC_FN void f8_rows_f32(float *y, const assay_rows *w, size_t row, int nr, assay_form form, const float *x,
                         float *out, size_t ld) {
     v16 acc[GEMV_N], scale[GEMV_N];

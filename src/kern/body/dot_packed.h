@@ -1,6 +1,6 @@
 /* kern/body/dot_packed.h: from blocks of rows to whole calls, for the packed forms (Q4, Q8, S8, E4M3, E5M2, IQ1,
  * IQ2): products of one row of x, some rows of the weight at a time, and unpacking. Included by dot_f32.h and
- * dot_bf16.h, once each per instruction set, after their q4_rows, q8_rows, q8_chunk and f8_rows:
+ * dot_bf16.h, once each per instruction set, after their q4_rows, q8_chunk and f8_rows:
  *   DOT_CLASS  f32 or bf16: the suffix of those functions and of the ones made here
  *   DOT_ELEM   type of x and of the unpacked values
  * No include guard, and it undefines both. */
@@ -12,6 +12,33 @@
 #define DOT_ZERO_TAIL DOT_PASTE(zero_tail_, DOT_CLASS, )
 #define DOT_Q8_CHUNK DOT_PASTE(q8_chunk_, DOT_CLASS, )
 #define DOT_GRID_ROWS DOT_PASTE(grid_rows_, DOT_CLASS, )
+
+/* Codes of a byte. bytes, a constant: what they are. */
+VEC_FN void DOT_Q8_ROWS(float *y, const assay_rows *w, size_t row, int nr, int bytes, const DOT_ELEM *x,
+                        DOT_ELEM *out, size_t ld) {
+    v16 acc[GEMV_N], zero[GEMV_N], scale[GEMV_N][2];
+    dot_scales s[GEMV_N];
+    size_t left = 0, g = 0;
+    scales_begin(s, w, row, nr);
+    VEC_UNROLL for (int r = 0; r < nr; r++) acc[r] = zero[r] = scale[r][0] = v16_zero();
+    for (size_t c = 0; c < w->k; c += ASSAY_KERN_CHUNK, left -= ASSAY_KERN_CHUNK) {
+        if (bytes >= BYTES_OFFSETS && w->small_scales && c % ASSAY_KERN_SUPER == 0)
+            scales_make(s, w, row, nr, c);
+        if (bytes == BYTES_SIGNED16 || left == 0) {
+            VEC_UNROLL for (int r = 0; r < nr; r++)
+                q8_group(&zero[r], scale[r], w, &s[r], row + (size_t)r, g, nr, bytes);
+            left = group_columns(w);
+            g += bytes == BYTES_SIGNED16 ? 2 : 1;
+        }
+        VEC_UNROLL for (int r = 0; r < nr; r++) {
+            const uint8_t *p = (const uint8_t *)w->data + (row + (size_t)r) * w->stride + c;
+            VEC_PREFETCH(p + (size_t)nr * w->stride);
+            acc[r] = DOT_Q8_CHUNK(acc[r], w, p, bytes, zero[r], scale[r], x + c,
+                                  out ? out + (size_t)r * ld + c : NULL);
+        }
+    }
+    if (!out) VEC_UNROLL for (int r = 0; r < nr; r++) y[r] = v16_sum(acc[r]);
+}
 
 static void DOT_PASTE(gemv_, DOT_CLASS, _q4)(float *y, const assay_rows *w, size_t row, size_t n,
                                              const DOT_ELEM *x) {
