@@ -23,11 +23,11 @@ const cli_command cli_inspect = {
     .name = "inspect",
     .args = "MODEL",
     .summary = "what a checkpoint is: architecture, tensors, precisions, bits per weight, tokenizer",
-    .description = "MODEL is a folder in the Hugging Face layout. Every tensor that the architecture calls "
+    .description = "MODEL is a folder in the Hugging Face layout, or a GGUF file. Every tensor that the architecture calls "
                    "for is looked up as the\n"
                    "runtime would, so a checkpoint that inspects cleanly is complete. Traps are told: what other programs would silently\n"
                    "compute otherwise, such as zero points of the other GPTQ version. --runtimes tells for transformers, vLLM, TGI,\n"
-                   "TensorRT-LLM and llama.cpp whether a kernel of theirs works on the stored codes, by rules with source and date.",
+                   "TensorRT-LLM, llama.cpp, Ollama and kin whether a kernel of theirs works on the stored codes, by rules with source and\ndate.",
     .examples = "  $ assay inspect models/demo\n  $ assay inspect models/demo --tensors --json\n"
                 "  $ assay inspect /tmp/gptq --runtimes\n",
     .options = options,
