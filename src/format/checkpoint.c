@@ -224,7 +224,8 @@ static assay_status open_dir(assay_checkpoint *c, assay_err *err) {
 assay_status assay_checkpoint_check_path(const char *model, assay_err *err) {
     char *gguf = NULL;
     size_t n = strlen(model);
-    if (!assay_path_exists(model) || assay_path_is_dir(model) || (n > 5 && strcmp(model + n - 5, ".json") == 0)) return ASSAY_OK;
+    if (!assay_path_exists(model)) return assay_fail(err, ASSAY_ENOTFOUND, "there is no model at '%s'", model);
+    if (assay_path_is_dir(model) || (n > 5 && strcmp(model + n - 5, ".json") == 0)) return ASSAY_OK;
     assay_err why = {0};
     assay_status s = assay_gguf_find_file(&gguf, model, &why);
     assay_free(gguf);

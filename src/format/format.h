@@ -19,7 +19,7 @@ typedef struct assay_checkpoint assay_checkpoint;
  * in their bytes. Errors name file, tensor and byte. Every tensor's range is checked against its file: no overlap, no hole (GGUF: but
  * for padding), dims*size == bytes. */
 assay_status assay_checkpoint_open(assay_checkpoint **out, const char *path, assay_err *err);
-/* EINPUT for a file that is neither GGUF nor a configuration (.json): a model is named by its folder or its GGUF file. */
+/* ENOTFOUND when nothing is there, EINPUT for a file that is neither GGUF nor a configuration (.json): a model is named by its folder or its GGUF file. */
 assay_status assay_checkpoint_check_path(const char *model, assay_err *err);
 void assay_checkpoint_close(assay_checkpoint *c);
 bool assay_checkpoint_is_gguf(const assay_checkpoint *c);

@@ -39,6 +39,7 @@ n=$(od -An -tu8 -N8 "$work/m/model.safetensors" | tr -d ' ')
 printf '\300\177' | dd of="$work/m/model.safetensors" bs=1 seek=$((8 + n + at)) conv=notrunc status=none
 expect 3 'a NaN weight stops quantizing' "$ASSAY" quantize "$work/m" "$work/q" -r rtn,int8; one_line; complains 'q_proj'; complains 'NaN'
 expect 3 'and running' "$ASSAY" run "$work/m" hello; one_line; complains 'q_proj'
+expect 3 'a model that is not there' "$ASSAY" run nosuch x; one_line; complains "there is no model at 'nosuch'"
 for c in inspect run plan "quantize -r rtn,int4 -o $work/y" "convert --to gguf -o $work/y" "bench"; do
     expect 3 "$c of a file that is no model" "$ASSAY" $c models/demo/model.safetensors; one_line; complains 'give the folder'
 done
