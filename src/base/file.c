@@ -5,6 +5,7 @@
  * temporary. */
 #include "base/file.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -193,6 +194,18 @@ assay_status assay_write_file(const char *path, const void *data, size_t size, a
     if (s == ASSAY_OK) return assay_writer_commit(w, err);
     assay_writer_abort(w);
     return s;
+}
+
+bool assay_is_leftover(const char *name) {
+    const char *tail = strstr(name, ".tmp.");
+    return tail && tail[5] && strspn(tail + 5, "0123456789") == strlen(tail + 5);
+}
+
+void assay_remove_leftovers(const char *dir) {
+    DIR *d = opendir(dir);
+    for (struct dirent *e; d && (e = readdir(d));)
+        if (assay_is_leftover(e->d_name)) unlinkat(dirfd(d), e->d_name, 0);
+    if (d) closedir(d);
 }
 
 bool assay_path_exists(const char *path) {

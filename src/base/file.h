@@ -34,6 +34,10 @@ assay_status assay_writer_put(assay_writer *w, const void *data, size_t size, as
 assay_status assay_writer_commit(assay_writer *w, assay_err *err); /* frees w in any case */
 void assay_writer_abort(assay_writer *w);                          /* NULL is fine */
 
+/* Whether a file's name is that of a write that was cut off, NAME.tmp.PID. */
+bool assay_is_leftover(const char *name);
+/* Removes such files from a folder that nobody else is writing to. Best effort. */
+void assay_remove_leftovers(const char *dir);
 bool assay_path_exists(const char *path);
 bool assay_path_is_dir(const char *path);
 int64_t assay_file_size(const char *path);                   /* -1 when it cannot be read */

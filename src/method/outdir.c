@@ -33,13 +33,8 @@ static bool ends_with(const char *name, const char *end) {
     return n > k && !strcmp(name + n - k, end);
 }
 
-/* Of a write that a kill cut off (base/file.c): NAME.tmp.PID. */
-static bool is_leftover(const char *name) {
-    const char *tail = strstr(name, ".tmp.");
-    return tail && tail[5] && strspn(tail + 5, "0123456789") == strlen(tail + 5);
-}
 static bool is_spool(const char *name) {
-    return !strncmp(name, ".partial-", 9) || (!strncmp(name, ".assay-", 7) && ends_with(name, ".jsonl")) || is_leftover(name);
+    return !strncmp(name, ".partial-", 9) || (!strncmp(name, ".assay-", 7) && ends_with(name, ".jsonl")) || assay_is_leftover(name);
 }
 static bool is_key(const char *name) {
     return !strcmp(name, KEY);

@@ -95,6 +95,7 @@ static assay_status open_places(study_run *r, assay_err *err) {
     if (r->o->dry_run) return assay_store_open(&r->store, r->db, &(assay_store_opts){.read_only = true}, err);
     ASSAY_TRY(assay_mkdirs(r->res->out_dir, err));
     ASSAY_TRY(take_lock(r, err));
+    assay_remove_leftovers(r->res->out_dir); /* of reports that a kill cut off */
     return assay_store_open(&r->store, r->db, NULL, err);
 }
 

@@ -158,6 +158,31 @@ static void a_full_disk_is_enospc_and_keeps_the_old_file(void **state) {
     assay_free(path);
 }
 
+/* What a kill leaves of a write is known by its name; nothing else is touched. */
+static void leftovers_of_killed_writes_are_removed(void **state) {
+    (void)state;
+    char folder[] = "/tmp/assay-left-XXXXXX";
+    static const struct {
+        const char *name;
+        bool stays;
+    } FILES[] = {{"report.html.tmp.4711", false}, {"report.html", true}, {"a.tmp.x1", true}, {"b.tmp.", true}, {"c.tmp", true}};
+    assert_non_null(mkdtemp(folder));
+    for (size_t i = 0; i < ASSAY_LEN(FILES); i++) {
+        char *path = assay_path_join(folder, FILES[i].name);
+        assert_int_equal(assay_write_file(path, "x", 1, NULL), ASSAY_OK);
+        assay_free(path);
+    }
+    assay_remove_leftovers(folder);
+    for (size_t i = 0; i < ASSAY_LEN(FILES); i++) {
+        char *path = assay_path_join(folder, FILES[i].name);
+        assert_int_equal(assay_path_exists(path), FILES[i].stays);
+        unlink(path);
+        assay_free(path);
+    }
+    rmdir(folder);
+    assay_remove_leftovers(folder); /* no folder, no harm */
+}
+
 static void missing_files_and_folders_are_named(void **state) {
     (void)state;
     assay_err e = {0};
@@ -330,6 +355,7 @@ int main(void) {
         cmocka_unit_test(rng_matches_the_reference_generator),
         cmocka_unit_test(an_aborted_write_leaves_the_old_file),
         cmocka_unit_test(a_full_disk_is_enospc_and_keeps_the_old_file),
+        cmocka_unit_test(leftovers_of_killed_writes_are_removed),
         cmocka_unit_test(missing_files_and_folders_are_named),
         cmocka_unit_test(json_errors_have_line_and_column),
         cmocka_unit_test(jsonl_skips_blank_lines_and_names_bad_ones),

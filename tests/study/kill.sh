@@ -72,6 +72,7 @@ while [ $kills -lt 20 ]; do
 done
 [ $met -eq 20 ]; tap $? "$met of 20 kills met a running program (an undisturbed run takes $span ms)"
 tap $lost "the store is whole after each kill"
+: > "$work/killed/report.html.tmp.1" # as a kill leaves it while the report is written
 run "$work/killed"; again=$?
 [ $again -eq $code ]; tap $? "started once more it ends with exit code $code"
 [ $again -eq $code ] || sed 's/^/# /' "$work/err"
