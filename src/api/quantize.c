@@ -21,6 +21,7 @@ static void review(void *ctx, const assay_quantize_result *r) {
     const assay_quantize_request *o = ((reviewer *)ctx)->o;
     char text[480];
     if (o->on_notice && assay_quantize_warning(text, sizeof text, r)) o->on_notice(o->notice_ctx, text);
+    if (o->on_notice && r->note[0]) o->on_notice(o->notice_ctx, r->note);
     if (!r->research || !o->on_notice) return;
     const assay_loss *w = r->n_worst ? &r->worst[0] : NULL;
     int n = snprintf(text, sizeof text, "research: fewer than 4 bits; weight error %.2f %% over all", 100 * r->weight_error);

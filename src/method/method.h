@@ -97,6 +97,7 @@ typedef struct assay_quantize_result {
     char recipe_hash[65];
     assay_loss worst[ASSAY_N_WORST]; /* by weight_error (output_error where it exists), the worst first */
     size_t n_worst;
+    char note[300]; /* what the output is without: a tokenizer that no tokenizer.json can be; "" = nothing */
 } assay_quantize_result;
 
 /* Quantizes MODEL_DIR by r into OUT_DIR (made when missing). o may be NULL. EUNSUPPORTED: the source is

@@ -217,14 +217,14 @@ assay_status assay_outdir_unpack_tokenizer(char note[300], const assay_outdir *d
     char *file = NULL;
     bool there = true;
     assay_err why = {0};
-    if (note) note[0] = 0;
+    note[0] = 0;
     if (assay_gguf_find_file(&file, model, &why) != ASSAY_OK) return ASSAY_OK; /* no GGUF */
     assay_status s = has_tokenizer(&there, file, err);
     if (s == ASSAY_OK && !there) s = assay_gguf_write_hf(d->dir, file, &why);
     assay_free(file);
     if (s == ASSAY_OK) return ASSAY_OK;
     if (s != ASSAY_ENOTFOUND && s != ASSAY_EUNSUPPORTED) return assay_fail(err, s, "%s", why.message);
-    if (note) snprintf(note, 300, "no tokenizer.json is written: %.250s", why.message);
+    snprintf(note, 300, "no tokenizer.json is written: %.250s", why.message);
     return ASSAY_OK;
 }
 

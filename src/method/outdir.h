@@ -30,7 +30,7 @@ assay_status assay_outdir_end(uint64_t *bytes, assay_outdir *d, assay_err *err);
 /* Tokenizer, template, generation_config, licence: files that travel unchanged. config.json is the caller's. */
 assay_status assay_outdir_copy_sidecars(const assay_outdir *d, const char *model_dir, assay_err *err);
 /* After that, for a checkpoint in safetensors: when `model` is a GGUF file and no tokenizer.json lay beside it, the tokenizer of its metadata
- * as Hugging Face's files. One that is not supported is left out: `note` (may be NULL) says why, else it is "". */
+ * as Hugging Face's files. One that is not supported is left out: `note` says why, else it is "". */
 assay_status assay_outdir_unpack_tokenizer(char note[300], const assay_outdir *d, const char *model, assay_err *err);
 /* assay.json, schema assay.checkpoint/1: what j says, with schema, program, build, date and key before it. Takes the reference; NULL is out
  * of memory. */

@@ -320,7 +320,7 @@ static assay_status finish(assay_run *r, assay_err *err) {
     assay_quantize_result *res = r->res;
     res->weight_error = assay_relative_error(r->error2, r->weight2);
     ASSAY_TRY(assay_losses_save(r->out.dir, &r->losses, err));
-    ASSAY_TRY(assay_sidecars_write(&r->out, r->model_dir, r->config_json, &r->steps, err));
+    ASSAY_TRY(assay_sidecars_write(res->note, &r->out, r->model_dir, r->config_json, &r->steps, err));
     ASSAY_TRY(assay_manifest_write(&r->out, r->model_dir, r->recipe, res, r->calibration ? r->calibration->manifest : NULL,
                                    r->imatrix ? &r->imatrix_info : NULL, err));
     if (r->o->before_commit) r->o->before_commit(r->o->before_commit_ctx, res);

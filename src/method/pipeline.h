@@ -75,7 +75,8 @@ assay_status assay_loss_print(assay_str *out, const assay_loss *loss, assay_err 
 assay_status assay_losses_save(const char *dir, const assay_losses *l, assay_err *err);
 
 /* config.json with quantization_config, and the files that go along unchanged. */
-assay_status assay_sidecars_write(const assay_outdir *out, const char *model_dir, const json_t *config, const assay_steps *p, assay_err *err);
+assay_status assay_sidecars_write(char note[300], const assay_outdir *out, const char *model_dir, const json_t *config, const assay_steps *p,
+                                  assay_err *err);
 /* assay.json. calibration, imatrix: NULL = none. */
 assay_status assay_manifest_write(const assay_outdir *out, const char *model_dir, const assay_recipe *r,
                                   const assay_quantize_result *res, const json_t *calibration, const assay_imatrix_info *imatrix,

@@ -167,11 +167,12 @@ static assay_status write_config(const char *out_dir, const json_t *config, cons
     return s;
 }
 
-assay_status assay_sidecars_write(const assay_outdir *out, const char *model_dir, const json_t *config, const assay_steps *p, assay_err *err) {
+assay_status assay_sidecars_write(char note[300], const assay_outdir *out, const char *model_dir, const json_t *config, const assay_steps *p,
+                                  assay_err *err) {
     if (p->convention != ASSAY_CONVENTION_GGUF) ASSAY_TRY(write_config(out->dir, config, p, err)); /* a GGUF file says all itself */
     char *dir = assay_path_is_dir(model_dir) ? assay_strdup(model_dir) : assay_path_dir(model_dir);
     assay_status s = dir ? assay_outdir_copy_sidecars(out, dir, err) : assay_nomem(err);
-    if (s == ASSAY_OK && p->convention != ASSAY_CONVENTION_GGUF) s = assay_outdir_unpack_tokenizer(NULL, out, model_dir, err);
+    if (s == ASSAY_OK && p->convention != ASSAY_CONVENTION_GGUF) s = assay_outdir_unpack_tokenizer(note, out, model_dir, err);
     assay_free(dir);
     return s;
 }

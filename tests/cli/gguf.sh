@@ -8,7 +8,6 @@ expect 0 'the file alone answers, with its own tokenizer and template' "$ASSAY" 
 expect 0 'so does its folder' "$ASSAY" run "$work/alone" 'What is 32 + 39?'; says '71'
 expect 0 'inspect reads it' "$ASSAY" inspect "$work/alone/demo.gguf"; says 'LlamaForCausalLM'; says '38 tensors'; says '2048 tokens, begins with <|begin|>'
 expect 0 'and back' "$ASSAY" convert "$work/alone/demo.gguf" "$work/back" --to hf --dtype bf16
-cp models/demo/tokenizer.json models/demo/tokenizer_config.json "$work/back" # a GGUF file has no tokenizer.json to give back
 expect 0 'to the same answers' "$ASSAY" compare models/demo "$work/back" 'What is 32 + 39?'; says 'answers are the same'
 expect 0 'rounded to blocks' "$ASSAY" convert models/demo "$work/blocks" --to gguf:q8_0 --requantize
 expect 0 'of a type that ggml has' "$ASSAY" inspect "$work/blocks/model.gguf"; says 'q8_0'
