@@ -219,33 +219,31 @@ static assay_status begin(assay_tape *t, int64_t layer, const int32_t *lengths, 
 }
 
 /* Fused projections are the separate ones, rows behind rows. */
+static const struct {
+    assay_tensor_role part, whole;
+} FUSED[] = {{ASSAY_ROLE_Q, ASSAY_ROLE_QKV},
+             {ASSAY_ROLE_K, ASSAY_ROLE_QKV},
+             {ASSAY_ROLE_V, ASSAY_ROLE_QKV},
+             {ASSAY_ROLE_GATE, ASSAY_ROLE_GATE_UP},
+             {ASSAY_ROLE_UP, ASSAY_ROLE_GATE_UP}};
+
+/* Where a part's weights begin in the whole. */
+static size_t part_begin(const assay_tape *t, assay_tensor_role role) {
+    size_t row = role == ASSAY_ROLE_K ? t->q : role == ASSAY_ROLE_V ? t->q + t->kv : role == ASSAY_ROLE_UP ? t->ffn : 0;
+    return row * t->hidden;
+}
+
 static assay_params take_apart(const assay_tape *t, const assay_params *w) {
     assay_params p = *w;
-    const float *qkv = w->w[ASSAY_ROLE_QKV], *gate_up = w->w[ASSAY_ROLE_GATE_UP];
-    if (qkv) {
-        p.w[ASSAY_ROLE_Q] = qkv;
-        p.w[ASSAY_ROLE_K] = qkv + t->q * t->hidden;
-        p.w[ASSAY_ROLE_V] = qkv + (t->q + t->kv) * t->hidden;
-    }
-    if (gate_up) {
-        p.w[ASSAY_ROLE_GATE] = gate_up;
-        p.w[ASSAY_ROLE_UP] = gate_up + t->ffn * t->hidden;
-    }
+    for (size_t i = 0; i < ASSAY_LEN(FUSED); i++)
+        if (w->w[FUSED[i].whole]) p.w[FUSED[i].part] = w->w[FUSED[i].whole] + part_begin(t, FUSED[i].part);
     return p;
 }
 
 static assay_grads take_grads_apart(const assay_tape *t, const assay_grads *g) {
     assay_grads p = *g;
-    float *qkv = g->w[ASSAY_ROLE_QKV], *gate_up = g->w[ASSAY_ROLE_GATE_UP];
-    if (qkv) {
-        p.w[ASSAY_ROLE_Q] = qkv;
-        p.w[ASSAY_ROLE_K] = qkv + t->q * t->hidden;
-        p.w[ASSAY_ROLE_V] = qkv + (t->q + t->kv) * t->hidden;
-    }
-    if (gate_up) {
-        p.w[ASSAY_ROLE_GATE] = gate_up;
-        p.w[ASSAY_ROLE_UP] = gate_up + t->ffn * t->hidden;
-    }
+    for (size_t i = 0; i < ASSAY_LEN(FUSED); i++)
+        if (g->w[FUSED[i].whole]) p.w[FUSED[i].part] = g->w[FUSED[i].whole] + part_begin(t, FUSED[i].part);
     return p;
 }
 
